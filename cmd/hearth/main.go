@@ -1,0 +1,40 @@
+// Command hearth serves open-weight language models on the machine it is started on.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// commands lists every subcommand; each has a file of its own.
+var commands = []func() *cobra.Command{
+	newVersionCommand,
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := newRootCommand().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "hearth:", err)
+		os.Exit(1)
+	}
+}
+
+// newRootCommand builds the whole command tree; tests run it with arguments of their own.
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "hearth",
+		Short:         "Serve open-weight language models on your own machine",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	for _, command := range commands {
+		root.AddCommand(command())
+	}
+	return root
+}
