@@ -1,0 +1,93 @@
+package hardware
+
+import (
+	"context"
+
+	"hearth/hardware/quant"
+)
+
+// Device is a driver. It is safe for concurrent use and knows nothing about models.
+type Device interface {
+	// Info describes the device.
+	Info() Info
+	// Measure returns what Load would allocate. It is pure and needs no weight data.
+	Measure(p *Program, l Limits) (Memory, error)
+	// Load compiles a program, packs its weights and allocates everything. The weights' data may be unmapped when it
+	// returns. It fails with ErrUnsupported, ErrOutOfMemory or the program's own mistake; ctx stops the packing.
+	Load(ctx context.Context, p *Program, l Limits) (Queue, error)
+	// Close stops the device's workers; its queues must be closed before.
+	Close() error
+}
+
+// Info describes a device and what it claims.
+type Info struct {
+	Name          string          // "cpu"
+	Level         string          // instruction set or architecture in use: "avx512vnni"
+	Threads       int             // workers, 0 where that means nothing
+	FreeBytes     uint64          // memory that Load may take, 0: unknown
+	Ops           []OpKind        // operations it runs
+	Formats       []*quant.Format // formats of weights it runs
+	StreamFormats []*quant.Format // formats of cache rows it keeps
+	Exact         bool            // a row's bits depend on its sequence's past alone
+	LayoutID      string          // names the inner layout of blocks; blocks move only between equal ones
+}
+
+// Limits bound what a queue is asked for; everything is allocated for them at load.
+type Limits struct {
+	Tokens  int           // rows of a step
+	Spans   int           // sequences of a step
+	Outputs int           // output rows of a step
+	Blocks  int           // cache blocks
+	MaxLen  int           // positions of a sequence
+	KV      *quant.Format // format of cache rows
+	// Progress, when set, is called now and then from one goroutine at a time while weights are packed.
+	Progress func(doneBytes, totalBytes int64)
+}
+
+// Memory is what a queue allocates, in bytes.
+type Memory struct {
+	Weights int64 // packed weights
+	Block   int64 // one cache block
+	Blocks  int64 // all cache blocks
+	Scratch int64 // tensors of a step, outputs and workers' buffers
+}
+
+// Total is the sum of what is allocated.
+func (m Memory) Total() int64 { return m.Weights + m.Blocks + m.Scratch }
+
+// Queue is one loaded program with its cache blocks. One goroutine owns it, from Load to Close.
+type Queue interface {
+	// Run executes a section on a batch; it has read all of b when it returns. A batch that breaks the contract panics.
+	Run(s Section, b *Batch)
+	// Sync waits for the work and reports a fault of the device.
+	Sync() error
+	// Output returns a row of an output after Sync, valid until the next Run. The caller may modify it.
+	Output(o Output, row int) []float32
+	// CopyBlock copies one block onto another: the fork of a partly filled one.
+	CopyBlock(dst, src int)
+	// ReadBlock copies a block's bytes out, Memory.Block of them; WriteBlock copies them in.
+	ReadBlock(id int, dst []byte)
+	// WriteBlock restores what ReadBlock gave; the first Memory.Block bytes of src.
+	WriteBlock(id int, src []byte)
+	// Counters returns what was done since Load.
+	Counters() Counters
+	// Idle says that no work is coming: workers may sleep at once.
+	Idle()
+	// Close frees everything and waits for the queue's workers.
+	Close() error
+}
+
+// Counters count a queue's work.
+type Counters struct {
+	Steps       uint64 // calls of Run
+	Rows        uint64 // tokens
+	WeightBytes uint64 // packed bytes of weights multiplied: each weight once per step, whatever the number of rows
+}
+
+// Tracer is implemented by queues that can show every operation's result, for comparing devices. With a trace set the
+// queue keeps every tensor and runs one operation at a time.
+type Tracer interface {
+	// SetTrace calls f after each operation with its index in the section and the rows of its destination, contiguous.
+	// The rows are valid during the call. A nil f stops tracing.
+	SetTrace(f func(op int, rows []float32))
+}
