@@ -1,0 +1,137 @@
+package kvcache
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Check verifies the invariants of the package comment and returns an error for the first that is broken, by number. It
+// reads everything and is meant for tests and for the dump after a failure.
+func (c *Cache) Check() error {
+	idle, err := c.checkPool()
+	if err != nil {
+		return err
+	}
+	if err := c.checkTables(); err != nil {
+		return err
+	}
+	return c.checkIndex(idle)
+}
+
+func broken(invariant int, format string, args ...any) error {
+	return fmt.Errorf("kvcache: invariant %d: %w", invariant, fmt.Errorf(format, args...))
+}
+
+// checkPool verifies invariants 1 and 3 and returns each idle block's place in the list, oldest 0.
+func (c *Cache) checkPool() (idle map[int32]int, err error) {
+	p := &c.pool
+	states := make([]int, c.options.Blocks)
+	for _, id := range p.free {
+		states[id]++
+		if p.refs[id] != 0 || c.index.nodes[id].cached {
+			return nil, broken(3, "free block %d has %d references, cached: %t", id, p.refs[id], c.index.nodes[id].cached)
+		}
+	}
+	idle = make(map[int32]int)
+	older := none
+	for id := p.oldest; id != none; id = p.links[id].newer {
+		if _, seen := idle[id]; seen {
+			return nil, broken(1, "the idle list has a cycle at block %d", id)
+		}
+		if !p.links[id].listed || p.links[id].older != older {
+			return nil, broken(1, "idle block %d is linked to %d, comes after %d", id, p.links[id].older, older)
+		}
+		idle[id], older = len(idle), id
+		states[id]++
+		if p.refs[id] != 0 || !c.index.nodes[id].cached {
+			return nil, broken(3, "idle block %d has %d references, cached: %t", id, p.refs[id], c.index.nodes[id].cached)
+		}
+	}
+	if older != p.newest || len(idle) != p.numIdle {
+		return nil, broken(1, "the idle list has %d blocks and ends at %d, want %d and %d", len(idle), older, p.numIdle, p.newest)
+	}
+	for id, n := range states {
+		if p.refs[id] > 0 {
+			n++
+		}
+		if n != 1 || p.refs[id] < 0 {
+			return nil, broken(1, "block %d is in %d states, with %d references", id, n, p.refs[id])
+		}
+	}
+	return idle, nil
+}
+
+// checkTables verifies invariants 2, 5 and 8.
+func (c *Cache) checkTables() error {
+	if len(c.active) > c.options.MaxSequences {
+		return broken(8, "%d sequences of %d", len(c.active), c.options.MaxSequences)
+	}
+	refs := make([]int32, c.options.Blocks)
+	for i, s := range c.active {
+		if s.active != i || len(s.blocks) == 0 {
+			return broken(8, "active sequence %d has %d blocks and index %d", i, len(s.blocks), s.active)
+		}
+		parent, private := none, none
+		for j, id := range s.blocks {
+			if slices.Contains(s.blocks[:j], id) {
+				return broken(2, "sequence %d holds block %d twice: %v", i, id, s.blocks)
+			}
+			refs[id]++
+			n := &c.index.nodes[id]
+			switch {
+			case !n.cached && j < s.published:
+				return broken(5, "sequence %d published %d blocks, block %d at %d is not cached", i, s.published, id, j)
+			case !n.cached:
+				private = id
+			case private != none:
+				return broken(5, "sequence %d: cached block %d comes after block %d, which is not", i, id, private)
+			case n.parent != parent:
+				return broken(5, "sequence %d: block %d comes after %d, its parent is %d", i, id, parent, n.parent)
+			}
+			parent = id
+		}
+	}
+	if !slices.Equal(refs, c.pool.refs) {
+		return broken(2, "references are %v, tables say %v", c.pool.refs, refs)
+	}
+	return nil
+}
+
+// checkIndex verifies invariants 4, 6 and 7, and that the hash table finds every cached block.
+func (c *Cache) checkIndex(idle map[int32]int) error {
+	x := &c.index
+	children := make([]int32, len(x.nodes))
+	cached := 0
+	for i := range x.nodes {
+		id, n := int32(i), &x.nodes[i]
+		if !n.cached {
+			continue
+		}
+		cached++
+		if n.parent != none {
+			p := &x.nodes[n.parent]
+			if !p.cached || p.salt != n.salt {
+				return broken(4, "block %d (salt %d): parent %d is cached: %t, salt %d", id, n.salt, n.parent, p.cached, p.salt)
+			}
+			children[n.parent]++
+			at, isIdle := idle[id]
+			parentAt, parentIdle := idle[n.parent]
+			if parentIdle && (!isIdle || parentAt < at) {
+				return broken(6, "block %d is evicted before its child %d", n.parent, id)
+			}
+		}
+		if found, _ := x.child(n.salt, n.parent, x.tokensOf(id)); found != id {
+			return broken(7, "looking for block %d finds %d", id, found)
+		}
+	}
+	if cached != x.numCached {
+		return errors.New("kvcache: the count of cached blocks is wrong")
+	}
+	for i := range x.nodes {
+		if x.nodes[i].children != children[i] {
+			return broken(4, "block %d has %d children, counted %d", i, children[i], x.nodes[i].children)
+		}
+	}
+	return nil
+}
