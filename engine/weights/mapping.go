@@ -1,0 +1,77 @@
+package weights
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+// mapping is a file's bytes, mapped into memory where the system can, and read otherwise. The file must not shrink while
+// it is mapped: reading past its new end is a fault that no check can catch.
+type mapping struct {
+	data  []byte
+	unmap func() error
+}
+
+// openMapping maps a regular file. Devices, pipes and the like are refused before they are opened: reading them may
+// never end.
+func openMapping(path string) (*mapping, error) {
+	f, size, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // the mapping outlives it
+	if size == 0 {
+		return &mapping{unmap: func() error { return nil }}, nil
+	}
+	return mapFile(f, size)
+}
+
+func (m *mapping) close() error {
+	m.data = nil
+	return m.unmap()
+}
+
+// openRegular opens a regular file and returns its size.
+func openRegular(path string) (*os.File, int, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%w: %s is not a regular file", ErrUnsupported, path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() { // it was replaced in between
+		err = fmt.Errorf("%w: %s is not a regular file", ErrUnsupported, path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, int(info.Size()), nil
+}
+
+// maxJSONBytes bounds the configuration files, which are read whole. The largest known are tokenizer configurations of
+// about a megabyte.
+const maxJSONBytes = 64 << 20
+
+// readFile reads a regular file of at most maxJSONBytes.
+func readFile(path string) ([]byte, error) {
+	f, size, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if size > maxJSONBytes {
+		return nil, fmt.Errorf("%w: %s has %d bytes, the most is %d", ErrCorrupt, path, size, maxJSONBytes)
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(f, data); err != nil {
+		return nil, err
+	}
+	return data, nil
+}
