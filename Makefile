@@ -1,0 +1,88 @@
+# Hearth. `make` lists the targets; `make run` and `make test` need nothing but Go.
+
+GO      ?= go
+BIN     := bin
+# The model that `make run` serves; empty is the embedded one.
+MODEL   ?=
+# Where `make run` listens.
+ADDR    ?= 127.0.0.1:8080
+# The revision that `make bench-compare` compares with.
+REF     ?= HEAD~1
+# What the benchmarks of `make bench` match.
+BENCH   ?= .
+FUZZTIME ?= 5s
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+STAGE   := .ci/stage
+
+export CGO_ENABLED = 0
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/hearth and bin/hearth-bench
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/hearth ./cmd/hearth-bench
+
+.PHONY: run
+run: build ## start the server (MODEL=file or folder, ADDR=host:port)
+	$(BIN)/hearth serve $(MODEL) --addr $(ADDR)
+
+.PHONY: test
+test: ## unit, golden and vector tests
+	$(GO) test ./...
+
+.PHONY: check
+check: ## everything that must hold of a commit, but the tests with official clients
+	$(STAGE) format        test -z "$$(gofmt -l $$(git ls-files '*.go'))"
+	$(STAGE) vet           $(GO) vet ./...
+	$(STAGE) test          $(GO) test ./...
+	$(STAGE) generated     $(MAKE) --no-print-directory generated
+	$(STAGE) cross-builds  $(MAKE) --no-print-directory cross
+	$(STAGE) purego        $(GO) test -short -tags purego ./hardware/... ./engine/model/...
+	$(STAGE) race          env CGO_ENABLED=1 $(GO) test -race -short ./engine ./engine/sample ./kvcache ./sessions ./server ./hardware/cpu
+	$(STAGE) fuzz          $(MAKE) --no-print-directory fuzz
+
+.PHONY: generate
+generate: ## write the generated code again
+	$(GO) generate ./...
+
+.PHONY: generated
+generated: generate # then the tree must be what it was
+	@git diff --exit-code --stat -- $$(git grep -lE '^// Code generated .* DO NOT EDIT\.$$' -- '*.go' '*.s') \
+		|| { echo 'generated code is not current: run `make generate` and commit'; exit 1; }
+
+PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
+
+.PHONY: cross
+cross: ## build and vet for every platform
+	@for p in $(PLATFORMS); do \
+		echo "$$p"; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/hearth || exit 1; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/hearth-bench || exit 1; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./hardware/... ./engine/weights ./bench/load || exit 1; \
+	done
+
+.PHONY: fuzz
+fuzz: ## fuzz every target for FUZZTIME
+	@.ci/fuzz $(FUZZTIME)
+
+.PHONY: e2e
+e2e: build ## drive the real binary with OpenAI's official clients (needs node and npm)
+	cd server/e2e && npm ci --silent --no-audit --no-fund && HEARTH_BIN=$(abspath $(BIN))/hearth $(GO) test -count=1 ./...
+
+.PHONY: bench
+bench: ## run the Go benchmarks that match BENCH
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: bench-compare
+bench-compare: ## benchmark this tree against REF and print benchstat's verdict
+	@.ci/bench-compare '$(REF)' '$(BENCH)'
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN)
