@@ -1,0 +1,6 @@
+//go:build !amd64 || purego
+
+package cpu
+
+// assemblyLevels is empty where there are no kernels in assembly.
+func assemblyLevels() []level { return nil }

@@ -1,0 +1,326 @@
+package cpu
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"hearth/hardware/quant"
+)
+
+// forEachLinear runs a test once per level and format.
+func forEachLinear(t *testing.T, f func(t *testing.T, l *linear)) {
+	forEachLevel(t, func(t *testing.T, k *kernels) {
+		for _, l := range k.linears {
+			t.Run(l.format.Name, func(t *testing.T) { f(t, l) })
+		}
+	})
+}
+
+// weightBytes quantizes random weights [out, in], of which some rows are zero and some large.
+func weightBytes(r *rand.Rand, f *quant.Format, out, in int) []byte {
+	rowBytes, _ := f.RowBytes(in)
+	data := make([]byte, out*rowBytes)
+	for o := range out {
+		w := normals(r, in)
+		factor := []float32{1, 1, 1, 0, 1e-3, 100}[r.IntN(6)]
+		for i := range w {
+			w[i] *= factor
+		}
+		f.Quantize(data[o*rowBytes:], w)
+	}
+	return data
+}
+
+// packAll packs a weight into panels, each checked for writing beside it.
+func packAll(t *testing.T, l *linear, data []byte, out, in int) []byte {
+	t.Helper()
+	rowBytes, _ := l.format.RowBytes(in)
+	size := l.panelBytes(in)
+	if size%64 != 0 {
+		t.Fatalf("panels of %d have %d bytes", in, size)
+	}
+	var panels []byte
+	for o := 0; o < out; o += panelCols {
+		rows := min(panelCols, out-o)
+		g := newGuarded(size, 0)
+		l.pack(g.data, data[o*rowBytes:][:rows*rowBytes], rows, in)
+		g.check(t, "pack")
+		panels = append(panels, g.data...)
+	}
+	aligned := heapAllocate(len(panels))
+	copy(aligned, panels)
+	return aligned
+}
+
+// multiplied prepares and multiplies rows of x [rows, stride], and returns [rows, panels*panelCols].
+func multiplied(t *testing.T, l *linear, panels []byte, x []float32, stride, rows, in int) []float32 {
+	t.Helper()
+	numPanels := len(panels) / l.panelBytes(in)
+	width := numPanels * panelCols
+	size := l.tileBytes(in, rows)
+	if size%64 != 0 {
+		t.Fatalf("tile of %d rows of %d has %d bytes", rows, in, size)
+	}
+	tile := newGuarded(size, 0)
+	l.prepare(tile.data, x, stride, rows, in)
+	tile.check(t, "prepare")
+	before := string(tile.data)
+
+	dstStride := width + 5
+	g, dst := newGuardedFloats((rows-1)*dstStride+width, 3)
+	l.multiply(&multiplyArgs{dst: dst, dstStride: dstStride, panels: panels, numPanels: numPanels, tile: tile.data, rows: rows, in: in})
+	g.check(t, "multiply")
+	if before != string(tile.data) {
+		t.Fatal("multiply changed the tile")
+	}
+	var y []float32
+	for r := range rows {
+		y = append(y, dst[r*dstStride:][:width]...)
+		for i := width; i < dstStride && r < rows-1; i++ {
+			if v := dst[r*dstStride+i]; v == v {
+				t.Fatalf("multiply wrote %v between rows %d and %d", v, r, r+1)
+			}
+		}
+	}
+	return y
+}
+
+// runLen is how many activations share a scale, 1 where there is none.
+func runLen(f *quant.Format) int {
+	switch f {
+	case quant.Q8_0, quant.Q4_0:
+		return shortRun
+	case quant.Q4_K:
+		return longRun
+	default:
+		return 1
+	}
+}
+
+// reference is a float64 product with the bounds of the two errors that kernels make.
+type reference struct {
+	y        float64
+	rounding float64 // float32 arithmetic: some units of the last place of the sum of magnitudes
+	quantize float64 // activations as bytes: half a scale on each
+}
+
+func referenceDot(f *quant.Format, w, x []float32) reference {
+	var ref reference
+	run := runLen(f)
+	for i := 0; i < len(x); i += run {
+		var most, magnitude float64
+		for j := i; j < i+run; j++ {
+			most = max(most, math.Abs(float64(x[j])))
+			ref.y += float64(w[j]) * float64(x[j])
+			ref.rounding += math.Abs(float64(w[j]) * float64(x[j]))
+			magnitude += math.Abs(float64(w[j]))
+		}
+		if run > 1 {
+			ref.quantize += magnitude * most / 127 / 2
+		}
+	}
+	// A chain of n float32 additions of magnitudes with sum s errs by at most n/2 units of 2^-23 s; blocks are the links.
+	ref.rounding *= float64(4+len(x)/run) * 0x1p-24
+	return ref
+}
+
+func (r reference) holds(got float32) bool {
+	return math.Abs(float64(got)-r.y) <= r.quantize*1.001+2*r.rounding+1e-30
+}
+
+// inputs are row lengths to try: 1 to some blocks, whole and half pairs of blocks.
+func inputs(f *quant.Format) []int {
+	switch f.BlockLen {
+	case 1:
+		return []int{1, 2, 3, 5, 8, 31, 33, 64, 100, 257}
+	case shortRun:
+		return []int{32, 64, 96, 128, 320, 352}
+	default:
+		return []int{256, 512, 1280}
+	}
+}
+
+func TestLinear(t *testing.T) {
+	forEachLinear(t, func(t *testing.T, l *linear) {
+		for _, in := range inputs(l.format) {
+			for _, out := range []int{1, 15, 16, 17, 48} {
+				r := newRand(uint64(in*1000 + out))
+				data := weightBytes(r, l.format, out, in)
+				panels := packAll(t, l, data, out, in)
+				stride := in + 3
+				x := normals(r, l.tileRows*stride)
+				y := multiplied(t, l, panels, x, stride, l.tileRows, in)
+				checkProduct(t, l, data, x, stride, out, in, y)
+			}
+		}
+	})
+}
+
+// checkProduct compares results [rows, panels] with the reference, and the columns that weights lack with zero.
+func checkProduct(t *testing.T, l *linear, data []byte, x []float32, stride, out, in int, y []float32) {
+	t.Helper()
+	rowBytes, _ := l.format.RowBytes(in)
+	width := roundUp(out, panelCols)
+	w := make([]float32, in)
+	for o := range width {
+		clear(w)
+		if o < out {
+			l.format.Dequantize(w, data[o*rowBytes:][:rowBytes])
+		}
+		for r := range len(y) / width {
+			got, ref := y[r*width+o], referenceDot(l.format, w, x[r*stride:][:in])
+			if !ref.holds(got) {
+				t.Fatalf("%s [%d, %d]: row %d, column %d is %v, want %v ± %v ± %v", l.format, out, in, r, o, got, ref.y, ref.rounding, ref.quantize)
+			}
+		}
+	}
+}
+
+// TestLinearAgainstGeneric bounds the difference of two levels by float32 rounding alone: both multiply the same bytes.
+func TestLinearAgainstGeneric(t *testing.T) {
+	generic := goKernels()
+	forEachLevel(t, func(t *testing.T, k *kernels) {
+		for i, l := range k.linears {
+			g := generic.linears[i]
+			for _, in := range inputs(l.format) {
+				const out = 32
+				r := newRand(uint64(in))
+				data := weightBytes(r, l.format, out, in)
+				x := normals(r, l.tileRows*in)
+				got := multiplied(t, l, packAll(t, l, data, out, in), x, in, l.tileRows, in)
+				want := make([]float32, 0, len(got))
+				panels := packAll(t, g, data, out, in)
+				for row := range l.tileRows {
+					want = append(want, multiplied(t, g, panels, x[row*in:], in, 1, in)...)
+				}
+				rowBytes, _ := l.format.RowBytes(in)
+				w := make([]float32, in)
+				for j := range got {
+					o, row := j%out, j/out
+					l.format.Dequantize(w, data[o*rowBytes:][:rowBytes])
+					bound := 2*referenceDot(l.format, w, x[row*in:][:in]).rounding + 1e-30
+					if l.format == quant.Q4_K {
+						bound *= 4 // the minimums' part and the scales' part may each be larger than their difference
+					}
+					if diff := math.Abs(float64(got[j]) - float64(want[j])); !(diff <= bound) {
+						t.Fatalf("%s in %d: row %d, column %d is %v, generic %v, bound %v", l.format, in, row, o, got[j], want[j], bound)
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestLinearRows checks that a row's bits do not depend on the rows beside it.
+func TestLinearRows(t *testing.T) {
+	forEachLinear(t, func(t *testing.T, l *linear) {
+		for _, in := range inputs(l.format) {
+			const out = 32
+			r := newRand(uint64(in))
+			panels := packAll(t, l, weightBytes(r, l.format, out, in), out, in)
+			x := normals(r, l.tileRows*in)
+			want := make([][]float32, l.tileRows)
+			for row := range want {
+				want[row] = multiplied(t, l, panels, x[row*in:], in, 1, in)
+			}
+			for rows := 2; rows <= l.tileRows; rows++ {
+				first := r.IntN(l.tileRows - rows + 1)
+				y := multiplied(t, l, panels, x[first*in:], in, rows, in)
+				for row := range rows {
+					sameBits(t, fmt.Sprintf("in %d, row %d of %d", in, row, rows), y[row*out:][:out], want[first+row])
+				}
+			}
+		}
+	})
+}
+
+// TestLinearRow checks that packing loses nothing: every column reads back as the file's bits.
+func TestLinearRow(t *testing.T) {
+	forEachLinear(t, func(t *testing.T, l *linear) {
+		for _, in := range inputs(l.format) {
+			const out = 21
+			data := weightBytes(newRand(uint64(in)), l.format, out, in)
+			panels := packAll(t, l, data, out, in)
+			rowBytes, _ := l.format.RowBytes(in)
+			want := make([]float32, in)
+			for o := range out {
+				l.format.Dequantize(want, data[o*rowBytes:][:rowBytes])
+				g, got := newGuardedFloats(in, 1)
+				l.row(got, panels[o/panelCols*l.panelBytes(in):][:l.panelBytes(in)], o%panelCols, in)
+				g.check(t, "row")
+				sameBits(t, fmt.Sprintf("in %d, weight row %d", in, o), got, want)
+			}
+		}
+	})
+}
+
+// TestLinearExtremes feeds rows of zeros, of tiny, huge and non-finite elements. A row that is not finite gives NaN in
+// integer formats and follows the arithmetic in float ones; the other rows of the tile are what they are without it.
+func TestLinearExtremes(t *testing.T) {
+	forEachLinear(t, func(t *testing.T, l *linear) {
+		in := inputs(l.format)[2]
+		const out = 16
+		data := make([]byte, 0)
+		rowBytes, _ := l.format.RowBytes(in)
+		for range out {
+			w := normals(newRand(7), in)
+			b := make([]byte, rowBytes)
+			l.format.Quantize(b, w)
+			data = append(data, b...)
+		}
+		panels := packAll(t, l, data, out, in)
+		for name, v := range map[string]float32{
+			"zero": 0, "subnormal": 0x1p-149, "tiny": 0x1p-121, "huge": 1e36, "largest": math.MaxFloat32,
+			"infinite": float32(math.Inf(1)), "NaN": float32(math.NaN()),
+		} {
+			rows := min(3, l.tileRows)
+			x := normals(newRand(8), rows*in)
+			plain := multiplied(t, l, panels, x, in, 1, in)
+			last := x[(rows-1)*in:]
+			for i := range last {
+				last[i] *= 1e-3
+			}
+			switch name {
+			case "zero":
+				clear(last)
+			default:
+				last[in/2] = v
+			}
+			y := multiplied(t, l, panels, x, in, rows, in)
+			if rows > 1 {
+				sameBits(t, name, y[:out], plain)
+			}
+			for c, got := range y[(rows-1)*out:] {
+				finite := math.Abs(float64(got)) <= math.MaxFloat32
+				switch {
+				case name == "zero" && got != 0:
+					t.Errorf("zeros give %v", got)
+				case (name == "infinite" || name == "NaN") && finite:
+					t.Errorf("%s gives %v in column %d", name, got, c)
+				case name != "infinite" && name != "NaN" && name != "largest" && !finite:
+					t.Errorf("%s gives %v in column %d", name, got, c)
+				}
+			}
+		}
+	})
+}
+
+// TestLinearAllocatesNothing covers what runs per step.
+func TestLinearAllocatesNothing(t *testing.T) {
+	forEachLinear(t, func(t *testing.T, l *linear) {
+		const in, out = 256, 32
+		r := newRand(1)
+		panels := packAll(t, l, weightBytes(r, l.format, out, in), out, in)
+		x := normals(r, l.tileRows*in)
+		tile := heapAllocate(l.tileBytes(in, l.tileRows))
+		args := &multiplyArgs{dst: make([]float32, l.tileRows*out), dstStride: out, panels: panels, numPanels: 2, tile: tile, rows: l.tileRows, in: in}
+		if n := testing.AllocsPerRun(5, func() {
+			l.prepare(tile, x, in, l.tileRows, in)
+			l.multiply(args)
+		}); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+	})
+}
