@@ -1,0 +1,82 @@
+package quant
+
+// Q2_K stores 256 elements in 84 bytes (block_q2_K in ggml-common.h): 16 runs of 16, each with a scale and a minimum of
+// 4 bits.
+//
+//	0   s     uint8[16] low nibble: scale of a run; high nibble: its minimum
+//	16  q     uint8[64] y = d·scale·q - dmin·min; 2 bits an element, see crumbs
+//	80  d     half      scale of the scales
+//	82  dmin  half      scale of the minimums
+var Q2_K = register(&Format{
+	Name: "Q2_K", ID: 10, BlockLen: 256, BlockBytes: 84, MaxError: 0.31,
+	dequantize: dequantizeQ2_K, quantize: quantizeQ2_K,
+})
+
+var searchQ2_K = affineSearch{most: 3, first: -0.5, step: 0.1, steps: 15, absolute: true}
+
+// crumbs returns where the 2-bit codes of a run of 16 lie, in Q2_K and Q3_K: 32 bytes hold 128 elements, those of run
+// pair p, 0 … 3, at bits 2p; the first 16 bytes are the pair's first run.
+//
+//	byte i < 16 of a half:  run 6 | run 4 | run 2 | run 0
+//	byte i ≥ 16 of a half:  run 7 | run 5 | run 3 | run 1
+func crumbs(q []byte, run int) (bytes []byte, shift int) {
+	at := run/8*32 + run%2*16
+	return q[at : at+16], run % 8 / 2 * 2
+}
+
+func dequantizeQ2_K(dst []float32, src []byte) {
+	for ; len(dst) >= 256; dst, src = dst[256:], src[84:] {
+		d, dmin := half(src[80:]), half(src[82:])
+		for run, s := range src[:16] {
+			scale, minimum := d*float32(s&15), dmin*float32(s>>4)
+			q, shift := crumbs(src[16:80], run)
+			y := dst[16*run : 16*run+16]
+			for i, b := range q {
+				y[i] = float32(scale*float32(b>>shift&3)) - minimum
+			}
+		}
+	}
+}
+
+func quantizeQ2_K(dst []byte, src []float32) {
+	var codes [256]uint8
+	for ; len(src) >= 256; dst, src = dst[84:], src[256:] {
+		x := src[:256]
+		clear(dst[:84])
+		if !finite(x) {
+			putNaN(dst[80:])
+			putNaN(dst[82:])
+			continue
+		}
+		var scales, mins [16]float32
+		var maxScale, maxMin float32
+		for run := range scales {
+			part := x[16*run : 16*run+16]
+			var weights [16]float32
+			for i, v := range part {
+				weights[i] = max(v, -v)
+			}
+			scales[run], mins[run] = searchQ2_K.search(codes[16*run:16*run+16], part, weights[:])
+			maxScale, maxMin = max(maxScale, scales[run]), max(maxMin, mins[run])
+		}
+		putHalf(dst[80:], maxScale/15)
+		putHalf(dst[82:], maxMin/15)
+		perScale, perMin := quotient(15, maxScale), quotient(15, maxMin)
+		d, dmin := half(dst[80:]), half(dst[82:])
+		for run := range scales {
+			scale, minimum := roundEven(perScale*scales[run], 0, 15), roundEven(perMin*mins[run], 0, 15)
+			dst[run] = uint8(scale | minimum<<4)
+			run16 := codes[16*run : 16*run+16]
+			if dr, mr := d*float32(scale), dmin*float32(minimum); dr != 0 {
+				// The codes again, for the scale and the minimum as they will be read.
+				for i, v := range x[16*run : 16*run+16] {
+					run16[i] = uint8(roundEven((v+mr)/dr, 0, 3))
+				}
+			}
+			q, shift := crumbs(dst[16:80], run)
+			for i, c := range run16 {
+				q[i] |= c << shift
+			}
+		}
+	}
+}
