@@ -114,7 +114,11 @@ func (c *hfConfig) rope() {
 	c.number("rope.scaling.high_freq_factor", scaling, "high_freq_factor")
 	c.number("rope.scaling.yarn_beta_fast", scaling, "beta_fast")
 	c.number("rope.scaling.yarn_beta_slow", scaling, "beta_slow")
-	c.number("rope.scaling.attn_factor", scaling, "attention_factor")
+	if m, ok := c.float(scaling, "attention_factor"); ok { // GGUF's multiplies YaRN's own, this one replaces it
+		if factor, _ := c.float(scaling, "factor"); kind == "yarn" && factor > 0 {
+			c.md.Set(c.prefix+"rope.scaling.attn_factor", float32(m/(0.1*math.Log(factor)+1)))
+		}
+	}
 	const original = "original_max_position_embeddings"
 	if scaling[original] != nil {
 		c.fields[original] = scaling[original]

@@ -25,13 +25,13 @@ import (
 )
 
 // ErrCorrupt says that a file breaks its format, or that its parts contradict each other.
-var ErrCorrupt = errors.New("weights: corrupt")
+var ErrCorrupt = errors.New("corrupt model file")
 
 // ErrNotFound says that there is no tensor of that name.
-var ErrNotFound = errors.New("weights: no such tensor")
+var ErrNotFound = errors.New("no such tensor")
 
 // ErrUnsupported says that a file is whole, as far as one can tell, but of a kind or version that is not read.
-var ErrUnsupported = errors.New("weights: unsupported")
+var ErrUnsupported = errors.New("unsupported model file")
 
 // Origin says which kind of file weights come from. Some architectures store the same weights in a different order.
 type Origin uint8

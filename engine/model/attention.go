@@ -1,0 +1,107 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+
+	"hearth/engine/weights"
+	"hearth/hardware"
+)
+
+// attention is grouped-query attention (arXiv 2305.13245) with rotary positions.
+type attention struct {
+	numHeads, numKVHeads, headDim int
+	eps                           float32
+
+	qkv          hardware.Weight // [(numHeads + 2*numKVHeads) * headDim, hidden], in place of q, k and v in fused files
+	q            hardware.Weight // [numHeads * headDim, hidden]
+	k, v         hardware.Weight // [numKVHeads * headDim, hidden]
+	o            hardware.Weight // [hidden, numHeads * headDim]
+	qNorm, kNorm hardware.Weight // [headDim], absent without QKNorm
+	rope         hardware.Rope
+	keys, values hardware.Stream // [numKVHeads, headDim] per position
+}
+
+// attentionOptions are what families differ in.
+type attentionOptions struct {
+	QKNorm bool // normalise each head of q and k before the rotation (Qwen3)
+	Rope   hardware.Rope
+}
+
+// newAttention declares the attention of one layer. Biases are taken where the file has them (Qwen2).
+func newAttention(l *Loader, layer int, opts attentionOptions) attention {
+	c := l.Config
+	b := attention{numHeads: c.NumHeads, numKVHeads: c.NumKVHeads, headDim: c.HeadDim, eps: c.RMSNormEps, rope: opts.Rope}
+	prefix := blockPrefix(layer)
+	queries, groups := c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
+	if l.Has(prefix + "attn_qkv.weight") {
+		b.qkv = l.Matrix(prefix+"attn_qkv", queries+2*groups, c.HiddenSize)
+	} else {
+		b.q = l.Matrix(prefix+"attn_q", queries, c.HiddenSize)
+		b.k = l.Matrix(prefix+"attn_k", groups, c.HiddenSize)
+		b.v = l.Matrix(prefix+"attn_v", groups, c.HiddenSize)
+	}
+	b.o = l.Matrix(prefix+"attn_output", c.HiddenSize, queries)
+	if opts.QKNorm {
+		b.qNorm = l.Vector(prefix+"attn_q_norm.weight", c.HeadDim)
+		b.kNorm = l.Vector(prefix+"attn_k_norm.weight", c.HeadDim)
+	}
+	b.keys = l.Stream(prefix+"k", layer, hardware.KeyStream)
+	b.values = l.Stream(prefix+"v", layer, hardware.ValueStream)
+	return b
+}
+
+// mix records x += Wo * attention(h).
+func (b *attention) mix(p *hardware.Program, x, h hardware.Tensor) {
+	q, k, v := b.project(p, h)
+	q, k, v = q.Heads(b.numHeads), k.Heads(b.numKVHeads), v.Heads(b.numKVHeads)
+	if b.qNorm.Valid() {
+		q = p.Norm(q, b.qNorm, b.eps)
+		k = p.Norm(k, b.kNorm, b.eps)
+	}
+	q = p.RoPE(q, b.rope)
+	k = p.RoPE(k, b.rope)
+	p.Store(b.keys, k)
+	p.Store(b.values, v)
+	o := p.Attention(q, b.keys, b.values, float32(1/math.Sqrt(float64(b.headDim))))
+	p.MatMulAdd(x, o, b.o)
+}
+
+// project returns the flat rows q [numHeads*headDim], k and v [numKVHeads*headDim].
+func (b *attention) project(p *hardware.Program, h hardware.Tensor) (q, k, v hardware.Tensor) {
+	if !b.qkv.Valid() {
+		return p.MatMul(h, b.q), p.MatMul(h, b.k), p.MatMul(h, b.v)
+	}
+	queries, groups := b.numHeads*b.headDim, b.numKVHeads*b.headDim
+	all := p.MatMul(h, b.qkv)
+	return all.Cols(0, queries), all.Cols(queries, groups), all.Cols(queries+groups, groups)
+}
+
+// Stream declares one of a layer's attention streams.
+func (l *Loader) Stream(name string, layer int, class hardware.StreamClass) hardware.Stream {
+	return l.program.Stream(hardware.StreamInfo{
+		Name: name, Layer: layer, Heads: l.Config.NumKVHeads, Dim: l.Config.HeadDim, Class: class,
+	})
+}
+
+// Rope declares the model's rotary embedding, with the divisors of rope_freqs.weight where the file has them.
+func (l *Loader) Rope(pairing hardware.Pairing) hardware.Rope {
+	const name = "rope_freqs.weight"
+	var factors []float32
+	if l.Has(name) {
+		if factors = l.Values(name, l.Config.Rope.Dim/2); factors == nil {
+			return hardware.Rope{}
+		}
+		for i, f := range factors {
+			if !(f > 0) || math.IsInf(float64(f), 0) {
+				l.fail(fmt.Errorf("%w: tensor %q: element %d is %v, want a positive number", weights.ErrCorrupt, name, i, f))
+				return hardware.Rope{}
+			}
+		}
+	}
+	return l.program.Rope(l.Config.Rope.info(pairing, factors))
+}
+
+// blockPrefix is the prefix of a layer's tensors.
+func blockPrefix(layer int) string { return "blk." + strconv.Itoa(layer) + "." }

@@ -1,0 +1,126 @@
+package model
+
+import (
+	"math"
+
+	"hearth/hardware"
+)
+
+// RopeConfig holds the hyperparameters of rotary position embedding (arXiv 2104.09864) and its extensions.
+type RopeConfig struct {
+	Dim     int     // rotated elements of a head
+	Theta   float64 // base of the frequencies
+	Scaling RopeScaling
+}
+
+// RopeScaling stretches a context beyond the trained one.
+type RopeScaling struct {
+	Type               string  // "", "linear", "llama3" or "yarn"
+	Factor             float64 // of the context's length
+	OriginalContext    int     // positions before stretching
+	LowFreq, HighFreq  float64 // llama3: wavelengths, as fractions of the original context
+	BetaFast, BetaSlow float64 // yarn: rotations over the original context between which it interpolates
+	Magnitude          float64 // yarn: multiplies cosine and sine, beside the paper's 0.1 ln(factor) + 1
+}
+
+// rope reads the rotary keys.
+func (k *keys) rope(c *Config) RopeConfig {
+	r := RopeConfig{
+		Dim:   k.count("rope.dimension_count", c.HeadDim, maxWidth),
+		Theta: k.number("rope.freq_base", 10000),
+	}
+	s := &r.Scaling
+	s.Type = k.text(k.arch+".rope.scaling.type", "linear")
+	s.Factor = k.number("rope.scaling.factor", 1)
+	switch s.Type {
+	case "none", "default":
+		s.Type = ""
+		return r
+	case "linear", "llama3", "yarn":
+	default:
+		k.fail(k.arch+".rope.scaling.type", "is %q; known are none, linear, llama3 and yarn", s.Type)
+		return r
+	}
+	if s.Type == "linear" && s.Factor == 1 { // how converters write "no scaling"
+		s.Type = ""
+		return r
+	}
+	s.OriginalContext = k.count("rope.scaling.original_context_length", c.ContextLength, maxContext)
+	s.LowFreq = k.number("rope.scaling.low_freq_factor", 1)
+	s.HighFreq = k.number("rope.scaling.high_freq_factor", 4)
+	s.BetaFast = k.number("rope.scaling.yarn_beta_fast", 32)
+	s.BetaSlow = k.number("rope.scaling.yarn_beta_slow", 1)
+	s.Magnitude = k.number("rope.scaling.attn_factor", 1)
+	k.checkScaling(s)
+	return r
+}
+
+// checkScaling verifies that the formulas below stay finite.
+func (k *keys) checkScaling(s *RopeScaling) {
+	for _, key := range []struct {
+		name  string
+		value float64
+	}{
+		{"factor", s.Factor}, {"low_freq_factor", s.LowFreq}, {"high_freq_factor", s.HighFreq},
+		{"yarn_beta_fast", s.BetaFast}, {"yarn_beta_slow", s.BetaSlow}, {"attn_factor", s.Magnitude},
+	} {
+		if !(key.value > 0) || math.IsInf(key.value, 0) {
+			k.fail(k.arch+".rope.scaling."+key.name, "is %v, want a positive number", key.value)
+		}
+	}
+	if s.HighFreq <= s.LowFreq {
+		k.fail(k.arch+".rope.scaling.high_freq_factor", "is %v, want more than low_freq_factor %v", s.HighFreq, s.LowFreq)
+	}
+}
+
+// info returns the rotation with all scaling applied. Factors, when not nil, divide the frequencies: the tensor
+// rope_freqs.weight of GGUF files, which holds llama3's scaling ready made.
+func (r RopeConfig) info(pairing hardware.Pairing, factors []float32) hardware.RopeInfo {
+	info := hardware.RopeInfo{Frequencies: make([]float64, r.Dim/2), Magnitude: 1, Pairing: pairing}
+	for i := range info.Frequencies {
+		f := math.Pow(r.Theta, -2*float64(i)/float64(r.Dim))
+		switch {
+		case factors != nil:
+			f /= float64(factors[i])
+		case r.Scaling.Type == "linear":
+			f /= r.Scaling.Factor
+		case r.Scaling.Type == "llama3":
+			f /= r.Scaling.llama3Divisor(f)
+		case r.Scaling.Type == "yarn":
+			f = r.yarn(f, i)
+		}
+		info.Frequencies[i] = f
+	}
+	if r.Scaling.Type == "yarn" {
+		info.Magnitude = float32(r.Scaling.Magnitude * (0.1*math.Log(r.Scaling.Factor) + 1))
+	}
+	return info
+}
+
+// llama3Divisor is Llama 3.1's rule (Hugging Face modeling_rope_utils.py): long wavelengths are divided by the factor,
+// short ones kept, those between blended.
+func (s RopeScaling) llama3Divisor(frequency float64) float64 {
+	wavelength := 2 * math.Pi / frequency
+	original := float64(s.OriginalContext)
+	switch {
+	case wavelength < original/s.HighFreq:
+		return 1
+	case wavelength > original/s.LowFreq:
+		return s.Factor
+	}
+	smooth := (original/wavelength - s.LowFreq) / (s.HighFreq - s.LowFreq)
+	return 1 / ((1-smooth)/s.Factor + smooth)
+}
+
+// yarn interpolates pair i by YaRN's ramp (arXiv 2309.00071 §3.2): pairs that turn often over the original context
+// keep their frequency, slow ones are divided by the factor.
+func (r RopeConfig) yarn(frequency float64, i int) float64 {
+	s := r.Scaling
+	correction := func(rotations float64) float64 {
+		return float64(r.Dim) * math.Log(float64(s.OriginalContext)/(rotations*2*math.Pi)) / (2 * math.Log(r.Theta))
+	}
+	low := math.Max(0, math.Floor(correction(s.BetaFast)))
+	high := math.Min(float64(r.Dim-1), math.Ceil(correction(s.BetaSlow)))
+	ramp := 1 - min(max((float64(i)-low)/math.Max(0.001, high-low), 0), 1)
+	return frequency * ((1-ramp)/s.Factor + ramp)
+}
