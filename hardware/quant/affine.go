@@ -1,16 +1,46 @@
 package quant
 
+// affineCodes finds codes 0 … most, a scale and a minimum for 32 elements, x ≈ scale·code + minimum. Without weights
+// the codes spread over the range of the elements; with them it searches. Elements that are not all finite give a scale
+// and a minimum that are not a number.
+func affineCodes(codes *[32]uint8, x, weights []float32, most uint8) (scale, minimum float32) {
+	if !finite(x) {
+		clear(codes[:])
+		return nan(), nan()
+	}
+	if weights != nil {
+		search := weightedSearch(int32(most))
+		scale, minimum = search.search(codes[:], x, weights)
+		return scale, -minimum
+	}
+	lo, hi := x[0], x[0]
+	for _, v := range x[1:] {
+		lo, hi = min(lo, v), max(hi, v)
+	}
+	d := (hi - lo) / float32(most)
+	inv := quotient(1, d)
+	for i, v := range x {
+		codes[i] = truncate(float32((v-lo)*inv)+0.5, most)
+	}
+	return d, lo
+}
+
 // affineSearch finds codes 0 … most, a scale and a minimum for a run of elements, x ≈ scale·code − minimum, with small
 // weighted error. It starts from the range of the elements and then tries other widths; for each, the line through the
 // codes is the weighted least squares fit. An accepted fit moves the low end for the widths that follow.
 //
-// This is make_qkx2_quants of ggml-quants.c in single precision and in the same order of operations, so that the blocks
-// come out the same.
+// This is make_qkx2_quants and make_qkx3_quants of ggml-quants.c in single precision and in the same order of
+// operations, so that the blocks come out the same.
 type affineSearch struct {
 	most        int32   // largest code
 	first, step float32 // widths tried: (most + first + step·i) codes over the range
 	steps       float32 // i = 0 … steps
 	absolute    bool    // weigh |error| instead of its square
+}
+
+// weightedSearch is the search of all formats when the importance of the columns is known.
+func weightedSearch(most int32) affineSearch {
+	return affineSearch{most: most, first: -0.9, step: 0.05, steps: 36}
 }
 
 // search fills codes, and returns scale and minimum, neither negative. All three slices have one length, at most 32.
@@ -80,6 +110,57 @@ func (s *affineSearch) err(codes []uint8, x, weights []float32, scale, lo float3
 			d = float32(d * d)
 		}
 		sum += float32(weights[i] * d)
+	}
+	return sum
+}
+
+// roundScales rounds the scales of runs, none negative, to codes 0 … most, and returns the scale of the scales. Without
+// weights of the runs the largest scale becomes exactly most. With them it tries scales around that one, and then
+// changes one code at a time while the weighted squared error gets smaller, in at most five sweeps.
+//
+// With weights this is make_qp_quants of ggml-quants.c in single precision and in the same order of operations.
+func roundScales(codes []uint8, scales, weights []float32, most int32) (d float32) {
+	var largest float32
+	for _, v := range scales {
+		largest = max(largest, v)
+	}
+	width := quotient(float32(most), largest)
+	if weights == nil {
+		for i, v := range scales {
+			codes[i] = uint8(roundEven(width*v, 0, most))
+		}
+		return largest / float32(most)
+	}
+	if !(largest >= tiny) {
+		clear(codes)
+		return 0
+	}
+	best := scaleError(scales, weights, width, most)
+	for i := float32(-4); i <= 4; i++ {
+		trial := (float32(0.1*i) + float32(most)) / largest
+		if err := scaleError(scales, weights, trial, most); i != 0 && err < best {
+			best, width = err, trial
+		}
+	}
+	fit := squaresFit{}
+	var signed [16]int8
+	for i, v := range scales {
+		signed[i] = int8(roundEven(width*v, 0, most))
+		fit.add(v, weights[i], signed[i])
+	}
+	fit.descend(signed[:len(scales)], scales, weights, 0, most)
+	for i := range codes {
+		codes[i] = uint8(signed[i])
+	}
+	return fit.scale()
+}
+
+// scaleError returns the weighted squared error of the scales once they are rounded.
+func scaleError(scales, weights []float32, width float32, most int32) (sum float32) {
+	scale := 1 / width
+	for i, v := range scales {
+		diff := v - float32(scale*float32(roundEven(width*v, 0, most)))
+		sum += float32(float32(weights[i]*diff) * diff)
 	}
 	return sum
 }

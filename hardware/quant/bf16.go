@@ -30,7 +30,7 @@ func dequantizeBF16(dst []float32, src []byte) {
 	}
 }
 
-func quantizeBF16(dst []byte, src []float32) {
+func quantizeBF16(dst []byte, src, _ []float32) {
 	for i, x := range src {
 		binary.LittleEndian.PutUint16(dst[2*i:2*i+2], F32ToBF16(x))
 	}

@@ -61,7 +61,7 @@ func dequantizeF16(dst []float32, src []byte) {
 	}
 }
 
-func quantizeF16(dst []byte, src []float32) {
+func quantizeF16(dst []byte, src, _ []float32) {
 	for i, x := range src {
 		putHalf(dst[2*i:2*i+2], x)
 	}

@@ -17,7 +17,7 @@ func dequantizeF32(dst []float32, src []byte) {
 	}
 }
 
-func quantizeF32(dst []byte, src []float32) {
+func quantizeF32(dst []byte, src, _ []float32) {
 	for i, x := range src {
 		binary.LittleEndian.PutUint32(dst[4*i:4*i+4], math.Float32bits(x))
 	}

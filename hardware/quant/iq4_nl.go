@@ -51,54 +51,63 @@ func nearestIQ4(v float32) uint8 {
 			below = middle
 		}
 	}
-	if v-valuesIQ4[below] < valuesIQ4[above]-v {
+	if v = float32(v); v-valuesIQ4[below] < valuesIQ4[above]-v {
 		return uint8(below)
 	}
 	return uint8(above)
 }
 
-func quantizeIQ4_NL(dst []byte, src []float32) {
-	for ; len(src) >= 32; dst, src = dst[18:], src[32:] {
-		x := src[:32]
+func quantizeIQ4_NL(dst []byte, src, importance []float32) {
+	cols := columns{importance: importance}
+	for at := 0; at < len(src); at, dst = at+32, dst[18:] {
+		x := src[at : at+32]
 		if !finite(x) {
 			clear(dst[:18])
 			putNaN(dst)
 			continue
 		}
-		d := searchIQ4(x)
+		cols.measure(x)
+		cols.power *= 2
+		d := searchIQ4(x, cols.weigh(at, x))
 		putHalf(dst, d)
 		writeIQ4(dst[2:18], x, quotient(1, d))
 	}
 }
 
-// searchIQ4 returns the scale of a run with small error weighted by x². It tries scales that map the largest element to
-// values around the first one; for each, the fit is Σwxv/Σwv² over the nearest values v.
+// searchIQ4 returns the scale of a run with small weighted error. It tries scales that map the largest element to values
+// around the first one; for each, the fit is Σwxv/Σwv² over the nearest values v. Without weights they are x².
 //
 // This is quantize_row_iq4_nl_impl of ggml-quants.c in single precision and in the same order of operations.
-func searchIQ4(x []float32) (scale float32) {
+func searchIQ4(x, weights []float32) (scale float32) {
 	largest, _ := extreme(x)
 	if max(largest, -largest) < tiny {
 		return 0
 	}
-	fit := func(inv float32) (sumXV, sumV2 float32) {
-		for _, v := range x {
-			value, w := valuesIQ4[nearestIQ4(inv*v)], v*v
-			sumXV += float32(float32(w*value) * v)
-			sumV2 += float32(float32(w*value) * value)
-		}
-		return sumXV, sumV2
+	var buffer [32]float32
+	if weights == nil {
+		weights = square(buffer[:], x)
 	}
-	sumXV, sumV2 := fit(1 / (-largest / valuesIQ4[0]))
+	sumXV, sumV2 := fitIQ4(x, weights, 1/(-largest/valuesIQ4[0]))
 	if sumV2 > 0 {
 		scale = sumXV / sumV2
 	}
 	best := scale * sumXV
 	for i := float32(-7); i <= 7; i++ {
-		sumXV, sumV2 = fit((i + valuesIQ4[0]) / largest)
+		sumXV, sumV2 = fitIQ4(x, weights, (i+valuesIQ4[0])/largest)
 		if sumV2 > 0 && sumXV*sumXV > best*sumV2 {
 			scale = sumXV / sumV2
 			best = scale * sumXV
 		}
 	}
 	return scale
+}
+
+// fitIQ4 returns Σwxv and Σwv² of the values nearest to inv·x.
+func fitIQ4(x, weights []float32, inv float32) (sumXV, sumV2 float32) {
+	for i, v := range x {
+		value, w := valuesIQ4[nearestIQ4(inv*v)], weights[i]
+		sumXV += float32(float32(w*value) * v)
+		sumV2 += float32(float32(w*value) * value)
+	}
+	return sumXV, sumV2
 }

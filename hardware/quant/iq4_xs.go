@@ -24,30 +24,37 @@ func dequantizeIQ4_XS(dst []float32, src []byte) {
 	}
 }
 
-func quantizeIQ4_XS(dst []byte, src []float32) {
-	for ; len(src) >= 256; dst, src = dst[136:], src[256:] {
-		x := src[:256]
-		clear(dst[:136])
-		if !finite(x) {
-			putNaN(dst)
-			continue
-		}
-		var scales [8]float32
-		for run := range scales {
-			scales[run] = searchIQ4(x[32*run : 32*run+32])
-		}
-		most, _ := extreme(scales[:])
-		d := -most / 32
-		putHalf(dst, d)
-		inv := quotient(1, d)
-		var upper uint16
-		for run := range scales {
-			scale := roundEven(inv*scales[run], -32, 31)
-			writeIQ4(dst[8+16*run:24+16*run], x[32*run:32*run+32], quotient(1, d*float32(scale)))
-			code := uint8(scale + 32)
-			dst[4+run/2] |= code & 15 << (run % 2 * 4)
-			upper |= uint16(code>>4) << (2 * run)
-		}
-		binary.LittleEndian.PutUint16(dst[2:], upper)
+func quantizeIQ4_XS(dst []byte, src, importance []float32) {
+	cols := columns{importance: importance}
+	for at := 0; at < len(src); at, dst = at+256, dst[136:] {
+		quantizeBlockIQ4_XS(dst[:136], src[at:at+256], &cols, at)
 	}
+}
+
+func quantizeBlockIQ4_XS(dst []byte, x []float32, cols *columns, at int) {
+	clear(dst)
+	if !finite(x) {
+		putNaN(dst)
+		return
+	}
+	cols.measure(x)
+	cols.power *= 2
+	var scales [8]float32
+	for r := range scales {
+		run := x[32*r : 32*r+32]
+		scales[r] = searchIQ4(run, cols.weigh(at+32*r, run))
+	}
+	most, _ := extreme(scales[:])
+	d := -most / 32
+	putHalf(dst, d)
+	inv := quotient(1, d)
+	var upper uint16
+	for r := range scales {
+		scale := roundEven(inv*scales[r], -32, 31)
+		writeIQ4(dst[8+16*r:24+16*r], x[32*r:32*r+32], quotient(1, d*float32(scale)))
+		code := uint8(scale + 32)
+		dst[4+r/2] |= code & 15 << (r % 2 * 4)
+		upper |= uint16(code>>4) << (2 * r)
+	}
+	binary.LittleEndian.PutUint16(dst[2:], upper)
 }

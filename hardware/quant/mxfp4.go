@@ -37,7 +37,7 @@ func dequantizeMXFP4(dst []float32, src []byte) {
 }
 
 // quantizeMXFP4 takes the scale that puts the largest element between 4 and 8 times it: some are cut to 6.
-func quantizeMXFP4(dst []byte, src []float32) {
+func quantizeMXFP4(dst []byte, src, _ []float32) {
 	for ; len(src) >= 32; dst, src = dst[17:], src[32:] {
 		lo, hi, q := src[:16], src[16:32], dst[1:17]
 		most, ok := extreme(src[:32])

@@ -58,7 +58,7 @@ func dequantizeNVFP4(dst []float32, src []byte) {
 }
 
 // quantizeNVFP4 scales the largest element of a run to 6, the largest code.
-func quantizeNVFP4(dst []byte, src []float32) {
+func quantizeNVFP4(dst []byte, src, _ []float32) {
 	for ; len(src) >= 64; dst, src = dst[36:], src[64:] {
 		for run := range 4 {
 			lo, hi := src[16*run:16*run+8], src[16*run+8:16*run+16]

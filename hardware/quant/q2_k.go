@@ -19,7 +19,7 @@ var searchQ2_K = affineSearch{most: 3, first: -0.5, step: 0.1, steps: 15, absolu
 //
 //	byte i < 16 of a half:  run 6 | run 4 | run 2 | run 0
 //	byte i ≥ 16 of a half:  run 7 | run 5 | run 3 | run 1
-func crumbs(q []byte, run int) (bytes []byte, shift int) {
+func crumbs(q []byte, run int) (part []byte, shift int) {
 	at := run/8*32 + run%2*16
 	return q[at : at+16], run % 8 / 2 * 2
 }
@@ -28,7 +28,7 @@ func dequantizeQ2_K(dst []float32, src []byte) {
 	for ; len(dst) >= 256; dst, src = dst[256:], src[84:] {
 		d, dmin := half(src[80:]), half(src[82:])
 		for run, s := range src[:16] {
-			scale, minimum := d*float32(s&15), dmin*float32(s>>4)
+			scale, minimum := d*float32(s&15), float32(dmin*float32(s>>4))
 			q, shift := crumbs(src[16:80], run)
 			y := dst[16*run : 16*run+16]
 			for i, b := range q {
@@ -38,45 +38,56 @@ func dequantizeQ2_K(dst []float32, src []byte) {
 	}
 }
 
-func quantizeQ2_K(dst []byte, src []float32) {
+func quantizeQ2_K(dst []byte, src, importance []float32) {
+	cols := columns{importance: importance}
+	for at := 0; at < len(src); at, dst = at+256, dst[84:] {
+		quantizeBlockQ2_K(dst[:84], src[at:at+256], &cols, at)
+	}
+}
+
+func quantizeBlockQ2_K(dst []byte, x []float32, cols *columns, at int) {
+	clear(dst)
+	if !finite(x) {
+		putNaN(dst[80:])
+		putNaN(dst[82:])
+		return
+	}
+	cols.measure(x)
 	var codes [256]uint8
-	for ; len(src) >= 256; dst, src = dst[84:], src[256:] {
-		x := src[:256]
-		clear(dst[:84])
-		if !finite(x) {
-			putNaN(dst[80:])
-			putNaN(dst[82:])
-			continue
+	search := searchQ2_K
+	if cols.importance != nil {
+		search = weightedSearch(search.most)
+	}
+	var scales, mins, weight [16]float32
+	for r := range scales {
+		run := x[16*r : 16*r+16]
+		weights := cols.weigh(at+16*r, run)
+		if weights == nil {
+			var buffer [16]float32
+			for i, v := range run {
+				buffer[i] = max(v, -v)
+			}
+			weights = buffer[:]
 		}
-		var scales, mins [16]float32
-		var maxScale, maxMin float32
-		for run := range scales {
-			part := x[16*run : 16*run+16]
-			var weights [16]float32
-			for i, v := range part {
-				weights[i] = max(v, -v)
+		weight[r] = sum(weights)
+		scales[r], mins[r] = search.search(codes[16*r:16*r+16], run, weights)
+	}
+	var scaleCodes, minCodes [16]uint8
+	putHalf(dst[80:], roundScales(scaleCodes[:], scales[:], cols.known(weight[:]), 15))
+	putHalf(dst[82:], roundScales(minCodes[:], mins[:], cols.known(weight[:]), 15))
+	d, dmin := half(dst[80:]), half(dst[82:])
+	for r := range scales {
+		dst[r] = scaleCodes[r] | minCodes[r]<<4
+		run := codes[16*r : 16*r+16]
+		if dr, mr := d*float32(scaleCodes[r]), float32(dmin*float32(minCodes[r])); dr != 0 {
+			// The codes again, for the scale and the minimum as they will be read.
+			for i, v := range x[16*r : 16*r+16] {
+				run[i] = uint8(roundEven((v+mr)/dr, 0, 3))
 			}
-			scales[run], mins[run] = searchQ2_K.search(codes[16*run:16*run+16], part, weights[:])
-			maxScale, maxMin = max(maxScale, scales[run]), max(maxMin, mins[run])
 		}
-		putHalf(dst[80:], maxScale/15)
-		putHalf(dst[82:], maxMin/15)
-		perScale, perMin := quotient(15, maxScale), quotient(15, maxMin)
-		d, dmin := half(dst[80:]), half(dst[82:])
-		for run := range scales {
-			scale, minimum := roundEven(perScale*scales[run], 0, 15), roundEven(perMin*mins[run], 0, 15)
-			dst[run] = uint8(scale | minimum<<4)
-			run16 := codes[16*run : 16*run+16]
-			if dr, mr := d*float32(scale), dmin*float32(minimum); dr != 0 {
-				// The codes again, for the scale and the minimum as they will be read.
-				for i, v := range x[16*run : 16*run+16] {
-					run16[i] = uint8(roundEven((v+mr)/dr, 0, 3))
-				}
-			}
-			q, shift := crumbs(dst[16:80], run)
-			for i, c := range run16 {
-				q[i] |= c << shift
-			}
+		q, shift := crumbs(dst[16:80], r)
+		for i, c := range run {
+			q[i] |= c << shift
 		}
 	}
 }

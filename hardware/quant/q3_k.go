@@ -39,39 +39,68 @@ func dequantizeQ3_K(dst []float32, src []byte) {
 	}
 }
 
-func quantizeQ3_K(dst []byte, src []float32) {
+func quantizeQ3_K(dst []byte, src, importance []float32) {
+	cols := columns{importance: importance}
+	for at := 0; at < len(src); at, dst = at+256, dst[110:] {
+		quantizeBlockQ3_K(dst[:110], src[at:at+256], &cols, at)
+	}
+}
+
+func quantizeBlockQ3_K(dst []byte, x []float32, cols *columns, at int) {
+	clear(dst)
+	if !finite(x) {
+		putNaN(dst[108:])
+		return
+	}
+	cols.measure(x)
+	cols.power *= 2
 	var codes [256]int8
-	for ; len(src) >= 256; dst, src = dst[110:], src[256:] {
-		x := src[:256]
-		clear(dst[:110])
-		if !finite(x) {
-			putNaN(dst[108:])
-			continue
-		}
-		var scales [16]float32
-		for run := range scales {
-			scales[run] = descend(codes[16*run:16*run+16], x[16*run:16*run+16], 4)
-		}
-		most, _ := extreme(scales[:])
-		perScale := quotient(-32, most)
-		putHalf(dst[108:], quotient(1, perScale))
-		d, s := half(dst[108:]), dst[96:108]
-		for run := range scales {
-			putScaleQ3_K(s, run, roundEven(perScale*scales[run], -32, 31))
-			run16 := codes[16*run : 16*run+16]
-			if dr := d * float32(scaleQ3_K(s, run)); dr != 0 {
-				// The codes again, for the scale as it will be read.
-				for i, v := range x[16*run : 16*run+16] {
-					run16[i] = int8(roundEven(v/dr, -4, 3))
-				}
-			}
-			q, shift := crumbs(dst[32:96], run)
-			h := dst[run%2*16 : run%2*16+16]
-			for i, c := range run16 {
-				code := uint8(c + 4)
-				q[i] |= code & 3 << shift
-				h[i] |= code >> 2 << (run / 2)
-			}
+	var scales, weight [16]float32
+	for r := range scales {
+		run, runCodes := x[16*r:16*r+16], codes[16*r:16*r+16]
+		if weights := cols.weigh(at+16*r, run); weights != nil {
+			weight[r] = sum(weights)
+			scales[r] = symmetricSearch(runCodes, run, weights, 4)
+		} else {
+			scales[r] = descendCodes(runCodes, run, 4)
 		}
 	}
+	var scaleCodes [16]int8
+	putHalf(dst[108:], roundSigned(&scaleCodes, &scales, cols.known(weight[:])))
+	d := half(dst[108:])
+	for r := range scales {
+		putScaleQ3_K(dst[96:108], r, int32(scaleCodes[r]))
+		run := codes[16*r : 16*r+16]
+		if dr := d * float32(scaleCodes[r]); dr != 0 {
+			// The codes again, for the scale as it will be read.
+			for i, v := range x[16*r : 16*r+16] {
+				run[i] = int8(roundEven(v/dr, -4, 3))
+			}
+		}
+		q, shift := crumbs(dst[32:96], r)
+		h := dst[r%2*16 : r%2*16+16]
+		for i, c := range run {
+			code := uint8(c + 4)
+			q[i] |= code & 3 << shift
+			h[i] |= code >> 2 << (r / 2)
+		}
+	}
+}
+
+// roundSigned rounds the scales of the runs to codes -32 … 31, and returns the scale of the scales. Without weights of
+// the runs the scale of largest magnitude becomes exactly -32.
+func roundSigned(codes *[16]int8, scales *[16]float32, weights []float32) (d float32) {
+	if weights != nil {
+		return symmetricSearch(codes[:], scales[:], weights, 32)
+	}
+	most, _ := extreme(scales[:])
+	if most == 0 {
+		fill(codes[:], -32)
+		return 0
+	}
+	inv := quotient(-32, most)
+	for r, s := range scales {
+		codes[r] = int8(roundEven(inv*s, -32, 31))
+	}
+	return quotient(1, inv)
 }

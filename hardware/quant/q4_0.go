@@ -20,21 +20,15 @@ func dequantizeQ4_0(dst []float32, src []byte) {
 	}
 }
 
-// quantizeQ4_0 scales the element of largest magnitude to exactly -8, so that no code is lost.
-func quantizeQ4_0(dst []byte, src []float32) {
-	for ; len(src) >= 32; dst, src = dst[18:], src[32:] {
-		lo, hi, q := src[:16], src[16:32], dst[2:18]
-		most, ok := extreme(src[:32])
-		if !ok {
-			putNaN(dst)
-			clear(q)
-			continue
-		}
-		d := most / -8
-		putHalf(dst, d)
-		inv := quotient(1, d)
-		for i := range q {
-			q[i] = truncate(float32(lo[i]*inv)+8.5, 15) | truncate(float32(hi[i]*inv)+8.5, 15)<<4
+func quantizeQ4_0(dst []byte, src, importance []float32) {
+	cols := columns{importance: importance}
+	cols.measure(src)
+	var codes [32]uint8
+	for at := 0; at < len(src); at, dst = at+32, dst[18:] {
+		x := src[at : at+32]
+		putHalf(dst, symmetricCodes(&codes, x, cols.weigh(at, x), 8))
+		for i := range 16 {
+			dst[2+i] = codes[i] | codes[i+16]<<4
 		}
 	}
 }

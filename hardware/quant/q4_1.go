@@ -21,36 +21,17 @@ func dequantizeQ4_1(dst []float32, src []byte) {
 	}
 }
 
-func quantizeQ4_1(dst []byte, src []float32) {
-	for ; len(src) >= 32; dst, src = dst[20:], src[32:] {
-		q := dst[4:20]
-		m, inv, ok := putRange(dst, src[:32], 15)
-		if !ok {
-			clear(q)
-			continue
+func quantizeQ4_1(dst []byte, src, importance []float32) {
+	cols := columns{importance: importance}
+	cols.measure(src)
+	var codes [32]uint8
+	for at := 0; at < len(src); at, dst = at+32, dst[20:] {
+		x := src[at : at+32]
+		d, m := affineCodes(&codes, x, cols.weigh(at, x), 15)
+		putHalf(dst, d)
+		putHalf(dst[2:], m)
+		for i := range 16 {
+			dst[4+i] = codes[i] | codes[i+16]<<4
 		}
-		lo, hi := src[:16], src[16:32]
-		for i := range q {
-			q[i] = truncate(float32((lo[i]-m)*inv)+0.5, 15) | truncate(float32((hi[i]-m)*inv)+0.5, 15)<<4
-		}
 	}
-}
-
-// putRange writes the scale and the minimum that spread the codes 0 … most over the range of x, which Q4_1 and Q5_1
-// start with. It returns them as they were before rounding, the scale inverted, and whether all elements are finite;
-// if not, both are written as not a number.
-func putRange(head []byte, x []float32, most float32) (lo, inv float32, ok bool) {
-	if !finite(x) {
-		putNaN(head)
-		putNaN(head[2:])
-		return 0, 0, false
-	}
-	lo, hi := x[0], x[0]
-	for _, v := range x[1:] {
-		lo, hi = min(lo, v), max(hi, v)
-	}
-	d := (hi - lo) / most
-	putHalf(head, d)
-	putHalf(head[2:], lo)
-	return lo, quotient(1, d), true
 }

@@ -1,7 +1,5 @@
 package quant
 
-import "math"
-
 // Q4_K stores 256 elements in 144 bytes (block_q4_K in ggml-common.h): 8 runs of 32, each with a scale and a minimum of
 // 6 bits.
 //
@@ -48,8 +46,8 @@ func dequantizeQ4_K(dst []float32, src []byte) {
 			lo, hi := dst[64*g:64*g+32], dst[64*g+32:64*g+64]
 			scale0, min0 := scaleMin(s, 2*g)
 			scale1, min1 := scaleMin(s, 2*g+1)
-			d0, m0 := d*float32(scale0), dmin*float32(min0)
-			d1, m1 := d*float32(scale1), dmin*float32(min1)
+			d0, m0 := d*float32(scale0), float32(dmin*float32(min0))
+			d1, m1 := d*float32(scale1), float32(dmin*float32(min1))
 			for i, b := range q {
 				lo[i] = float32(d0*float32(b&15)) - m0
 				hi[i] = float32(d1*float32(b>>4)) - m1
@@ -58,13 +56,11 @@ func dequantizeQ4_K(dst []float32, src []byte) {
 	}
 }
 
-func quantizeQ4_K(dst []byte, src []float32) {
+func quantizeQ4_K(dst []byte, src, importance []float32) {
+	cols := columns{importance: importance}
 	var codes [256]uint8
-	for ; len(src) >= 256; dst, src = dst[144:], src[256:] {
-		if !quantizeRuns(dst[:16], &codes, src[:256], &searchQ4_K) {
-			clear(dst[16:144])
-			continue
-		}
+	for at := 0; at < len(src); at, dst = at+256, dst[144:] {
+		quantizeRuns(dst[:16], &codes, src[at:at+256], &cols, at, &searchQ4_K)
 		for g := range 4 {
 			lo, hi, q := codes[64*g:64*g+32], codes[64*g+32:64*g+64], dst[16+32*g:48+32*g]
 			for i := range q {
@@ -74,36 +70,44 @@ func quantizeQ4_K(dst []byte, src []float32) {
 	}
 }
 
-// quantizeRuns writes the head that Q4_K and Q5_K share, d, dmin and s, and finds the codes. It returns false, with a
-// head that says not a number, when not all elements are finite.
-func quantizeRuns(head []byte, codes *[256]uint8, x []float32, s *affineSearch) bool {
+// quantizeRuns writes the head that Q4_K and Q5_K share, d, dmin and s, and finds the codes of the block x, whose first
+// column is at.
+func quantizeRuns(head []byte, codes *[256]uint8, x []float32, cols *columns, at int, s *affineSearch) {
 	clear(head)
 	if !finite(x) {
+		clear(codes[:])
 		putNaN(head)
 		putNaN(head[2:])
-		return false
+		return
 	}
-	var scales, mins [8]float32
-	var maxScale, maxMin float32
+	cols.measure(x)
+	cols.power *= 2
+	search := *s
+	if cols.importance != nil {
+		search = weightedSearch(s.most)
+	}
+	var scales, mins, weight [8]float32
 	for j := range scales {
 		run := x[32*j : 32*j+32]
-		var weights [32]float32
-		runWeights(&weights, run)
-		scales[j], mins[j] = s.search(codes[32*j:32*j+32], run, weights[:])
-		maxScale, maxMin = max(maxScale, scales[j]), max(maxMin, mins[j])
+		weights := cols.weigh(at+32*j, run)
+		if weights == nil {
+			var buffer [32]float32
+			weights = runWeights(&buffer, run)
+		}
+		weight[j] = sum(weights)
+		scales[j], mins[j] = search.search(codes[32*j:32*j+32], run, weights)
 	}
-	putHalf(head, maxScale/63)
-	putHalf(head[2:], maxMin/63)
-	perScale, perMin := quotient(63, maxScale), quotient(63, maxMin)
+	var scaleCodes, minCodes [8]uint8
+	putHalf(head, roundScales(scaleCodes[:], scales[:], cols.known(weight[:]), 63))
+	putHalf(head[2:], roundScales(minCodes[:], mins[:], cols.known(weight[:]), 63))
 	for j := range scales {
-		putScaleMin(head[4:], j, uint8(roundEven(perScale*scales[j], 0, 63)), uint8(roundEven(perMin*mins[j], 0, 63)))
+		putScaleMin(head[4:], j, scaleCodes[j], minCodes[j])
 	}
 
 	// The codes again, now for the scales and minimums as they will be read.
 	d, dmin := half(head), half(head[2:])
 	for j := range scales {
-		scale, minimum := scaleMin(head[4:], j)
-		dj, mj := d*float32(scale), dmin*float32(minimum)
+		dj, mj := d*float32(scaleCodes[j]), float32(dmin*float32(minCodes[j]))
 		if dj == 0 {
 			continue
 		}
@@ -111,17 +115,13 @@ func quantizeRuns(head []byte, codes *[256]uint8, x []float32, s *affineSearch) 
 			codes[32*j+i] = uint8(roundEven((v+mj)/dj, 0, s.most))
 		}
 	}
-	return true
 }
 
 // runWeights weighs errors by the elements' magnitude over that of the run.
-func runWeights(weights *[32]float32, x []float32) {
-	var sum float32
-	for _, v := range x {
-		sum += float32(v * v)
-	}
-	mean := float32(math.Sqrt(float64(sum / 32)))
+func runWeights(weights *[32]float32, x []float32) []float32 {
+	typical := root(squares(x) / 32)
 	for i, v := range x {
-		weights[i] = mean + max(v, -v)
+		weights[i] = typical + max(v, -v)
 	}
+	return weights[:]
 }

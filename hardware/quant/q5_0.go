@@ -23,22 +23,13 @@ func dequantizeQ5_0(dst []float32, src []byte) {
 	}
 }
 
-// quantizeQ5_0 scales the element of largest magnitude to exactly -16, so that no code is lost.
-func quantizeQ5_0(dst []byte, src []float32) {
-	for ; len(src) >= 32; dst, src = dst[22:], src[32:] {
-		most, ok := extreme(src[:32])
-		if !ok {
-			clear(dst[:22])
-			putNaN(dst)
-			continue
-		}
-		d := most / -16
-		putHalf(dst, d)
-		inv := quotient(1, d)
-		var codes [32]uint8
-		for i, v := range src[:32] {
-			codes[i] = truncate(float32(v*inv)+16.5, 31)
-		}
+func quantizeQ5_0(dst []byte, src, importance []float32) {
+	cols := columns{importance: importance}
+	cols.measure(src)
+	var codes [32]uint8
+	for at := 0; at < len(src); at, dst = at+32, dst[22:] {
+		x := src[at : at+32]
+		putHalf(dst, symmetricCodes(&codes, x, cols.weigh(at, x), 16))
 		putFives(dst[2:22], &codes)
 	}
 }

@@ -24,17 +24,15 @@ func dequantizeQ5_1(dst []float32, src []byte) {
 	}
 }
 
-func quantizeQ5_1(dst []byte, src []float32) {
-	for ; len(src) >= 32; dst, src = dst[24:], src[32:] {
-		m, inv, ok := putRange(dst, src[:32], 31)
-		if !ok {
-			clear(dst[4:24])
-			continue
-		}
-		var codes [32]uint8
-		for i, v := range src[:32] {
-			codes[i] = truncate(float32((v-m)*inv)+0.5, 31)
-		}
+func quantizeQ5_1(dst []byte, src, importance []float32) {
+	cols := columns{importance: importance}
+	cols.measure(src)
+	var codes [32]uint8
+	for at := 0; at < len(src); at, dst = at+32, dst[24:] {
+		x := src[at : at+32]
+		d, m := affineCodes(&codes, x, cols.weigh(at, x), 31)
+		putHalf(dst, d)
+		putHalf(dst[2:], m)
 		putFives(dst[4:24], &codes)
 	}
 }

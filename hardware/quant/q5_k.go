@@ -23,8 +23,8 @@ func dequantizeQ5_K(dst []float32, src []byte) {
 			lo, hi := dst[64*g:64*g+32], dst[64*g+32:64*g+64]
 			scale0, min0 := scaleMin(s, 2*g)
 			scale1, min1 := scaleMin(s, 2*g+1)
-			d0, m0 := d*float32(scale0), dmin*float32(min0)
-			d1, m1 := d*float32(scale1), dmin*float32(min1)
+			d0, m0 := d*float32(scale0), float32(dmin*float32(min0))
+			d1, m1 := d*float32(scale1), float32(dmin*float32(min1))
 			for i, b := range q {
 				fifths := h[i] >> (2 * g)
 				lo[i] = float32(d0*float32(b&15|fifths&1<<4)) - m0
@@ -34,14 +34,13 @@ func dequantizeQ5_K(dst []float32, src []byte) {
 	}
 }
 
-func quantizeQ5_K(dst []byte, src []float32) {
+func quantizeQ5_K(dst []byte, src, importance []float32) {
+	cols := columns{importance: importance}
 	var codes [256]uint8
-	for ; len(src) >= 256; dst, src = dst[176:], src[256:] {
-		clear(dst[:176])
-		if !quantizeRuns(dst[:16], &codes, src[:256], &searchQ5_K) {
-			continue
-		}
+	for at := 0; at < len(src); at, dst = at+256, dst[176:] {
+		quantizeRuns(dst[:16], &codes, src[at:at+256], &cols, at, &searchQ5_K)
 		h := dst[16:48]
+		clear(h)
 		for g := range 4 {
 			lo, hi, q := codes[64*g:64*g+32], codes[64*g+32:64*g+64], dst[48+32*g:80+32*g]
 			for i := range q {

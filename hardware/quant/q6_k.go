@@ -34,47 +34,56 @@ func sixes(block []byte, run int) (lo []byte, loShift int, hi []byte, hiShift in
 	return block[loAt : loAt+16], quarter / 2 * 4, block[hiAt : hiAt+16], 2 * quarter
 }
 
-func quantizeQ6_K(dst []byte, src []float32) {
+// quantizeQ6_K weighs an error by its element's magnitude, squared, or by the importance of its column alone.
+func quantizeQ6_K(dst []byte, src, importance []float32) {
+	for at := 0; at < len(src); at, dst = at+256, dst[210:] {
+		if importance == nil {
+			quantizeBlockQ6_K(dst[:210], src[at:at+256], nil)
+		} else {
+			quantizeBlockQ6_K(dst[:210], src[at:at+256], importance[at:at+256])
+		}
+	}
+}
+
+func quantizeBlockQ6_K(dst []byte, x, importance []float32) {
+	clear(dst)
+	if !finite(x) {
+		putNaN(dst[208:])
+		return
+	}
 	var codes [256]int8
-	for ; len(src) >= 256; dst, src = dst[210:], src[256:] {
-		x := src[:256]
-		clear(dst[:210])
-		if !finite(x) {
-			putNaN(dst[208:])
-			continue
+	var scales [16]float32
+	for r := range scales {
+		run := x[16*r : 16*r+16]
+		var buffer [16]float32
+		weights := square(buffer[:], run)
+		if importance != nil {
+			weights = importance[16*r : 16*r+16]
 		}
-		var scales [16]float32
-		for run := range scales {
-			part := x[16*run : 16*run+16]
-			var weights [16]float32
-			for i, v := range part {
-				weights[i] = v * v
+		scales[r] = symmetricSearch(codes[16*r:16*r+16], run, weights, 32)
+	}
+	largest, _ := extreme(scales[:])
+	if max(largest, -largest) < tiny {
+		return
+	}
+	inv := quotient(-128, largest)
+	putHalf(dst[208:], quotient(1, inv))
+	d := half(dst[208:])
+	for r := range scales {
+		s := roundEven(inv*scales[r], -128, 127)
+		dst[192+r] = uint8(s)
+		run := codes[16*r : 16*r+16]
+		if dr := d * float32(s); dr != 0 {
+			// The codes again, for the scale as it will be read.
+			for i, v := range x[16*r : 16*r+16] {
+				run[i] = int8(roundEven(v/dr, -32, 31))
 			}
-			scales[run] = symmetricSearch(codes[16*run:16*run+16], part, weights[:], 32)
 		}
-		most, _ := extreme(scales[:])
-		if max(most, -most) < tiny {
-			continue
-		}
-		perScale := quotient(-128, most)
-		putHalf(dst[208:], quotient(1, perScale))
-		d := half(dst[208:])
-		for run := range scales {
-			s := roundEven(perScale*scales[run], -128, 127)
-			dst[192+run] = uint8(s)
-			run16 := codes[16*run : 16*run+16]
-			if dr := d * float32(s); dr != 0 {
-				// The codes again, for the scale as it will be read.
-				for i, v := range x[16*run : 16*run+16] {
-					run16[i] = int8(roundEven(v/dr, -32, 31))
-				}
-			}
-			lo, loShift, hi, hiShift := sixes(dst, run)
-			for i, c := range run16 {
-				code := uint8(c + 32)
-				lo[i] |= code & 15 << loShift
-				hi[i] |= code >> 4 << hiShift
-			}
+		lo, loShift, hi, hiShift := sixes(dst, r)
+		for i, c := range run {
+			code := uint8(c + 32)
+			lo[i] |= code & 15 << loShift
+			hi[i] |= code >> 4 << hiShift
 		}
 	}
 }

@@ -22,7 +22,7 @@ func dequantizeQ8_0(dst []float32, src []byte) {
 }
 
 // quantizeQ8_0 divides by the scale before it is rounded to a half, as the reference does.
-func quantizeQ8_0(dst []byte, src []float32) {
+func quantizeQ8_0(dst []byte, src, _ []float32) {
 	for ; len(src) >= 32; dst, src = dst[34:], src[32:] {
 		x, q := src[:32], dst[2:34]
 		most, ok := extreme(x)

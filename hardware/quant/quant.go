@@ -29,7 +29,7 @@ type Format struct {
 
 	// Both work on whole blocks, and trust their caller on the lengths.
 	dequantize func(dst []float32, src []byte)
-	quantize   func(dst []byte, src []float32) // nil: reading only
+	quantize   func(dst []byte, src, importance []float32) // nil: reading only
 }
 
 // formats holds what the formats' files register, in no particular order.
@@ -96,7 +96,21 @@ func (f *Format) Quantize(dst []byte, src []float32) {
 	if f.quantize == nil {
 		panic(fmt.Sprintf("quant: Quantize: %s is only read", f))
 	}
-	f.quantize(dst[:f.needs("Quantize", len(src), len(dst))], src)
+	f.quantize(dst[:f.needs("Quantize", len(src), len(dst))], src, nil)
+}
+
+// QuantizeWeighted is Quantize for one row of a matrix, when it is known how much each of its columns matters: errors
+// of column i weigh importance[i], such as the mean square of the activations that it meets. It searches longer than
+// Quantize, even where all columns matter alike, and in some formats it looks at the whole row. Formats without a
+// search ignore the importance. It panics when there are not as many of them as elements.
+func (f *Format) QuantizeWeighted(dst []byte, src, importance []float32) {
+	if f.quantize == nil {
+		panic(fmt.Sprintf("quant: QuantizeWeighted: %s is only read", f))
+	}
+	if len(importance) != len(src) {
+		panic(fmt.Sprintf("quant: QuantizeWeighted: %d elements have the importance of %d", len(src), len(importance)))
+	}
+	f.quantize(dst[:f.needs("QuantizeWeighted", len(src), len(dst))], src, importance)
 }
 
 // needs returns the bytes of n elements, after checking that they are whole blocks and that there are so many bytes.

@@ -5,8 +5,9 @@ import (
 	"math"
 )
 
-// Products that are added to something are written float32(a*b)+c throughout the package: Go may otherwise fuse them
-// into one rounding on some machines, and blocks would differ from one machine to the next.
+// Products that are added to something are written float32(a*b)+c throughout the package, also where the sum is in
+// another function: Go may otherwise fuse them into one rounding on some machines (language specification, floating-point
+// operators), and blocks would differ from one machine to the next.
 
 // roundEven returns v rounded to an integer, ties to even, within [lo, hi]; lo for NaN. The bounds lie within ±2^22.
 func roundEven(v float32, lo, hi int32) int32 {
@@ -18,7 +19,7 @@ func roundEven(v float32, lo, hi int32) int32 {
 	}
 	// The last bit of 1.5*2^23 is 1: the addition rounds to integers, and the sum's lower bits are the integer.
 	const shift = 0x1.8p23
-	return int32(math.Float32bits(v+shift)) - int32(math.Float32bits(shift))
+	return int32(math.Float32bits(float32(v)+shift)) - int32(math.Float32bits(shift))
 }
 
 // extreme returns the element of largest magnitude, with its sign, the first of several; 0 if all are 0. It reports
@@ -62,5 +63,7 @@ func truncate(v float32, hi uint8) uint8 {
 	return uint8(v)
 }
 
-// putNaN writes the scale of a block whose elements are not all finite.
+// nan is the scale of a block whose elements are not all finite; putNaN writes it.
+func nan() float32 { return float32(math.NaN()) }
+
 func putNaN(b []byte) { binary.LittleEndian.PutUint16(b, 0x7e00) }

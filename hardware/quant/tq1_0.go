@@ -33,7 +33,7 @@ func dequantizeTQ1_0(dst []float32, src []byte) {
 	}
 }
 
-func quantizeTQ1_0(dst []byte, src []float32) {
+func quantizeTQ1_0(dst []byte, src, _ []float32) {
 	for ; len(dst) >= 54; dst = dst[54:] {
 		inv, ok := putTernary(dst[52:54], src[:256])
 		if !ok {

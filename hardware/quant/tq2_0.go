@@ -21,7 +21,7 @@ func dequantizeTQ2_0(dst []float32, src []byte) {
 	}
 }
 
-func quantizeTQ2_0(dst []byte, src []float32) {
+func quantizeTQ2_0(dst []byte, src, _ []float32) {
 	for ; len(src) >= 256; dst, src = dst[66:], src[256:] {
 		clear(dst[:64])
 		inv, ok := putTernary(dst[64:66], src[:256])
