@@ -1,0 +1,158 @@
+// Package e2e drives the real binary, serving the embedded model, with OpenAI's official clients. It is a module of its
+// own, so that the clients are no dependencies of the product. HEARTH_BIN names the binary; `make e2e` sets it.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// model is the id of the embedded model.
+const model = "stories260k"
+
+// serverURL is where the binary under test listens.
+var serverURL string
+
+func TestMain(m *testing.M) { os.Exit(runMain(m)) }
+
+func runMain(m *testing.M) int {
+	bin := os.Getenv("HEARTH_BIN")
+	if bin == "" {
+		fmt.Fprintln(os.Stderr, "e2e: HEARTH_BIN does not name the binary to test; run `make e2e`")
+		return 1
+	}
+	address, err := freeAddress()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	var log bytes.Buffer
+	server := exec.Command(bin, "serve", "--addr", address)
+	server.Stdout, server.Stderr = &log, &log
+	if err := server.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	serverURL = "http://" + address
+	if err := waitReady(serverURL, 30*time.Second); err != nil {
+		server.Process.Kill()
+		server.Wait()
+		fmt.Fprintf(os.Stderr, "e2e: %v\n%s", err, log.String())
+		return 1
+	}
+	code := m.Run()
+	// The server must end by itself, with status 0, when it is asked to.
+	server.Process.Signal(syscall.SIGTERM)
+	stopped := time.AfterFunc(30*time.Second, func() { server.Process.Kill() })
+	if err := server.Wait(); err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: the server ended with %v, want exit status 0\n", err)
+		code = 1
+	}
+	stopped.Stop()
+	if code != 0 {
+		fmt.Fprintf(os.Stderr, "e2e: the server's log:\n%s", log.String())
+	}
+	return code
+}
+
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer listener.Close()
+	return listener.Addr().String(), nil
+}
+
+// waitReady polls /health until it answers 200.
+func waitReady(url string, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the server was not ready after %v", patience)
+		case <-tick.C:
+			response, err := http.Get(url + "/health")
+			if err != nil {
+				continue
+			}
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+	}
+}
+
+// metric returns the sum of a metric's series, by its name.
+func metric(t *testing.T, name string) float64 {
+	t.Helper()
+	response, err := http.Get(serverURL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, found := 0.0, false
+	for line := range strings.SplitSeq(string(body), "\n") {
+		rest, ok := strings.CutPrefix(line, name)
+		if !ok || rest == "" || rest[0] != ' ' && rest[0] != '{' {
+			continue
+		}
+		var value float64
+		if _, err := fmt.Sscan(rest[strings.LastIndexByte(rest, ' ')+1:], &value); err != nil {
+			t.Fatalf("metric line %q: %v", line, err)
+		}
+		sum, found = sum+value, true
+	}
+	if !found {
+		t.Fatalf("/metrics has no %s", name)
+	}
+	return sum
+}
+
+// eventually polls a condition.
+func eventually(t *testing.T, patience time.Duration, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v: %s", patience, what)
+		}
+		<-tick.C
+	}
+}
+
+// TestJavaScriptClient runs the tests of client.test.mjs, which use the npm package openai.
+func TestJavaScriptClient(t *testing.T) {
+	if _, err := os.Stat("node_modules/openai"); err != nil {
+		t.Fatal("node_modules/openai is missing; run `make e2e`, which installs it")
+	}
+	command := exec.Command("node", "--test", "client.test.mjs")
+	command.Env = append(os.Environ(), "HEARTH_URL="+serverURL, "HEARTH_MODEL="+model)
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("node: %v\n%s", err, out)
+	}
+	if !bytes.Contains(out, []byte("# fail 0")) && !bytes.Contains(out, []byte("fail 0")) {
+		t.Fatalf("node reported no result:\n%s", out)
+	}
+}
