@@ -1,0 +1,149 @@
+package cpu
+
+import "hearth/hardware"
+
+// Fusing puts operations into one phase. It never changes a bit: a fused phase calls the same kernels on the same
+// rows in the same order. What it saves is barriers between workers, and tensors on their way through memory.
+
+// groupLen returns how many of the operations, from the first on, become one group. all is the whole section.
+func (c *compiler) groupLen(ops, all []hardware.Op) int {
+	if c.device.options.NoFuse {
+		return 1
+	}
+	if first, ok := ops[0].Args.(*hardware.MatMulArgs); ok {
+		if c.gated(ops, all) {
+			return 3
+		}
+		n := 1
+		for n < len(ops) && sameRows(first, ops[1:n], ops[n].Args) && !c.gated(ops[n:], all) {
+			n++
+		}
+		return n
+	}
+	if !isRowOperation(ops[0].Args) {
+		return 1
+	}
+	n := 1
+	for n < len(ops) && isRowOperation(ops[n].Args) && rowsOf(ops[n].Args) == rowsOf(ops[0].Args) && ops[n].Args.Kind() != hardware.OpGather {
+		n++ // a Gather reads other rows than it writes, so that it can only begin a chain
+	}
+	return n
+}
+
+// sameRows reports whether an operation is a product of the same rows as the first, with a result of its own.
+func sameRows(first *hardware.MatMulArgs, between []hardware.Op, args hardware.Args) bool {
+	next, ok := args.(*hardware.MatMulArgs)
+	if !ok || next.X != first.X || next.Dst.Base() == first.Dst.Base() {
+		return false
+	}
+	for _, op := range between {
+		if op.Args.(*hardware.MatMulArgs).Dst.Base() == next.Dst.Base() {
+			return false
+		}
+	}
+	return true
+}
+
+// gated reports whether the operations begin with a gate, an up and their gated linear unit, and nothing else needs
+// the first two results.
+func (c *compiler) gated(ops, all []hardware.Op) bool {
+	if len(ops) < 3 {
+		return false
+	}
+	gate, isGate := ops[0].Args.(*hardware.MatMulArgs)
+	up, isUp := ops[1].Args.(*hardware.MatMulArgs)
+	unit, isUnit := ops[2].Args.(*hardware.GLUArgs)
+	if !isGate || !isUp || !isUnit || unit.Act != hardware.SiLU || gate.Accumulate || up.Accumulate || !sameRows(gate, nil, up) {
+		return false
+	}
+	if unit.Gate != gate.Dst || unit.Up != up.Dst || !unit.Dst.Flat() || c.program.WeightInfo(gate.W).Format != c.program.WeightInfo(up.W).Format {
+		return false
+	}
+	for _, base := range []int{gate.Dst.Base(), up.Dst.Base()} {
+		if base == unit.Dst.Base() || c.outputOf[base] || uses(all, base) != 2 {
+			return false
+		}
+	}
+	return unit.Dst.Base() != gate.X.Base()
+}
+
+// uses counts how often operations name a tensor.
+func uses(ops []hardware.Op, base int) int {
+	n := 0
+	for _, op := range ops {
+		for _, t := range op.Args.Writes(op.Args.Reads(nil)) {
+			if t.Base() == base {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// isRowOperation reports whether an operation works on each row by itself.
+func isRowOperation(args hardware.Args) bool {
+	switch args.Kind() {
+	case hardware.OpMatMul, hardware.OpAttention, hardware.OpExperts:
+		return false
+	}
+	return true
+}
+
+// rowsOf returns the kind of rows that an operation works on.
+func rowsOf(args hardware.Args) hardware.Rows {
+	switch a := args.(type) {
+	case *hardware.RouteArgs:
+		return a.Logits.Rows()
+	case *hardware.GatherArgs:
+		return hardware.Outputs
+	}
+	views := args.Writes(args.Reads(nil))
+	return views[len(views)-1].Rows()
+}
+
+// headsOf returns into how many heads an operation's rows can be cut.
+func headsOf(args hardware.Args) int {
+	switch a := args.(type) {
+	case *hardware.NormArgs:
+		return a.X.NumHeads()
+	case *hardware.RoPEArgs:
+		return a.X.NumHeads()
+	case *hardware.StoreArgs:
+		return a.X.NumHeads()
+	case *hardware.AddArgs:
+		return a.X.NumHeads()
+	case *hardware.GLUArgs:
+		return a.Dst.NumHeads()
+	case *hardware.GatherArgs:
+		return a.X.NumHeads()
+	}
+	return 1
+}
+
+// sharedHeads returns into how many shares of heads a chain of row operations can be cut, so that what one share reads
+// of the chain's own results the same share has written.
+func sharedHeads(ops []hardware.Op) int {
+	n := 0
+	for _, op := range ops {
+		n = gcd(n, headsOf(op.Args))
+	}
+	for i, op := range ops {
+		for _, written := range op.Args.Writes(nil) {
+			for _, later := range ops[i+1:] {
+				for _, t := range later.Args.Writes(later.Args.Reads(nil)) {
+					if t.Base() == written.Base() && t != written {
+						return 1
+					}
+				}
+			}
+		}
+	}
+	return n
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}

@@ -1,0 +1,250 @@
+package cpu
+
+import "slices"
+
+// Matrix products are two phases: the rows are brought into the form that the kernel wants, as tiles, once for all
+// products of the same rows; then every item multiplies a few panels of a weight with all tiles, so that a weight goes
+// from memory to the core once per step, whatever the number of rows. With few rows every worker prepares them for
+// itself: that is cheaper than waiting for each other.
+
+const (
+	itemBytes = 96 << 10 // of panels in an item: a few microseconds of memory bandwidth, and at home in the second-level cache
+	fewRows   = 4        // that every worker prepares for itself
+)
+
+// tileSet is the rows of a view as tiles for one linear.
+type tileSet struct {
+	x         view
+	in        int
+	linear    *linear
+	tileBytes int // of a full tile
+	offset    int // in the tiles that workers share
+	private   int // in a worker's own
+}
+
+func newTileSet(x view, l *linear) *tileSet {
+	return &tileSet{x: x, in: x.size(), linear: l, tileBytes: l.tileBytes(x.size(), l.tileRows)}
+}
+
+// count is the number of tiles of so many rows.
+func (s *tileSet) count(rows int) int { return (rows + s.linear.tileRows - 1) / s.linear.tileRows }
+
+// prepare fills one tile.
+func (s *tileSet) prepare(tiles []byte, tile, rows int) {
+	first := tile * s.linear.tileRows
+	n := min(s.linear.tileRows, rows-first)
+	s.linear.prepare(tiles[tile*s.tileBytes:][:s.tileBytes], s.x.from(first), s.x.t.stride, n, s.in)
+}
+
+// preparation fills the shared tiles of products, for more than a few rows.
+type preparation struct {
+	sets  []*tileSet
+	tiles *[]byte
+}
+
+func (o *preparation) rows(s *step) int { return s.rows[o.sets[0].x.t.rows] }
+
+func (o *preparation) items(s *step) int {
+	rows, n := o.rows(s), 0
+	if rows > fewRows {
+		for _, set := range o.sets {
+			n += set.count(rows)
+		}
+	}
+	return n
+}
+
+func (o *preparation) run(w *worker, item int) {
+	rows := o.rows(w.step)
+	for _, set := range o.sets {
+		if n := set.count(rows); item < n {
+			set.prepare((*o.tiles)[set.offset:], item, rows)
+			return
+		} else {
+			item -= n
+		}
+	}
+}
+
+// linearProduct is one weight multiplied in a phase. With gated it is a pair of weights and what a gated linear unit
+// makes of them.
+type linearProduct struct {
+	weight     *weight
+	up         *weight // nil, or the other half of a gated linear unit
+	set        *tileSet
+	dst        view
+	accumulate bool
+	itemPanels int // panels of an item, of each weight
+	items      int
+}
+
+func (p *linearProduct) cut(workers int) {
+	panelBytes := p.weight.panelBytes
+	if p.up != nil {
+		panelBytes += p.up.panelBytes
+	}
+	n := p.weight.numPanels
+	p.itemPanels = max(1, min(itemBytes/panelBytes, (n+4*workers-1)/(4*workers)))
+	p.items = (n + p.itemPanels - 1) / p.itemPanels
+}
+
+// matmul is a phase of products of the same rows.
+type matmul struct {
+	*preparation
+	products []*linearProduct
+}
+
+func (o *matmul) items(s *step) int {
+	n := 0
+	if o.rows(s) > 0 {
+		for _, p := range o.products {
+			n += p.items
+		}
+	}
+	return n
+}
+
+func (o *matmul) run(w *worker, item int) {
+	rows := o.rows(w.step)
+	tiles := *o.tiles
+	if rows <= fewRows {
+		tiles = o.own(w, rows)
+	}
+	for _, p := range o.products {
+		if item >= p.items {
+			item -= p.items
+			continue
+		}
+		first := item * p.itemPanels
+		j := panelJob{linearProduct: p, firstPanel: first, panels: min(p.itemPanels, p.weight.numPanels-first)}
+		if rows <= fewRows {
+			j.tiles = tiles[p.set.private:]
+		} else {
+			j.tiles = tiles[p.set.offset:]
+		}
+		j.run(w, rows)
+		return
+	}
+}
+
+// own returns the worker's own tiles, which it prepares at its first item of the phase.
+func (o *matmul) own(w *worker, rows int) []byte {
+	if w.prepared != o || w.preparedStep != w.step.number {
+		for _, set := range o.sets {
+			for tile := range set.count(rows) {
+				set.prepare(w.tiles[set.private:], tile, rows)
+			}
+		}
+		w.prepared, w.preparedStep = o, w.step.number
+	}
+	return w.tiles
+}
+
+// panelJob is some consecutive panels times all rows.
+type panelJob struct {
+	*linearProduct
+	firstPanel, panels int
+	tiles              []byte // of all rows, as linearProduct.set prepares them
+}
+
+// run multiplies the panels with tile after tile; between tiles they stay in the second-level cache.
+func (j *panelJob) run(w *worker, rows int) {
+	w.weightBytes += uint64(j.panels * j.weight.panelBytes)
+	if j.up != nil {
+		w.weightBytes += uint64(j.panels * j.up.panelBytes)
+	}
+	tileRows := j.set.linear.tileRows
+	for first := 0; first < rows; first += tileRows {
+		n := min(tileRows, rows-first)
+		tile := j.tiles[first/tileRows*j.set.tileBytes:]
+		w.multiplyPanels(w.product, j.weight, tile, panelRange{0, j.firstPanel, j.panels, n})
+		if j.up != nil {
+			w.multiplyPanels(w.productUp, j.up, tile, panelRange{0, j.firstPanel, j.panels, n})
+		}
+		j.write(w, first, n)
+		preempt(first)
+	}
+}
+
+// cols returns the columns of the job: the last panel may be cut off.
+func (j *panelJob) cols() (first, n int) {
+	first = j.firstPanel * panelCols
+	return first, min(j.panels*panelCols, j.weight.out-first)
+}
+
+// write puts the compact piece into the rows of the destination.
+func (j *panelJob) write(w *worker, firstRow, rows int) {
+	first, n := j.cols()
+	stride := j.panels * panelCols
+	for r := range rows {
+		dst, y := j.dst.row(firstRow + r)[first:first+n], w.product[r*stride:][:n]
+		switch {
+		case j.up != nil:
+			w.kernels.siluMul(dst, y, w.productUp[r*stride:][:n])
+		case j.accumulate:
+			w.kernels.add(dst, y)
+		default:
+			copy(dst, y)
+		}
+	}
+}
+
+// panelRange names consecutive panels of one expert, and the rows of the tile they are multiplied with.
+type panelRange struct{ expert, first, panels, rows int }
+
+// multiplyPanels computes a compact piece of a product, [rows][panels*panelCols], with scale and bias.
+func (w *worker) multiplyPanels(dst []float32, weight *weight, tile []byte, p panelRange) {
+	a := &w.multiply
+	a.dst, a.dstStride = dst, p.panels*panelCols
+	a.panels, a.numPanels = weight.panel(p.expert, p.first)[:p.panels*weight.panelBytes], p.panels
+	a.tile, a.rows, a.in = tile, p.rows, weight.in
+	weight.linear.multiply(a)
+	if weight.scale == 1 && weight.bias == nil {
+		return
+	}
+	first := p.first * panelCols
+	n := min(p.panels*panelCols, weight.out-first)
+	for r := range p.rows {
+		y := dst[r*a.dstStride:][:n]
+		if weight.scale != 1 {
+			w.kernels.scale(y, weight.scale)
+		}
+		if weight.bias != nil {
+			w.kernels.add(y, weight.bias[first:first+n])
+		}
+	}
+}
+
+// newMatmul completes products: it lays their tiles out and cuts them into items.
+func newMatmul(products []*linearProduct, tiles *[]byte, workers int) *matmul {
+	o := &matmul{preparation: &preparation{tiles: tiles}, products: products}
+	for _, p := range products {
+		p.cut(workers)
+		if i := slices.IndexFunc(o.sets, func(s *tileSet) bool { return s.linear == p.set.linear }); i >= 0 {
+			p.set = o.sets[i]
+		} else {
+			o.sets = append(o.sets, p.set)
+		}
+	}
+	return o
+}
+
+// grow raises sizes to what the operation needs, and places the tile sets behind each other. It returns the bytes of
+// the shared tiles.
+func (o *matmul) grow(w *workerSizes, maxRows int) int {
+	shared, private := 0, 0
+	for _, s := range o.sets {
+		s.offset, s.private = shared, private
+		shared += s.count(maxRows) * s.tileBytes
+		private += s.count(min(fewRows, maxRows)) * s.tileBytes
+	}
+	w.tiles = max(w.tiles, private)
+	for _, p := range o.products {
+		w.product = max(w.product, min(p.set.linear.tileRows, maxRows)*p.itemPanels*panelCols)
+		w.scratch = max(w.scratch, p.set.linear.scratch)
+	}
+	return shared
+}
+
+// phases are the operation's phases.
+func (o *matmul) phases() []operation { return []operation{o.preparation, o} }

@@ -1,0 +1,6 @@
+//go:build !(amd64 || arm64) || purego
+
+package cpu
+
+// pause tells the processor that this thread spins, where Go can say it.
+func pause() {}

@@ -1,0 +1,222 @@
+package cpu
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// pool is the device's workers, which all run the same list of phases (single program, multiple data). Worker 0 is the
+// goroutine that calls run; the others are goroutines locked to threads of their own, started with the device.
+//
+// Invariants:
+//
+//  1. Only the goroutine that holds mu publishes steps, and it holds it until every worker has finished the step.
+//  2. A worker's round number only grows during a step, and it grows by the same amount for all workers: a peer may be
+//     one round ahead, never two. Rounds are compared by the sign of their difference, so that they may wrap.
+//  3. A worker that is asleep has been so since it stored 1 to asleep; whoever swaps that for 0 must wake it.
+type pool struct {
+	size    int
+	rounds  []flag // of each worker in the barriers of this step
+	done    []flag // last step that each worker has finished
+	wakers  []waker
+	epoch   flag // number of the step published last
+	resting flag // the step after which workers sleep without spinning
+	broken  flag // 1 when a worker panicked in this step: the others leave it
+	closing atomic.Bool
+	workers sync.WaitGroup
+	crowded bool // there are more workers than processors to spin on
+
+	mu    sync.Mutex // held during a step; guards what follows
+	work  job
+	fault atomic.Pointer[error]
+}
+
+// job is what the workers of a step run. Workers call it at the same time.
+type job interface {
+	work(id int) // returns early when a barrier says so
+}
+
+// flag is an atomic number alone on its cache lines: two, since processors fetch lines in pairs.
+type flag struct {
+	v atomic.Uint32
+	_ [124]byte
+}
+
+// waker lets one worker sleep.
+type waker struct {
+	asleep atomic.Uint32
+	wake   chan struct{} // of capacity 1; never closed
+	_      [112]byte
+}
+
+const (
+	spinTime     = time.Millisecond // after a step: the next one usually follows a sampling
+	spinsToYield = 4000             // about 100 µs in a barrier: some other process is on a worker's processor
+)
+
+// newPool starts size-1 workers.
+func newPool(size int) *pool {
+	p := &pool{
+		size: size, rounds: make([]flag, size), done: make([]flag, size), wakers: make([]waker, size),
+		crowded: size > min(runtime.GOMAXPROCS(0), runtime.NumCPU()),
+	}
+	for id := 1; id < size; id++ {
+		p.wakers[id].wake = make(chan struct{}, 1)
+		p.workers.Add(1)
+		go p.worker(id)
+	}
+	return p
+}
+
+// run has all workers run a job and returns when they have finished, with the first panic as an error. It must not be
+// called from two goroutines with one job, but may be with different ones: jobs take turns.
+func (p *pool) run(j job) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.work = j
+	for i := range p.rounds {
+		p.rounds[i].v.Store(0)
+	}
+	p.broken.v.Store(0)
+	p.fault.Store(nil)
+	step := p.epoch.v.Add(1)
+	for id := 1; id < p.size; id++ {
+		p.rouse(id)
+	}
+	p.step(0)
+	for id := 1; id < p.size; id++ {
+		for spins := 0; p.done[id].v.Load() != step; spins++ {
+			p.spin(spins)
+		}
+	}
+	p.work = nil
+	if fault := p.fault.Load(); fault != nil {
+		return *fault
+	}
+	return nil
+}
+
+// rest lets the workers sleep at once instead of waiting for another step.
+func (p *pool) rest() { p.resting.v.Store(p.epoch.v.Load()) }
+
+// close stops the workers and waits for them.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing.Swap(true) {
+		return
+	}
+	p.epoch.v.Add(1)
+	for id := 1; id < p.size; id++ {
+		p.rouse(id)
+	}
+	p.workers.Wait()
+}
+
+// rouse wakes a worker if it sleeps.
+func (p *pool) rouse(id int) {
+	if p.wakers[id].asleep.Swap(0) == 1 {
+		p.wakers[id].wake <- struct{}{}
+	}
+}
+
+func (p *pool) worker(id int) {
+	runtime.LockOSThread()
+	defer p.workers.Done()
+	for last := uint32(0); ; {
+		p.await(id, last)
+		if p.closing.Load() {
+			return
+		}
+		last = p.epoch.v.Load()
+		p.step(id)
+		p.done[id].v.Store(last)
+	}
+}
+
+// await returns when a step after last is published: spinning first, then sleeping.
+func (p *pool) await(id int, last uint32) {
+	var since time.Time
+	for spins := 0; p.epoch.v.Load() == last; spins++ {
+		p.spin(spins)
+		if spins&31 != 31 {
+			continue
+		}
+		if now := time.Now(); spins == 31 {
+			since = now
+		} else if now.Sub(since) > spinTime || p.resting.v.Load() == last {
+			p.sleep(id, last)
+		}
+	}
+}
+
+// sleep parks the worker until it is roused, unless a step came meanwhile.
+func (p *pool) sleep(id int, last uint32) {
+	w := &p.wakers[id]
+	w.asleep.Store(1)
+	if p.epoch.v.Load() != last && w.asleep.CompareAndSwap(1, 0) {
+		return
+	}
+	<-w.wake
+}
+
+// step runs the job as one worker. A panic is kept as the step's fault, and the other workers leave the step at their
+// next barrier.
+func (p *pool) step(id int) {
+	defer p.keepPanic()
+	p.work.work(id)
+}
+
+func (p *pool) keepPanic() {
+	if r := recover(); r != nil {
+		err := fmt.Errorf("cpu: worker panicked: %v\n%s", r, debug.Stack())
+		p.fault.CompareAndSwap(nil, &err)
+		p.broken.v.Store(1)
+	}
+}
+
+// barrier returns true when all workers have called it as often as this one; false when the step is given up. It is a
+// dissemination barrier (Hensgen, Finkel, Manber 1988): after round i a worker knows of 2^i others.
+func (p *pool) barrier(id int, round *uint32) bool {
+	for distance := 1; distance < p.size; distance *= 2 {
+		*round++
+		p.rounds[id].v.Store(*round)
+		peer := &p.rounds[(id+p.size-distance)%p.size].v
+		for spins := 0; int32(peer.Load()-*round) < 0; spins++ {
+			if p.broken.v.Load() != 0 {
+				return false
+			}
+			p.spin(spins)
+		}
+	}
+	return p.broken.v.Load() == 0
+}
+
+// spin is one turn of a waiting loop.
+func (p *pool) spin(spins int) {
+	pause()
+	if spins&31 != 31 {
+		return
+	}
+	preempt(spins)
+	switch {
+	case p.crowded:
+		runtime.Gosched()
+	case spins > spinsToYield:
+		yieldProcessor()
+	}
+}
+
+// preempt is a point where the garbage collector can stop a worker: assembly and spinning have none. It works because
+// a function with a frame of some size begins by asking whether its goroutine should stop.
+//
+//go:noinline
+func preempt(i int) int {
+	var frame [24]int
+	frame[i&15] = i
+	return frame[(i+1)&15]
+}

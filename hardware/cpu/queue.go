@@ -1,0 +1,293 @@
+package cpu
+
+import (
+	"context"
+	"fmt"
+
+	"hearth/hardware"
+)
+
+// operation is one phase of a section: work items that may be done in any order and by any worker, each with the same
+// result. All items are done before the next phase begins.
+type operation interface {
+	// items is the number of work items for a step.
+	items(s *step) int
+	// run does one of them.
+	run(w *worker, item int)
+}
+
+// step is what a batch comes to. The goroutine of the queue fills it before the workers start.
+type step struct {
+	number    uint64
+	workers   int
+	batch     *hardware.Batch
+	rows      [2]int  // tokens, outputs
+	positions []int32 // [tokens] position of each row
+	blocks    []int32 // [tokens] block of each row's position
+	fresh     []int32 // blocks whose first position is written
+}
+
+// queue is one loaded program.
+type queue struct {
+	device     *device
+	program    *hardware.Program
+	limits     hardware.Limits
+	weights    []*weight
+	tensors    []*tensor
+	streams    []*stream
+	ropes      []*rotation
+	routes     []*routes
+	plans      []*attentionPlan
+	sections   [][]operation
+	vocab      []int // of each section's tokens
+	outputs    []view
+	blockBytes int
+	arenaBytes int
+
+	tiles        []byte // prepared rows, shared by all workers
+	tileBytes    int
+	partials     []float32
+	partialCount int
+	experts      expertSpace
+	expertSizes  expertSizes
+	sizes        workerSizes
+	workers      []*worker
+	cursors      [2][]flag // of alternating phases
+
+	weightMem, blockMem, scratchMem region
+	step                            step
+	current                         []operation // the section that is running
+	counters                        hardware.Counters
+	fault                           error
+	trace                           func(op int, rows []float32)
+	opEnds                          [][]int   // per section and recorded operation, the end of its phases; without fusion
+	traceRows                       []float32 // contiguous rows of one tensor; without fusion
+	closed                          bool
+}
+
+// block returns the bytes of a block.
+func (q *queue) block(id int) []byte {
+	return q.blockMem.mem[id*q.blockBytes:][:q.blockBytes]
+}
+
+// Run implements hardware.Queue.
+func (q *queue) Run(section hardware.Section, b *hardware.Batch) {
+	if section < 0 || int(section) >= len(q.sections) {
+		panic(fmt.Sprintf("cpu: Run: section %d of %d", section, len(q.sections)))
+	}
+	if err := b.Validate(&q.limits, q.vocab[section]); err != nil {
+		panic("cpu: Run: " + err.Error())
+	}
+	q.begin(b)
+	q.counters.Steps++
+	q.counters.Rows += uint64(len(b.Tokens))
+	if q.trace != nil {
+		q.runTraced(int(section))
+		return
+	}
+	q.runPhases(q.sections[section])
+}
+
+// runPhases has the workers go through phases.
+func (q *queue) runPhases(phases []operation) {
+	for _, set := range q.cursors {
+		for i := range set {
+			set[i].v.Store(0)
+		}
+	}
+	q.current = phases
+	if err := q.device.pool.run(q); err != nil {
+		q.fault = err
+	}
+}
+
+// begin fills the step.
+func (q *queue) begin(b *hardware.Batch) {
+	s := &q.step
+	s.number++
+	s.batch = b
+	q.fault = nil
+	s.rows = [2]int{hardware.Tokens: len(b.Tokens), hardware.Outputs: len(b.Outputs)}
+	s.fresh = s.fresh[:0]
+	for i := range b.Spans {
+		span := &b.Spans[i]
+		for j := range span.Len {
+			position := span.Start + j
+			block := b.Tables[span.Table+position/blockLen]
+			s.positions[span.Row+j], s.blocks[span.Row+j] = position, block
+			if position%blockLen == 0 {
+				s.fresh = append(s.fresh, block)
+			}
+		}
+	}
+	for _, p := range q.plans {
+		p.fill(b)
+	}
+}
+
+// work implements job: one worker's way through a section. Workers agree on which phases have items, and skip the
+// others together.
+func (q *queue) work(id int) {
+	w := q.workers[id]
+	w.round, w.phase = 0, 0
+	for _, op := range q.current {
+		items := op.items(&q.step)
+		if items == 0 {
+			continue
+		}
+		// Nobody is in the phase before this one any more, nor in the next one yet: its cursors can be set back.
+		q.cursors[(w.phase+1)%2][id].v.Store(0)
+		w.share(op, items, q.cursors[w.phase%2])
+		w.phase++
+		if !q.device.pool.barrier(id, &w.round) {
+			return
+		}
+	}
+}
+
+// Sync implements hardware.Queue.
+func (q *queue) Sync() error { return q.fault }
+
+// Output implements hardware.Queue.
+func (q *queue) Output(o hardware.Output, row int) []float32 {
+	if row < 0 || row >= q.step.rows[hardware.Outputs] {
+		panic(fmt.Sprintf("cpu: Output: row %d of %d", row, q.step.rows[hardware.Outputs]))
+	}
+	return q.outputs[o].row(row)
+}
+
+// CopyBlock implements hardware.Queue.
+func (q *queue) CopyBlock(dst, src int) {
+	copy(q.checkedBlock("CopyBlock", dst), q.checkedBlock("CopyBlock", src))
+}
+
+// ReadBlock implements hardware.Queue.
+func (q *queue) ReadBlock(id int, dst []byte) {
+	q.checkBytes("ReadBlock", "dst", len(dst))
+	copy(dst, q.checkedBlock("ReadBlock", id))
+}
+
+// WriteBlock implements hardware.Queue.
+func (q *queue) WriteBlock(id int, src []byte) {
+	q.checkBytes("WriteBlock", "src", len(src))
+	copy(q.checkedBlock("WriteBlock", id), src)
+}
+
+func (q *queue) checkedBlock(op string, id int) []byte {
+	if id < 0 || id >= q.limits.Blocks {
+		panic(fmt.Sprintf("cpu: %s: block %d of %d", op, id, q.limits.Blocks))
+	}
+	return q.block(id)
+}
+
+func (q *queue) checkBytes(op, name string, n int) {
+	if n < q.blockBytes {
+		panic(fmt.Sprintf("cpu: %s: %s has %d bytes, a block %d", op, name, n, q.blockBytes))
+	}
+}
+
+// Counters implements hardware.Queue.
+func (q *queue) Counters() hardware.Counters {
+	c := q.counters
+	for _, w := range q.workers {
+		c.WeightBytes += w.weightBytes
+	}
+	return c
+}
+
+// Idle implements hardware.Queue.
+func (q *queue) Idle() { q.device.pool.rest() }
+
+// Close implements hardware.Queue. A step is over when Run returns, so no worker holds anything of the queue.
+func (q *queue) Close() error {
+	if q.closed {
+		return nil
+	}
+	q.closed = true
+	q.device.returnBytes(q.memory().Total())
+	q.weightMem.release()
+	q.blockMem.release()
+	q.scratchMem.release()
+	return nil
+}
+
+// memory adds up what the queue allocates.
+func (q *queue) memory() hardware.Memory {
+	m := hardware.Memory{Block: int64(q.blockBytes)}
+	for _, w := range q.weights {
+		m.Weights = min(memoryLimit, m.Weights+w.bytes())
+	}
+	m.Blocks = product(q.limits.Blocks, q.blockBytes)
+	var c carver
+	q.reserveScratch(&c)
+	m.Scratch = int64(c.used)
+	return m
+}
+
+// reserveScratch takes everything but weights and blocks from one region.
+func (q *queue) reserveScratch(c *carver) {
+	arena := c.bytes(q.arenaBytes)
+	for _, t := range q.tensors {
+		if c.mem != nil && t.section >= 0 {
+			t.mem = floatsOf(arena[t.offset:][:t.bytes(&q.limits)])
+		}
+	}
+	for _, r := range q.ropes {
+		r.reserve(c, &q.limits)
+	}
+	for _, r := range q.routes {
+		n := maxRows(r.rows, &q.limits) * r.topK
+		r.chosen, r.weights = c.int32s(n), c.floats(n)
+	}
+	q.tiles, q.partials = c.bytes(q.tileBytes), c.floats(q.partialCount)
+	q.experts.reserve(c, &q.expertSizes)
+	q.step.positions, q.step.blocks = c.int32s(q.limits.Tokens), c.int32s(q.limits.Tokens)
+	q.step.fresh = c.int32s(q.limits.Tokens/blockLen + q.limits.Spans)
+	for _, w := range q.workers {
+		w.reserve(c, &q.sizes)
+	}
+	if q.device.options.NoFuse {
+		q.traceRows = c.floats(q.maxTensorElements())
+	}
+}
+
+// maxTensorElements is the size of the largest tensor without gaps between rows.
+func (q *queue) maxTensorElements() int {
+	n := 0
+	for _, t := range q.tensors {
+		n = max(n, t.cols*maxRows(t.rows, &q.limits))
+	}
+	return n
+}
+
+// allocate takes the memory and fills the tables.
+func (q *queue) allocate(ctx context.Context) (err error) {
+	m := q.memory()
+	defer func() {
+		if err != nil {
+			q.weightMem.release()
+			q.blockMem.release()
+			q.scratchMem.release()
+		}
+	}()
+	none := region{release: func() {}}
+	q.weightMem, q.blockMem, q.scratchMem = none, none, none
+	if q.weightMem, err = newRegion(int(m.Weights)); err != nil {
+		return err
+	}
+	if q.blockMem, err = newRegion(int(m.Blocks)); err != nil {
+		return err
+	}
+	if q.scratchMem, err = newRegion(int(m.Scratch)); err != nil {
+		return err
+	}
+	weights := carver{mem: q.weightMem.mem}
+	for _, w := range q.weights {
+		w.reserve(&weights)
+	}
+	q.reserveScratch(&carver{mem: q.scratchMem.mem})
+	for _, r := range q.ropes {
+		r.fill()
+	}
+	return packWeights(ctx, q.weights, q.device.options.Threads, q.limits.Progress)
+}

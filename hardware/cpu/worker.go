@@ -1,0 +1,75 @@
+package cpu
+
+// worker is one worker's memory for one queue.
+type worker struct {
+	id      int
+	queue   *queue
+	kernels *kernels
+	step    *step
+	round   uint32 // in the pool's barriers
+	phase   int    // phases of this step that had work
+
+	tiles              []byte    // few rows of products, as tiles
+	product, productUp []float32 // [rows of a tile][columns of an item]
+	row                []float32 // a few rows
+	short              []byte    // one row of 2-byte elements
+	attention          attentionSpace
+	gemm               gemmArgs
+	multiply           multiplyArgs // with the worker's scratch
+
+	prepared     *matmul // whose rows are in tiles, of step preparedStep
+	preparedStep uint64
+	weightBytes  uint64 // of panels multiplied
+}
+
+// attentionSpace is the memory of one unit of attention.
+type attentionSpace struct {
+	query                []float32 // [rows][key dim], scaled
+	scores               []float32 // [rows][blockLen]
+	acc                  []float32 // [rows][valueCols], weighted values of the partition
+	merged               []float32 // [rows][valueCols], of the partitions before it
+	max, sum             []float32 // [rows]
+	mergedMax, mergedSum []float32 // [rows]
+	keys, values         []float32 // a tile as float32 panels, for formats that are not stored as panels
+}
+
+// workerSizes are the largest sizes that a program's operations ask of a worker, in elements or bytes as the fields of
+// worker have it.
+type workerSizes struct {
+	tiles, product, row, short, scratch int
+	attentionRows, keyDim, valueCols    int
+	keys, values                        int
+}
+
+// reserve takes the worker's memory.
+func (w *worker) reserve(c *carver, n *workerSizes) {
+	w.tiles = c.bytes(n.tiles)
+	w.product, w.productUp = c.floats(n.product), c.floats(n.product)
+	w.row, w.short = c.floats(n.row), c.bytes(n.short)
+	w.multiply.scratch = c.floats(n.scratch)
+	a := &w.attention
+	a.query = c.floats(n.attentionRows * n.keyDim)
+	a.scores = c.floats(n.attentionRows * blockLen)
+	a.acc, a.merged = c.floats(n.attentionRows*n.valueCols), c.floats(n.attentionRows*n.valueCols)
+	a.max, a.sum = c.floats(n.attentionRows), c.floats(n.attentionRows)
+	a.mergedMax, a.mergedSum = c.floats(n.attentionRows), c.floats(n.attentionRows)
+	a.keys, a.values = c.floats(n.keys), c.floats(n.values)
+}
+
+// share works on a phase's items: first on the worker's own consecutive part, then on what the others have left.
+// A worker that something else holds up costs its own part, not everybody's time.
+func (w *worker) share(op operation, items int, cursors []flag) {
+	n := len(cursors)
+	for i := range n {
+		owner := (w.id + i) % n
+		lo, hi := items*owner/n, items*(owner+1)/n
+		for {
+			item := lo + int(cursors[owner].v.Add(1)) - 1
+			if item >= hi {
+				break
+			}
+			op.run(w, item)
+			preempt(item)
+		}
+	}
+}
