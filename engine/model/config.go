@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"hearth/engine/weights"
+	"hearth/hardware/quant"
 )
 
 // Config holds the hyperparameters, named as in Hugging Face's config.json. Key names and defaults of the GGUF form
@@ -37,7 +38,7 @@ const (
 	maxLayers  = 1 << 12
 	maxWidth   = 1 << 20
 	maxVocab   = 1 << 24
-	maxContext = 1 << 28
+	maxContext = 1 << 24
 	maxExperts = 1 << 16
 )
 
@@ -127,6 +128,13 @@ func (c *Config) check(valueDim int) error {
 		return bad("expert_weights_scale", "is %v", c.ExpertScale)
 	}
 	return nil
+}
+
+// KVBytesPerToken returns the bytes that one position takes in the cache, keys and values of all layers, with rows of a
+// format. It is what the streams of the recorded program add up to.
+func (c *Config) KVBytesPerToken(f *quant.Format) int64 {
+	blocks := (c.HeadDim + f.BlockLen - 1) / f.BlockLen
+	return 2 * int64(c.NumLayers) * int64(c.NumKVHeads) * int64(blocks) * int64(f.BlockBytes)
 }
 
 func isFinite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

@@ -90,14 +90,3 @@ func Load(src weights.Source) (*Model, error) {
 	}
 	return m, nil
 }
-
-// KVBytesPerToken returns the bytes that one position takes in all streams of the program, for a row format of the
-// given block length and bytes.
-func (m *Model) KVBytesPerToken(blockLen, blockBytes int) int {
-	total := 0
-	for _, s := range m.Program.Streams() {
-		blocksPerHead := (s.Dim + blockLen - 1) / blockLen
-		total += s.Heads * blocksPerHead * blockBytes
-	}
-	return total
-}

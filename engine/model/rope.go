@@ -31,7 +31,9 @@ func (k *keys) rope(c *Config) RopeConfig {
 	}
 	s := &r.Scaling
 	s.Type = k.text(k.arch+".rope.scaling.type", "linear")
-	s.Factor = k.number("rope.scaling.factor", 1)
+	if s.Factor = k.number("rope.scaling.factor", 1); s.Factor == 0 { // converters write 0 for "no scaling"
+		s.Factor = 1
+	}
 	switch s.Type {
 	case "none", "default":
 		s.Type = ""
@@ -78,7 +80,7 @@ func (k *keys) checkScaling(s *RopeScaling) {
 func (r RopeConfig) info(pairing hardware.Pairing, factors []float32) hardware.RopeInfo {
 	info := hardware.RopeInfo{Frequencies: make([]float64, r.Dim/2), Magnitude: 1, Pairing: pairing}
 	for i := range info.Frequencies {
-		f := math.Pow(r.Theta, -2*float64(i)/float64(r.Dim))
+		f := frequency(i, r.Dim, r.Theta)
 		switch {
 		case factors != nil:
 			f /= float64(factors[i])
@@ -111,6 +113,19 @@ func (s RopeScaling) llama3Divisor(frequency float64) float64 {
 	smooth := (original/wavelength - s.LowFreq) / (s.HighFreq - s.LowFreq)
 	return 1 / ((1-smooth)/s.Factor + smooth)
 }
+
+// Divisors returns by how much llama3's rule divides the frequency of each pair: what converters store as
+// rope_freqs.weight.
+func (s RopeScaling) Divisors(dim int, theta float64) []float64 {
+	divisors := make([]float64, dim/2)
+	for i := range divisors {
+		divisors[i] = s.llama3Divisor(frequency(i, dim, theta))
+	}
+	return divisors
+}
+
+// frequency is that of pair i, in radians per position.
+func frequency(i, dim int, theta float64) float64 { return math.Pow(theta, -2*float64(i)/float64(dim)) }
 
 // yarn interpolates pair i by YaRN's ramp (arXiv 2309.00071 §3.2): pairs that turn often over the original context
 // keep their frequency, slow ones are divided by the factor.
