@@ -1,0 +1,177 @@
+package tokenizer
+
+import (
+	"math"
+	"strings"
+	"unicode/utf8"
+)
+
+// EncodeOptions say how special tokens are treated.
+type EncodeOptions struct {
+	AddSpecial   bool // add the tokens that begin and end a text, if the model wants them
+	ParseSpecial bool // control tokens in the text are control tokens; otherwise they are text like any other
+}
+
+// maxSymbols bounds what is merged at once, so that positions fit 32 bits; longer pieces are cut there.
+const maxSymbols = math.MaxInt32 / 2
+
+// Encode returns the ids of a text. User-defined tokens are found in every text, control tokens with ParseSpecial.
+func (t *Tokenizer) Encode(text string, opts EncodeOptions) []int32 {
+	return t.encode(text, partition{control: opts.ParseSpecial}, opts.AddSpecial)
+}
+
+func (t *Tokenizer) encode(text string, rules partition, addSpecial bool) []int32 {
+	e := encoder{tok: t, merger: t.newMerger(), ids: make([]int32, 0, len(text)/3+2)}
+	e.run(text, rules, addSpecial)
+	t.scratch.Put(e.merger)
+	return e.ids
+}
+
+// encoder encodes one text.
+type encoder struct {
+	tok    *Tokenizer
+	merger *merger
+	split  splitter
+	ids    []int32
+}
+
+func (e *encoder) run(text string, rules partition, addSpecial bool) {
+	t := e.tok
+	e.split.stages, e.split.emit = t.stages, e.piece
+	if addSpecial && t.AddBOS() {
+		e.ids = append(e.ids, t.bos)
+	}
+	for i, f := range t.added.cut(text, rules) {
+		switch {
+		case f.id >= 0:
+			e.ids = append(e.ids, f.id)
+		case t.stages == nil:
+			e.characters(t.spacePrefix.apply(normalize(f.text, t.nfc), i == 0))
+		default:
+			e.split.split(normalize(f.text, t.nfc), 0)
+		}
+	}
+	if addSpecial && t.addEOS && t.eos >= 0 {
+		e.ids = append(e.ids, t.eos)
+	}
+}
+
+// apply puts SentencePiece's first space before a stretch of text.
+func (p spacePrefix) apply(text string, first bool) string {
+	switch p {
+	case prefixFirst, prefixFirstAbsent:
+		if !first {
+			return text
+		}
+	case noPrefix:
+		return text
+	}
+	if (p == prefixAbsent || p == prefixFirstAbsent) && strings.HasPrefix(text, " ") {
+		return text
+	}
+	return " " + text
+}
+
+// piece appends the ids of one piece of a byte-level vocabulary.
+func (e *encoder) piece(text string) {
+	t := e.tok
+	if t.whole != nil {
+		if id, ok := t.whole[text]; ok {
+			e.ids = append(e.ids, id)
+			return
+		}
+	}
+	if len(text) > maxCachedBytes {
+		for len(text) > maxSymbols {
+			e.mergeBytes(text[:maxSymbols])
+			text = text[maxSymbols:]
+		}
+		e.mergeBytes(text)
+		return
+	}
+	ids, ok := t.cache.get(e.ids, text)
+	if e.ids = ids; ok {
+		return
+	}
+	before := len(e.ids)
+	e.mergeBytes(text)
+	t.cache.put(text, e.ids[before:])
+}
+
+// mergeBytes merges a piece, its bytes being the first symbols. Bytes that the vocabulary lacks become its unknown
+// token, or nothing when it has none.
+func (e *encoder) mergeBytes(text string) {
+	m := e.merger
+	m.symbols = resize(m.symbols, len(text))
+	for i := range len(text) {
+		m.symbols[i] = e.tok.bytes[text[i]]
+	}
+	m.merge(e.tok.pairs)
+	for i := int32(0); int(i) < len(m.symbols); i = m.next[i] {
+		if id := m.symbols[i]; id >= 0 {
+			e.ids = append(e.ids, id)
+		} else if e.tok.unknown >= 0 {
+			e.ids = append(e.ids, e.tok.unknown)
+		}
+	}
+}
+
+// characters appends the ids of a stretch of text in a SentencePiece vocabulary.
+func (e *encoder) characters(text string) {
+	m := e.merger
+	for text != "" {
+		m.symbols, m.starts = m.symbols[:0], m.starts[:0]
+		at := 0
+		for at < len(text) && len(m.symbols) < maxSymbols {
+			n := 1
+			character := spaceSymbol
+			if text[at] != ' ' {
+				_, n = utf8.DecodeRuneInString(text[at:])
+				character = text[at : at+n]
+			}
+			id, ok := e.tok.characters[character]
+			if !ok {
+				id = -1
+			}
+			m.symbols, m.starts = append(m.symbols, id), append(m.starts, int32(at))
+			at += n
+		}
+		m.starts = append(m.starts, int32(at))
+		m.merge(e.tok.pairs)
+		e.takeCharacters(text)
+		text = text[at:]
+	}
+}
+
+// takeCharacters appends the merged symbols. A character without a token becomes the tokens of its bytes, or the
+// unknown token where these are missing.
+func (e *encoder) takeCharacters(text string) {
+	m := e.merger
+	for i := int32(0); int(i) < len(m.symbols); i = m.next[i] {
+		if id := m.symbols[i]; id >= 0 && int(id) < len(e.tok.tokens) {
+			e.ids = append(e.ids, id)
+			continue
+		}
+		character := text[m.starts[i]:m.starts[i+1]]
+		if character == " " {
+			character = spaceSymbol
+		}
+		for k := range len(character) {
+			id := e.tok.bytes[character[k]]
+			if id < 0 {
+				if e.tok.unknown >= 0 {
+					e.ids = append(e.ids, e.tok.unknown)
+				}
+				break
+			}
+			e.ids = append(e.ids, id)
+		}
+	}
+}
+
+func (t *Tokenizer) newMerger() *merger {
+	if m, ok := t.scratch.Get().(*merger); ok {
+		return m
+	}
+	return &merger{}
+}
