@@ -7,7 +7,7 @@ import (
 
 // BF16 stores the upper half of float32, 2 bytes an element: its whole range, with 7 bits of mantissa.
 var BF16 = register(&Format{
-	Name: "BF16", ID: 30, BlockLen: 1, BlockBytes: 2, MaxError: 0.002,
+	Name: "BF16", ID: 30, BlockLen: 1, BlockBytes: 2, MaxError: 0.0017,
 	dequantize: dequantizeBF16, quantize: quantizeBF16,
 })
 

@@ -5,7 +5,7 @@ package quant
 //	0   d   half      scale
 //	2   q   uint8[16] y = d·valuesIQ4[q]; low nibbles are elements 0–15, high ones 16–31
 var IQ4_NL = register(&Format{
-	Name: "IQ4_NL", ID: 20, BlockLen: 32, BlockBytes: 18, MaxError: 0.08,
+	Name: "IQ4_NL", ID: 20, BlockLen: 32, BlockBytes: 18, MaxError: 0.0765,
 	dequantize: dequantizeIQ4_NL, quantize: quantizeIQ4_NL,
 })
 

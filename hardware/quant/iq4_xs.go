@@ -10,7 +10,7 @@ import "encoding/binary"
 //	4   l   uint8[4]   nibbles: the lower bits of the scales, run 2i low and run 2i+1 high in byte i
 //	8   q   uint8[128] y = d·(scale-32)·valuesIQ4[q]; of a run's 16 bytes low nibbles are elements 0–15
 var IQ4_XS = register(&Format{
-	Name: "IQ4_XS", ID: 23, BlockLen: 256, BlockBytes: 136, MaxError: 0.082,
+	Name: "IQ4_XS", ID: 23, BlockLen: 256, BlockBytes: 136, MaxError: 0.077,
 	dequantize: dequantizeIQ4_XS, quantize: quantizeIQ4_XS,
 })
 

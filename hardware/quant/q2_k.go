@@ -8,7 +8,7 @@ package quant
 //	80  d     half      scale of the scales
 //	82  dmin  half      scale of the minimums
 var Q2_K = register(&Format{
-	Name: "Q2_K", ID: 10, BlockLen: 256, BlockBytes: 84, MaxError: 0.31,
+	Name: "Q2_K", ID: 10, BlockLen: 256, BlockBytes: 84, MaxError: 0.3,
 	dequantize: dequantizeQ2_K, quantize: quantizeQ2_K,
 })
 

@@ -7,7 +7,7 @@ package quant
 //	96   s   uint8[12] 16 scales, see scaleQ3_K
 //	108  d   half      scale of the scales
 var Q3_K = register(&Format{
-	Name: "Q3_K", ID: 11, BlockLen: 256, BlockBytes: 110, MaxError: 0.155,
+	Name: "Q3_K", ID: 11, BlockLen: 256, BlockBytes: 110, MaxError: 0.15,
 	dequantize: dequantizeQ3_K, quantize: quantizeQ3_K,
 })
 

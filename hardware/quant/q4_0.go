@@ -5,7 +5,7 @@ package quant
 //	0   d   half      scale
 //	2   q   uint8[16] y = d·(q-8); low nibbles are elements 0–15, high ones 16–31
 var Q4_0 = register(&Format{
-	Name: "Q4_0", ID: 2, BlockLen: 32, BlockBytes: 18, MaxError: 0.095,
+	Name: "Q4_0", ID: 2, BlockLen: 32, BlockBytes: 18, MaxError: 0.086,
 	dequantize: dequantizeQ4_0, quantize: quantizeQ4_0,
 })
 

@@ -6,7 +6,7 @@ package quant
 //	2   m   half      minimum
 //	4   q   uint8[16] y = d·q + m; low nibbles are elements 0–15, high ones 16–31
 var Q4_1 = register(&Format{
-	Name: "Q4_1", ID: 3, BlockLen: 32, BlockBytes: 20, MaxError: 0.080,
+	Name: "Q4_1", ID: 3, BlockLen: 32, BlockBytes: 20, MaxError: 0.078,
 	dequantize: dequantizeQ4_1, quantize: quantizeQ4_1,
 })
 

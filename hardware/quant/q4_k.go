@@ -8,7 +8,7 @@ package quant
 //	4   s     uint8[12]  8 scales and 8 minimums, see scaleMin
 //	16  q     uint8[128] y = d·scale·q - dmin·min; in each 32 bytes low nibbles are one run, high ones the next
 var Q4_K = register(&Format{
-	Name: "Q4_K", ID: 12, BlockLen: 256, BlockBytes: 144, MaxError: 0.08,
+	Name: "Q4_K", ID: 12, BlockLen: 256, BlockBytes: 144, MaxError: 0.0715,
 	dequantize: dequantizeQ4_K, quantize: quantizeQ4_K,
 })
 

@@ -8,7 +8,7 @@ import "encoding/binary"
 //	2   h   uint32    fifth bits: bit i is that of element i
 //	6   q   uint8[16] y = d·(q-16); low nibbles are elements 0–15, high ones 16–31
 var Q5_0 = register(&Format{
-	Name: "Q5_0", ID: 6, BlockLen: 32, BlockBytes: 22, MaxError: 0.044,
+	Name: "Q5_0", ID: 6, BlockLen: 32, BlockBytes: 22, MaxError: 0.043,
 	dequantize: dequantizeQ5_0, quantize: quantizeQ5_0,
 })
 

@@ -9,7 +9,7 @@ import "encoding/binary"
 //	4   h   uint32    fifth bits: bit i is that of element i
 //	8   q   uint8[16] y = d·q + m; low nibbles are elements 0–15, high ones 16–31
 var Q5_1 = register(&Format{
-	Name: "Q5_1", ID: 7, BlockLen: 32, BlockBytes: 24, MaxError: 0.040,
+	Name: "Q5_1", ID: 7, BlockLen: 32, BlockBytes: 24, MaxError: 0.038,
 	dequantize: dequantizeQ5_1, quantize: quantizeQ5_1,
 })
 

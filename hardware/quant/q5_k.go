@@ -9,7 +9,7 @@ package quant
 //	16  h     uint8[32]  fifth bits: bit r of byte i is that of element i of run r
 //	48  q     uint8[128] y = d·scale·q - dmin·min; in each 32 bytes low nibbles are one run, high ones the next
 var Q5_K = register(&Format{
-	Name: "Q5_K", ID: 13, BlockLen: 256, BlockBytes: 176, MaxError: 0.037,
+	Name: "Q5_K", ID: 13, BlockLen: 256, BlockBytes: 176, MaxError: 0.036,
 	dequantize: dequantizeQ5_K, quantize: quantizeQ5_K,
 })
 

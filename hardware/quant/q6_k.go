@@ -8,19 +8,25 @@ package quant
 //	192  s   int8[16]   scales
 //	208  d   half       scale of the scales; y = d·scale·(q-32)
 var Q6_K = register(&Format{
-	Name: "Q6_K", ID: 14, BlockLen: 256, BlockBytes: 210, MaxError: 0.0185,
+	Name: "Q6_K", ID: 14, BlockLen: 256, BlockBytes: 210, MaxError: 0.018,
 	dequantize: dequantizeQ6_K, quantize: quantizeQ6_K,
 })
 
 func dequantizeQ6_K(dst []float32, src []byte) {
 	for ; len(dst) >= 256; dst, src = dst[256:], src[210:] {
 		d := half(src[208:])
-		for run, s := range src[192:208] {
-			scale := d * float32(int8(s))
-			lo, loShift, hi, hiShift := sixes(src, run)
-			y := dst[16*run : 16*run+16]
-			for i := range y {
-				y[i] = scale * float32(int32(lo[i]>>loShift&15|hi[i]>>hiShift&3<<4)-32)
+		// Two runs of each quarter of each half; what a byte of upper bits belongs to is computed together.
+		for part := range 4 {
+			h, at := part/2, part%2*16
+			lo, hi := src[64*h+at:64*h+at+48], src[128+32*h+at:144+32*h+at]
+			s := src[192+8*h+part%2 : 199+8*h+part%2]
+			s0, s1, s2, s3 := d*float32(int8(s[0])), d*float32(int8(s[2])), d*float32(int8(s[4])), d*float32(int8(s[6]))
+			y := dst[128*h+at : 128*h+at+112]
+			for i, b := range hi {
+				y[i] = s0 * float32(int32(lo[i]&15|b&3<<4)-32)
+				y[i+32] = s1 * float32(int32(lo[i+32]&15|b>>2&3<<4)-32)
+				y[i+64] = s2 * float32(int32(lo[i]>>4|b>>4&3<<4)-32)
+				y[i+96] = s3 * float32(int32(lo[i+32]>>4|b>>6<<4)-32)
 			}
 		}
 	}

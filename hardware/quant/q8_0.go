@@ -7,7 +7,7 @@ import "math"
 //	0   d   half     scale
 //	2   q   int8[32] y = d·q
 var Q8_0 = register(&Format{
-	Name: "Q8_0", ID: 8, BlockLen: 32, BlockBytes: 34, MaxError: 0.006,
+	Name: "Q8_0", ID: 8, BlockLen: 32, BlockBytes: 34, MaxError: 0.0055,
 	dequantize: dequantizeQ8_0, quantize: quantizeQ8_0,
 })
 

@@ -7,7 +7,7 @@ package quant
 //	48  h   uint8[4]  4 digits: digit k is elements 240 + 4k…
 //	52  d   half      scale; y = d·(digit-1)
 var TQ1_0 = register(&Format{
-	Name: "TQ1_0", ID: 34, BlockLen: 256, BlockBytes: 54, MaxError: 0.9,
+	Name: "TQ1_0", ID: 34, BlockLen: 256, BlockBytes: 54, MaxError: 0.81,
 	dequantize: dequantizeTQ1_0, quantize: quantizeTQ1_0,
 })
 

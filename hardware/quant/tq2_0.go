@@ -5,7 +5,7 @@ package quant
 //	0   q   uint8[64] y = d·(q-1); bits 2k of bytes 0–31 are elements 32k…, of bytes 32–63 elements 128 + 32k…
 //	64  d   half      scale
 var TQ2_0 = register(&Format{
-	Name: "TQ2_0", ID: 35, BlockLen: 256, BlockBytes: 66, MaxError: 0.9,
+	Name: "TQ2_0", ID: 35, BlockLen: 256, BlockBytes: 66, MaxError: 0.81,
 	dequantize: dequantizeTQ2_0, quantize: quantizeTQ2_0,
 })
 
