@@ -2,5 +2,66 @@
 
 package cpu
 
+import "github.com/klauspost/cpuid/v2"
+
+//go:generate go run ./gen
+
 // assemblyLevels lists the levels written in assembly that this machine runs, best first.
-func assemblyLevels() []level { return nil }
+func assemblyLevels() []level {
+	cpu := cpuid.CPU
+	var levels []level
+	if !cpu.Supports(cpuid.AVX2, cpuid.FMA3, cpuid.F16C) {
+		return nil
+	}
+	if cpu.Supports(cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512VL, cpuid.AVX512DQ) {
+		if cpu.Supports(cpuid.AVX512VNNI) {
+			levels = append(levels, level{"avx512vnni", vnniKernels})
+		}
+		levels = append(levels, level{"avx512", avx512Kernels})
+	}
+	return append(levels, level{"avx2", avx2Kernels})
+}
+
+// avx2Kernels are for machines with vectors of 32 bytes; AVX2, FMA3 and F16C came together.
+func avx2Kernels() *kernels {
+	return &kernels{
+		level: "avx2",
+		linears: append(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()),
+			pairLinearQ8_0(linearQ8_0AVX2()), quadLinearQ4_0(linearQ4_0AVX2()), superLinearQ4_K(linearQ4_KAVX2())),
+		gemmF32:      floatGemm(gemmF32AVX2()),
+		gemmF16:      floatGemm(gemmF16AVX2()),
+		gemmBF16:     floatGemm(gemmBF16AVX2()),
+		sumSquares:   sumSquaresAVX2,
+		scaleMul:     scaleMulAVX2,
+		maxOf:        maxOfAVX2,
+		expSum:       expSumAVX2,
+		scale:        scaleAVX2,
+		add:          addAVX2,
+		siluMul:      siluMulAVX2,
+		addScaled:    addScaledAVX2,
+		rotateHalves: rotateHalvesAVX2,
+		rotatePairs:  rotatePairsAVX2,
+		halves:       halvesAVX2,
+	}
+}
+
+// avx512Kernels have vectors of 64 bytes where arithmetic is what takes the time.
+func avx512Kernels() *kernels {
+	k := avx2Kernels()
+	k.level = "avx512"
+	k.linears = append(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()),
+		pairLinearQ8_0(linearQ8_0AVX512()), quadLinearQ4_0(linearQ4_0AVX512()), superLinearQ4_K(linearQ4_KAVX512()))
+	k.gemmF32 = floatGemm(gemmF32AVX512())
+	k.gemmF16 = floatGemm(gemmF16AVX512())
+	k.gemmBF16 = floatGemm(gemmBF16AVX512())
+	return k
+}
+
+// vnniKernels multiply bytes in fours with one instruction.
+func vnniKernels() *kernels {
+	k := avx512Kernels()
+	k.level = "avx512vnni"
+	k.linears = append(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()),
+		quadLinearQ8_0(linearQ8_0VNNI()), quadLinearQ4_0(linearQ4_0VNNI()), superLinearQ4_K(linearQ4_KVNNI()))
+	return k
+}

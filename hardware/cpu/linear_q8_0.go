@@ -29,7 +29,7 @@ func newLinearQ8_0(tileRows int, prepare func(tile []byte, x []float32, stride, 
 		panelBytes: func(in int) int { return blockPairs(in) * pairBytesQ8_0 },
 		pack:       packQ8_0,
 		row:        rowQ8_0,
-		tileBytes:  func(in, rows int) int { return roundUp(2*blockPairs(in)*rows*(4+2*shortRun), 64) },
+		tileBytes:  pairTileBytes,
 		prepare:    prepare,
 		multiply:   multiply,
 	}
@@ -37,6 +37,9 @@ func newLinearQ8_0(tileRows int, prepare func(tile []byte, x []float32, stride, 
 
 // blockPairs returns how many pairs of blocks a row of in elements has, the last one perhaps half filled.
 func blockPairs(in int) int { return (in/shortRun + 1) / 2 }
+
+// pairTileBytes is the size of a tile.
+func pairTileBytes(in, rows int) int { return roundUp(2*blockPairs(in)*rows*(4+2*shortRun), 64) }
 
 func packQ8_0(dst, src []byte, numRows, in int) {
 	blocks := in / shortRun
@@ -69,7 +72,7 @@ func rowQ8_0(dst []float32, panel []byte, col, in int) {
 }
 
 func prepareQ8_0Generic(tile []byte, x []float32, stride, rows, in int) {
-	clear(tile[:roundUp(2*blockPairs(in)*rows*(4+2*shortRun), 64)])
+	clear(tile[:pairTileBytes(in, rows)])
 	var q [shortRun]byte
 	for b := range in / shortRun {
 		block := tile[b*rows*(4+2*shortRun):]

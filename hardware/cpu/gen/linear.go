@@ -1,0 +1,335 @@
+package main
+
+import "fmt"
+
+// Registers of all linear kernels: DI dst, SI its stride, AX the panel, R8 scales in it, BX the tile's block, CX a place
+// in that, DX blocks to do, R9 to R11 multiples of the stride, R12 and R13 counters.
+var dstRows = rows{base: "DI", base6: "R11", stride: "SI", stride3: "R9", stride5: "R10"}
+
+// linear is a kernel that multiplies one panel with a tile of rows.
+type linear struct {
+	*function
+	rows int
+
+	// Vectors: integer sums of a block first, row by row, each of halves() vectors; then float32 sums where there is room
+	// for them; then temporaries.
+	sums, floats int
+	tmp          int
+}
+
+const linearParams = "(dst *float32, panel, tile *byte, blocks, stride int)"
+
+// beginLinear writes a head, reads the arguments, and clears the float sums: in registers, or in dst.
+func beginLinear(f *file, s *stubs, set isa, name string, n, frame int, inRegisters bool, comment ...string) *linear {
+	sig := signature{fmt.Sprintf("linear%s%sRows%d", name, set.suffix, n), linearParams, 40, frame}
+	k := &linear{function: f.begin(s, set, sig, comment...), rows: n}
+	k.label = fmt.Sprintf("rows%d", n)
+	k.tmp = n * set.halves()
+	if inRegisters {
+		k.floats = k.tmp
+		k.tmp *= 2
+	}
+	k.op("results", "MOVQ dst+0(FP), DI")
+	k.op("weights, read in order", "MOVQ panel+8(FP), AX")
+	k.op("activations", "MOVQ tile+16(FP), BX")
+	k.op("blocks to do", "MOVQ blocks+24(FP), DX")
+	k.op("bytes between rows of dst", "MOVQ stride+32(FP), SI")
+	dstRows.setup(k.function, n)
+	if inRegisters {
+		k.each(func(r, h int) { k.zero(k.float(r, h), fmt.Sprintf("row %d = 0", r)) })
+	} else {
+		k.zero(0, "0")
+		k.each(func(r, h int) { k.op(fmt.Sprintf("row %d = 0", r), "VMOVUPS %s, %s", k.v(0), dstRows.at(r, h*k.bytes)) })
+	}
+	return k
+}
+
+// sum is the vector of integer sums of row r, half h; float that of its float32 sums.
+func (k *linear) sum(r, h int) int   { return r*k.halves() + h }
+func (k *linear) float(r, h int) int { return k.floats + r*k.halves() + h }
+
+// each goes through the rows and halves.
+func (k *linear) each(f func(r, h int)) {
+	for r := range k.rows {
+		for h := range k.halves() {
+			f(r, h)
+		}
+	}
+}
+
+// finish writes what the registers hold, and returns.
+func (k *linear) finish() {
+	if k.floats > 0 {
+		k.each(func(r, h int) {
+			k.op(fmt.Sprintf("row %d is done", r), "VMOVUPS %s, %s", k.v(k.float(r, h)), dstRows.at(r, h*k.bytes))
+		})
+	}
+	k.end()
+}
+
+// scaleBlock adds a block's sums to the results: dst += float(sum) * (scale of w * scale of x). The columns' scales are
+// halves at (R8); the rows' are float32 at offset(BX). The integers become w's temporaries and are spent.
+func (k *linear) scaleBlock(w []int, t, a, offset int) {
+	for h := range k.halves() {
+		k.op("scales of the columns", "VCVTPH2PS %s, %s", mem(h*k.bytes/2, "R8"), k.v(w[h]))
+	}
+	for r := range k.rows {
+		if k.wide() {
+			k.op(fmt.Sprintf("row %d to float32", r), "VCVTDQ2PS %s, %s", k.v(k.sum(r, 0)), k.v(k.sum(r, 0)))
+			k.op("column's scale * row's", "VMULPS.BCST %s, %s, %s", mem(offset+4*r, "BX"), k.v(w[0]), k.v(t))
+			k.op("row += scaled sums", "VFMADD231PS %s, %s, %s", k.v(t), k.v(k.sum(r, 0)), k.v(k.float(r, 0)))
+			continue
+		}
+		k.op(fmt.Sprintf("scale of row %d", r), "VBROADCASTSS %s, %s", mem(offset+4*r, "BX"), k.v(a))
+		for h, product := range []int{t, a} {
+			k.op("sums to float32", "VCVTDQ2PS %s, %s", k.v(k.sum(r, h)), k.v(k.sum(r, h)))
+			k.op("column's scale * row's", "VMULPS %s, %s, %s", k.v(a), k.v(w[h]), k.v(product))
+			k.op("scaled sums + row", "VFMADD213PS %s, %s, %s", dstRows.at(r, 32*h), k.v(product), k.v(k.sum(r, h)))
+			k.op(fmt.Sprintf("row %d", r), "VMOVUPS %s, %s", k.v(k.sum(r, h)), dstRows.at(r, 32*h))
+		}
+	}
+}
+
+// pairs loops over pairs of blocks whose scales, 64 bytes, stand before both: (R8) are those of the block in body.
+func (k *linear) pairs(body func()) {
+	k.at(k.label + "pair")
+	k.op("meet the scales before the bytes", "PREFETCHT0 (AX)")
+	k.op("scales of two blocks", "MOVQ AX, R8")
+	k.op("their bytes", "ADDQ $64, AX")
+	k.repeat("R13", k.label+"block", 2, func() {
+		body()
+		k.op("scales of the next block", "ADDQ $32, R8")
+	})
+	k.op("one pair less", "DECQ DX")
+	k.op("until all are done", "JNZ %spair", k.label)
+}
+
+// linearQ8 writes the kernels of Q8_0.
+func linearQ8(s *stubs, set isa) *file {
+	f := newFile("linear_q8_0", set)
+	var names []string
+	for n := 1; n <= set.maxRows; n++ {
+		if set.vnni {
+			q8Quads(f, s, set, n)
+		} else {
+			q8Pairs(f, s, set, n)
+		}
+		names = append(names, fmt.Sprintf("linearQ8_0%sRows%d", set.suffix, n))
+	}
+	s.table("linearQ8_0"+set.suffix, "panelKernel", "the kernels of Q8_0", names)
+	return f
+}
+
+// q8Pairs multiplies 16-bit integers in pairs: the weights' bytes are widened as they are read, once for all rows.
+func q8Pairs(f *file, s *stubs, set isa, n int) {
+	k := beginLinear(f, s, set, "Q8_0", n, 0, set.wide(),
+		"dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs",
+		"of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.",
+		fmt.Sprintf("Registers: %s0 up sums of a block by row and half, then%s weights (2 halves), x, product.", set.prefix,
+			map[bool]string{true: " float32 sums,", false: ""}[set.wide()]))
+	w, a, t := []int{k.tmp, k.tmp + 1}, k.tmp+2, k.tmp+3
+	k.pairs(func() {
+		k.each(func(r, h int) { k.zero(k.sum(r, h), "no products yet") })
+		k.op("x of the block", "LEAQ %d(BX), CX", 4*n)
+		const unroll = 4
+		k.repeat("R12", k.label+"steps", 16/unroll, func() {
+			for u := range unroll {
+				for h := range k.halves() {
+					k.op("2 weights of each column", "VPMOVSXBW %s, %s", mem(32*u+16*h, "AX"), k.v(w[h]))
+				}
+				for r := range n {
+					k.op(fmt.Sprintf("2 elements of row %d", r), "VPBROADCASTD %s, %s", mem(4*(u*n+r), "CX"), k.v(a))
+					for h := range k.halves() {
+						k.op("products, added in pairs", "VPMADDWD %s, %s, %s", k.v(a), k.v(w[h]), k.v(t))
+						k.op(fmt.Sprintf("row %d += products", r), "VPADDD %s, %s, %s", k.v(t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
+					}
+				}
+			}
+			k.op("next weights", "ADDQ $%d, AX", 32*unroll)
+			k.op("next elements", "ADDQ $%d, CX", 4*n*unroll)
+		})
+		k.scaleBlock(w, t, a, 0)
+		k.op("next block of x", "MOVQ CX, BX")
+	})
+	k.finish()
+}
+
+// q8Quads multiplies unsigned with signed bytes in fours.
+func q8Quads(f *file, s *stubs, set isa, n int) {
+	k := beginLinear(f, s, set, "Q8_0", n, 0, true,
+		"dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs",
+		"of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.",
+		"Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.")
+	w, t := k.tmp, k.tmp+1
+	k.pairs(func() {
+		k.start()
+		for word := range 8 {
+			k.load(w, mem(64*word, "AX"), "4 weights of each column")
+			k.quads(w, 8*n+4*n*word)
+		}
+		k.op("next weights", "ADDQ $512, AX")
+		k.scaleBlock([]int{w}, t, -1, 4*n)
+		k.op("next block of x", "ADDQ $%d, BX", 40*n)
+	})
+	k.finish()
+}
+
+// start begins a block's sums with the rows' shares of the weights' shift.
+func (k *linear) start() {
+	for r := range k.rows {
+		k.op(fmt.Sprintf("row %d starts with its share of the shift", r), "VPBROADCASTD %s, %s", mem(4*r, "BX"), k.v(k.sum(r, 0)))
+	}
+}
+
+// quads adds the products of a vector of weights with the rows' words at an offset of BX.
+func (k *linear) quads(w, offset int) {
+	for r := range k.rows {
+		k.op(fmt.Sprintf("row %d += 4 products", r), "VPDPBUSD.BCST %s, %s, %s", mem(offset+4*r, "BX"), k.v(w), k.v(k.sum(r, 0)))
+	}
+}
+
+// linearQ4 writes the kernels of Q4_0.
+func linearQ4(s *stubs, set isa) *file {
+	f := newFile("linear_q4_0", set)
+	mask := ""
+	ones := ""
+	if !set.vnni {
+		ones = f.constant("ones", "1 as int16", 0x00010001)
+	}
+	if !set.wide() {
+		mask = f.constant("nibbles", "low nibbles of bytes", 0x0f0f0f0f)
+	}
+	var names []string
+	for n := 1; n <= set.maxRows; n++ {
+		if set.vnni {
+			q4Quads(f, s, set, n)
+		} else {
+			q4Bytes(f, s, set, n, mask, ones)
+		}
+		names = append(names, fmt.Sprintf("linearQ4_0%sRows%d", set.suffix, n))
+	}
+	s.table("linearQ4_0"+set.suffix, "panelKernel", "the kernels of Q4_0", names)
+	return f
+}
+
+const (
+	q4Comment1 = "dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs"
+	q4Comment2 = "of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go."
+)
+
+// q4Quads multiplies nibbles as unsigned bytes in fours.
+func q4Quads(f *file, s *stubs, set isa, n int) {
+	k := beginLinear(f, s, set, "Q4_0", n, 0, true, q4Comment1, q4Comment2,
+		"Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.")
+	lo, hi, mask, t := k.tmp, k.tmp+1, k.tmp+2, k.tmp+3
+	k.nibbleMask(mask)
+	k.pairs(func() {
+		k.start()
+		for word := range 4 {
+			k.load(hi, mem(64*word, "AX"), "8 weights of each column")
+			k.splitNibbles(hi, lo, mask)
+			k.quads(lo, 8*n+4*n*word)
+			k.quads(hi, 8*n+4*n*(word+4))
+		}
+		k.op("next weights", "ADDQ $256, AX")
+		k.scaleBlock([]int{lo}, t, -1, 4*n)
+		k.op("next block of x", "ADDQ $%d, BX", 40*n)
+	})
+	k.finish()
+}
+
+// nibbleMask fills a vector with the mask of low nibbles.
+func (k *linear) nibbleMask(mask int) {
+	k.op("low nibbles of bytes", "MOVL $0x0f0f0f0f, R8")
+	k.op("in all bytes", "VPBROADCASTD R8, %s", k.v(mask))
+}
+
+// splitNibbles leaves the low nibbles of hi in lo, and the high ones in hi.
+func (k *linear) splitNibbles(hi, lo, mask int) {
+	k.op("low nibbles", "VPANDD %s, %s, %s", k.v(mask), k.v(hi), k.v(lo))
+	k.op("high nibbles", "VPSRLW $4, %s, %s", k.v(hi), k.v(hi))
+	k.op("alone", "VPANDD %s, %s, %s", k.v(mask), k.v(hi), k.v(hi))
+}
+
+// q4Bytes multiplies nibbles as unsigned bytes in pairs, into 16-bit sums: the 8 of a block, 2*15*127 each at most, fit
+// without saturation. They are added to 32 bits once per block.
+func q4Bytes(f *file, s *stubs, set isa, n int, mask, ones string) {
+	k := beginLinear(f, s, set, "Q4_0", n, 0, set.wide(), q4Comment1, q4Comment2,
+		"Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,",
+		"and with 64-byte vectors the nibble mask and ones.")
+	w, a, t := []int{k.tmp, k.tmp + 1}, k.tmp+2, k.tmp+3
+	maskReg, onesReg := k.tmp+4, k.tmp+5
+	if set.wide() {
+		k.nibbleMask(maskReg)
+		k.broadcastOnes(onesReg)
+	}
+	k.pairs(func() {
+		k.each(func(r, h int) { k.zero(k.sum(r, h), "no products yet") })
+		k.op("x of the block", "LEAQ %d(BX), CX", 8*n)
+		const unroll = 2
+		k.repeat("R12", k.label+"words", 4/unroll, func() {
+			for u := range unroll {
+				k.nibbleProducts(64*u, "AX", 4*n*u, 4*n*(u+4), nibbleRegs{w, a, t, maskReg, mask})
+			}
+			k.op("next weights", "ADDQ $%d, AX", 64*unroll)
+			k.op("next elements", "ADDQ $%d, CX", 4*n*unroll)
+		})
+		for r := range n {
+			k.op(fmt.Sprintf("row %d's share of the shift", r), "VPBROADCASTD %s, %s", mem(4*r, "BX"), k.v(a))
+			for h := range k.halves() {
+				k.widen(k.sum(r, h), onesReg, ones)
+				k.op("less the shift", "VPADDD %s, %s, %s", k.v(a), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
+			}
+		}
+		k.scaleBlock(w, t, a, 4*n)
+		k.op("next block of x", "ADDQ $%d, BX", 40*n)
+	})
+	k.finish()
+}
+
+// broadcastOnes fills a vector with 16-bit ones.
+func (k *linear) broadcastOnes(ones int) {
+	k.op("1 as int16", "MOVL $0x00010001, R8")
+	k.op("in all words", "VPBROADCASTD R8, %s", k.v(ones))
+}
+
+// widen adds neighbouring 16-bit sums to 32-bit ones, with ones in a register where there is one.
+func (k *linear) widen(i, onesReg int, ones string) {
+	if k.wide() {
+		ones = k.v(onesReg)
+	}
+	k.op("to 32 bits", "VPMADDWD %s, %s, %s", ones, k.v(i), k.v(i))
+}
+
+// nibbleRegs are the temporaries of nibbleProducts; the mask is in a register of 64-byte vectors or in memory.
+type nibbleRegs struct {
+	w       []int
+	a, t    int
+	maskReg int
+	mask    string
+}
+
+// nibbleProducts multiplies 64 bytes at offset w of base with the rows' words at offsets lo and hi of CX, and adds to
+// 16-bit sums.
+func (k *linear) nibbleProducts(w int, base string, lo, hi int, reg nibbleRegs) {
+	for part, x := range []int{lo, hi} {
+		for h := range k.halves() {
+			k.load(reg.w[h], mem(w+h*k.bytes, base), "8 weights of each column")
+			if part == 1 {
+				k.op("high nibbles", "VPSRLW $4, %s, %s", k.v(reg.w[h]), k.v(reg.w[h]))
+			}
+			if k.wide() {
+				k.op("one nibble of a byte", "VPANDD %s, %s, %s", k.v(reg.maskReg), k.v(reg.w[h]), k.v(reg.w[h]))
+			} else {
+				k.op("one nibble of a byte", "VPAND %s, %s, %s", reg.mask, k.v(reg.w[h]), k.v(reg.w[h]))
+			}
+		}
+		for r := range k.rows {
+			k.op(fmt.Sprintf("4 elements of row %d", r), "VPBROADCASTD %s, %s", mem(x+4*r, "CX"), k.v(reg.a))
+			for h := range k.halves() {
+				k.op("products, added in pairs", "VPMADDUBSW %s, %s, %s", k.v(reg.a), k.v(reg.w[h]), k.v(reg.t))
+				k.op(fmt.Sprintf("row %d += products", r), "VPADDW %s, %s, %s", k.v(reg.t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
+			}
+		}
+	}
+}

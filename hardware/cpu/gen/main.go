@@ -1,0 +1,35 @@
+// Command gen writes the kernels of hardware/cpu that are in assembly, and their Go declarations. It runs in that
+// folder:
+//
+//	go run ./gen
+//
+// A kernel is written once, as a function that emits instructions for an instruction set and a number of rows; the
+// loop over instruction sets and rows is here. So all row counts of a kernel share one order of arithmetic, which is
+// what makes a row's bits independent of the rows beside it.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	var s stubs
+	files := []*file{}
+	for _, set := range []isa{avx2, avx512} {
+		files = append(files, linearQ8(&s, set), linearQ4(&s, set), linearQ4K(&s, set), gemm(&s, set))
+	}
+	files = append(files, linearQ8(&s, avx512vnni), linearQ4(&s, avx512vnni), linearQ4K(&s, avx512vnni))
+	files = append(files, prepare(&s), vectors(&s))
+	for _, f := range files {
+		write(f.name, f.text())
+	}
+	write("kernels_amd64.go", s.text())
+}
+
+func write(name, text string) {
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		fmt.Fprintln(os.Stderr, "gen:", err)
+		os.Exit(1)
+	}
+}

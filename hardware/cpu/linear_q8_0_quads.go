@@ -1,0 +1,61 @@
+package cpu
+
+import (
+	"encoding/binary"
+
+	"hearth/hardware/quant"
+)
+
+// Q8_0 for machines that multiply unsigned with signed bytes in fours. A panel is, for each 64 elements of its rows, two
+// blocks' scales and then their bytes, as large as in the other layout:
+//
+//	scales  half [2 blocks][16 columns]                64 bytes, for both blocks
+//	q       uint8 [2 blocks][8 words][16 columns][4]  1024 bytes, each the weight + 128
+//
+// Tiles are quad tiles with shift 128.
+const shiftQ8_0 = 128
+
+// newQuadLinearQ8_0 describes weights and tiles in that layout.
+func newQuadLinearQ8_0(tileRows int, prepare func(tile []byte, x []float32, stride, rows, in int), multiply func(*multiplyArgs)) *linear {
+	return &linear{
+		format:     quant.Q8_0,
+		tileRows:   tileRows,
+		panelBytes: func(in int) int { return blockPairs(in) * pairBytesQ8_0 },
+		pack:       packQuadsQ8_0,
+		row:        rowQuadsQ8_0,
+		tileBytes:  quadTileBytes,
+		prepare:    prepare,
+		multiply:   multiply,
+	}
+}
+
+func packQuadsQ8_0(dst, src []byte, numRows, in int) {
+	blocks := in / shortRun
+	if numRows < panelCols || blocks%2 == 1 {
+		clear(dst)
+	}
+	for r := range numRows {
+		row := src[r*blocks*34:][:blocks*34]
+		for b := range blocks {
+			block := row[34*b:][:34]
+			pair := dst[b/2*pairBytesQ8_0:][:pairBytesQ8_0]
+			copy(pair[32*(b%2)+2*r:][:2], block)
+			to := pair[64+512*(b%2)+4*r:]
+			for word := range shortRun / 4 {
+				// Adding 128 to each byte, without carries between them, flips its top bit.
+				binary.LittleEndian.PutUint32(to[4*panelCols*word:], binary.LittleEndian.Uint32(block[2+4*word:])^0x80808080)
+			}
+		}
+	}
+}
+
+func rowQuadsQ8_0(dst []float32, panel []byte, col, in int) {
+	for b := range in / shortRun {
+		pair := panel[b/2*pairBytesQ8_0:][:pairBytesQ8_0]
+		d := halfAt(pair[32*(b%2)+2*col:])
+		q := pair[64+512*(b%2)+4*col:]
+		for i := range shortRun {
+			dst[b*shortRun+i] = d * float32(int32(q[4*panelCols*(i/4)+i%4])-shiftQ8_0)
+		}
+	}
+}
