@@ -322,7 +322,7 @@ func FuzzDequantize(f *testing.F) {
 	for _, format := range All() {
 		n := 0
 		extremeBlocks(format, func(block []byte) {
-			if n++; n%97 == 0 {
+			if n++; n%331 == 0 {
 				f.Add(format.ID, block)
 			}
 		})
