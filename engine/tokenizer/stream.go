@@ -33,6 +33,12 @@ func (s *Stream) emit(final bool) string {
 	return string(s.out)
 }
 
+// ValidText returns b as a string, with U+FFFD for each maximal part of a character that is not a whole one.
+func ValidText(b []byte) string {
+	text, _ := appendValid(nil, b, true)
+	return string(text)
+}
+
 // appendValid appends src to dst with U+FFFD for each maximal part of a character that is not a whole one (Unicode 15,
 // section 3.9, "U+FFFD substitution of maximal subparts"). Unless final, an unfinished character at the end of src is
 // not appended but returned.

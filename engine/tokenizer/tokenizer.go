@@ -148,6 +148,5 @@ func (t *Tokenizer) AppendDecoded(dst []byte, ids []int32, opts PieceOptions) []
 // Decode returns the text of a whole sequence of ids, as AppendDecoded does. Bytes that are not UTF-8 become U+FFFD, one
 // for each maximal part of a character.
 func (t *Tokenizer) Decode(ids []int32, opts PieceOptions) string {
-	text, _ := appendValid(nil, t.AppendDecoded(nil, ids, opts), true)
-	return string(text)
+	return ValidText(t.AppendDecoded(nil, ids, opts))
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -152,4 +153,170 @@ func openGGUF(t testing.TB, file string) *tokenizer.Tokenizer {
 	}
 	opened.Store(file, tok)
 	return tok
+}
+
+// TestPublishedCasesGolden runs llama.cpp's own cases, as far as their vocabulary is there. Cases 46 to 48 of qwen35 are
+// text that is not in normal form C, which Qwen's tokenizer.json asks for and llama.cpp does not apply.
+func TestPublishedCasesGolden(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		open func(testing.TB) *tokenizer.Tokenizer
+		skip []int
+	}{
+		{"qwen2", func(t testing.TB) *tokenizer.Tokenizer { return openJSON(t, "tokenizers/qwen2") }, nil},
+		{"qwen35", openQwen2AsQwen35, []int{46, 47, 48}},
+		{"llama-bpe", func(t testing.TB) *tokenizer.Tokenizer { return openGGUF(t, "gguf-vocab/vocab-llama3.1.gguf.gz") }, nil},
+		{"deepseek-llm", openPublished("deepseek-llm"), nil},
+		{"deepseek-coder", openPublished("deepseek-coder"), nil},
+		{"llama-spm", openPublished("llama-spm"), nil},
+		{"gpt-2", openPublished("gpt-2"), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			tok := c.open(t)
+			file := "ggml-vocab-" + c.name + ".gguf"
+			texts := strings.Split(string(sharedtest.ReadFile(t, "testdata", "gguf-vocab", file+".inp")), "\n__ggml_vocab_test__\n")
+			answers := strings.Split(string(sharedtest.ReadFile(t, "testdata", "gguf-vocab", file+".out")), "\n")
+			for i, text := range texts {
+				if slices.Contains(c.skip, i) {
+					continue
+				}
+				var want []int32
+				for field := range strings.FieldsSeq(answers[i]) {
+					id, err := strconv.Atoi(field)
+					if err != nil {
+						t.Fatal(err)
+					}
+					want = append(want, int32(id))
+				}
+				if got := tok.Encode(text, tokenizer.EncodeOptions{}); !slices.Equal(got, want) {
+					t.Errorf("case %d: Encode(%q) = %d, want %d", i, text, got, want)
+				}
+			}
+		})
+	}
+}
+
+func openPublished(name string) func(testing.TB) *tokenizer.Tokenizer {
+	return func(t testing.TB) *tokenizer.Tokenizer { return openGGUF(t, "gguf-vocab/ggml-vocab-"+name+".gguf.gz") }
+}
+
+// openQwen2AsQwen35 opens Qwen 2's vocabulary with Qwen 3.5's pre-tokenizer.
+func openQwen2AsQwen35(t testing.TB) *tokenizer.Tokenizer {
+	file := sharedtest.ReadFile(t, "testdata", "tokenizers", "qwen2", "tokenizer.json.gz")
+	from, to := `?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+`, `?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+`
+	if !bytes.Contains(file, []byte(from)) {
+		t.Fatal("the pre-tokenizer of qwen2 is not as expected")
+	}
+	tok, err := tokenizer.FromJSON(bytes.Replace(file, []byte(from), []byte(to), 1), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+// TestQwen35CountsGolden compares the number of tokens with what the published Qwen 3.5 tokenizer gives: the vocabulary
+// here has the same merges under other ids.
+func TestQwen35CountsGolden(t *testing.T) {
+	tok := openJSON(t, "tokenizers/qwen3.5-reindexed")
+	var counts []struct {
+		Text   string `json:"text"`
+		Tokens int    `json:"tokens"`
+	}
+	if err := json.Unmarshal(sharedtest.ReadFile(t, "testdata", "tokenizers", "qwen3.5-reindexed", "official_token_counts.json"), &counts); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range counts {
+		if got := tok.Encode(c.Text, tokenizer.EncodeOptions{ParseSpecial: true}); len(got) != c.Tokens {
+			t.Errorf("Encode(%q) = %d, %d tokens, want %d", c.Text, got, len(got), c.Tokens)
+		}
+	}
+}
+
+// TestPromptsGolden encodes rendered chat prompts, whose control tokens the template wrote.
+func TestPromptsGolden(t *testing.T) {
+	for template, vocabulary := range map[string]string{
+		"MiniMax-M2":                          "tokenizers/minimax-m2",
+		"Qwen-Qwen3-0.6B":                     "tokenizers/qwen3",
+		"Qwen3-Coder":                         "tokenizers/qwen3",
+		"config-Qwen3-30B-A3B":                "tokenizers/qwen3",
+		"config-DeepSeek-R1":                  "tokenizers/deepseek-v3",
+		"config-DeepSeek-R1-Distill-Qwen-14B": "tokenizers/deepseek-r1-distill-qwen",
+		"meta-llama-Llama-3.1-8B-Instruct":    "tokenizers/llama3.1",
+	} {
+		t.Run(template, func(t *testing.T) {
+			t.Parallel()
+			tok := openJSON(t, vocabulary)
+			rendered := map[string]string{}
+			for _, line := range lines(t, "chat", "vectors", template+".jsonl") {
+				var v struct{ ID, Rendered string }
+				if err := json.Unmarshal(line, &v); err != nil {
+					t.Fatal(err)
+				}
+				rendered[v.ID] = v.Rendered
+			}
+			for _, line := range lines(t, "chat", "prompt_ids", template+".jsonl.gz") {
+				var v struct {
+					ID  string
+					IDs []int32
+				}
+				if err := json.Unmarshal(line, &v); err != nil {
+					t.Fatal(err)
+				}
+				text, ok := rendered[v.ID]
+				if !ok {
+					t.Fatalf("conversation %s has ids and no rendering", v.ID)
+				}
+				if got := tok.Encode(text, tokenizer.EncodeOptions{ParseSpecial: true}); !slices.Equal(got, v.IDs) {
+					t.Errorf("%s: Encode(%q) = %d, want %d", v.ID, text, got, v.IDs)
+				}
+				if got := tok.EncodeGuarded(text, tokenizer.EncodeOptions{}); !slices.Equal(got, v.IDs) {
+					t.Errorf("%s: EncodeGuarded(%q) = %d, want %d", v.ID, text, got, v.IDs)
+				}
+			}
+		})
+	}
+}
+
+// TestSpecialTokens checks which tokens the reference vocabularies give a purpose.
+func TestSpecialTokens(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		tok    *tokenizer.Tokenizer
+		bos    int32 // -1 for none
+		addBOS bool
+		eos    int32
+		eog    []int32
+		fim    []int32
+	}{
+		{"qwen3 json", openJSON(t, "tokenizers/qwen3"), -1, false, 151645, []int32{151643, 151645, 151662, 151663, 151664}, []int32{151659, 151661, 151660}},
+		{"qwen3 gguf", openGGUF(t, "gguf-vocab/vocab-qwen3.gguf.gz"), -1, false, 151645, []int32{151643, 151645, 151662, 151663, 151664}, []int32{151659, 151661, 151660}},
+		{"deepseek-v3 json", openJSON(t, "tokenizers/deepseek-v3"), 0, true, 1, []int32{1}, []int32{128801, 128800, 128802}},
+		{"deepseek-v3 gguf", openGGUF(t, "gguf-vocab/vocab-deepseek-v3.gguf.gz"), 0, true, 1, []int32{1}, []int32{128801, 128800, 128802}},
+		{"deepseek-r1-distill-qwen", openJSON(t, "tokenizers/deepseek-r1-distill-qwen"), 151646, true, 151643, []int32{151643, 151662, 151663, 151664}, []int32{151659, 151661, 151660}},
+		{"llama3.1 json", openJSON(t, "tokenizers/llama3.1"), 128000, true, -1, []int32{128001, 128008, 128009}, nil},
+		{"llama3.1 gguf", openGGUF(t, "gguf-vocab/vocab-llama3.1.gguf.gz"), 128000, true, 128009, []int32{128001, 128008, 128009}, nil},
+		{"minimax-m2 gguf", openGGUF(t, "gguf-vocab/vocab-minimax-m2.gguf.gz"), 200034, false, 200020, []int32{200004, 200005, 200020}, []int32{200001, 200003, 200002}},
+		{"stories260K json", openJSON(t, "models/stories260K/hf"), 1, true, 2, []int32{1, 2}, nil},
+		{"stories260K gguf", openGGUF(t, "models/stories260K/stories260K-f32.gguf"), 1, true, 2, []int32{2}, nil},
+	} {
+		bos, ok := c.tok.BOS()
+		if ok != (c.bos >= 0) || bos != c.bos || c.tok.AddBOS() != c.addBOS {
+			t.Errorf("%s: BOS %d, %t, added %t; want %d, added %t", c.name, bos, ok, c.tok.AddBOS(), c.bos, c.addBOS)
+		}
+		if eos, ok := c.tok.EOS(); ok != (c.eos >= 0) || eos != c.eos {
+			t.Errorf("%s: EOS %d, %t; want %d", c.name, eos, ok, c.eos)
+		}
+		if !slices.Equal(c.tok.EOG(), c.eog) {
+			t.Errorf("%s: EOG %d, want %d", c.name, c.tok.EOG(), c.eog)
+		}
+		fim, ok := c.tok.FIM()
+		if got := []int32{fim.Prefix, fim.Suffix, fim.Middle}; ok != (c.fim != nil) || ok && !slices.Equal(got, c.fim) {
+			t.Errorf("%s: FIM %d, %t; want %d", c.name, got, ok, c.fim)
+		}
+	}
+	holes := openGGUF(t, "gguf-vocab/vocab-qwen35-reindexed.gguf.gz").Suppressed()
+	if len(holes) != 201 || holes[0] != 247843 || holes[200] != 248043 {
+		t.Errorf("qwen3.5: suppressed %d, want the 201 holes from 247843 on", holes)
+	}
 }
