@@ -68,7 +68,7 @@ type Sampling struct {
 type Request struct {
 	ID        string // for logs; unique by convention only
 	Prompt    []int32
-	MaxTokens int // most tokens to generate; 0: until the context is full
+	MaxTokens int // most tokens to generate; 0: until the context is full; or NoTokens
 	MinTokens int // stop tokens are banned before this many tokens
 	IgnoreEOS bool
 	Sampling  Sampling
@@ -80,6 +80,9 @@ type Request struct {
 	Priority       int    // higher runs first; equals run first come first served
 	Salt           string // prefixes are shared only between requests of equal salt
 }
+
+// NoTokens as MaxTokens asks for no token at all: the prompt is computed, and scored with PromptLogprobs.
+const NoTokens = -1
 
 // FinishReason says why a sequence ended.
 type FinishReason uint8

@@ -1,0 +1,255 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"hearth/engine/chat"
+	"hearth/engine/embedded"
+	"hearth/engine/model"
+	"hearth/engine/tokenizer"
+	"hearth/engine/weights"
+	"hearth/hardware/quant"
+)
+
+// ErrUnknownModel says that no model of that name is served.
+var ErrUnknownModel = errors.New("engine: unknown model")
+
+// ErrLoading says that the model is still being loaded.
+var ErrLoading = errors.New("engine: model is loading")
+
+// Served is one model ready to answer. It is read-only, and its parts are safe for concurrent use.
+type Served struct {
+	ID            string
+	Path          string // empty for the embedded model
+	Created       time.Time
+	Architecture  string
+	Name          string // general.name, may be empty
+	Parameters    int64
+	Quantization  string // format of most of its weights
+	WeightBytes   int64  // as stored in the file
+	Digest        string // names the file's contents without reading all of it
+	TemplateText  string // source of the chat template, empty without one
+	TrainedLength int    // positions the model was trained for
+
+	Engine    *Engine
+	Tokenizer *tokenizer.Tokenizer
+	Template  *chat.Template
+}
+
+// Catalog holds the models of one process. Its methods are safe for concurrent use.
+type Catalog struct {
+	mu      sync.Mutex // guards the fields below; never held while a model loads
+	served  map[string]*Served
+	order   []string
+	loading map[string]Progress
+	failed  error
+}
+
+// Progress says how far a model is loaded.
+type Progress struct {
+	ID                    string
+	DoneBytes, TotalBytes int64
+}
+
+// NewCatalog returns an empty catalog.
+func NewCatalog() *Catalog {
+	return &Catalog{served: map[string]*Served{}, loading: map[string]Progress{}}
+}
+
+// Load opens a model and starts its engine; the model is found under its id when Load returns. The empty path is the
+// embedded model, an empty id is made from the path. opts.StopTokens and opts.Banned are set from the tokenizer.
+func (c *Catalog) Load(ctx context.Context, path, id string, opts Options) (*Served, error) {
+	if id == "" {
+		if id = modelID(path); path == "" {
+			id = embedded.Name
+		}
+	}
+	if err := c.reserve(id); err != nil {
+		return nil, err
+	}
+	report := opts.Progress
+	opts.Progress = func(done, total int64) {
+		c.mu.Lock()
+		c.loading[id] = Progress{id, done, total}
+		c.mu.Unlock()
+		if report != nil {
+			report(done, total)
+		}
+	}
+	served, err := open(ctx, path, opts)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.loading, id)
+	if err != nil {
+		c.failed = err
+		return nil, fmt.Errorf("engine: model %q: %w", id, err)
+	}
+	served.ID = id
+	c.served[id] = served
+	c.order = append(c.order, id)
+	return served, nil
+}
+
+// reserve claims an id.
+func (c *Catalog) reserve(id string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, loading := c.loading[id]
+	if _, served := c.served[id]; served || loading {
+		return fmt.Errorf("engine: two models are named %q; give one of them another name", id)
+	}
+	c.loading[id] = Progress{ID: id}
+	return nil
+}
+
+// open does the work of Load that needs no lock.
+func open(ctx context.Context, path string, opts Options) (*Served, error) {
+	src, err := OpenSource(path)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	m, err := model.Load(src)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := OpenTokenizer(src)
+	if err != nil {
+		return nil, err
+	}
+	if tok.VocabSize() > m.Config.VocabSize {
+		return nil, fmt.Errorf("%w: the tokenizer has %d tokens, the model %d rows", weights.ErrCorrupt, tok.VocabSize(), m.Config.VocabSize)
+	}
+	template, err := OpenTemplate(src, tok)
+	if err != nil {
+		return nil, err
+	}
+	opts.setDefaults()
+	if template.IsFallback() {
+		opts.Logger.Warn("model has no chat template: the contents of system and user messages are the prompt", "model", path)
+	}
+	for _, warning := range tok.Warnings() {
+		opts.Logger.Warn("model file lacks something of its tokenizer", "model", path, "warning", warning)
+	}
+	opts.StopTokens, opts.EndTokens = stopTokens(tok), tok.EOG()
+	opts.Banned = bannedTokens(tok, m.Config.VocabSize)
+	created, digest, err := identify(path, src)
+	if err != nil {
+		return nil, err
+	}
+	parameters, bytes, format := summarize(src)
+	eng, err := New(ctx, m, opts)
+	if err != nil {
+		return nil, err
+	}
+	text, _ := src.Metadata().String("tokenizer.chat_template")
+	return &Served{
+		Path: path, Created: created, Architecture: m.Config.Architecture, Name: m.Config.Name, Parameters: parameters,
+		Quantization: format, WeightBytes: bytes, Digest: digest, TemplateText: text, TrainedLength: m.Config.ContextLength,
+		Engine: eng, Tokenizer: tok, Template: template,
+	}, nil
+}
+
+// Get returns a served model.
+func (c *Catalog) Get(id string) (*Served, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s, ok := c.served[id]; ok {
+		return s, nil
+	}
+	if _, ok := c.loading[id]; ok {
+		return nil, fmt.Errorf("%w: %q", ErrLoading, id)
+	}
+	return nil, fmt.Errorf("%w: %q", ErrUnknownModel, id)
+}
+
+// List returns the served models in the order they were loaded.
+func (c *Catalog) List() []*Served {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := make([]*Served, len(c.order))
+	for i, id := range c.order {
+		list[i] = c.served[id]
+	}
+	return list
+}
+
+// Loading returns the progress of the models being loaded, and the error of the last one that failed.
+func (c *Catalog) Loading() ([]Progress, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []Progress
+	for _, p := range c.loading {
+		list = append(list, p)
+	}
+	return list, c.failed
+}
+
+// Close closes all engines and waits for them.
+func (c *Catalog) Close() error {
+	var errs []error
+	for _, s := range c.List() {
+		errs = append(errs, s.Engine.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// identify returns when the model was made, as far as its file tells, and a digest of its header: metadata, names,
+// shapes and places of all tensors. Reading all weights would take minutes for large models.
+func identify(path string, src weights.Source) (time.Time, string, error) {
+	created := time.Unix(0, 0)
+	if path != "" && path != embedded.Name {
+		info, err := os.Stat(path)
+		if err != nil {
+			return created, "", err
+		}
+		created = info.ModTime()
+	}
+	h := sha256.New()
+	md := src.Metadata()
+	for _, key := range md.Keys() {
+		value, _ := md.Get(key)
+		fmt.Fprintf(h, "%s=%v\n", key, value)
+	}
+	for _, name := range src.Names() {
+		t, err := src.Tensor(name)
+		if err != nil {
+			return created, "", err
+		}
+		fmt.Fprintf(h, "%s %d %v %d\n", name, t.Type, t.Shape, len(t.Data))
+		h.Write(t.Data[:min(len(t.Data), 64)])
+	}
+	return created, hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// summarize counts parameters and bytes, and finds the format that holds most of the parameters.
+func summarize(src weights.Source) (parameters, bytes int64, format string) {
+	perType := map[uint32]int64{}
+	for _, name := range src.Names() {
+		t, err := src.Tensor(name)
+		if err != nil {
+			continue // model.Load has read every tensor that matters
+		}
+		n := int64(1)
+		for _, d := range t.Shape {
+			n *= int64(d)
+		}
+		parameters += n
+		bytes += int64(len(t.Data))
+		perType[t.Type] += n
+	}
+	best := int64(-1)
+	for id, n := range perType {
+		if n > best {
+			best, format = n, quant.TypeName(id)
+		}
+	}
+	return parameters, bytes, format
+}

@@ -1,0 +1,350 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hearth/engine/api"
+	"hearth/engine/model"
+	"hearth/engine/sample"
+	"hearth/hardware"
+	"hearth/hardware/quant"
+	"hearth/kvcache"
+)
+
+// errSlowReader ends a sequence whose reader does not keep up with it.
+var errSlowReader = errors.New("engine: the reader of this request fell too far behind")
+
+// maxLogprobs is the most alternatives of a token, since a reader may be eventBuffer tokens behind.
+const maxLogprobs = 100
+
+// eventBuffer is how many events a reader may be behind.
+const eventBuffer = 1024
+
+// Options configure an engine. Device is required; the zero value of everything else works.
+type Options struct {
+	Device         hardware.Device
+	KV             *quant.Format // format of the cache; nil: F16
+	ContextLength  int           // most tokens of a sequence; 0: the model's, as far as memory allows
+	MaxSequences   int           // sequences that run at once; 0: 32
+	MaxBatchTokens int           // rows of a step; 0: 512, and fewer beside running streams, as measured
+	MaxWaiting     int           // requests that may wait; 0: 512
+	KVBytes        int64         // memory for the cache; 0: 1 GiB
+	Blocks         int           // exact number of cache blocks, 0: from KVBytes
+	StopTokens     []int32       // tokens that end a generation
+	EndTokens      []int32       // of these, the ones that IgnoreEOS bans; others are then ordinary tokens
+	Banned         []int32       // ids that are never drawn
+	Logger         *slog.Logger  // nil: slog.Default
+	Progress       func(doneBytes, totalBytes int64)
+}
+
+func (o *Options) setDefaults() {
+	if o.KV == nil {
+		o.KV = quant.F16
+	}
+	if o.MaxSequences == 0 {
+		o.MaxSequences = 32
+	}
+	if o.MaxWaiting == 0 {
+		o.MaxWaiting = 512
+	}
+	if o.KVBytes == 0 {
+		o.KVBytes = 1 << 30
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+}
+
+// Validate names the first field that is out of range.
+func (o *Options) Validate() error {
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"ContextLength", int64(o.ContextLength)}, {"MaxSequences", int64(o.MaxSequences)},
+		{"MaxBatchTokens", int64(o.MaxBatchTokens)}, {"MaxWaiting", int64(o.MaxWaiting)},
+		{"KVBytes", o.KVBytes}, {"Blocks", int64(o.Blocks)},
+	} {
+		if f.value < 0 {
+			return fmt.Errorf("engine: option %s is %d, want at least 0", f.name, f.value)
+		}
+	}
+	if o.Device == nil {
+		return errors.New("engine: option Device is missing")
+	}
+	return nil
+}
+
+// defaultBatchTokens is enough rows to use the arithmetic units fully (specs of the CPU kernels: 128 to 512).
+const defaultBatchTokens = 512
+
+// Engine runs one model. Its methods are safe for concurrent use.
+type Engine struct {
+	limits  hardware.Limits
+	memory  hardware.Memory
+	vocab   int
+	stats   counters
+	arrival atomic.Uint64
+	seed    maphash.Seed // keys the salts, so that nobody outside can craft two that collide
+	maxLoad int64        // requests that may wait or run
+	loop    *loop
+
+	submissions chan *sequence
+	wake        chan struct{}
+	stop        chan struct{} // closed by Close
+	stopOnce    sync.Once
+	done        chan struct{}     // closed by the loop
+	closeErr    error             // written by the loop before done is closed
+	counters    hardware.Counters // likewise
+}
+
+// New loads a model onto a device and starts its loop. The model's source may be closed afterwards.
+func New(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
+	e, err := load(ctx, m, opts)
+	if err != nil {
+		return nil, err
+	}
+	go e.run()
+	return e, nil
+}
+
+// load returns an engine whose loop does not run yet.
+func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	opts.setDefaults()
+	for _, ids := range [][]int32{opts.StopTokens, opts.EndTokens, opts.Banned} {
+		for _, id := range ids {
+			if id < 0 || int(id) >= m.Config.VocabSize {
+				return nil, fmt.Errorf("engine: token %d of the options is not in the vocabulary of %d", id, m.Config.VocabSize)
+			}
+		}
+	}
+	batchTokens := opts.MaxBatchTokens
+	if batchTokens == 0 {
+		batchTokens = defaultBatchTokens
+	}
+	probe := hardware.Limits{Tokens: 1, Spans: 1, Outputs: 1, Blocks: 1, MaxLen: hardware.BlockLen, KV: opts.KV}
+	memory, err := opts.Device.Measure(m.Program, probe)
+	if err != nil {
+		return nil, err
+	}
+	limits, err := Plan(PlanInput{
+		ModelContext: m.Config.ContextLength, ContextLength: opts.ContextLength, MaxSequences: opts.MaxSequences,
+		MaxBatchTokens: batchTokens, KV: opts.KV, BlockBytes: memory.Block, KVBytes: opts.KVBytes, Blocks: opts.Blocks,
+	})
+	if err != nil {
+		return nil, err
+	}
+	limits.Progress = opts.Progress
+	if memory, err = opts.Device.Measure(m.Program, limits); err != nil {
+		return nil, err
+	}
+	queue, err := opts.Device.Load(ctx, m.Program, limits)
+	if err != nil {
+		return nil, err
+	}
+	m.Program.ReleaseData()
+	e := &Engine{
+		limits: limits, memory: memory, vocab: m.Config.VocabSize, seed: maphash.MakeSeed(),
+		maxLoad:     int64(opts.MaxWaiting + opts.MaxSequences),
+		submissions: make(chan *sequence, opts.MaxWaiting+opts.MaxSequences),
+		wake:        make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	cacheOpts := kvcache.Options{
+		Blocks: limits.Blocks, BlockLen: hardware.BlockLen, MaxSequences: limits.Spans,
+		MaxBlocksPerSequence: blocksFor(limits.MaxLen),
+	}
+	cache, err := kvcache.New(cacheOpts)
+	if err != nil {
+		return nil, errors.Join(err, queue.Close())
+	}
+	e.loop = &loop{
+		model: m, queue: queue, limits: limits, cacheOpts: cacheOpts,
+		scheduler: newScheduler(cache, limits.Spans, limits.Outputs, opts.MaxWaiting),
+		batch:     hardware.NewBatch(limits), scratch: sample.NewScratch(e.vocab),
+		pace: pace{fixed: opts.MaxBatchTokens}, stops: opts.StopTokens, ends: opts.EndTokens, banned: opts.Banned,
+		stats: &e.stats, log: opts.Logger,
+		finished: make([]*sequence, 0, opts.MaxWaiting+opts.MaxSequences),
+	}
+	return e, nil
+}
+
+// Limits returns what the engine was planned for.
+func (e *Engine) Limits() hardware.Limits { return e.limits }
+
+// Memory returns what the engine allocated.
+func (e *Engine) Memory() hardware.Memory { return e.memory }
+
+// ContextLength is the most tokens of one sequence, prompt and output together.
+func (e *Engine) ContextLength() int { return e.limits.MaxLen }
+
+// Counters returns the device's counters. It may be called only after Close.
+func (e *Engine) Counters() hardware.Counters { <-e.done; return e.counters }
+
+// Submit starts a request. It refuses at once what is out of range (ErrInvalid) or can never fit (ErrTooLong), when
+// too many requests wait (ErrBusy), and after Close (ErrClosed). Otherwise the channel delivers the request's events
+// and is closed after exactly one Done event. When ctx ends, the sequence is dropped at the next step.
+func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, error) {
+	maxTokens, err := e.check(r)
+	if err != nil {
+		return nil, err
+	}
+	sampler, err := sample.New(r.Sampling, e.vocab)
+	if err != nil {
+		return nil, err
+	}
+	seq := &sequence{
+		id: r.ID, arrival: e.arrival.Add(1), priority: r.Priority, salt: maphash.String(e.seed, r.Salt),
+		promptLen: len(r.Prompt), maxTokens: maxTokens, minTokens: r.MinTokens, logprobs: r.Logprobs,
+		scored: r.PromptLogprobs, ignoreEOS: r.IgnoreEOS,
+		tokens:  append(make([]int32, 0, len(r.Prompt)+maxTokens), r.Prompt...),
+		sampler: sampler, submittedAt: time.Now(),
+	}
+	buffer := eventBuffer
+	if r.PromptLogprobs { // one event a step, and steps may be small
+		buffer += len(r.Prompt)
+	}
+	seq.events = make(chan api.Event, buffer)
+	if e.stats.queued.Add(1) > e.maxLoad {
+		e.unqueue()
+		return nil, api.ErrBusy
+	}
+	select {
+	case <-e.stop:
+		e.unqueue()
+		return nil, api.ErrClosed
+	default:
+	}
+	seq.watch(ctx, e.nudge)
+	e.submissions <- seq // has room for maxLoad
+	return seq.events, nil
+}
+
+// unqueue takes back what Submit counted. The loop is told, since while it shuts down it waits for the count.
+func (e *Engine) unqueue() {
+	e.stats.queued.Add(-1)
+	e.nudge()
+}
+
+// check returns the most tokens the request may generate.
+func (e *Engine) check(r *api.Request) (int, error) {
+	switch {
+	case len(r.Prompt) == 0:
+		return 0, &api.FieldError{Field: "prompt", Reason: "is empty"}
+	case r.MaxTokens < 0 && r.MaxTokens != api.NoTokens:
+		return 0, &api.FieldError{Field: "max_tokens", Reason: fmt.Sprintf("must be at least 0, got %d", r.MaxTokens)}
+	case r.MinTokens < 0:
+		return 0, &api.FieldError{Field: "min_tokens", Reason: fmt.Sprintf("must be at least 0, got %d", r.MinTokens)}
+	case r.Logprobs < -1 || r.Logprobs > maxLogprobs:
+		return 0, &api.FieldError{Field: "logprobs", Reason: fmt.Sprintf("must be between -1 and %d, got %d", maxLogprobs, r.Logprobs)}
+	}
+	for i, token := range r.Prompt {
+		if token < 0 || int(token) >= e.vocab {
+			return 0, &api.FieldError{Field: "prompt", Reason: fmt.Sprintf("has token %d at position %d; the vocabulary has %d", token, i, e.vocab)}
+		}
+	}
+	room := e.limits.MaxLen - len(r.Prompt)
+	wanted := r.MaxTokens
+	if wanted == api.NoTokens {
+		wanted = 0
+	} else if wanted == 0 {
+		wanted = max(room, 1)
+	}
+	if wanted > room {
+		return 0, &api.TooLongError{Prompt: len(r.Prompt), Output: wanted, Context: e.limits.MaxLen}
+	}
+	if r.MinTokens > wanted {
+		return 0, &api.FieldError{Field: "min_tokens", Reason: fmt.Sprintf("is %d, more than the %d tokens to generate", r.MinTokens, wanted)}
+	}
+	return wanted, nil
+}
+
+// Stats returns a snapshot.
+func (e *Engine) Stats() Stats {
+	c := &e.stats
+	s := Stats{
+		Running: int(c.running.Load()), BlocksTotal: e.limits.Blocks,
+		BlocksUsed: int(c.used.Load()), BlocksCached: int(c.cached.Load()),
+		PromptTokens: c.prompt.Load(), CachedTokens: c.hits.Load(), GeneratedTokens: c.generated.Load(),
+		Steps: c.steps.Load(), StepRows: c.rows.Load(), Preemptions: c.preemptions.Load(),
+	}
+	s.Waiting = max(int(c.queued.Load())-s.Running, 0)
+	for i := range s.Requests {
+		s.Requests[i] = c.requests[i].Load()
+	}
+	return s
+}
+
+// Close stops the loop, ends the requests that still run with ErrClosed, and frees everything. Callers that want
+// requests to finish wait for their events before.
+func (e *Engine) Close() error {
+	e.stopOnce.Do(func() { close(e.stop) })
+	<-e.done
+	return e.closeErr
+}
+
+// run is the loop's goroutine.
+func (e *Engine) run() {
+	defer close(e.done)
+	l := e.loop
+	for {
+		for drained := false; !drained; {
+			select {
+			case seq := <-e.submissions:
+				l.scheduler.add(seq)
+			default:
+				drained = true
+			}
+		}
+		select {
+		case <-e.stop:
+			e.shutDown()
+			return
+		default:
+		}
+		if l.guardedStep() {
+			continue
+		}
+		l.publish()
+		l.queue.Idle()
+		select {
+		case seq := <-e.submissions:
+			l.scheduler.add(seq)
+		case <-e.wake:
+		case <-e.stop:
+		}
+	}
+}
+
+// shutDown ends what runs, waits or is just being submitted: who was counted before stop was closed is on the way here.
+func (e *Engine) shutDown() {
+	l := e.loop
+	l.failAll(api.ErrClosed)
+	for e.stats.queued.Load() > 0 {
+		select {
+		case seq := <-e.submissions:
+			seq.ended = &api.Done{Reason: api.FinishError, Err: api.ErrClosed}
+			l.close(seq, time.Now())
+		case <-e.wake:
+		}
+	}
+	e.counters = l.queue.Counters()
+	e.closeErr = l.queue.Close()
+}
+
+// nudge wakes the loop if it sleeps.
+func (e *Engine) nudge() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,267 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"hearth/engine/api"
+	"hearth/engine/model"
+	"hearth/engine/sample"
+	"hearth/hardware"
+	"hearth/kvcache"
+)
+
+// loop is everything that one goroutine owns while a model runs. After New nothing in it allocates, but at the end of a
+// request, and for one that asks for log-probabilities.
+//
+// Invariants:
+//  1. Every sequence that Submit sent is closed exactly once: its channel gets one Done event, then it is closed.
+//  2. When a Done event is sent, the sequence has left the scheduler, and the counters say so.
+type loop struct {
+	model     *model.Model
+	queue     hardware.Queue
+	limits    hardware.Limits
+	cacheOpts kvcache.Options
+	scheduler *scheduler
+	batch     *hardware.Batch
+	scratch   *sample.Scratch
+	pace      pace
+	stops     []int32 // ids that end a generation
+	ends      []int32 // of these, the ones that IgnoreEOS bans
+	banned    []int32 // ids that are never drawn
+	stats     *counters
+	log       *slog.Logger
+
+	finished []*sequence // ended in this step, not yet closed
+}
+
+// step chooses, runs and samples once; it returns false when there was nothing to do.
+func (l *loop) step() bool {
+	l.dropCancelled()
+	if l.scheduler.idle() {
+		return false
+	}
+	items := l.scheduler.next(l.pace.budget(l.limits.Tokens))
+	l.fill(items)
+	start := time.Now()
+	for _, it := range items {
+		if it.seq.startedAt.IsZero() {
+			it.seq.startedAt = start
+		}
+	}
+	l.queue.Run(l.model.Trunk, l.batch)
+	if err := l.queue.Sync(); err != nil {
+		l.log.Error("device failed", "error", err)
+		l.failAll(fmt.Errorf("%w: %w", api.ErrInternal, err))
+		return true
+	}
+	end := time.Now()
+	decodes, prompts := l.finish(items, end)
+	l.pace.observe(decodes, prompts, end.Sub(start))
+	l.stats.steps.Add(1)
+	l.stats.rows.Add(uint64(decodes + prompts))
+	l.closeFinished(end)
+	return true
+}
+
+// fill writes the batch of a step.
+func (l *loop) fill(items []stepItem) {
+	b := l.batch
+	b.Reset()
+	for _, it := range items {
+		seq := it.seq
+		row := int32(len(b.Tokens))
+		b.Spans = append(b.Spans, hardware.Span{
+			Row: row, Len: int32(it.rows), Start: int32(seq.computed), Table: int32(len(b.Tables)),
+		})
+		b.Tokens = append(b.Tokens, seq.tokens[seq.computed:seq.computed+it.rows]...)
+		b.Tables = append(b.Tables, seq.table.Blocks()...)
+		for i := it.rows - it.outputs(); i < it.rows; i++ {
+			b.Outputs = append(b.Outputs, row+int32(i))
+		}
+	}
+}
+
+// finish draws a token for every sequence that the step brought to its end, and reports how many rows of each kind
+// there were.
+func (l *loop) finish(items []stepItem, now time.Time) (decodes, prompts int) {
+	output := 0
+	for _, it := range items {
+		seq, outputs, reaches := it.seq, it.outputs(), it.reaches()
+		if seq.generated() > 0 && it.rows == 1 {
+			decodes++
+		} else {
+			prompts += it.rows
+		}
+		if seq.scoring() && seq.computed < seq.promptLen {
+			l.scorePrompt(it, output)
+		}
+		output += outputs
+		l.scheduler.done(it)
+		if reaches && seq.ended == nil {
+			l.draw(seq, l.queue.Output(l.model.Logits, output-1), now)
+		}
+	}
+	return decodes, prompts
+}
+
+// draw samples the next token of a sequence and decides whether it was the last.
+func (l *loop) draw(seq *sequence, logits []float32, now time.Time) {
+	if seq.maxTokens == 0 { // the prompt alone was asked for
+		l.end(seq, api.FinishLength, nil)
+		return
+	}
+	if seq.logprobs >= 0 {
+		l.scratch.Keep(logits) // before they are changed
+	}
+	sample.Ban(logits, l.banned)
+	if seq.ignoreEOS {
+		sample.Ban(logits, l.ends)
+	} else if seq.generated() < seq.minTokens {
+		sample.Ban(logits, l.stops)
+	}
+	token, err := seq.sampler.Next(logits, seq.tokens, l.scratch)
+	var logprob *api.Logprob
+	if err == nil && seq.logprobs >= 0 {
+		logprob = &api.Logprob{}
+		err = sample.Logprobs(l.scratch.Kept(), token, seq.logprobs, logprob)
+	}
+	if err != nil {
+		l.end(seq, api.FinishError, fmt.Errorf("%w: %w", api.ErrInternal, err))
+		return
+	}
+	seq.tokens = append(seq.tokens, token)
+	if seq.generated() == 1 {
+		seq.firstAt = now
+	}
+	if !seq.ignoreEOS && slices.Contains(l.stops, token) {
+		l.end(seq, api.FinishStop, nil)
+		return
+	}
+	if !seq.send(api.Event{Token: token, Logprob: logprob}) {
+		l.end(seq, api.FinishError, errSlowReader)
+		return
+	}
+	if seq.generated() >= seq.maxTokens {
+		l.end(seq, api.FinishLength, nil)
+	}
+}
+
+// scorePrompt sends the log-probabilities of the prompt tokens that follow the rows of this step. Row i of a step
+// gives the distribution of the token at position start+i+1.
+func (l *loop) scorePrompt(it stepItem, firstOutput int) {
+	seq := it.seq
+	var scores []api.Logprob
+	for i := range it.rows {
+		next := seq.computed + i + 1
+		if next >= seq.promptLen || next <= seq.scoredUpTo {
+			continue // not of the prompt, or sent before a preemption
+		}
+		var p api.Logprob
+		if err := sample.Logprobs(l.queue.Output(l.model.Logits, firstOutput+i), seq.tokens[next], seq.logprobs, &p); err != nil {
+			l.end(seq, api.FinishError, fmt.Errorf("%w: position %d: %w", api.ErrInternal, next, err))
+			return
+		}
+		scores = append(scores, p)
+		seq.scoredUpTo = next
+	}
+	if scores != nil && !seq.send(api.Event{Prompt: scores}) {
+		l.end(seq, api.FinishError, errSlowReader)
+	}
+}
+
+// end decides how a sequence ends. It is closed at the end of the step.
+func (l *loop) end(seq *sequence, reason api.FinishReason, err error) {
+	seq.ended = &api.Done{Reason: reason, Err: err}
+	l.finished = append(l.finished, seq)
+}
+
+// closeFinished takes the sequences that ended out of the scheduler, and then tells their readers.
+func (l *loop) closeFinished(now time.Time) {
+	for _, seq := range l.finished {
+		l.scheduler.remove(seq)
+	}
+	l.publish()
+	for _, seq := range l.finished {
+		l.close(seq, now)
+	}
+	l.finished = l.finished[:0]
+}
+
+// close sends the last event of a sequence that has ended.
+func (l *loop) close(seq *sequence, now time.Time) {
+	if seq.closed {
+		return
+	}
+	seq.closed = true
+	done := seq.ended
+	done.Usage = api.Usage{PromptTokens: seq.promptLen, CachedTokens: seq.cached, GeneratedTokens: seq.generated()}
+	started, first := seq.startedAt, seq.firstAt
+	if started.IsZero() {
+		started = now
+	}
+	if first.IsZero() {
+		first = now
+	}
+	done.Timing = api.Timing{Queued: started.Sub(seq.submittedAt), Prefill: first.Sub(started), Decode: now.Sub(first)}
+	seq.stopWatch()
+	l.stats.finished(done)
+	seq.events <- api.Event{Done: done} // send keeps a place for it
+	close(seq.events)
+}
+
+// dropCancelled ends the sequences whose callers are gone.
+func (l *loop) dropCancelled() {
+	for _, list := range [][]*sequence{l.scheduler.running, l.scheduler.waiting} {
+		for _, seq := range list {
+			if seq.cancelled.Load() {
+				l.end(seq, api.FinishCancelled, nil)
+			}
+		}
+	}
+	if len(l.finished) > 0 {
+		l.closeFinished(time.Now())
+	}
+}
+
+// failAll ends every sequence with an error and forgets the cache, whose contents cannot be trusted after a failure.
+func (l *loop) failAll(err error) {
+	all := slices.Concat(l.finished, l.scheduler.running, l.scheduler.waiting)
+	l.finished = l.finished[:0]
+	l.reset()
+	l.publish()
+	now := time.Now()
+	for _, seq := range all {
+		if seq.ended == nil {
+			seq.ended = &api.Done{Reason: api.FinishError, Err: err}
+		}
+		l.close(seq, now)
+	}
+}
+
+// reset begins anew with an empty cache.
+func (l *loop) reset() {
+	cache, err := kvcache.New(l.cacheOpts)
+	if err != nil {
+		panic(err) // the options worked before
+	}
+	old := l.scheduler
+	l.scheduler = newScheduler(cache, l.limits.Spans, l.limits.Outputs, cap(old.waiting)-old.maxSequences)
+	l.scheduler.preemptions = old.preemptions
+}
+
+// guardedStep is step, with a panic turned into the failure of the running requests.
+func (l *loop) guardedStep() (worked bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			l.log.Error("engine step panicked", "panic", r, "tokens", len(l.batch.Tokens), "spans", len(l.batch.Spans),
+				"outputs", len(l.batch.Outputs), "stack", string(debug.Stack()))
+			l.failAll(fmt.Errorf("%w: %v", api.ErrInternal, r))
+			worked = true
+		}
+	}()
+	return l.step()
+}

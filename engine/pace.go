@@ -1,0 +1,56 @@
+package engine
+
+import "time"
+
+// pace measures steps and decides how many prompt rows to mix into a step that also decodes, so that running streams
+// do not stutter while a long prompt is computed.
+type pace struct {
+	fixed  int     // rows of a step as configured; 0: measured
+	decode float64 // seconds of a step of decodes alone, moving average
+	row    float64 // seconds of a prompt row, moving average
+
+	decoding bool // the last step had decodes
+}
+
+// A mixed step may take this many times a step of decodes alone. Four keeps streams readable, and prompts long enough
+// to use the arithmetic units.
+const mixedStepFactor = 4
+
+// leastMixedRows keeps prompts moving where decoding is cheap.
+const leastMixedRows = 64
+
+// firstMixedRows is the choice before both kinds of steps were measured.
+const firstMixedRows = 128
+
+// budget returns the rows of the next step, at most limit.
+func (p *pace) budget(limit int) int {
+	switch {
+	case p.fixed > 0:
+		return min(p.fixed, limit)
+	case !p.decoding:
+		return limit
+	case p.decode == 0 || p.row == 0:
+		return min(firstMixedRows, limit)
+	}
+	return min(max(int((mixedStepFactor-1)*p.decode/p.row), leastMixedRows), limit)
+}
+
+// observe takes the measure of a step.
+func (p *pace) observe(decodes, prompts int, took time.Duration) {
+	const weight = 0.2 // of the newest measure
+	p.decoding = decodes > 0
+	average := func(old *float64, now float64) {
+		if *old == 0 {
+			*old = now
+		}
+		*old += weight * (now - *old)
+	}
+	switch {
+	case prompts == 0 && decodes > 0:
+		average(&p.decode, took.Seconds())
+	case prompts >= minChunk:
+		if rest := took.Seconds() - min(float64(decodes), 1)*p.decode; rest > 0 {
+			average(&p.row, rest/float64(prompts))
+		}
+	}
+}

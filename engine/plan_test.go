@@ -1,0 +1,98 @@
+package engine
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"hearth/hardware"
+	"hearth/hardware/quant"
+)
+
+func TestPlan(t *testing.T) {
+	in := func(change func(*PlanInput)) PlanInput {
+		p := PlanInput{
+			ModelContext: 4096, MaxSequences: 8, MaxBatchTokens: 512, KV: quant.F16,
+			BlockBytes: 1 << 20, KVBytes: 1 << 30,
+		}
+		change(&p)
+		return p
+	}
+	for name, test := range map[string]struct {
+		in     PlanInput
+		blocks int
+		maxLen int
+		tokens int
+		err    string // what the error says, "" for none
+	}{
+		"whole context for all":          {in: in(func(*PlanInput) {}), blocks: 8 * 64, maxLen: 4096, tokens: 512},
+		"as many blocks as fit":          {in: in(func(p *PlanInput) { p.KVBytes = 100<<20 + 5 }), blocks: 100, maxLen: 4096, tokens: 512},
+		"shorter than the model's":       {in: in(func(p *PlanInput) { p.ContextLength = 100 }), blocks: 16, maxLen: 100, tokens: 512},
+		"cut down to memory":             {in: in(func(p *PlanInput) { p.KVBytes = 3 << 20 }), blocks: 3, maxLen: 192, tokens: 512},
+		"exact blocks":                   {in: in(func(p *PlanInput) { p.Blocks = 70 }), blocks: 70, maxLen: 4096, tokens: 512},
+		"more sequences than batch rows": {in: in(func(p *PlanInput) { p.MaxBatchTokens = 1 }), blocks: 512, maxLen: 4096, tokens: 8 + minChunk},
+		"beyond the model's":             {in: in(func(p *PlanInput) { p.ContextLength = 4097 }), err: "context length 4097 is beyond the 4096"},
+		"asked for and not fitting":      {in: in(func(p *PlanInput) { p.ContextLength, p.KVBytes = 4096, 63<<20 }), err: "context of 4096 tokens needs 67108864 bytes of cache, there are 66060288"},
+		"no memory at all":               {in: in(func(p *PlanInput) { p.KVBytes = 1000 }), err: "1000 bytes for the cache do not hold one block of 1048576"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Plan(test.in)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want one that says %q", err, test.err)
+				}
+				if beyond := test.in.ContextLength > test.in.ModelContext; errors.Is(err, hardware.ErrOutOfMemory) == beyond {
+					t.Errorf("error %v: out of memory, or not", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Blocks != test.blocks || got.MaxLen != test.maxLen || got.Tokens != test.tokens || got.Spans != 8 || got.Outputs < got.Spans {
+				t.Errorf("Plan = %+v, want %d blocks, %d positions, %d rows", got, test.blocks, test.maxLen, test.tokens)
+			}
+			if test.in.Blocks == 0 && int64(got.Blocks)*test.in.BlockBytes > test.in.KVBytes {
+				t.Errorf("%d blocks of %d bytes exceed %d", got.Blocks, test.in.BlockBytes, test.in.KVBytes)
+			}
+		})
+	}
+}
+
+// TestPaceKeepsStreamsMoving plays a machine on which a decode takes 20 ms and a prompt row 1 ms more: a mixed step
+// may take four times a decode, so it has room for 60 rows of prompt, raised to the least.
+func TestPaceKeepsStreamsMoving(t *testing.T) {
+	const limit = 512
+	for _, test := range []struct {
+		row  time.Duration // time of a prompt row
+		want int
+	}{{time.Millisecond, leastMixedRows}, {200 * time.Microsecond, 300}, {10 * time.Microsecond, limit}} {
+		var p pace
+		if got := p.budget(limit); got != limit {
+			t.Errorf("a prompt alone gets %d rows, want all %d", got, limit)
+		}
+		const decode = 20 * time.Millisecond
+		p.observe(0, 400, 400*test.row)
+		p.observe(1, 0, decode)
+		for range 50 {
+			rows := p.budget(limit)
+			p.observe(3, rows, decode+time.Duration(rows)*test.row)
+		}
+		if got := p.budget(limit); got < test.want*98/100 || got > test.want*102/100 {
+			t.Errorf("with %v a row a mixed step has %d rows, want %d", test.row, got, test.want)
+		}
+		p.observe(0, 400, 400*test.row)
+		if got := p.budget(limit); got != limit {
+			t.Errorf("when no stream runs any more a prompt gets %d rows, want all %d", got, limit)
+		}
+	}
+	p := pace{}
+	p.observe(2, 100, time.Second)
+	if got := p.budget(limit); got != firstMixedRows {
+		t.Errorf("before anything was measured a mixed step has %d rows, want %d", got, firstMixedRows)
+	}
+	if p := (pace{fixed: 48}); p.budget(limit) != 48 || p.budget(20) != 20 {
+		t.Errorf("a fixed budget of 48 gives %d, and %d of at most 20", p.budget(limit), p.budget(20))
+	}
+}

@@ -1,0 +1,293 @@
+package engine
+
+import (
+	"slices"
+
+	"hearth/hardware"
+	"hearth/kvcache"
+)
+
+// scheduler chooses the rows of each step. It is plain data: no goroutine, no lock, no device, no clock; the same
+// requests in the same order give the same choices.
+//
+// Invariants:
+//  1. waiting and running are ordered by sequence.before; a sequence is in at most one of them.
+//  2. A running sequence has a table, with blocks for its computed positions at least; a waiting one has none.
+//  3. While anything waits or runs, next returns at least one row, since a request that cannot fit alone is refused
+//     by Submit.
+type scheduler struct {
+	cache        *kvcache.Cache
+	maxSequences int // sequences that run at once
+	maxOutputs   int // rows with logits in a step, at least maxSequences
+
+	waiting []*sequence
+	running []*sequence
+	step    []stepItem          // of the last call of next
+	tables  []*kvcache.Sequence // empty ones, for sequences that begin to run
+
+	preemptions uint64
+}
+
+// stepItem is the part of a step that belongs to one sequence.
+type stepItem struct {
+	seq  *sequence
+	rows int // tokens[computed : computed+rows]
+}
+
+// reaches reports whether the step brings the sequence to its end, so that its next token can be drawn.
+func (it stepItem) reaches() bool { return it.rows == it.seq.pending() }
+
+// outputs is the number of rows whose logits the step needs.
+func (it stepItem) outputs() int {
+	n := 0
+	if it.reaches() {
+		n = 1
+	}
+	if it.seq.scoring() && it.seq.computed < it.seq.promptLen {
+		n = it.rows
+	}
+	return n
+}
+
+// minChunk is the smallest share of a prompt in a mixed step, unless the whole step is smaller: fewer rows waste the
+// pass over the weights.
+const minChunk = 16
+
+// lookahead is how many waiting sequences a step looks past because their prefix is just being computed.
+const lookahead = 64
+
+// newScheduler returns an empty scheduler that allocates nothing later. The cache is its own from now on.
+func newScheduler(cache *kvcache.Cache, maxSequences, maxOutputs, maxWaiting int) *scheduler {
+	s := &scheduler{
+		cache: cache, maxSequences: maxSequences, maxOutputs: maxOutputs,
+		waiting: make([]*sequence, 0, maxWaiting+maxSequences),
+		running: make([]*sequence, 0, maxSequences),
+		step:    make([]stepItem, 0, maxSequences),
+		tables:  make([]*kvcache.Sequence, maxSequences),
+	}
+	for i := range s.tables {
+		s.tables[i] = cache.NewSequence()
+	}
+	return s
+}
+
+// idle reports whether there is nothing to do.
+func (s *scheduler) idle() bool { return len(s.waiting) == 0 && len(s.running) == 0 }
+
+// add queues a sequence.
+func (s *scheduler) add(seq *sequence) { s.waiting = insertOrdered(s.waiting, seq) }
+
+// remove forgets a sequence and frees its blocks; full blocks stay in the cache.
+func (s *scheduler) remove(seq *sequence) {
+	s.waiting = deleteSequence(s.waiting, seq)
+	s.running = deleteSequence(s.running, seq)
+	s.release(seq)
+}
+
+// release takes a sequence's table back, empty.
+func (s *scheduler) release(seq *sequence) {
+	if seq.table == nil {
+		return
+	}
+	s.cache.Release(seq.table)
+	s.tables = append(s.tables, seq.table)
+	seq.table = nil
+}
+
+// next chooses the rows of one step: one token of every running sequence first, then chunks of prompts while the
+// budget of rows lasts. Prompts always move, so a step has at most budget rows, or minChunk more than there are running
+// sequences. The result is valid until the next call.
+func (s *scheduler) next(budget int) []stepItem {
+	s.step = s.step[:0]
+	s.admit()
+	s.chooseDecodes()
+	s.choosePrefills(max(budget-len(s.step), min(minChunk, budget)))
+	return s.step
+}
+
+// chooseDecodes takes one row of every sequence that has exactly one token to compute.
+func (s *scheduler) chooseDecodes() {
+	for i := 0; i < len(s.running); i++ {
+		seq := s.running[i]
+		if seq.pending() != 1 {
+			continue
+		}
+		if !s.grow(seq, len(seq.tokens)) { // preempted itself: it was the last of running
+			continue
+		}
+		s.step = append(s.step, stepItem{seq, 1})
+	}
+}
+
+// grow gets blocks for a running sequence, preempting others that come after it. It returns false when the sequence
+// itself had to give way.
+func (s *scheduler) grow(seq *sequence, length int) bool {
+	for s.cache.Grow(seq.table, length) != nil {
+		victim := s.running[len(s.running)-1]
+		s.preempt(victim)
+		if victim == seq {
+			return false
+		}
+	}
+	return true
+}
+
+// preempt takes a running sequence's blocks and queues it again. What it computed stays in the cache until others
+// need the space; the rest is computed again, with the same bits.
+func (s *scheduler) preempt(victim *sequence) {
+	s.running = deleteSequence(s.running, victim)
+	s.step = slices.DeleteFunc(s.step, func(it stepItem) bool { return it.seq == victim })
+	s.release(victim)
+	victim.computed = 0
+	victim.preempted++
+	s.preemptions++
+	s.waiting = insertOrdered(s.waiting, victim)
+}
+
+// admit moves waiting sequences to running while their prompts fit beside what the running ones still need. A
+// sequence whose prompt another one is just computing waits for it, so that many requests with one long prefix
+// compute it once; this holds up nobody behind it.
+func (s *scheduler) admit() {
+	for i := 0; i < min(len(s.waiting), lookahead) && len(s.running) < s.maxSequences; {
+		seq := s.waiting[i]
+		if s.sharesUnfinishedPrefix(seq) {
+			i++
+			continue
+		}
+		if !s.fits(seq) {
+			return // first come first served: nobody overtakes
+		}
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+		last := len(s.tables) - 1
+		seq.table, s.tables = s.tables[last], s.tables[:last]
+		if !seq.scoring() { // which needs the logits of every prompt position
+			seq.computed = s.cache.Acquire(seq.table, seq.salt, seq.tokens)
+		}
+		if !seq.admitted {
+			seq.admitted, seq.cached = true, seq.computed
+		}
+		s.running = insertOrdered(s.running, seq)
+	}
+}
+
+// fits reports whether the sequence's tokens fit the cache beside what the running sequences will still take for
+// theirs, and one block each to go on with. Alone it fits, or Submit would have refused it.
+func (s *scheduler) fits(seq *sequence) bool {
+	if len(s.running) == 0 {
+		return true
+	}
+	needed := blocksFor(len(seq.tokens) + 1)
+	if !seq.scoring() {
+		needed = s.cache.Cost(seq.salt, seq.tokens, len(seq.tokens)+1)
+	}
+	for _, r := range s.running {
+		needed += max(blocksFor(len(r.tokens)+1)-r.table.Len(), 0)
+	}
+	return needed+len(s.running) <= s.cache.Available()
+}
+
+// sharesUnfinishedPrefix reports whether a running sequence is computing at least one more block of this prompt than
+// the cache has.
+func (s *scheduler) sharesUnfinishedPrefix(seq *sequence) bool {
+	if seq.scoring() {
+		return false
+	}
+	cached := -1
+	for _, r := range s.running {
+		if r.salt != seq.salt || r.pending() <= 1 {
+			continue
+		}
+		shared := commonPrefix(r.tokens, seq.tokens) / hardware.BlockLen * hardware.BlockLen
+		shared = min(shared, (len(seq.tokens)-1)/hardware.BlockLen*hardware.BlockLen)
+		if cached < 0 {
+			cached = s.cache.Match(seq.salt, seq.tokens)
+		}
+		if shared > max(cached, r.computed/hardware.BlockLen*hardware.BlockLen) {
+			return true
+		}
+	}
+	return false
+}
+
+// choosePrefills shares the budget among the prompts being computed: equal parts, and what a short one leaves to the
+// others. So a short prompt does not wait for a long one, and a long one takes the whole budget when it is alone.
+func (s *scheduler) choosePrefills(budget int) {
+	share := s.share(budget)
+	// Every running sequence has an output of its own; scoring prompts share the spare ones.
+	spare := s.maxOutputs - len(s.running)
+	for i := 0; i < len(s.running) && budget > 0; i++ {
+		seq := s.running[i]
+		if seq.pending() <= 1 {
+			continue
+		}
+		rows := min(seq.pending(), share, budget)
+		if seq.scoring() && seq.computed < seq.promptLen {
+			rows = min(rows, 1+spare)
+		}
+		if !s.grow(seq, seq.computed+rows) {
+			continue
+		}
+		item := stepItem{seq, rows}
+		s.step = append(s.step, item)
+		budget -= rows
+		spare -= max(item.outputs()-1, 0)
+	}
+}
+
+// share returns the most rows of one prompt so that all together have the budget.
+func (s *scheduler) share(budget int) int {
+	share := 0
+	for {
+		rest, longer := budget, 0 // what is left for the prompts that are longer than a share
+		for _, seq := range s.running {
+			switch pending := seq.pending(); {
+			case pending <= 1: // chosen already
+			case pending <= share:
+				rest -= pending
+			default:
+				longer++
+			}
+		}
+		if longer == 0 || rest/longer <= share {
+			return max(share, minChunk)
+		}
+		share = rest / longer
+	}
+}
+
+// done records that a step was computed: full blocks become findable for others.
+func (s *scheduler) done(it stepItem) {
+	before := it.seq.computed
+	it.seq.computed += it.rows
+	if it.seq.computed/hardware.BlockLen > before/hardware.BlockLen {
+		s.cache.Publish(it.seq.table, it.seq.salt, it.seq.tokens[:it.seq.computed])
+	}
+}
+
+func blocksFor(tokens int) int { return (tokens + hardware.BlockLen - 1) / hardware.BlockLen }
+
+func commonPrefix(a, b []int32) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
+// insertOrdered inserts seq behind everything that comes before it.
+func insertOrdered(list []*sequence, seq *sequence) []*sequence {
+	i := len(list)
+	for i > 0 && seq.before(list[i-1]) {
+		i--
+	}
+	return slices.Insert(list, i, seq)
+}
+
+func deleteSequence(list []*sequence, seq *sequence) []*sequence {
+	if i := slices.Index(list, seq); i >= 0 {
+		return slices.Delete(list, i, i+1)
+	}
+	return list
+}

@@ -1,0 +1,80 @@
+package engine
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"hearth/engine/api"
+	"hearth/engine/sample"
+	"hearth/kvcache"
+)
+
+// sequence is one request while it waits and runs. The loop owns it from the moment Submit sends it; only the
+// cancelled flag is written by others.
+type sequence struct {
+	id        string
+	arrival   uint64 // order of submission
+	priority  int
+	salt      uint64
+	promptLen int
+	maxTokens int // most tokens to generate, at least 1 unless the prompt alone is scored
+	minTokens int
+	logprobs  int  // -1: none
+	scored    bool // log-probabilities of the prompt are wanted
+	ignoreEOS bool
+
+	tokens   []int32           // prompt and generated tokens; capacity for all of them
+	computed int               // positions [0, computed) are in the cache
+	table    *kvcache.Sequence // the scheduler's, while the sequence runs; nil while it waits
+	sampler  *sample.Sampler
+
+	cached      int // positions found in the cache at first admission
+	scoredUpTo  int // last prompt position whose log-probability was sent
+	admitted    bool
+	preempted   int // times
+	submittedAt time.Time
+	startedAt   time.Time
+	firstAt     time.Time
+	ended       *api.Done // how it ended; nil while it goes on
+	closed      bool      // the reader was told
+
+	events    chan api.Event // closed by the loop after the Done event
+	cancelled atomic.Bool
+	stopWatch func() bool // detaches the sequence from its caller's context
+}
+
+// pending is the number of tokens whose positions are not in the cache yet.
+func (s *sequence) pending() int { return len(s.tokens) - s.computed }
+
+// scoring reports whether log-probabilities of prompt tokens are still to be sent.
+func (s *sequence) scoring() bool { return s.scored && s.scoredUpTo < s.promptLen-1 }
+
+// generated is the number of tokens drawn so far.
+func (s *sequence) generated() int { return len(s.tokens) - s.promptLen }
+
+// before orders sequences: higher priority first, then first come first served.
+func (s *sequence) before(other *sequence) bool {
+	if s.priority != other.priority {
+		return s.priority > other.priority
+	}
+	return s.arrival < other.arrival
+}
+
+// send hands an event to the reader, without waiting; it returns false when the reader is too far behind. One place of
+// the channel is kept for the Done event.
+func (s *sequence) send(e api.Event) bool {
+	if len(s.events) >= cap(s.events)-1 {
+		return false
+	}
+	s.events <- e
+	return true
+}
+
+// watch makes the sequence notice that its caller is gone, at the next step.
+func (s *sequence) watch(ctx context.Context, wake func()) {
+	s.stopWatch = context.AfterFunc(ctx, func() {
+		s.cancelled.Store(true)
+		wake()
+	})
+}

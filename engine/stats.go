@@ -1,0 +1,49 @@
+package engine
+
+import (
+	"sync/atomic"
+
+	"hearth/engine/api"
+)
+
+// Stats is a snapshot of what an engine is doing and has done.
+type Stats struct {
+	Running, Waiting int
+	BlocksTotal      int
+	BlocksUsed       int // referenced by running sequences
+	BlocksCached     int // findable by prefix, free to be evicted
+	PromptTokens     uint64
+	CachedTokens     uint64 // of the prompt tokens, those found in the cache
+	GeneratedTokens  uint64
+	Steps            uint64
+	StepRows         uint64
+	Preemptions      uint64
+	Requests         [4]uint64 // ended, by api.FinishReason
+}
+
+// counters is what the loop writes and anybody reads.
+type counters struct {
+	running, waiting, used, cached       atomic.Int64
+	prompt, hits, generated, steps, rows atomic.Uint64
+	preemptions                          atomic.Uint64
+	requests                             [4]atomic.Uint64
+	queued                               atomic.Int64 // submitted and not yet ended
+}
+
+func (c *counters) finished(done *api.Done) {
+	c.requests[done.Reason].Add(1)
+	c.prompt.Add(uint64(done.Usage.PromptTokens))
+	c.hits.Add(uint64(done.Usage.CachedTokens))
+	c.generated.Add(uint64(done.Usage.GeneratedTokens))
+	c.queued.Add(-1)
+}
+
+// publish makes the state visible, before the requests that just ended hear of it.
+func (l *loop) publish() {
+	c, cache := l.stats, l.scheduler.cache.Stats()
+	c.running.Store(int64(len(l.scheduler.running)))
+	c.waiting.Store(int64(len(l.scheduler.waiting)))
+	c.used.Store(int64(cache.Referenced))
+	c.cached.Store(int64(cache.Cached))
+	c.preemptions.Store(l.scheduler.preemptions)
+}
