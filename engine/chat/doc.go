@@ -1,0 +1,10 @@
+// Package chat turns conversations into prompts, with the template that a model carries.
+//
+// New compiles a template and finds out what it takes: whether tool-call arguments have to be objects or JSON text,
+// whether message contents may be lists of parts, how an assistant message without content has to look, whether it knows
+// the developer role. Render then gives it messages in that form, whichever form a client sent.
+//
+// What a client sends is untrusted: a message may contain the text of a control token. Render passes every piece of the
+// prompt that came from the request through Prompt.Guard, so that the tokenizer can tell it from what the template
+// wrote. See package jinja for how text keeps its origin.
+package chat

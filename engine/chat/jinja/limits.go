@@ -1,0 +1,121 @@
+package jinja
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrLimit says that a rendering exceeded one of its limits; errors.Is finds it.
+var ErrLimit = errors.New("limit exceeded")
+
+// Options limit what one rendering may use. A zero field takes its default.
+type Options struct {
+	MaxSteps  int // nodes evaluated, elements visited, and bytes moved / 64; default 20 million, about a second
+	MaxDepth  int // nested evaluations: expressions, blocks, macro calls, elements of values; default 4000
+	MaxText   int // bytes of the longest string, the output included; default 64 MiB
+	MaxMemory int // bytes that strings and containers take, all ever made summed up; default 512 MiB
+}
+
+const (
+	defaultMaxSteps  = 20_000_000
+	defaultMaxDepth  = 4000
+	defaultMaxText   = 64 << 20
+	defaultMaxMemory = 512 << 20
+
+	// elementBytes is what an element of a container costs: an interface and, on average, what it points to.
+	elementBytes = 32
+	// bytesPerStep weighs copied text against evaluated nodes: both then take a few nanoseconds a step.
+	bytesPerStep = 64
+)
+
+// Validate names the first field that is not usable.
+func (o Options) Validate() error {
+	for _, f := range []struct {
+		name  string
+		value int
+	}{{"MaxSteps", o.MaxSteps}, {"MaxDepth", o.MaxDepth}, {"MaxText", o.MaxText}, {"MaxMemory", o.MaxMemory}} {
+		if f.value < 0 {
+			return fmt.Errorf("jinja: Options.%s is %d, want 0 or more", f.name, f.value)
+		}
+	}
+	return nil
+}
+
+func (o Options) withDefaults() Options {
+	for _, f := range []struct {
+		field *int
+		value int
+	}{{&o.MaxSteps, defaultMaxSteps}, {&o.MaxDepth, defaultMaxDepth}, {&o.MaxText, defaultMaxText}, {&o.MaxMemory, defaultMaxMemory}} {
+		if *f.field == 0 {
+			*f.field = f.value
+		}
+	}
+	return o
+}
+
+// meter counts what a rendering uses against its limits.
+type meter struct {
+	limits Options
+	steps  int
+	depth  int
+	memory int
+}
+
+// step counts n units of work.
+func (m *meter) step(n int) error {
+	if m.steps += n; m.steps > m.limits.MaxSteps {
+		return fmt.Errorf("%w: more than %d steps", ErrLimit, m.limits.MaxSteps)
+	}
+	return nil
+}
+
+// enter counts one step and one level; the caller leaves it again with m.depth--.
+func (m *meter) enter() error {
+	if m.depth++; m.depth > m.limits.MaxDepth {
+		m.depth--
+		return fmt.Errorf("%w: nested more than %d deep", ErrLimit, m.limits.MaxDepth)
+	}
+	if err := m.step(1); err != nil {
+		m.depth--
+		return err
+	}
+	return nil
+}
+
+// fits checks that a text of size bytes may grow by n.
+func (m *meter) fits(size, n int) error {
+	if n > m.limits.MaxText-size {
+		return fmt.Errorf("%w: a text longer than %d bytes", ErrLimit, m.limits.MaxText)
+	}
+	return nil
+}
+
+// text counts the growth of a text from size bytes by n.
+func (m *meter) text(size, n int) error {
+	if err := m.fits(size, n); err != nil {
+		return err
+	}
+	if err := m.allocate(n); err != nil {
+		return err
+	}
+	return m.scan(n)
+}
+
+// scan counts the work of looking at n bytes.
+func (m *meter) scan(n int) error { return m.step(n / bytesPerStep) }
+
+// elements counts n new elements of containers.
+func (m *meter) elements(n int) error {
+	if err := m.allocate(mulSaturate(n, elementBytes)); err != nil {
+		return err
+	}
+	return m.step(n)
+}
+
+func (m *meter) allocate(n int) error {
+	if n > m.limits.MaxMemory-m.memory {
+		return fmt.Errorf("%w: more than %d bytes of memory", ErrLimit, m.limits.MaxMemory)
+	}
+	m.memory += n
+	return nil
+}

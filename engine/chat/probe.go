@@ -1,0 +1,119 @@
+package chat
+
+import (
+	"strings"
+	"time"
+
+	"hearth/engine/chat/jinja"
+)
+
+// The probes' needles: words that no template contains.
+const (
+	probeText     = "qzprobetext"
+	probeName     = "qzprobename"
+	probeArgument = "qzprobeargument"
+)
+
+// probe finds out which form of messages a template takes. A template that fails on every form, because it knows no
+// tool calls for example, gets the forms that most take.
+func (t *Template) probe() form {
+	var f form
+	f.parts = t.probeParts()
+	f.argumentText, f.emptyContent = t.probeToolCall(f.parts)
+	return f
+}
+
+// probeParts renders a user message as text and as a list of parts.
+func (t *Template) probeParts() partsForm {
+	asText := t.tryMessages(jinja.NewList(message("user", jinja.Untrusted(probeText))))
+	asParts := t.tryMessages(jinja.NewList(message("user", jinja.NewList(textPart(jinja.Untrusted(probeText))))))
+	// A template that prints the list itself shows the names of its keys.
+	takesParts := strings.Contains(asParts, probeText) && !strings.Contains(asParts, "'text'") && !strings.Contains(asParts, `"text"`)
+	switch {
+	case !takesParts:
+		return partsAsText
+	case strings.Contains(asText, probeText):
+		return partsOrText
+	}
+	return partsRequired
+}
+
+// probeToolCall renders a tool call with arguments as an object and as text, each without content, with empty content
+// and with some. Objects win where both work: text would be quoted twice by templates that write JSON themselves.
+func (t *Template) probeToolCall(parts partsForm) (argumentText bool, empty emptyForm) {
+	contents := []jinja.Value{jinja.None{}, jinja.Untrusted(""), form{parts: parts}.content(jinja.Untrusted(probeText), true)}
+	object := jinja.NewDict()
+	object.Set(probeArgument, jinja.Untrusted("x"))
+	text, _ := jinja.FormatJSON(object) // an object of one text
+	for _, arguments := range []jinja.Value{object, jinja.Untrusted(text)} {
+		var works [3]bool
+		for i, content := range contents {
+			works[i] = t.showsCall(content, arguments)
+		}
+		if works != [3]bool{} {
+			_, argumentText = arguments.(jinja.Text)
+			switch {
+			case works[0] && !works[1]:
+				empty = emptyNone
+			case !works[0]:
+				empty = emptyText
+			}
+			return argumentText, empty
+		}
+	}
+	return false, t.probeEmpty()
+}
+
+// probeEmpty renders an assistant message without content, for templates that know no tool calls.
+func (t *Template) probeEmpty() emptyForm {
+	user := message("user", jinja.Untrusted(probeText))
+	out := t.tryMessages(jinja.NewList(user, message("assistant", jinja.None{}), user))
+	if out == "" || strings.Contains(out, "None") {
+		return emptyText
+	}
+	return emptyAsIs
+}
+
+// showsCall reports whether a tool call appears in the rendering whole, and nothing prints as Python's None.
+func (t *Template) showsCall(content, arguments jinja.Value) bool {
+	function := jinja.NewDict()
+	function.Set("name", jinja.Untrusted(probeName))
+	function.Set("arguments", arguments)
+	call := jinja.NewDict()
+	call.Set("id", jinja.Untrusted("abcdefghi")) // nine letters and digits, as some templates demand
+	call.Set("type", jinja.Trusted("function"))
+	call.Set("function", function)
+	assistant := message("assistant", content)
+	assistant.Set("tool_calls", jinja.NewList(call))
+	tool := message("tool", jinja.Untrusted(probeText))
+	tool.Set("tool_call_id", jinja.Untrusted("abcdefghi"))
+	tool.Set("name", jinja.Untrusted(probeName))
+	out := t.tryMessages(jinja.NewList(message("user", jinja.Untrusted(probeText)), assistant, tool))
+	return strings.Contains(out, probeName) && strings.Contains(out, probeArgument) &&
+		!strings.Contains(out, "None") && !strings.Contains(out, `\"`+probeArgument)
+}
+
+func message(role string, content jinja.Value) *jinja.Dict {
+	m := jinja.NewDict()
+	m.Set("role", jinja.Trusted(role))
+	m.Set("content", content)
+	return m
+}
+
+// tryMessages renders messages, with a system message before them if the template insists on one; it returns nothing
+// when the template refuses both.
+func (t *Template) tryMessages(messages *jinja.List) string {
+	p := &Prompt{Now: time.Unix(0, 0).UTC()}
+	if out, err := t.render(messages, p); err == nil {
+		return out
+	}
+	withSystem := jinja.NewList(message("system", jinja.Untrusted("x")))
+	for i := range messages.Len() {
+		withSystem.Append(messages.At(i))
+	}
+	out, err := t.render(withSystem, p)
+	if err != nil {
+		return ""
+	}
+	return out
+}
