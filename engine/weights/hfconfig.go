@@ -142,8 +142,14 @@ func readGeneration(md *Metadata, data []byte) error {
 
 const templateKey = "tokenizer.chat_template"
 
-// readTemplates finds the chat templates: a file of its own, or a field of the tokenizer's configuration, which may
-// also be a list of named ones. The default one is under tokenizer.chat_template, others under that and their name.
+// ReadTemplates finds the chat templates in a folder: a file of its own, or a field of the tokenizer's configuration,
+// which may also be a list of named ones. The default one is under tokenizer.chat_template, others under that and their
+// name; the result is empty when there is none.
+func ReadTemplates(folder string) (*Metadata, error) {
+	md := NewMetadata()
+	return md, readTemplates(md, folder)
+}
+
 func readTemplates(md *Metadata, folder string) error {
 	template, err := readOptional(filepath.Join(folder, templateFile))
 	if err != nil {

@@ -1,0 +1,346 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"hearth/cmd/sharedtest"
+	"hearth/engine/model"
+	"hearth/engine/weights"
+	"hearth/hardware"
+	"hearth/hardware/cpu"
+)
+
+// maxNMSE bounds the normalised mean squared error of one position's logits. The reference implementation agrees with
+// itself to 2e-10 between batch sizes.
+const maxNMSE = 1e-9
+
+// reference holds the logits of the reference implementation: *.golden.safetensors, whose __metadata__ says how they
+// were made.
+type reference struct {
+	tokens    []int32
+	positions []int
+	logits    [][]float32 // [positions, vocab]
+}
+
+func openCPU(t testing.TB) hardware.Device {
+	t.Helper()
+	device, err := cpu.Open(cpu.Options{Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := device.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return device
+}
+
+func decode[T any](t testing.TB, src weights.Source, name string) []T {
+	t.Helper()
+	tensor, err := src.Tensor(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := make([]T, tensor.Elements())
+	if _, err := binary.Decode(tensor.Data, binary.LittleEndian, values); err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+func readReference(t testing.TB, arch string) *reference {
+	t.Helper()
+	name := "tiny-" + arch + ".golden.safetensors"
+	src, err := weights.OpenBytes(name, sharedtest.ReadFile(t, "testdata", "golden", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &reference{tokens: decode[int32](t, src, "tokens")}
+	for _, p := range decode[int32](t, src, "positions") {
+		r.positions = append(r.positions, int(p))
+	}
+	logits := decode[float32](t, src, "logits")
+	r.logits = slices.Collect(slices.Chunk(logits, len(logits)/len(r.positions)))
+	return r
+}
+
+// tinyModel opens the reference model of an architecture.
+func tinyModel(t testing.TB, arch string) weights.Source {
+	t.Helper()
+	src, err := weights.OpenBytes("tiny-"+arch+".gguf", sharedtest.ReadFile(t, "testdata", "golden", "tiny-"+arch+".gguf.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src
+}
+
+// nmse is the squared error of a row over the squared length of the wanted one.
+func nmse(got, want []float32) float64 {
+	var num, den float64
+	for i := range want {
+		d := float64(got[i]) - float64(want[i])
+		num += d * d
+		den += float64(want[i]) * float64(want[i])
+	}
+	return num / den
+}
+
+// compare runs a model and compares its logits with the reference.
+func compare(t *testing.T, src weights.Source, r *reference, opts LogitsOptions) [][]float32 {
+	t.Helper()
+	m, err := model.Load(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Logits(t.Context(), m, r.tokens, r.positions, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	worst := 0.0
+	for i, p := range r.positions {
+		e := nmse(got[i], r.logits[i])
+		worst = max(worst, e)
+		if !(e <= maxNMSE) {
+			t.Errorf("chunks of %d: position %d: error %.3g, want at most %g", opts.Chunk, p, e, maxNMSE)
+		}
+	}
+	t.Logf("chunks of %d: largest error %.3g", opts.Chunk, worst)
+	return got
+}
+
+// TestArchitecturesGolden compares every architecture with the reference implementation, whether the prompt is fed at
+// once, in chunks that no block boundary divides, or token by token; the three agree bit for bit.
+func TestArchitecturesGolden(t *testing.T) {
+	device := openCPU(t)
+	for _, arch := range model.Names() {
+		t.Run(arch, func(t *testing.T) {
+			r := readReference(t, arch)
+			var first [][]float32
+			for _, chunk := range []int{len(r.tokens), 7, 1} {
+				got := compare(t, tinyModel(t, arch), r, LogitsOptions{Device: device, Chunk: chunk})
+				if first == nil {
+					first = got
+				}
+				for i := range got {
+					if device.Info().Exact && !slices.Equal(got[i], first[i]) {
+						t.Errorf("chunks of %d: position %d differs from the prompt at once", chunk, r.positions[i])
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestHuggingFaceGolden writes the reference models as Hugging Face folders, with Llama's rows in their own order and
+// experts apart, and wants the same logits.
+func TestHuggingFaceGolden(t *testing.T) {
+	device := openCPU(t)
+	for _, arch := range model.Names() {
+		t.Run(arch, func(t *testing.T) {
+			r := readReference(t, arch)
+			src, err := weights.Open(writeHuggingFace(t, tinyModel(t, arch)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer src.Close()
+			if src.Origin() != weights.HuggingFace {
+				t.Errorf("origin %s", src.Origin())
+			}
+			compare(t, src, r, LogitsOptions{Device: device, Chunk: 64})
+		})
+	}
+}
+
+// TestTrainedHuggingFace compares both forms of a trained model.
+func TestTrainedHuggingFace(t *testing.T) {
+	device := openCPU(t)
+	tokens := []int32{1}
+	for i := range int32(200) {
+		tokens = append(tokens, 3+i*i%500)
+	}
+	var rows [2][][]float32
+	for i, path := range []string{"hf", "stories260K-f32.gguf"} {
+		src, err := weights.Open(sharedtest.Path(t, "testdata", "models", "stories260K", path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		m, err := model.Load(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows[i], err = Logits(t.Context(), m, tokens, []int{0, 1, 63, 64, 200}, LogitsOptions{Device: device}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range rows[0] {
+		if e := nmse(rows[0][i], rows[1][i]); !(e <= maxNMSE) {
+			t.Errorf("row %d: the two forms differ by %.3g", i, e)
+		}
+	}
+}
+
+// writeHuggingFace writes a GGUF model of float32 as a Hugging Face folder of two shards.
+func writeHuggingFace(t *testing.T, src weights.Source) string {
+	t.Helper()
+	folder := t.TempDir()
+	m, err := model.Load(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tensors []weights.OutTensor
+	for _, name := range src.Names() {
+		tensor, err := src.Tensor(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tensors = append(tensors, toHuggingFace(&m.Config, tensor)...)
+	}
+	weightMap := map[string]string{}
+	for i, half := range [][]weights.OutTensor{tensors[:len(tensors)/2], tensors[len(tensors)/2:]} {
+		shard := fmt.Sprintf("model-0000%d-of-00002.safetensors", i+1)
+		for _, tensor := range half {
+			weightMap[tensor.Name] = shard
+		}
+		var file bytes.Buffer
+		if err := weights.WriteSafetensors(&file, half); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(folder, shard), file.Bytes())
+	}
+	writeJSON(t, filepath.Join(folder, "model.safetensors.index.json"), map[string]any{"weight_map": weightMap})
+	writeJSON(t, filepath.Join(folder, "config.json"), huggingFaceConfig(&m.Config, !src.Has("output.weight")))
+	return folder
+}
+
+func huggingFaceConfig(c *model.Config, tied bool) map[string]any {
+	modelType := c.Architecture
+	if modelType == "qwen3moe" {
+		modelType = "qwen3_moe"
+	}
+	return map[string]any{
+		"model_type": modelType, "vocab_size": c.VocabSize, "max_position_embeddings": c.ContextLength, "hidden_size": c.HiddenSize,
+		"num_hidden_layers": c.NumLayers, "num_attention_heads": c.NumHeads, "num_key_value_heads": c.NumKVHeads, "head_dim": c.HeadDim,
+		"intermediate_size": c.FFNSize, "rms_norm_eps": c.RMSNormEps, "rope_theta": c.Rope.Theta, "hidden_act": "silu",
+		"num_experts": nonZero(c.NumExperts), "num_experts_per_tok": c.NumExpertsPerTok, "moe_intermediate_size": c.ExpertFFNSize,
+		"norm_topk_prob": c.NormTopKProb, "tie_word_embeddings": tied,
+	}
+}
+
+func nonZero(n int) any {
+	if n == 0 {
+		return nil
+	}
+	return n
+}
+
+// huggingFaceStems are the names of Hugging Face for the parts of a layer.
+var huggingFaceStems = strings.NewReplacer(
+	"attn_norm.", "input_layernorm.", "ffn_norm.", "post_attention_layernorm.", "attn_q_norm.", "self_attn.q_norm.",
+	"attn_k_norm.", "self_attn.k_norm.", "attn_q.", "self_attn.q_proj.", "attn_k.", "self_attn.k_proj.", "attn_v.", "self_attn.v_proj.",
+	"attn_output.", "self_attn.o_proj.", "ffn_gate_inp.", "mlp.gate.", "ffn_gate.", "mlp.gate_proj.", "ffn_up.", "mlp.up_proj.",
+	"ffn_down.", "mlp.down_proj.", "ffn_gate_exps.", "gate_proj.", "ffn_up_exps.", "up_proj.", "ffn_down_exps.", "down_proj.",
+)
+
+// toHuggingFace renames a tensor, takes experts apart, and undoes the permutation of Llama's queries and keys: rows 2i and
+// 2i+1 of each head become rows i and i + HeadDim/2.
+func toHuggingFace(c *model.Config, t weights.Tensor) []weights.OutTensor {
+	out := weights.OutTensor{Name: t.Name, DType: "F32", Shape: t.Shape, Data: t.Data}
+	switch t.Name {
+	case "token_embd.weight":
+		out.Name = "model.embed_tokens.weight"
+	case "output_norm.weight":
+		out.Name = "model.norm.weight"
+	case "output.weight":
+		out.Name = "lm_head.weight"
+	}
+	layer, found := strings.CutPrefix(t.Name, "blk.")
+	if !found {
+		return []weights.OutTensor{out}
+	}
+	number, part, _ := strings.Cut(layer, ".")
+	prefix := "model.layers." + number + "."
+	if strings.Contains(part, "_exps.") {
+		var experts []weights.OutTensor
+		size := len(t.Data) / t.Shape[0]
+		for e := range t.Shape[0] {
+			name := fmt.Sprintf("%smlp.experts.%d.%s", prefix, e, huggingFaceStems.Replace(part))
+			experts = append(experts, weights.OutTensor{Name: name, DType: "F32", Shape: t.Shape[1:], Data: t.Data[e*size:][:size]})
+		}
+		return experts
+	}
+	out.Name = prefix + huggingFaceStems.Replace(part)
+	if c.Architecture == "llama" && (part == "attn_q.weight" || part == "attn_k.weight") {
+		out.Data = make([]byte, len(t.Data))
+		rowBytes := len(t.Data) / t.Shape[0]
+		for row := range t.Shape[0] {
+			head, i := row/c.HeadDim, row%c.HeadDim
+			from := head*c.HeadDim + 2*i
+			if i >= c.HeadDim/2 {
+				from = head*c.HeadDim + 2*(i-c.HeadDim/2) + 1
+			}
+			copy(out.Data[row*rowBytes:][:rowBytes], t.Data[from*rowBytes:])
+		}
+	}
+	return []weights.OutTensor{out}
+}
+
+func writeJSON(t *testing.T, path string, value any) {
+	t.Helper()
+	data, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path, data)
+}
+
+func writeFile(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLogitsRefuses(t *testing.T) {
+	m, err := model.Load(openEmbedded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := LogitsOptions{Device: openCPU(t)}
+	for name, c := range map[string]struct {
+		tokens    []int32
+		positions []int
+	}{
+		"no tokens": {nil, []int{0}}, "token beyond the vocabulary": {[]int32{512}, []int{0}}, "negative token": {[]int32{-1}, []int{0}},
+		"position beyond the tokens": {[]int32{1}, []int{1}}, "descending positions": {[]int32{1, 2}, []int{1, 0}},
+		"negative position": {[]int32{1}, []int{-1}},
+	} {
+		if rows, err := Logits(t.Context(), m, c.tokens, c.positions, opts); err == nil {
+			t.Errorf("%s: %d rows", name, len(rows))
+		}
+	}
+	rows, err := Logits(t.Context(), m, []int32{1}, []int{0}, opts)
+	if err != nil || len(rows) != 1 || len(rows[0]) != 512 || math.IsNaN(float64(rows[0][0])) {
+		t.Errorf("one token: %d rows, %v", len(rows), err)
+	}
+}
+
+func openEmbedded(t testing.TB) weights.Source {
+	t.Helper()
+	src, err := OpenSource("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { src.Close() })
+	return src
+}
