@@ -1,0 +1,433 @@
+package server
+
+import (
+	"encoding/json"
+	"io"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	ollama "github.com/ollama/ollama/api"
+
+	"hearth/engine/api"
+	"hearth/sessions"
+)
+
+// ollamaAPIVersion is the release whose API these endpoints speak. Clients compare it with what they need.
+const ollamaAPIVersion = "0.17.4"
+
+// ollamaRequest is the body of POST /api/chat or /api/generate.
+type ollamaRequest struct {
+	generation
+	system, prompt string
+	messages       []json.RawMessage // in OpenAI's form
+	raw            bool
+	contextLength  int // num_ctx
+	contextPath    string
+}
+
+func newOllamaRequest() *ollamaRequest {
+	// Ollama's defaults (api.DefaultOptions, whose own call reads the environment).
+	return &ollamaRequest{generation: generation{n: 1, stream: true, turn: sessions.Turn{
+		Logprobs: -1,
+		Sampling: api.Sampling{Temperature: 0.8, TopK: 40, TopP: 0.9, RepeatLastN: 64, RepeatPenalty: 1.1},
+	}}}
+}
+
+// maxOllamaStops bounds stop strings; each is looked for in every piece of text.
+const maxOllamaStops = 64
+
+// ollamaSharedFields are common to chat and generate.
+var ollamaSharedFields = []field[ollamaRequest]{
+	{name: "model", use: honoured, read: func(o *ollamaRequest, v value) error { return readModel(&o.generation, v) }},
+	{name: "stream", use: honoured, read: boolean(func(o *ollamaRequest, b bool) { o.stream = b })},
+	{name: "options", use: honoured, read: func(o *ollamaRequest, v value) error { return decode(ollamaOptions, v, o) }},
+	{name: "logprobs", use: honoured, read: boolean(func(o *ollamaRequest, b bool) { o.logprobs = b })},
+	{name: "top_logprobs", use: honoured, read: integer(0, 20, func(o *ollamaRequest, n int64) { o.topLogprobs = int(n) })},
+	{name: "keep_alive", use: ignored, read: readKeepAlive[ollamaRequest]},
+	{name: "think", use: honoured, read: func(o *ollamaRequest, v value) error {
+		if !v.equals("false") {
+			return unsupported(v.path, "thoughts are not told apart from the answer")
+		}
+		o.turn.TemplateVars = json.RawMessage(`{"enable_thinking":false}`)
+		return nil
+	}},
+	refuse[ollamaRequest]("format", "", `""`),
+	refuse[ollamaRequest]("truncate", "a prompt that is too long is an error", "false"),
+	refuse[ollamaRequest]("shift", "generation ends where the context is full", "false"),
+	refuse[ollamaRequest]("_debug_render_only", "", "false"),
+}
+
+var ollamaChatFields = append([]field[ollamaRequest]{
+	{name: "messages", use: honoured, read: readOllamaMessages},
+	refuse[ollamaRequest]("tools", "", "[]"),
+}, ollamaSharedFields...)
+
+var ollamaGenerateFields = append([]field[ollamaRequest]{
+	{name: "prompt", use: honoured, read: text(func(o *ollamaRequest, s string) { o.prompt = s })},
+	{name: "suffix", use: honoured, read: text(func(o *ollamaRequest, s string) { o.turn.Suffix = s })},
+	{name: "system", use: honoured, read: text(func(o *ollamaRequest, s string) { o.system = s })},
+	{name: "raw", use: honoured, read: boolean(func(o *ollamaRequest, b bool) { o.raw = b })},
+	refuse[ollamaRequest]("template", "the model's own is used; raw takes a prompt that is already rendered", `""`),
+	refuse[ollamaRequest]("context", "prefixes are found by their text; send the conversation", "[]"),
+	refuse[ollamaRequest]("images", "only text is understood", "[]"),
+	refuse[ollamaRequest]("width", "", "0"),
+	refuse[ollamaRequest]("height", "", "0"),
+	refuse[ollamaRequest]("steps", "", "0"),
+}, ollamaSharedFields...)
+
+// ollamaOptions is the object options. What Ollama decides when it loads a model is decided here when the server
+// starts, and has no effect in a request.
+var ollamaOptions = []field[ollamaRequest]{
+	{name: "seed", use: honoured, read: integer(math.MinInt64, math.MaxInt64, func(o *ollamaRequest, n int64) { o.turn.Sampling.Seed, o.seeded = uint64(n), n >= 0 })},
+	{name: "num_predict", use: honoured, read: integer(-2, maxTokensField, func(o *ollamaRequest, n int64) { o.turn.MaxTokens = int(max(n, 0)) })},
+	{name: "num_ctx", use: honoured, read: func(o *ollamaRequest, v value) error {
+		n, err := v.integer(0, maxTokensField)
+		o.contextLength, o.contextPath = int(n), v.path
+		return err
+	}},
+	{name: "temperature", use: honoured, read: number(0, 100, func(o *ollamaRequest, f float64) { o.turn.Sampling.Temperature = float32(f) })},
+	{name: "top_k", use: honoured, read: integer(-1, maxTokensField, func(o *ollamaRequest, n int64) { o.turn.Sampling.TopK = int(max(n, 0)) })},
+	{name: "top_p", use: honoured, read: number(0, 1, func(o *ollamaRequest, f float64) { setTopP(&o.generation, f) })},
+	{name: "min_p", use: honoured, read: number(0, 1, func(o *ollamaRequest, f float64) { o.turn.Sampling.MinP = float32(f) })},
+	{name: "typical_p", use: honoured, read: number(0, 1, func(o *ollamaRequest, f float64) { o.turn.Sampling.TypicalP = float32(f) })},
+	{name: "repeat_last_n", use: honoured, read: integer(-1, maxTokensField, func(o *ollamaRequest, n int64) { setRepeatLastN(&o.generation, n) })},
+	{name: "repeat_penalty", use: honoured, read: number(leastPenalty, mostPenalty, func(o *ollamaRequest, f float64) { setRepeatPenalty(&o.generation, f) })},
+	{name: "presence_penalty", use: honoured, read: number(-2, 2, func(o *ollamaRequest, f float64) { o.turn.Sampling.PresencePenalty = float32(f) })},
+	{name: "frequency_penalty", use: honoured, read: number(-2, 2, func(o *ollamaRequest, f float64) { o.turn.Sampling.FrequencyPenalty = float32(f) })},
+	{name: "stop", use: honoured, read: func(o *ollamaRequest, v value) error { return readStops(&o.generation, v, maxOllamaStops) }},
+
+	{name: "num_keep", use: ignored, read: integer(-1, maxTokensField, func(*ollamaRequest, int64) {})}, // tokens kept by a shift, which never happens
+	{name: "num_batch", use: ignored, read: integer(0, maxTokensField, func(*ollamaRequest, int64) {})},
+	{name: "num_gpu", use: ignored, read: integer(-1, maxTokensField, func(*ollamaRequest, int64) {})},
+	{name: "main_gpu", use: ignored, read: integer(-1, maxTokensField, func(*ollamaRequest, int64) {})},
+	{name: "num_thread", use: ignored, read: integer(0, maxTokensField, func(*ollamaRequest, int64) {})},
+	{name: "use_mmap", use: ignored, read: boolean(func(*ollamaRequest, bool) {})},
+	{name: "draft_num_predict", use: ignored, read: integer(-1, maxTokensField, func(*ollamaRequest, int64) {})}, // speed only
+	refuse[ollamaRequest]("mirostat", "", "0"),
+	refuse[ollamaRequest]("mirostat_tau", ""),
+	refuse[ollamaRequest]("mirostat_eta", ""),
+}
+
+// readOllamaMessages checks messages and turns them into OpenAI's form, which templates are given.
+func readOllamaMessages(o *ollamaRequest, v value) error {
+	list, err := v.elements()
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		m := ollamaMessage{}
+		if err := decode(ollamaMessageFields, e, &m); err != nil {
+			return err
+		}
+		if m.Role == "" {
+			return missing(memberPath(e.path, "role"))
+		}
+		raw, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		o.messages = append(o.messages, raw)
+	}
+	return nil
+}
+
+// ollamaMessage is a message in OpenAI's form.
+type ollamaMessage struct {
+	Role       string           `json:"role"`
+	Content    string           `json:"content"`
+	Reasoning  string           `json:"reasoning_content,omitempty"`
+	Name       string           `json:"name,omitempty"`
+	ToolCallID string           `json:"tool_call_id,omitempty"`
+	ToolCalls  []openAIToolCall `json:"tool_calls,omitempty"`
+}
+
+type openAIToolCall struct {
+	ID       string             `json:"id"`
+	Type     string             `json:"type"`
+	Function openAIToolFunction `json:"function"`
+}
+
+type openAIToolFunction struct {
+	Name      string `json:"name"`
+	Arguments string `json:"arguments"`
+}
+
+var ollamaMessageFields = []field[ollamaMessage]{
+	{name: "role", use: honoured, read: func(m *ollamaMessage, v value) (err error) {
+		m.Role, err = v.oneOf("system", "user", "assistant", "tool")
+		return err
+	}},
+	{name: "content", use: honoured, read: text(func(m *ollamaMessage, s string) { m.Content = s })},
+	{name: "thinking", use: honoured, read: text(func(m *ollamaMessage, s string) { m.Reasoning = s })},
+	{name: "tool_name", use: honoured, read: text(func(m *ollamaMessage, s string) { m.Name = s })},
+	{name: "tool_call_id", use: honoured, read: text(func(m *ollamaMessage, s string) { m.ToolCallID = s })},
+	{name: "tool_calls", use: honoured, read: func(m *ollamaMessage, v value) error {
+		list, err := v.elements()
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			c := openAIToolCall{Type: "function"}
+			if err := decode(ollamaToolCallFields, e, &c); err != nil {
+				return err
+			}
+			m.ToolCalls = append(m.ToolCalls, c)
+		}
+		return nil
+	}},
+	refuse[ollamaMessage]("images", "only text is understood", "[]"),
+}
+
+var ollamaToolCallFields = []field[openAIToolCall]{
+	{name: "id", use: honoured, read: text(func(c *openAIToolCall, s string) { c.ID = s })},
+	{name: "type", use: ignored, read: func(_ *openAIToolCall, v value) error {
+		_, err := v.oneOf("function")
+		return err
+	}},
+	{name: "function", use: honoured, read: func(c *openAIToolCall, v value) error { return decode(ollamaFunctionFields, v, c) }},
+}
+
+var ollamaFunctionFields = []field[openAIToolCall]{
+	{name: "index", use: ignored, read: integer(0, math.MaxInt32, func(*openAIToolCall, int64) {})}, // the order says it
+	{name: "name", use: honoured, read: text(func(c *openAIToolCall, s string) { c.Function.Name = s })},
+	{name: "arguments", use: honoured, read: func(c *openAIToolCall, v value) error {
+		_, err := v.members() // an object here, its text in OpenAI's form
+		c.Function.Arguments = string(v.raw)
+		return err
+	}},
+}
+
+// ollamaName is an id as Ollama writes it, with a tag.
+func ollamaName(id string) string {
+	if strings.Contains(id, ":") {
+		return id
+	}
+	return id + ":latest"
+}
+
+// ollamaModel finds a model by its id, with or without the tag that Ollama's clients add.
+func (s *Server) ollamaModel(name string) (sessions.Model, error) {
+	m, err := s.model(name)
+	if err != nil {
+		if short, ok := strings.CutSuffix(name, ":latest"); ok {
+			return s.model(short)
+		}
+	}
+	return m, err
+}
+
+// ollamaRunning answers GET and HEAD / with what clients look for.
+func (s *Server) ollamaRunning(x *exchange) error {
+	const running = "Ollama is running"
+	x.header().Set("Content-Type", "text/plain; charset=utf-8")
+	x.header().Set("Content-Length", strconv.Itoa(len(running)))
+	x.c.Writer.WriteHeader(http.StatusOK)
+	x.c.Writer.WriteHeaderNow()
+	if x.c.Request.Method == http.MethodHead {
+		return nil
+	}
+	_, err := io.WriteString(x.c.Writer, running)
+	return err
+}
+
+// ollamaVersion answers GET /api/version.
+func (s *Server) ollamaVersion(x *exchange) error {
+	return x.answer(struct {
+		Version string `json:"version"`
+	}{ollamaAPIVersion})
+}
+
+// ollamaTags answers GET /api/tags.
+func (s *Server) ollamaTags(x *exchange) error {
+	list := ollama.ListResponse{Models: []ollama.ListModelResponse{}}
+	for _, m := range s.store.Models() {
+		list.Models = append(list.Models, ollama.ListModelResponse{
+			Name: ollamaName(m.ID), Model: ollamaName(m.ID), ModifiedAt: m.Created.UTC(), Size: m.Bytes, Digest: m.Digest,
+			Details: ollama.ModelDetails{
+				Format: "gguf", Family: m.Architecture, Families: []string{m.Architecture},
+				ParameterSize: parameterSize(m.Parameters), QuantizationLevel: m.Quantization,
+			},
+		})
+	}
+	return x.answer(list)
+}
+
+// parameterSize writes a count as model names do: "260K", "4.0B".
+func parameterSize(n int64) string {
+	switch {
+	case n >= 1e9:
+		return strconv.FormatFloat(float64(n)/1e9, 'f', 1, 64) + "B"
+	case n >= 1e6:
+		return strconv.FormatFloat(float64(n)/1e6, 'f', 2, 64) + "M"
+	case n >= 1e3:
+		return strconv.FormatFloat(float64(n)/1e3, 'f', 0, 64) + "K"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// prepare does what chat and generate have in common once the body is decoded.
+func (s *Server) prepareOllama(x *exchange, o *ollamaRequest) error {
+	name := o.turn.Model
+	if err := o.complete(s, x.id); err != nil {
+		return err
+	}
+	m, err := s.ollamaModel(name)
+	if err != nil {
+		return err
+	}
+	o.turn.Model = m.ID
+	x.model = m.ID
+	if o.contextLength > m.ContextLength {
+		return invalidRequest(o.contextPath, "%s is %d, and this server was started with a context of %d", o.contextPath, o.contextLength, m.ContextLength)
+	}
+	return nil
+}
+
+// ollamaChat answers POST /api/chat.
+func (s *Server) ollamaChat(x *exchange) error {
+	o := newOllamaRequest()
+	if err := readTable(x, ollamaChatFields, o); err != nil {
+		return err
+	}
+	name := o.turn.Model
+	if err := s.prepareOllama(x, o); err != nil {
+		return err
+	}
+	respond := func(part ollamaPart) any {
+		return ollama.ChatResponse{
+			Model: name, CreatedAt: s.opts.Now().UTC(), Message: ollama.Message{Role: "assistant", Content: part.text},
+			Done: part.done, DoneReason: part.reason, Logprobs: part.logprobs, Metrics: part.metrics,
+		}
+	}
+	if len(o.messages) == 0 {
+		return s.ollamaLoaded(x, o, respond)
+	}
+	o.turn.Messages = o.messages
+	return s.runOllama(x, o, respond)
+}
+
+// ollamaGenerate answers POST /api/generate.
+func (s *Server) ollamaGenerate(x *exchange) error {
+	o := newOllamaRequest()
+	if err := readTable(x, ollamaGenerateFields, o); err != nil {
+		return err
+	}
+	name := o.turn.Model
+	if err := s.prepareOllama(x, o); err != nil {
+		return err
+	}
+	respond := func(part ollamaPart) any {
+		return ollama.GenerateResponse{
+			Model: name, CreatedAt: s.opts.Now().UTC(), Response: part.text,
+			Done: part.done, DoneReason: part.reason, Logprobs: part.logprobs, Metrics: part.metrics,
+		}
+	}
+	switch {
+	case o.prompt == "" && o.turn.Suffix == "":
+		return s.ollamaLoaded(x, o, respond)
+	case o.raw && o.system != "":
+		return invalidRequest("system", "system and raw cannot be combined")
+	case o.raw, o.turn.Suffix != "":
+		o.turn.Text = &o.prompt
+	default:
+		if o.system != "" {
+			if err := o.say("system", o.system); err != nil {
+				return err
+			}
+		}
+		if err := o.say("user", o.prompt); err != nil {
+			return err
+		}
+		o.turn.Messages = o.messages
+	}
+	return s.runOllama(x, o, respond)
+}
+
+func (o *ollamaRequest) say(role, content string) error {
+	raw, err := json.Marshal(ollamaMessage{Role: role, Content: content})
+	o.messages = append(o.messages, raw)
+	return err
+}
+
+// ollamaPart is what one line of an answer says.
+type ollamaPart struct {
+	text     string
+	logprobs []ollama.Logprob
+	done     bool
+	reason   string
+	metrics  ollama.Metrics
+}
+
+// ollamaLoaded answers a request without a prompt, which asks that the model be loaded.
+func (s *Server) ollamaLoaded(x *exchange, o *ollamaRequest, respond func(ollamaPart) any) error {
+	x.reason = "load"
+	body := respond(ollamaPart{done: true, reason: "load"})
+	if o.stream {
+		return s.newStream(x, formatNDJSON).event(body)
+	}
+	return x.answer(body)
+}
+
+// runOllama generates and writes the answer, as lines or as one.
+func (s *Server) runOllama(x *exchange, o *ollamaRequest, respond func(ollamaPart) any) error {
+	r, err := s.start(x, &o.generation)
+	if err != nil {
+		return err
+	}
+	count := tally{prompt: r.promptTokens}
+	last := func(f *sessions.Finish) ollamaPart {
+		count.add(0, f.Usage)
+		x.finished(f)
+		x.counted(&count)
+		return ollamaPart{done: true, reason: finishReason(f), metrics: ollama.Metrics{
+			TotalDuration:   s.opts.Now().Sub(x.started),
+			PromptEvalCount: r.promptTokens, PromptEvalDuration: f.Timing.Prefill,
+			EvalCount: f.Usage.GeneratedTokens, EvalDuration: f.Timing.Decode,
+		}}
+	}
+	if !o.stream {
+		outcomes, err := r.collect(1, 1)
+		if err != nil {
+			return err
+		}
+		only := &outcomes[0][0]
+		part := last(only.finish)
+		part.text, part.logprobs = only.text, ollamaLogprobs(only.tokens)
+		return x.answer(respond(part))
+	}
+	out := s.newStream(x, formatNDJSON)
+	return out.follow(r, time.Hour, func(p piece) error {
+		if p.Text != "" || len(p.Tokens) > 0 {
+			if err := out.event(respond(ollamaPart{text: p.Text, logprobs: ollamaLogprobs(p.Tokens)})); err != nil {
+				return err
+			}
+		}
+		if p.Finish == nil {
+			return nil
+		}
+		return out.event(respond(last(p.Finish)))
+	})
+}
+
+func ollamaLogprobs(tokens []sessions.TokenLogprob) []ollama.Logprob {
+	var list []ollama.Logprob
+	for _, t := range tokens {
+		l := ollama.Logprob{TokenLogprob: ollamaToken(&t)}
+		for _, top := range t.Top {
+			l.TopLogprobs = append(l.TopLogprobs, ollamaToken(&top))
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+func ollamaToken(t *sessions.TokenLogprob) ollama.TokenLogprob {
+	raw := make([]int, len(t.Bytes))
+	for i, b := range t.Bytes {
+		raw[i] = int(b)
+	}
+	return ollama.TokenLogprob{Token: t.Text, Logprob: float64(finite(t.Logprob)), Bytes: raw}
+}

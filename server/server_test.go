@@ -1,0 +1,629 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"hearth/cmd/sharedtest"
+	"hearth/engine"
+	"hearth/engine/embedded"
+	"hearth/hardware/cpu"
+	"hearth/sessions"
+)
+
+// testServer is a server of the embedded model on a loopback port.
+type testServer struct {
+	*Server
+	t          testing.TB
+	url        string
+	catalog    *engine.Catalog
+	engineOpts engine.Options // that the model was loaded with
+}
+
+// startServer loads the embedded model with the plain Go kernels, whose results are the same on every machine, and
+// serves it with a clock that stands still, ids that count and a seed that is always the same.
+func startServer(t testing.TB, opts Options, engineOpts engine.Options) *testServer {
+	t.Helper()
+	device, err := cpu.Open(cpu.Options{Threads: 1, ISA: "go"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { device.Close() })
+	quiet := slog.New(slog.DiscardHandler)
+	catalog := engine.NewCatalog()
+	t.Cleanup(func() { catalog.Close() })
+	engineOpts.Device, engineOpts.Logger = device, quiet
+	if engineOpts.KVBytes == 0 {
+		engineOpts.KVBytes = 32 << 20
+	}
+	if _, err := catalog.Load(context.Background(), "", "", engineOpts); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, catalog, opts)
+	s.engineOpts = engineOpts
+	return s
+}
+
+func serve(t testing.TB, catalog *engine.Catalog, opts Options) *testServer {
+	t.Helper()
+	if opts.Addr == "" {
+		opts.Addr = "127.0.0.1:0"
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	opts.Version = "test"
+	opts.Now = func() time.Time { return time.Unix(1700000000, 0) }
+	opts.Seed = func() uint64 { return 42 }
+	var ids atomic.Int64
+	opts.NewID = func(prefix string) string { return fmt.Sprintf("%s%d", prefix, ids.Add(1)) }
+	s, err := New(sessions.NewStore(catalog), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Ready()
+	listener, err := s.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, listener) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return &testServer{Server: s, t: t, url: "http://" + listener.Addr().String(), catalog: catalog}
+}
+
+// shared is one server for all tests that do not care about what others asked it before.
+var shared struct {
+	once sync.Once
+	s    *testServer
+	t    sharedT
+}
+
+// sharedT outlives the test that starts the shared server; TestMain runs its cleanups.
+type sharedT struct {
+	testing.TB
+	cleanups []func()
+}
+
+func (t *sharedT) Helper()           {}
+func (t *sharedT) Cleanup(f func())  { t.cleanups = append(t.cleanups, f) }
+func (t *sharedT) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
+func (t *sharedT) Errorf(format string, args ...any) {
+	fmt.Printf("shared server: "+format+"\n", args...)
+}
+
+func sharedServer(t testing.TB) *testServer {
+	shared.once.Do(func() { shared.s = startServer(&shared.t, Options{}, engine.Options{}) })
+	s := *shared.s
+	s.t = t
+	return &s
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for i := len(shared.t.cleanups) - 1; i >= 0; i-- {
+		shared.t.cleanups[i]()
+	}
+	os.Exit(code)
+}
+
+// answer is a whole response.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (s *testServer) do(method, path, body string) answer {
+	s.t.Helper()
+	req, err := http.NewRequest(method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return s.send(req)
+}
+
+func (s *testServer) send(req *http.Request) answer {
+	s.t.Helper()
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, data}
+}
+
+func (s *testServer) post(path, body string) answer { s.t.Helper(); return s.do("POST", path, body) }
+func (s *testServer) get(path string) answer        { s.t.Helper(); return s.do("GET", path, "") }
+
+// decodeAnswer reads a JSON body.
+func decodeAnswer[T any](t testing.TB, a answer) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal(a.body, &v); err != nil {
+		t.Fatalf("status %d, body %q: %v", a.status, a.body, err)
+	}
+	return v
+}
+
+// events splits a body of server-sent events and checks the framing: data lines, comments, blank lines, and the end
+// mark last.
+func events(t testing.TB, body []byte) []string {
+	t.Helper()
+	var list []string
+	for block := range strings.SplitSeq(strings.TrimSuffix(string(body), "\n\n"), "\n\n") {
+		if strings.HasPrefix(block, ":") {
+			continue
+		}
+		data, ok := strings.CutPrefix(block, "data: ")
+		if !ok || strings.Contains(data, "\n") {
+			t.Fatalf("bad event %q in\n%s", block, body)
+		}
+		list = append(list, data)
+	}
+	if !bytes.HasSuffix(body, []byte("\n\n")) {
+		t.Errorf("the stream does not end in a blank line: %q", body)
+	}
+	return list
+}
+
+var schemas struct {
+	once     sync.Once
+	compiler *jsonschema.Compiler
+	err      error
+}
+
+const schemaURL = "openapi.json"
+
+// validate holds a JSON text against a schema of OpenAI's API.
+func validate(t testing.TB, schema string, data []byte) {
+	t.Helper()
+	raw := sharedtest.ReadFile(t, "testdata", "openai", "openapi-subset.json")
+	schemas.once.Do(func() {
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+		if err != nil {
+			schemas.err = err
+			return
+		}
+		schemas.compiler = jsonschema.NewCompiler()
+		schemas.err = schemas.compiler.AddResource(schemaURL, doc)
+	})
+	if schemas.err != nil {
+		t.Fatal(schemas.err)
+	}
+	compiled, err := schemas.compiler.Compile(schemaURL + "#/components/schemas/" + schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		t.Fatalf("%q: %v", data, err)
+	}
+	if err := compiled.Validate(value); err != nil {
+		t.Errorf("%s does not match the schema %s: %v", data, schema, err)
+	}
+}
+
+// chatBody is a chat request for the embedded model with further fields.
+func chatBody(fields string) string {
+	return fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"Once upon a time"}]%s}`, embedded.Name, furtherFields(fields))
+}
+
+func completionBody(prompt, fields string) string {
+	return fmt.Sprintf(`{"model":%q,"prompt":%s%s}`, embedded.Name, prompt, furtherFields(fields))
+}
+
+// furtherFields adds what makes answers repeatable, unless the fields say otherwise.
+func furtherFields(fields string) string {
+	if fields != "" {
+		fields = "," + fields
+	}
+	if !strings.Contains(fields, `"temperature"`) {
+		fields += `,"temperature":0`
+	}
+	return fields
+}
+
+// TestRoutes checks that every route is complete, and that its scope is what it should be.
+func TestRoutes(t *testing.T) {
+	public := map[string]bool{"GET /": true, "HEAD /": true, "GET /health": true, "GET /version": true, "GET /api/version": true}
+	var opts Options
+	opts.setDefaults()
+	for _, r := range routes(&opts) {
+		name := r.method + " " + r.path
+		if r.scope == scopeNone {
+			t.Errorf("%s has no scope", name)
+		}
+		if (r.scope == scopePublic) != public[name] {
+			t.Errorf("%s: public = %v", name, r.scope == scopePublic)
+		}
+		if r.method == "POST" && r.bodyLimit == 0 {
+			t.Errorf("%s has no body limit", name)
+		}
+		if r.deadline == 0 {
+			t.Errorf("%s has no deadline", name)
+		}
+	}
+}
+
+func TestUnknownRouteAndMethod(t *testing.T) {
+	s := sharedServer(t)
+	for _, c := range []struct {
+		method, path string
+		status       int
+		code         string
+	}{
+		{"GET", "/v1/nothing", 404, "not_found"},
+		{"GET", "/v1/models/", 404, "model_not_found"},
+		{"POST", "/v1/chat/completions/", 404, "not_found"},
+		{"GET", "//v1/models", 404, "not_found"},
+		{"GET", "/v1/chat/completions", 405, "method_not_allowed"},
+		{"DELETE", "/v1/models", 405, "method_not_allowed"},
+		{"OPTIONS", "/v1/models", 405, "method_not_allowed"},
+	} {
+		a := s.do(c.method, c.path, "")
+		if a.status != c.status {
+			t.Errorf("%s %s = %d, want %d", c.method, c.path, a.status, c.status)
+		}
+		validate(t, "ErrorResponse", a.body)
+		if e := decodeAnswer[errorBody](t, a); e.Error.Code == nil || *e.Error.Code != c.code {
+			t.Errorf("%s %s: %s, want code %s", c.method, c.path, a.body, c.code)
+		}
+		if c.status == 405 && a.header.Get("Allow") == "" {
+			t.Errorf("%s %s has no Allow header", c.method, c.path)
+		}
+	}
+	if a := s.get("/api/nothing"); a.status != 404 || decodeAnswer[ollamaError](t, a).Error == "" {
+		t.Errorf("GET /api/nothing = %d %s, want 404 in Ollama's shape", a.status, a.body)
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	s := sharedServer(t)
+	req, err := http.NewRequest("POST", s.url+"/v1/chat/completions", strings.NewReader(chatBody(`"max_tokens":1`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-Client-Request-Id", "mine-1")
+	a := s.send(req)
+	for name, want := range map[string]string{
+		"X-Client-Request-Id": "mine-1", "Openai-Version": "2020-10-01", "Openai-Model": embedded.Name, "Openai-Processing-Ms": "0",
+		"Content-Type": "application/json",
+	} {
+		if got := a.header.Get(name); got != want {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+	if id := a.header.Get("X-Request-Id"); !strings.HasPrefix(id, "req_") {
+		t.Errorf("X-Request-Id = %q", id)
+	}
+}
+
+// TestPanic checks that a handler's panic is an answer with the request's id, before and after the first byte, and
+// that the server goes on.
+func TestPanic(t *testing.T) {
+	s := sharedServer(t)
+	early := &route{method: "GET", path: "/early", scope: scopePublic, deadline: time.Second, handle: func(*Server, *exchange) error { panic("secret") }}
+	late := &route{method: "GET", path: "/late", scope: scopePublic, deadline: time.Second, handle: func(s *Server, x *exchange) error {
+		if err := s.newStream(x, formatSSE).event(map[string]int{"n": 1}); err != nil {
+			return err
+		}
+		panic("secret")
+	}}
+	own := serve(t, s.catalog, Options{})
+	own.engine.Handle(early.method, early.path, own.handler(early))
+	own.engine.Handle(late.method, late.path, own.handler(late))
+	a := own.get("/early")
+	validate(t, "ErrorResponse", a.body)
+	if a.status != 500 || bytes.Contains(a.body, []byte("secret")) || !bytes.Contains(a.body, []byte(a.header.Get("X-Request-Id"))) {
+		t.Errorf("panic: %d %s, want 500 with the id %s and nothing of the panic", a.status, a.body, a.header.Get("X-Request-Id"))
+	}
+	if a.header.Get("X-Should-Retry") != "false" {
+		t.Errorf("X-Should-Retry = %q, want false", a.header.Get("X-Should-Retry"))
+	}
+	a = own.get("/late")
+	if list := events(t, a.body); len(list) != 2 || !strings.Contains(list[1], `"internal_error"`) {
+		t.Errorf("panic in a stream: %q, want the error as the last event", list)
+	}
+	if a := own.get("/health"); a.status != 200 {
+		t.Errorf("after the panics: %d %s", a.status, a.body)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	catalog := engine.NewCatalog()
+	s, err := New(sessions.NewStore(catalog), Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func() (int, healthStatus, http.Header) {
+		w := newRecorder()
+		req, err := http.NewRequest("GET", "http://localhost/health", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Handler().ServeHTTP(w, req)
+		var h healthStatus
+		if err := json.Unmarshal(w.body.Bytes(), &h); err != nil {
+			t.Fatal(err)
+		}
+		return w.status, h, w.header
+	}
+	if status, h, header := get(); status != 503 || h.Status != "loading" || header.Get("Retry-After") == "" {
+		t.Errorf("before Ready: %d %+v, want 503 loading with Retry-After", status, h)
+	}
+	s.Ready()
+	if status, h, _ := get(); status != 200 || h.Status != "ok" {
+		t.Errorf("after Ready: %d %+v, want 200 ok", status, h)
+	}
+	s.draining.Store(true)
+	if status, h, _ := get(); status != 503 || h.Status != "draining" {
+		t.Errorf("draining: %d %+v, want 503 draining", status, h)
+	}
+}
+
+// TestHealthWhileLoading looks at /health and at a request for the model from inside a load's progress report.
+func TestHealthWhileLoading(t *testing.T) {
+	device, err := cpu.Open(cpu.Options{Threads: 1, ISA: "go"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	catalog := engine.NewCatalog()
+	defer catalog.Close()
+	s, err := New(sessions.NewStore(catalog), Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func(method, path, body string) *recorder {
+		w := newRecorder()
+		req, err := http.NewRequest(method, "http://localhost"+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Handler().ServeHTTP(w, req)
+		return w
+	}
+	reports := 0
+	opts := engine.Options{Device: device, KVBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler)}
+	opts.Progress = func(done, total int64) {
+		if reports++; reports > 1 {
+			return
+		}
+		w := request("GET", "/health", "")
+		var h healthStatus
+		if err := json.Unmarshal(w.body.Bytes(), &h); err != nil {
+			t.Fatal(err)
+		}
+		if w.status != 503 || len(h.Models) != 1 || h.Models[0].ID != embedded.Name || h.Models[0].TotalBytes != total {
+			t.Errorf("/health = %d %+v, want 503 and the progress", w.status, h)
+		}
+		w = request("POST", "/v1/chat/completions", chatBody(""))
+		if w.status != 503 || w.header.Get("Retry-After") == "" || !strings.Contains(w.body.String(), `"model_loading"`) {
+			t.Errorf("chat = %d %s, want 503 model_loading with Retry-After", w.status, &w.body)
+		}
+	}
+	if _, err := catalog.Load(context.Background(), "", "", opts); err != nil {
+		t.Fatal(err)
+	}
+	if reports == 0 {
+		t.Error("the load reported no progress")
+	}
+}
+
+// recorder is a response writer without a connection.
+type recorder struct {
+	status int
+	header http.Header
+	body   bytes.Buffer
+}
+
+func newRecorder() *recorder { return &recorder{header: http.Header{}} }
+
+func (r *recorder) Header() http.Header         { return r.header }
+func (r *recorder) WriteHeader(status int)      { r.status = status }
+func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
+func (r *recorder) Flush()                      {}
+
+// TestDrain checks that a stream in progress finishes after the server was told to stop, that no new connection is
+// accepted then, and that a stream which takes too long ends in an error event.
+func TestDrain(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		drain   time.Duration
+		request string
+		last    string
+	}{
+		{"finishes", 30 * time.Second, `"stream":true,"max_tokens":100`, "[DONE]"},
+		{"is ended", time.Millisecond, `"stream":true,"max_tokens":400,"ignore_eos":true`, `"server_is_overloaded"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := New(sessions.NewStore(sharedServer(t).catalog), Options{Addr: "127.0.0.1:0", DrainTimeout: c.drain, Logger: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			listener, err := s.Listen()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- s.Serve(ctx, listener) }()
+			resp, err := http.Post("http://"+listener.Addr().String()+"/v1/chat/completions", "application/json", strings.NewReader(chatBody(c.request)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			reader := bufio.NewReader(resp.Body)
+			first, err := reader.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			rest, err := io.ReadAll(reader)
+			if err != nil {
+				t.Fatalf("the stream was cut: %v", err)
+			}
+			if err := <-done; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+			list := events(t, append([]byte(first), rest...))
+			if last := list[len(list)-1]; !strings.Contains(last, c.last) {
+				t.Errorf("the last event is %s, want %s", last, c.last)
+			}
+			if conn, err := net.Dial("tcp", listener.Addr().String()); err == nil {
+				conn.Close()
+				t.Error("a connection was accepted after the server stopped")
+			}
+		})
+	}
+}
+
+// TestAbort checks that a client that goes away frees its sequence.
+func TestAbort(t *testing.T) {
+	s := startServer(t, Options{}, engine.Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "POST", s.url+"/v1/chat/completions", strings.NewReader(chatBody(`"stream":true,"ignore_eos":true,"n":4,"max_tokens":400`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := io.ReadAll(resp.Body); !errors.Is(err, context.Canceled) {
+		t.Fatalf("reading on: %v", err)
+	}
+	waitFor(t, "all sequences to be freed", func() bool {
+		stats := s.store.Stats()[embedded.Name]
+		return stats.Running == 0 && stats.Waiting == 0 && stats.BlocksUsed == 0
+	})
+	if cancelled := s.store.Stats()[embedded.Name].Requests[2]; cancelled == 0 {
+		t.Errorf("no sequence was cancelled: they ran to their end")
+	}
+}
+
+// waitFor gives other goroutines time to do what must happen.
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestManyClients checks that 32 clients at once get what each of them gets alone.
+func TestManyClients(t *testing.T) {
+	s := startServer(t, Options{}, engine.Options{})
+	const clients = 32
+	body := func(i int) string {
+		return completionBody(fmt.Sprintf("%q", []string{"Once upon a time", "Lily and Tom", "The dog", "One day"}[i%4]), fmt.Sprintf(`"max_tokens":%d,"temperature":1,"seed":%d,"stream":true,"stream_options":{"include_usage":true}`, 8+i%5, i))
+	}
+	text := func(a answer) string {
+		var all strings.Builder
+		for _, e := range events(t, a.body) {
+			var c completion
+			if e == "[DONE]" {
+				break
+			}
+			if err := json.Unmarshal([]byte(e), &c); err != nil {
+				t.Error(err)
+			}
+			for _, choice := range c.Choices {
+				all.WriteString(choice.Text)
+			}
+		}
+		return all.String()
+	}
+	var want [clients]string
+	for i := range want {
+		want[i] = text(s.post("/v1/completions", body(i)))
+	}
+	var wait sync.WaitGroup
+	for i := range want {
+		wait.Go(func() {
+			resp, err := http.Post(s.url+"/v1/completions", "application/json", strings.NewReader(body(i)))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			data, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if got := text(answer{body: data}); got != want[i] || got == "" {
+				t.Errorf("client %d of %d: %q, alone %q", i, clients, got, want[i])
+			}
+		})
+	}
+	wait.Wait()
+}
+
+func TestMetrics(t *testing.T) {
+	s := startServer(t, Options{}, engine.Options{})
+	if a := s.post("/v1/chat/completions", chatBody(`"max_tokens":3`)); a.status != 200 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	s.post("/v1/chat/completions", chatBody(`"max_tokens":0`))
+	a := s.get("/metrics")
+	for _, want := range []string{
+		`hearth_requests_total{model="stories260k",reason="length",route="/v1/chat/completions",status="200"} 1`,
+		`hearth_requests_total{model="",reason="invalid_value",route="/v1/chat/completions",status="400"} 1`,
+		`hearth_time_to_first_token_seconds_count{model="stories260k"} 1`,
+		`hearth_inter_token_seconds_count{model="stories260k"} 2`,
+		`hearth_queue_seconds_count{model="stories260k"} 1`,
+		`hearth_prefill_seconds_count{model="stories260k"} 1`,
+		`hearth_decode_seconds_count{model="stories260k"} 1`,
+		`hearth_generated_tokens_total{model="stories260k"} 3`,
+		`hearth_sequences_total{model="stories260k",reason="length"} 1`,
+		`hearth_sequences_running{model="stories260k"} 0`,
+		`hearth_sequences_waiting{model="stories260k"} 0`,
+		`hearth_kv_blocks_used{model="stories260k"} 0`,
+		`hearth_prefix_hit_tokens_total{model="stories260k"} 0`,
+	} {
+		if !strings.Contains(string(a.body), want+"\n") {
+			t.Errorf("/metrics has no line %s", want)
+		}
+	}
+}

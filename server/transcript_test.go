@@ -1,0 +1,179 @@
+package server
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"hearth/engine"
+)
+
+var update = flag.Bool("update", false, "rewrite the transcripts in testdata")
+
+// exchangeCase is one request of a transcript.
+type exchangeCase struct {
+	method, path, body string
+}
+
+// transcripts are conversations with a fresh server each; testdata holds every byte of the answers but the date and
+// the durations, which differ from run to run.
+var transcripts = []struct {
+	name  string
+	cases []exchangeCase
+}{
+	{"chat", []exchangeCase{
+		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":12`)},
+		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":12,"stop":"there","metadata":{"a":"b"},"service_tier":"auto"`)},
+		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":4,"logprobs":true,"top_logprobs":2`)},
+		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":6,"n":2,"temperature":1,"seed":7`)},
+	}},
+	{"chat_stream", []exchangeCase{
+		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":8,"stream":true`)},
+		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":8,"stream":true,"stop":["little","girl"],"stream_options":{"include_usage":true}`)},
+		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":2,"stream":true,"logprobs":true,"top_logprobs":1,"stream_options":{"include_obfuscation":true}`)},
+	}},
+	{"chat_errors", []exchangeCase{
+		{"POST", "/v1/chat/completions", `{`},
+		{"POST", "/v1/chat/completions", `{"model":"stories260k"}`},
+		{"POST", "/v1/chat/completions", `{"model":"none","messages":[{"role":"user","content":"x"}]}`},
+		{"POST", "/v1/chat/completions", `{"model":"stories260k","messages":[{"role":"user","content":"x"},{"role":"user","content":7}]}`},
+		{"POST", "/v1/chat/completions", chatBody(`"top_p":2`)},
+		{"POST", "/v1/chat/completions", chatBody(`"tools":[{"type":"function","function":{"name":"f"}}]`)},
+		{"POST", "/v1/chat/completions", chatBody(`"colour":"red"`)},
+		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":100000`)},
+		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":1,"max_tokens":2`)},
+		{"GET", "/v1/chat/completions", ""},
+		{"GET", "/v1/unknown", ""},
+	}},
+	{"completions", []exchangeCase{
+		{"POST", "/v1/completions", completionBody(`"Once upon a time"`, "")},
+		{"POST", "/v1/completions", completionBody(`["Lily","The dog"]`, `"max_tokens":4`)},
+		{"POST", "/v1/completions", completionBody(`[1,403,407]`, `"max_tokens":4,"echo":true`)},
+		{"POST", "/v1/completions", completionBody(`"Once upon"`, `"max_tokens":2,"echo":true,"logprobs":1`)},
+		{"POST", "/v1/completions", completionBody(`"Once upon"`, `"max_tokens":0,"echo":true,"logprobs":0`)},
+		{"POST", "/v1/completions", completionBody(`"Once"`, `"max_tokens":5,"n":1,"best_of":3,"temperature":1,"seed":3`)},
+		{"POST", "/v1/completions", completionBody(`"Once"`, `"suffix":"end"`)},
+	}},
+	{"completions_stream", []exchangeCase{
+		{"POST", "/v1/completions", completionBody(`"Once upon a time"`, `"max_tokens":5,"stream":true,"stream_options":{"include_usage":true}`)},
+		{"POST", "/v1/completions", completionBody(`"Once"`, `"max_tokens":2,"stream":true,"echo":true,"logprobs":1`)},
+	}},
+	{"models", []exchangeCase{
+		{"GET", "/v1/models", ""},
+		{"GET", "/v1/models/stories260k", ""},
+		{"GET", "/v1/models/no%2Fsuch:model", ""},
+	}},
+	{"tokenize", []exchangeCase{
+		{"POST", "/tokenize", `{"content":"Once upon a time"}`},
+		{"POST", "/tokenize", `{"model":"stories260k","prompt":"Once","with_pieces":true}`},
+		{"POST", "/tokenize", `{"messages":[{"role":"user","content":"Once"}]}`},
+		{"POST", "/tokenize", `{}`},
+		{"POST", "/detokenize", `{"tokens":[403,407,261,378]}`},
+		{"POST", "/detokenize", `{"tokens":[403,512]}`},
+	}},
+	{"health", []exchangeCase{
+		{"GET", "/health", ""},
+	}},
+	{"ollama", []exchangeCase{
+		{"GET", "/", ""},
+		{"HEAD", "/", ""},
+		{"GET", "/api/version", ""},
+		{"GET", "/api/tags", ""},
+		{"POST", "/api/chat", `{"model":"stories260k:latest","messages":[{"role":"user","content":"Once upon a time"}],"options":{"temperature":0,"num_predict":4}}`},
+		{"POST", "/api/chat", `{"model":"stories260k","messages":[{"role":"user","content":"Once upon a time"}],"stream":false,"options":{"temperature":0,"stop":["there"]}}`},
+		{"POST", "/api/chat", `{"model":"stories260k","messages":[]}`},
+		{"POST", "/api/generate", `{"model":"stories260k","prompt":"Once upon a time","options":{"temperature":0,"num_predict":3},"logprobs":true}`},
+		{"POST", "/api/generate", `{"model":"stories260k","prompt":"Once","raw":true,"stream":false,"options":{"temperature":0,"num_predict":3}}`},
+		{"POST", "/api/generate", `{"model":"stories260k","prompt":"Once","options":{"num_ctx":100000}}`},
+		{"POST", "/api/generate", `{"model":"none","prompt":"Once"}`},
+	}},
+}
+
+var durations = regexp.MustCompile(`"(total|load|prompt_eval|eval)_duration":\d+`)
+
+func TestTranscripts(t *testing.T) {
+	for _, tr := range transcripts {
+		t.Run(tr.name, func(t *testing.T) {
+			s := startServer(t, Options{}, engine.Options{})
+			var got bytes.Buffer
+			for _, c := range tr.cases {
+				fmt.Fprintf(&got, "> %s %s\n", c.method, c.path)
+				if c.body != "" {
+					fmt.Fprintf(&got, "> %s\n", c.body)
+				}
+				a := s.do(c.method, c.path, c.body)
+				fmt.Fprintf(&got, "< %d\n", a.status)
+				var names []string
+				for name := range a.header {
+					if name != "Date" && name != "Content-Length" {
+						names = append(names, name)
+					}
+				}
+				slices.Sort(names)
+				for _, name := range names {
+					fmt.Fprintf(&got, "< %s: %s\n", name, strings.Join(a.header[name], ", "))
+				}
+				fmt.Fprintf(&got, "<\n%s\n", durations.ReplaceAll(a.body, []byte(`"${1}_duration":N`)))
+				checkAnswer(t, c, a)
+			}
+			path := filepath.Join("testdata", tr.name+".txt")
+			if *update {
+				if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got.Bytes(), want) {
+				t.Errorf("%s differs:\n%s", path, firstDifference(want, got.Bytes()))
+			}
+		})
+	}
+}
+
+// checkAnswer holds an answer of OpenAI's API against its schema.
+func checkAnswer(t *testing.T, c exchangeCase, a answer) {
+	t.Helper()
+	whole := map[string]string{"/v1/chat/completions": "CreateChatCompletionResponse", "/v1/completions": "CreateCompletionResponse", "/v1/models": "ListModelsResponse"}
+	chunk := map[string]string{"/v1/chat/completions": "CreateChatCompletionStreamResponse", "/v1/completions": "CreateCompletionResponse"}
+	switch schema, known := whole[c.path]; {
+	case a.status >= 400 && !strings.HasPrefix(c.path, "/api/"):
+		validate(t, "ErrorResponse", a.body)
+	case strings.HasPrefix(a.header.Get("Content-Type"), "text/event-stream"):
+		list := events(t, a.body)
+		if list[len(list)-1] != "[DONE]" {
+			t.Errorf("the stream ends in %s", list[len(list)-1])
+		}
+		for _, e := range list[:len(list)-1] {
+			// The schema of completions has no unfinished choice, which clients expect to be null.
+			if c.path == "/v1/completions" {
+				e = strings.ReplaceAll(e, `"finish_reason":null`, `"finish_reason":"stop"`)
+				e = strings.ReplaceAll(e, `,"usage":null`, "")
+			}
+			validate(t, chunk[c.path], []byte(e))
+		}
+	case known:
+		validate(t, schema, a.body)
+	case strings.HasPrefix(c.path, "/v1/models/"):
+		validate(t, "Model", a.body)
+	}
+}
+
+func firstDifference(want, got []byte) string {
+	w, g := strings.Split(string(want), "\n"), strings.Split(string(got), "\n")
+	for i := range min(len(w), len(g)) {
+		if w[i] != g[i] {
+			return fmt.Sprintf("line %d\nwant %s\ngot  %s", i+1, w[i], g[i])
+		}
+	}
+	return fmt.Sprintf("want %d lines, got %d", len(w), len(g))
+}
