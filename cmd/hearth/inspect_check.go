@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"hearth/engine"
+	"hearth/engine/model"
+	"hearth/engine/weights"
+)
+
+// checkModel verifies everything about a model that serving it relies on, and returns the first thing that is wrong:
+// hyperparameters, tensors, tokenizer, chat template, weights.
+func checkModel(ctx context.Context, src weights.Source) error {
+	m, err := model.Load(src)
+	if err != nil {
+		return err
+	}
+	if err := checkTokenizer(src, m.Config.VocabSize); err != nil {
+		return err
+	}
+	return checkFinite(ctx, src)
+}
+
+// checkTokenizer reads the tokenizer and the chat template. A file without a vocabulary has none to check: it still
+// computes logits.
+func checkTokenizer(src weights.Source, vocabSize int) error {
+	if !hasTokenizer(src) {
+		return nil
+	}
+	tok, err := engine.OpenTokenizer(src)
+	if err != nil {
+		return err
+	}
+	if tok.VocabSize() > vocabSize {
+		return fmt.Errorf("%w: the tokenizer has %d tokens, the model %d rows", weights.ErrCorrupt, tok.VocabSize(), vocabSize)
+	}
+	_, err = engine.OpenTemplate(src, tok)
+	return err
+}
+
+func hasTokenizer(src weights.Source) bool {
+	if src.Origin() == weights.GGUF {
+		_, tokens := src.Metadata().Get("tokenizer.ggml.tokens")
+		_, kind := src.Metadata().Get("tokenizer.ggml.model")
+		return tokens || kind
+	}
+	folder := src.Path()
+	if info, err := os.Stat(folder); err == nil && !info.IsDir() {
+		folder = filepath.Dir(folder)
+	}
+	_, err := os.Stat(filepath.Join(folder, "tokenizer.json"))
+	return err == nil
+}
+
+// checkChunk is the number of elements that are looked at together: whole blocks of every format, and small enough for
+// a core's cache.
+const checkChunk = 1 << 15
+
+// chunk is a piece of a tensor.
+type chunk struct {
+	tensor   weights.Tensor
+	first, n int // elements
+}
+
+// checkFinite reads every weight. Of several that are not finite it names the first.
+func checkFinite(ctx context.Context, src weights.Source) error {
+	var total int64
+	for _, name := range src.Names() {
+		t, err := src.Describe(name)
+		if err != nil {
+			return err
+		}
+		total += t.Size()
+	}
+	bar := newProgressBar("checking", total)
+	defer bar.clear()
+	for _, name := range src.Names() { // one tensor at a time, all processors on it
+		t, err := src.Tensor(name)
+		if err != nil {
+			return err
+		}
+		if t.Format == nil { // integers are finite; what else has no format is not a weight of a model that loads
+			bar.add(t.Size())
+			continue
+		}
+		if err := checkTensor(ctx, t, bar); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTensor dequantizes a tensor in pieces, on all processors.
+func checkTensor(ctx context.Context, t weights.Tensor, bar *progressBar) error {
+	elements := int(t.Elements())
+	numChunks := (elements + checkChunk - 1) / checkChunk
+	bad := make([]int, numChunks) // first element of each piece that is not finite, plus one
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), numChunks) {
+		workers.Go(func() {
+			values := make([]float32, min(checkChunk, elements))
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= numChunks {
+					return
+				}
+				c := chunk{t, i * checkChunk, min(checkChunk, elements-i*checkChunk)}
+				bad[i] = c.firstInfinite(values)
+				bar.add(int64(c.bytes()))
+			}
+		})
+	}
+	workers.Wait()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for i, element := range bad {
+		if element > 0 {
+			at := i*checkChunk + element - 1
+			row := t.Shape[len(t.Shape)-1]
+			return fmt.Errorf("%w: tensor %q: the weight in row %d, column %d is not finite", weights.ErrCorrupt, t.Name, at/row, at%row)
+		}
+	}
+	return nil
+}
+
+func (c *chunk) bytes() int {
+	return c.n / c.tensor.Format.BlockLen * c.tensor.Format.BlockBytes
+}
+
+// firstInfinite returns the first element of the piece that is not finite, counted from 1; 0 when all are.
+func (c *chunk) firstInfinite(values []float32) int {
+	f := c.tensor.Format
+	start := c.first / f.BlockLen * f.BlockBytes
+	f.Dequantize(values[:c.n], c.tensor.Data[start:start+c.bytes()])
+	const exponent = 0x7f800000
+	for i, v := range values[:c.n] {
+		if math.Float32bits(v)&exponent == exponent {
+			return i + 1
+		}
+	}
+	return 0
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"hearth/hardware/quant"
+)
+
+// print shows a report to people.
+func (r *report) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	row("model", "%s", r.Path)
+	if r.Name != "" {
+		row("name", "%s", oneLine(r.Name))
+	}
+	row("format", "%s, %d tensors", r.Format, len(r.Tensors))
+	row("architecture", "%s", orUnknown(r.Architecture))
+	row("parameters", "%s, most of them %s", formatCount(r.Parameters), orUnknown(r.Quantization))
+	if h := r.Hyperparameters; h != nil {
+		h.rows(row)
+	}
+	r.Memory.rows(row, r.Hyperparameters)
+	if r.Problem != "" {
+		row("problem", "%s", r.Problem)
+	}
+	if r.Check != nil && r.Check.OK {
+		row("check", "all hyperparameters, tensors and weights are good")
+	}
+	fmt.Fprintf(w, "\nTYPE\tTENSORS\tPARAMETERS\tBYTES\n")
+	for _, t := range r.Types {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", t.Type, t.Tensors, formatCount(t.Parameters), formatBytes(uint64(t.Bytes)))
+	}
+	fmt.Fprintf(w, "\nKEY\tTYPE\tVALUE\n")
+	for _, k := range r.Metadata {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", oneLine(k.Key), k.Type, k.text())
+	}
+	fmt.Fprintf(w, "\nTENSOR\tTYPE\tSHAPE\tBYTES\n")
+	for _, t := range r.Tensors {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", oneLine(t.Name), t.Type, strings.ReplaceAll(strings.Trim(fmt.Sprint(t.Shape), "[]"), " ", " × "), formatBytes(uint64(t.Bytes)))
+	}
+	return w.Flush()
+}
+
+func (h *hyperparameters) rows(row func(name, format string, args ...any)) {
+	row("layers", "%d of width %d", h.NumLayers, h.HiddenSize)
+	row("attention", "%d query heads and %d key-value heads of %d", h.NumHeads, h.NumKVHeads, h.HeadDim)
+	if h.NumExperts > 0 {
+		row("feed-forward", "%d of %d experts of %d", h.NumExpertsPerTok, h.NumExperts, h.ExpertFFNSize)
+	} else {
+		row("feed-forward", "%d", h.FFNSize)
+	}
+	row("vocabulary", "%d", h.VocabSize)
+	scaling := ""
+	if h.RopeScaling != "" {
+		scaling = ", " + h.RopeScaling + " scaling"
+	}
+	row("context", "%d positions, rotary base %s%s", h.ContextLength, strconv.FormatFloat(h.RopeTheta, 'f', -1, 64), scaling)
+}
+
+func (m *memoryReport) rows(row func(name, format string, args ...any), h *hyperparameters) {
+	row("weights", "%s", formatBytes(uint64(m.WeightBytes)))
+	if h == nil {
+		return
+	}
+	var perToken []string
+	for _, f := range kvFormats {
+		perToken = append(perToken, fmt.Sprintf("%s at %s", formatBytes(uint64(m.KVBytesPerToken[f.Name])), f.Name))
+	}
+	row("cache per token", "%s", strings.Join(perToken, ", "))
+	row("cache, full", "%s at F16 for one sequence of %d tokens", formatBytes(uint64(m.KVBytesOfContext[quant.F16.Name])), h.ContextLength)
+	row("memory needed", "%s for weights and one full sequence", formatBytes(uint64(m.TotalBytesF16)))
+}
+
+// text shows a value on one line.
+func (k *keyReport) text() string {
+	if k.Length == nil {
+		return oneLine(fmt.Sprint(k.Value))
+	}
+	elements := k.Value.([]any)
+	parts := make([]string, len(elements))
+	for i, e := range elements {
+		if s, ok := e.(string); ok {
+			parts[i] = fmt.Sprintf("%q", s)
+		} else {
+			parts[i] = fmt.Sprint(e)
+		}
+	}
+	if *k.Length > len(elements) {
+		parts = append(parts, "…")
+	}
+	return fmt.Sprintf("%d: [%s]", *k.Length, cut(strings.Join(parts, ", ")))
+}
+
+// oneLine makes text from a file safe for a terminal: no control characters, and not longer than a line.
+func oneLine(text string) string {
+	quoted := fmt.Sprintf("%q", cut(text))
+	return quoted[1 : len(quoted)-1]
+}
+
+// shownBytes is the most of a text that is shown.
+const shownBytes = 100
+
+// cut shortens a text at a character.
+func cut(text string) string {
+	if len(text) <= shownBytes {
+		return text
+	}
+	return strings.ToValidUTF8(text[:shownBytes], "") + "…"
+}
+
+// formatCount writes a number as people say it: 596 M.
+func formatCount(n int64) string {
+	value, unit := float64(n), ""
+	for _, u := range []string{" K", " M", " B", " T"} {
+		if value < 1000 {
+			break
+		}
+		value, unit = value/1000, u
+	}
+	if unit == "" {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%.3g%s", value, unit)
+}

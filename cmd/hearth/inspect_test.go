@@ -1,0 +1,151 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hearth/cmd/sharedtest"
+)
+
+// run runs a command line and returns what it printed.
+func run(t testing.TB, args ...string) (string, error) {
+	t.Helper()
+	root := newRootCommand()
+	var out bytes.Buffer
+	root.SetOut(&out)
+	root.SetArgs(args)
+	err := root.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func inspectJSON(t testing.TB, args ...string) (*report, error) {
+	t.Helper()
+	out, err := run(t, append([]string{"inspect", "--json"}, args...)...)
+	if out == "" {
+		return nil, err
+	}
+	var r report
+	decoder := json.NewDecoder(strings.NewReader(out))
+	decoder.DisallowUnknownFields()
+	if jsonErr := decoder.Decode(&r); jsonErr != nil {
+		t.Fatalf("inspect --json %v: %v\n%s", args, jsonErr, out)
+	}
+	return &r, err
+}
+
+func TestInspectEmbedded(t *testing.T) {
+	r, err := inspectJSON(t, "--check")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Architecture != "llama" || r.Format != "GGUF" || !r.Supported || r.Quantization != "F32" || len(r.Tensors) != 48 ||
+		r.Hyperparameters.NumLayers != 5 || r.Memory.KVBytesPerToken["F16"] != 2*5*4*8*2 || r.Check == nil || !r.Check.OK {
+		t.Errorf("%+v", r)
+	}
+	if r.Memory.WeightBytes != 4*r.Parameters || r.Types[0].Parameters != r.Parameters || r.Types[0].Tensors != 48 {
+		t.Errorf("sums: %+v, %d parameters, %d bytes", r.Types, r.Parameters, r.Memory.WeightBytes)
+	}
+	for _, k := range r.Metadata {
+		if k.Key == "tokenizer.ggml.tokens" && (k.Type != "string[]" || *k.Length != 512 || len(k.Value.([]any)) != shownElements) {
+			t.Errorf("tokens: %+v", k)
+		}
+	}
+	text, err := run(t, "inspect")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"stories260K", "5 of width 64", "512 positions, rotary base 10000", "blk.4.ffn_up.weight", "172 × 64"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the text lacks %q:\n%s", want, text)
+		}
+	}
+}
+
+// TestInspectMalformed holds the verdicts of the malformed set: of stage "parse" by inspect, of the others by
+// inspect --check. Where either verdict will do it is enough that nothing crashes.
+func TestInspectMalformed(t *testing.T) {
+	var manifest []struct{ File, Defect, Expect, Stage string }
+	if err := json.Unmarshal(sharedtest.ReadFile(t, "testdata", "malformed", "manifest.json"), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	files := unpack(t, sharedtest.ReadFile(t, "testdata", "malformed", "malformed.tar.gz"))
+	for _, c := range manifest {
+		path := filepath.Join(t.TempDir(), c.File)
+		if err := os.WriteFile(path, files[c.File], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args := []string{path}
+		if c.Stage != "parse" {
+			args = append(args, "--check")
+		}
+		r, err := inspectJSON(t, args...)
+		switch {
+		case c.Expect == "reject" && (err == nil || len(err.Error()) < 20):
+			t.Errorf("%s (%s): %v, want a message", c.File, c.Defect, err)
+		case c.Expect == "accept" && err != nil:
+			t.Errorf("%s (%s): %v", c.File, c.Defect, err)
+		case r != nil && r.Check != nil && r.Check.OK != (err == nil):
+			t.Errorf("%s (%s): %+v and %v", c.File, c.Defect, r.Check, err)
+		case testing.Verbose():
+			t.Logf("%s: %v", c.File, err)
+		}
+		if _, textErr := run(t, append([]string{"inspect"}, args...)...); (textErr == nil) != (err == nil) {
+			t.Errorf("%s: as text %v, as JSON %v", c.File, textErr, err)
+		}
+	}
+}
+
+// unpack returns the files of a tar archive.
+func unpack(t testing.TB, archive []byte) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	for r := tar.NewReader(bytes.NewReader(archive)); ; {
+		header, err := r.Next()
+		if err == io.EOF {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files[header.Name], err = io.ReadAll(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestInspectForms(t *testing.T) {
+	gguf, err := inspectJSON(t, "--check", sharedtest.Path(t, "testdata", "models", "stories260K", "stories260K-ffn192-Q8_0.gguf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if gguf.Quantization != "Q8_0" {
+		t.Errorf("quantization %s", gguf.Quantization)
+	}
+	folder := sharedtest.Path(t, "testdata", "models", "stories260K", "hf")
+	for _, path := range []string{folder, filepath.Join(folder, "config.json"), filepath.Join(folder, "model.safetensors")} {
+		r, err := inspectJSON(t, "--check", path)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if r.Format != "safetensors" || r.Architecture != "llama" || r.Hyperparameters.HiddenSize != 64 || r.Tensors[0].Name != "token_embd.weight" {
+			t.Errorf("%s: %+v", path, r)
+		}
+	}
+	vocabulary := filepath.Join(t.TempDir(), "vocabulary.gguf")
+	if err := os.WriteFile(vocabulary, sharedtest.ReadFile(t, "testdata", "gguf-vocab", "vocab-qwen3.gguf.gz"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := inspectJSON(t, vocabulary); err != nil || len(r.Tensors) != 0 {
+		t.Errorf("a vocabulary alone: %+v, %v", r, err)
+	}
+	if _, err := run(t, "inspect", "--check", vocabulary); err == nil {
+		t.Error("a vocabulary alone passes as a model")
+	}
+}

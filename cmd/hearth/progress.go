@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// progressBar draws how much of a number of bytes is done on one line of a terminal. On anything else it is silent. Its
+// methods are safe for concurrent use.
+type progressBar struct {
+	label string
+	total int64
+	width int // of the terminal; 0: silent
+
+	mu    sync.Mutex // guards the rest
+	out   io.Writer
+	done  int64
+	start time.Time
+	drawn time.Time
+}
+
+// redraw is the time between two drawings.
+const redraw = 100 * time.Millisecond
+
+// newProgressBar returns a bar on standard error.
+func newProgressBar(label string, total int64) *progressBar {
+	p := &progressBar{label: label, total: total, out: os.Stderr, start: time.Now()}
+	if fd := int(os.Stderr.Fd()); term.IsTerminal(fd) {
+		if width, _, err := term.GetSize(fd); err == nil {
+			p.width = width
+		}
+	}
+	return p
+}
+
+// add counts bytes that are done.
+func (p *progressBar) add(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.set(p.done + n)
+}
+
+// report sets both numbers, as callbacks give them.
+func (p *progressBar) report(done, total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total = total
+	p.set(done)
+}
+
+func (p *progressBar) set(done int64) {
+	p.done = done
+	now := time.Now()
+	if p.width == 0 || p.total <= 0 || now.Sub(p.drawn) < redraw && done < p.total {
+		return
+	}
+	p.drawn = now
+	fmt.Fprintf(p.out, "\r\x1b[K%s", p.line(now.Sub(p.start)))
+}
+
+// line is the text of the bar.
+func (p *progressBar) line(elapsed time.Duration) string {
+	fraction := min(float64(p.done)/float64(p.total), 1)
+	text := fmt.Sprintf("%s %3.0f%%  %s of %s", p.label, 100*fraction, formatBytes(uint64(p.done)), formatBytes(uint64(p.total)))
+	if elapsed > time.Second {
+		text += fmt.Sprintf("  %s/s", formatBytes(uint64(float64(p.done)/elapsed.Seconds())))
+	}
+	if cells := min(p.width-len(text)-4, 40); cells >= 10 {
+		filled := int(fraction * float64(cells))
+		text += "  " + strings.Repeat("█", filled) + strings.Repeat("░", cells-filled)
+	}
+	return text
+}
+
+// clear removes the bar from the terminal.
+func (p *progressBar) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.drawn.IsZero() {
+		fmt.Fprint(p.out, "\r\x1b[K")
+	}
+}

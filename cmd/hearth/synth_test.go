@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hearth/cmd/sharedtest"
+	"hearth/engine"
+	"hearth/engine/tokenizer"
+	"hearth/engine/weights"
+	"hearth/hardware/cpu"
+	"hearth/hardware/quant"
+)
+
+func synth(t testing.TB, args ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "synthetic.gguf")
+	if _, err := run(t, append([]string{"synth", "--out", path}, args...)...); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestSynth writes a tiny model of every architecture: each is whole, and its logits are finite.
+func TestSynth(t *testing.T) {
+	device, err := cpu.Open(cpu.Options{Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	for _, arch := range synthArchitectures() {
+		for _, format := range []string{"f32", "q4_k_m"} {
+			path := synth(t, "--arch", arch, "--size", "tiny", "--quant", format, "--ctx", "300")
+			r, err := inspectJSON(t, "--check", path)
+			if err != nil {
+				t.Errorf("%s %s: %v", arch, format, err)
+				continue
+			}
+			if r.Architecture != arch || r.Hyperparameters.ContextLength != 300 || r.Hyperparameters.NumLayers != 4 || r.Hyperparameters.NumKVHeads != 2 {
+				t.Errorf("%s %s: %+v", arch, format, r.Hyperparameters)
+			}
+			rows, err := logits(t.Context(), path, []int32{1, 2, 300, 4}, []int{0, 3}, engine.LogitsOptions{Device: device})
+			if err != nil {
+				t.Errorf("%s %s: %v", arch, format, err)
+				continue
+			}
+			for _, v := range rows[1] {
+				if a := math.Abs(float64(v)); !(a < 50) {
+					t.Errorf("%s %s: a logit is %v", arch, format, v)
+					break
+				}
+			}
+		}
+	}
+}
+
+// TestSynthFormats writes one model in every format.
+func TestSynthFormats(t *testing.T) {
+	formats := weights.RecipeNames()
+	if testing.Short() {
+		formats = []string{"bf16", "q4_0", "q5_k_m"}
+	}
+	for _, format := range formats {
+		r, err := inspectJSON(t, "--check", synth(t, "--arch", "qwen3moe", "--size", "tiny", "--quant", format))
+		if err != nil {
+			t.Errorf("%s: %v", format, err)
+			continue
+		}
+		recipe, _ := weights.RecipeByName(format)
+		found := false
+		for _, kind := range r.Types {
+			found = found || kind.Type == recipe.Format.Name
+		}
+		if !found {
+			t.Errorf("%s: no tensor is %s: %+v", format, recipe.Format, r.Types)
+		}
+	}
+}
+
+func TestSynthSeed(t *testing.T) {
+	read := func(args ...string) []byte {
+		data, err := os.ReadFile(synth(t, append(args, "--size", "tiny", "--quant", "q8_0")...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	first := read()
+	if !bytes.Equal(first, read("--seed", "0")) {
+		t.Error("one seed gives two files")
+	}
+	if bytes.Equal(first, read("--seed", "1")) {
+		t.Error("two seeds give one file")
+	}
+}
+
+// TestPool checks that blocks from a pool are like fresh ones: a row has a length of about 1.
+func TestPool(t *testing.T) {
+	g := newGenerator(t.Context(), 7, &synthShape{})
+	g.bar = newProgressBar("", 0)
+	for _, rowLen := range []int{896, 1024} {
+		for _, format := range []*quant.Format{quant.F32, quant.Q8_0, quant.Q4_0} {
+			tensor := weights.Tensor{Name: "x.weight", Format: format, Type: format.ID, Shape: []int{1000, rowLen}}
+			var out bytes.Buffer
+			if err := g.writer(tensor, 1)(&out); err != nil {
+				t.Fatal(err)
+			}
+			want, _ := format.RowBytes(int(tensor.Elements()))
+			if out.Len() != want {
+				t.Errorf("%s rows of %d: %d bytes, want %d", format, rowLen, out.Len(), want)
+				continue
+			}
+			rowBytes, _ := format.RowBytes(rowLen)
+			rows := map[string]bool{}
+			sum := 0.0
+			values := make([]float32, rowLen)
+			for row := range 1000 {
+				data := out.Bytes()[row*rowBytes:][:rowBytes]
+				rows[string(data)] = true
+				format.Dequantize(values, data)
+				for _, v := range values {
+					sum += float64(v) * float64(v)
+				}
+			}
+			if len(rows) != 1000 || math.Abs(sum/1000-1) > 0.05 {
+				t.Errorf("%s rows of %d: %d different rows of mean square length %v", format, rowLen, len(rows), sum/1000)
+			}
+		}
+	}
+}
+
+// TestSynthVocabulary takes vocabularies from tokenizer.json files: the model's tokenizer gives the ids of the original.
+func TestSynthVocabulary(t *testing.T) {
+	names := []string{"qwen3", "llama3.1"}
+	if testing.Short() {
+		names = names[:1]
+	}
+	for _, name := range names {
+		folder := t.TempDir()
+		writeTest(t, filepath.Join(folder, "tokenizer.json"), sharedtest.ReadFile(t, "testdata", "tokenizers", name, "tokenizer.json.gz"))
+		if name == "qwen3" {
+			writeTest(t, filepath.Join(folder, "tokenizer_config.json"), sharedtest.ReadFile(t, "testdata", "tokenizers", name, "tokenizer_config.json"))
+		}
+		path := synth(t, "--size", "tiny", "--tokenizer", filepath.Join(folder, "tokenizer.json"))
+		src, err := weights.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		got, err := engine.OpenTokenizer(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := engine.OpenTokenizerPath(filepath.Join(folder, "tokenizer.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Repeat(probeText, 2) + "The quick brown fox; it's 2026, isn't it?"
+		options := tokenizer.EncodeOptions{ParseSpecial: true}
+		if a, b := got.Encode(text, options), want.Encode(text, options); fmt.Sprint(a) != fmt.Sprint(b) {
+			t.Errorf("%s: %v, want %v", name, a, b)
+		}
+		if a, _ := got.EOS(); name == "qwen3" {
+			if b, _ := want.EOS(); a != b {
+				t.Errorf("%s: EOS %d, want %d", name, a, b)
+			}
+			if template, _ := src.Metadata().String("tokenizer.chat_template"); !strings.Contains(template, "tools") {
+				t.Errorf("%s: chat template %q", name, template)
+			}
+		}
+	}
+}
+
+func writeTest(t testing.TB, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSynthRefuses(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "x.gguf")
+	for _, args := range [][]string{
+		{"--arch", "perceptron"}, {"--size", "1t"}, {"--quant", "q3"}, {"--ctx", "-1"}, {"--out", ""},
+		{"--tokenizer", filepath.Join(t.TempDir(), "absent.json")}, {"--out", filepath.Join(t.TempDir(), "absent", "x.gguf")},
+	} {
+		if text, err := run(t, append([]string{"synth", "--size", "tiny", "--out", out}, args...)...); err == nil {
+			t.Errorf("%v: %s", args, text)
+		}
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("a refused model was written")
+	}
+}
