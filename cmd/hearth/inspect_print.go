@@ -19,7 +19,7 @@ func (r *report) print(out io.Writer) error {
 		row("name", "%s", oneLine(r.Name))
 	}
 	row("format", "%s, %d tensors", r.Format, len(r.Tensors))
-	row("architecture", "%s", orUnknown(r.Architecture))
+	row("architecture", "%s", orUnknown(oneLine(r.Architecture)))
 	row("parameters", "%s, most of them %s", formatCount(r.Parameters), orUnknown(r.Quantization))
 	if h := r.Hyperparameters; h != nil {
 		h.rows(row)

@@ -357,3 +357,42 @@ func TestConfigDefaults(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// TestHostileKeys gives every key values that no model has: each is refused or harmless, and costs no memory.
+func TestHostileKeys(t *testing.T) {
+	values := []any{
+		uint8(0), uint32(0), uint32(1), uint32(3), uint32(math.MaxUint32), uint64(math.MaxUint64), int32(-1), int64(math.MinInt64),
+		float32(0), float32(math.NaN()), float64(math.Inf(-1)), float32(math.MaxFloat32), "", "yarn", "llama3", true, []int32{}, []uint64{math.MaxUint64},
+		[]string{"a"}, []float32{0},
+	}
+	for _, arch := range Names() {
+		f := newTiny(arch)
+		for _, key := range []string{
+			"attention.key_length", "attention.value_length", "expert_weights_scale", "expert_gating_func", "expert_weights_norm",
+			"rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
+			"rope.scaling.low_freq_factor", "rope.scaling.high_freq_factor", "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow",
+			"rope.scaling.attn_factor",
+		} {
+			if _, ok := f.md.Get(arch + "." + key); !ok {
+				f.md.Set(arch+"."+key, uint8(255))
+			}
+		}
+		keys := slices.Clone(f.md.Keys())
+		for _, key := range keys {
+			for _, value := range values {
+				damaged := newTiny(arch)
+				damaged.md.Set(key, value)
+				if strings.Contains(key, "scaling.") && key != arch+".rope.scaling.type" {
+					damaged.md.Set(arch+".rope.scaling.type", "yarn")
+				}
+				m, err := Load(damaged.open(t))
+				if err == nil && m.Config.NumLayers != tinyLayers && m.Config.NumLayers != 1 {
+					t.Errorf("%s = %v gives %d layers", key, value, m.Config.NumLayers)
+				}
+				if err != nil && !strings.HasPrefix(err.Error(), "model: tiny.gguf: ") {
+					t.Errorf("%s = %v: %v", key, value, err)
+				}
+			}
+		}
+	}
+}

@@ -46,7 +46,7 @@ func readConfig(md *Metadata, data []byte) error {
 	c.shape(modelType)
 	c.rope()
 	if act, ok := c.text("hidden_act"); ok && act != "silu" && act != "swish" && slices.Contains(renamed, arch) {
-		c.fail("hidden_act", "is %q, want \"silu\"", act)
+		c.fail("hidden_act", "is %s, want \"silu\"", quote(act))
 	}
 	if tied, ok := c.flag("tie_word_embeddings"); ok {
 		md.Set(c.prefix+TiedKey, tied)
@@ -304,11 +304,14 @@ func (c *hfConfig) object(field string) map[string]any {
 	return value
 }
 
-// quote shows a value of a configuration, cut to a length that fits an error.
+// quote shows a value of a JSON file, cut to a length that fits an error.
 func quote(value any) string {
+	if d, ok := value.(json.Delim); ok {
+		return d.String()
+	}
 	text, err := json.Marshal(value)
 	if err != nil || len(text) > 60 {
-		return fmt.Sprintf("a %T", value)
+		return fmt.Sprintf("a long %T", value)
 	}
 	return string(text)
 }

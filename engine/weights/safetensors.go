@@ -155,7 +155,10 @@ func newHeaderParser(header []byte) *headerParser {
 func (p *headerParser) parse() error {
 	seen := map[string]bool{}
 	err := p.object(func(name string) error {
-		if seen[name] {
+		switch {
+		case len(name) > maxKeyBytes:
+			return fmt.Errorf("a name of %d bytes, the most is %d", len(name), maxKeyBytes)
+		case seen[name]:
 			return fmt.Errorf("tensor %q is there twice", name)
 		}
 		seen[name] = true
@@ -182,7 +185,7 @@ func (p *headerParser) metadata() error {
 	return p.object(func(key string) error {
 		value, err := p.text()
 		if err != nil {
-			return fmt.Errorf("%s: %q: %w", metadataName, key, err)
+			return fmt.Errorf("%s: %s: %w", metadataName, quote(key), err)
 		}
 		p.md.Set("safetensors."+key, value)
 		return nil
@@ -198,7 +201,7 @@ func (p *headerParser) tensor(t *rawTensor) error {
 		case field == "dtype" && t.dtype == "":
 			t.dtype, err = p.text()
 			if _, known := dataTypes[t.dtype]; err == nil && !known {
-				err = fmt.Errorf("dtype %q is unknown", t.dtype)
+				err = fmt.Errorf("dtype %s is unknown", quote(t.dtype))
 			}
 		case field == "shape" && t.shape == nil:
 			var dims []uint64
@@ -221,7 +224,7 @@ func (p *headerParser) tensor(t *rawTensor) error {
 			}
 			t.begin, t.end = offsets[0], offsets[1]
 		default:
-			err = fmt.Errorf("field %q is unknown or there twice", field)
+			err = fmt.Errorf("field %s is unknown or there twice", quote(field))
 		}
 		return err
 	})
@@ -254,7 +257,7 @@ func (p *headerParser) delim(want json.Delim, what string) error {
 		return err
 	}
 	if token != want {
-		return fmt.Errorf("%v, want %s", token, what)
+		return fmt.Errorf("%s, want %s", quote(token), what)
 	}
 	return nil
 }
@@ -266,7 +269,7 @@ func (p *headerParser) text() (string, error) {
 	}
 	s, ok := token.(string)
 	if !ok {
-		return "", fmt.Errorf("%v, want a string", token)
+		return "", fmt.Errorf("%s, want a string", quote(token))
 	}
 	return s, nil
 }
@@ -285,7 +288,7 @@ func (p *headerParser) numbers() ([]uint64, error) {
 		number, _ := token.(json.Number)
 		v, err := strconv.ParseUint(number.String(), 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("%v, want a whole number", token)
+			return nil, fmt.Errorf("%s, want a whole number", quote(token))
 		}
 		values = append(values, v)
 	}
