@@ -13,12 +13,21 @@ import (
 
 // commands lists every subcommand; each has a file of its own.
 var commands = []func() *cobra.Command{
+	newServeCommand,
+	newRunCommand,
+	newInspectCommand,
+	newSynthCommand,
+	newTokenizeCommand,
+	newDetokenizeCommand,
+	newDoctorCommand,
+	newLogitsCommand,
 	newVersionCommand,
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
 	if err := newRootCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "hearth:", err)
 		os.Exit(1)

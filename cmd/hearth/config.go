@@ -1,0 +1,246 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"hearth/engine"
+	"hearth/engine/embedded"
+	"hearth/hardware"
+	"hearth/hardware/quant"
+	"hearth/server"
+)
+
+// apiKeyVariable is the environment variable that holds an API key, which on the command line everyone on the machine
+// could read.
+const apiKeyVariable = "HEARTH_API_KEY"
+
+// engineFlags are the flags of commands that run models.
+type engineFlags struct {
+	device         deviceFlags
+	context        int
+	parallel       int
+	maxWaiting     int
+	maxBatchTokens int
+	kvType         string
+	kvMemory       byteCount
+}
+
+func (e *engineFlags) add(flags *pflag.FlagSet) {
+	e.device.add(flags)
+	flags.IntVar(&e.context, "ctx", 0, "most tokens of one sequence (default: the model's, as far as memory allows)")
+	flags.IntVar(&e.parallel, "parallel", 0, "most sequences that run at once (default 32)")
+	flags.IntVar(&e.maxWaiting, "max-queue", 0, "most requests that wait (default 512)")
+	flags.IntVar(&e.maxBatchTokens, "max-batch-tokens", 0, "most tokens computed in one step (default: as measured)")
+	flags.StringVar(&e.kvType, "kv-type", "", "format of the cache: f32, f16, bf16 or q8_0 (default: f32 for a float32 model, else f16)")
+	flags.Var(&e.kvMemory, "kv-memory", "memory for the cache of each model, such as 2GiB (default: from what is free)")
+}
+
+// options returns the options of one of several models.
+func (e *engineFlags) options(device hardware.Device, models []modelArg, logger *slog.Logger) (engine.Options, error) {
+	kv, ok := quant.ByName(e.kvType)
+	if !ok && e.kvType != "" {
+		return engine.Options{}, fmt.Errorf("--kv-type: unknown format %q", e.kvType)
+	}
+	opts := engine.Options{
+		Device: device, KV: kv, ContextLength: e.context, MaxSequences: e.parallel, MaxBatchTokens: e.maxBatchTokens,
+		MaxWaiting: e.maxWaiting, KVBytes: int64(e.kvMemory), Logger: logger,
+	}
+	if opts.KVBytes == 0 {
+		weights := uint64(0)
+		for _, m := range models {
+			weights += m.bytes()
+		}
+		machine := hardware.Probe("/")
+		opts.KVBytes = int64(machine.KVBytes(weights)) / int64(len(models))
+	}
+	return opts, opts.Validate()
+}
+
+// modelArg is a model as the command line names it.
+type modelArg struct {
+	id   string // empty: from the path
+	path string // empty: the embedded model
+}
+
+// parseModels reads arguments of the form PATH or NAME=PATH; none means the embedded model.
+func parseModels(args []string) []modelArg {
+	if len(args) == 0 {
+		return []modelArg{{}}
+	}
+	models := make([]modelArg, len(args))
+	for i, arg := range args {
+		models[i].path = arg
+		if _, err := os.Stat(arg); err == nil {
+			continue // a path that has an equals sign itself
+		}
+		if id, path, ok := strings.Cut(arg, "="); ok && id != "" {
+			models[i] = modelArg{id, path}
+		}
+	}
+	return models
+}
+
+// label names the model before it is loaded.
+func (m modelArg) label() string {
+	switch {
+	case m.id != "":
+		return m.id
+	case m.path == "":
+		return embedded.Name
+	}
+	return filepath.Base(m.path)
+}
+
+// bytes is about what the weights take: the size of the file, or of the files in the folder.
+func (m modelArg) bytes() uint64 {
+	if m.path == "" || m.path == embedded.Name {
+		return uint64(len(embedded.Model))
+	}
+	sum := uint64(0)
+	filepath.WalkDir(m.path, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return nil // what cannot be read is an error when the model is loaded
+		}
+		if info, err := entry.Info(); err == nil {
+			sum += uint64(info.Size())
+		}
+		return nil
+	})
+	return sum
+}
+
+// serveFlags are the flags of the command serve.
+type serveFlags struct {
+	engine         engineFlags
+	addr           string
+	dataDir        string
+	apiKeys        []string
+	insecure       bool
+	corsOrigins    []string
+	allowedHosts   []string
+	maxBody        byteCount
+	drainTimeout   time.Duration
+	requestTimeout time.Duration
+	logLevel       string
+	logFormat      string
+}
+
+func (s *serveFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&s.addr, "addr", "127.0.0.1:8080", "address to listen on; beyond this machine only with a key")
+	flags.StringVar(&s.dataDir, "data-dir", defaultDataDir(), "folder for what the server keeps; made when it is first needed")
+	flags.StringArrayVar(&s.apiKeys, "api-key", nil, "key that clients must send, may be repeated (better: the variable "+apiKeyVariable+")")
+	flags.BoolVar(&s.insecure, "insecure", false, "listen beyond this machine without a key")
+	flags.StringArrayVar(&s.corsOrigins, "cors-origin", nil, "origin whose pages may use the server, or *; may be repeated")
+	flags.StringArrayVar(&s.allowedHosts, "allowed-host", nil, "further name that clients may call the server by; may be repeated")
+	flags.Var(&s.maxBody, "max-body", "largest request body (default 16MiB)")
+	flags.DurationVar(&s.drainTimeout, "drain-timeout", 30*time.Second, "time for running requests when the server stops")
+	flags.DurationVar(&s.requestTimeout, "request-timeout", time.Hour, "most time for one answer")
+	flags.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
+	s.engine.add(flags)
+}
+
+// serverOptions returns the options of the server.
+func (s *serveFlags) serverOptions(logger *slog.Logger) (server.Options, error) {
+	opts := server.Options{
+		Addr: s.addr, APIKeys: s.apiKeys, Insecure: s.insecure, AllowedHosts: s.allowedHosts, CORSOrigins: s.corsOrigins,
+		MaxBodyBytes: int64(s.maxBody), DrainTimeout: s.drainTimeout, RequestTimeout: s.requestTimeout,
+		Version: version, Logger: logger,
+	}
+	if key := os.Getenv(apiKeyVariable); key != "" {
+		opts.APIKeys = append(opts.APIKeys, key)
+	}
+	if s.drainTimeout == 0 {
+		opts.DrainTimeout = time.Nanosecond // zero asks for no patience, not for the default
+	}
+	if info, err := os.Stat(s.dataDir); err == nil && !info.IsDir() {
+		return opts, fmt.Errorf("--data-dir: %s is not a folder", s.dataDir)
+	}
+	return opts, opts.Validate()
+}
+
+// logger returns the logger that the flags ask for.
+func (s *serveFlags) logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level: %q is none of debug, info, warn and error", s.logLevel)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	switch s.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	}
+	return nil, fmt.Errorf("--log-format: %q is neither text nor json", s.logFormat)
+}
+
+// defaultDataDir is where data belongs by the XDG base directory specification, or beside other applications' settings
+// where that is not used.
+func defaultDataDir() string {
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "hearth")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "hearth-data"
+	}
+	return filepath.Join(home, ".local", "share", "hearth")
+}
+
+// byteCount is a flag for sizes: 1048576, 512MiB, 2G.
+type byteCount int64
+
+var byteUnits = []struct {
+	suffix string
+	factor float64
+}{
+	{"kib", 1 << 10}, {"mib", 1 << 20}, {"gib", 1 << 30}, {"tib", 1 << 40},
+	{"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12},
+	{"k", 1 << 10}, {"m", 1 << 20}, {"g", 1 << 30}, {"t", 1 << 40},
+	{"b", 1}, {"", 1},
+}
+
+// String is part of pflag.Value.
+func (b *byteCount) String() string {
+	if *b == 0 {
+		return ""
+	}
+	return formatBytes(uint64(*b))
+}
+
+// Set is part of pflag.Value.
+func (b *byteCount) Set(s string) error {
+	lower := strings.ToLower(strings.TrimSpace(s))
+	for _, u := range byteUnits {
+		number, ok := strings.CutSuffix(lower, u.suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err != nil {
+			break
+		}
+		if n *= u.factor; !(n >= 1 && n < math.MaxInt64) {
+			return errors.New("out of range")
+		}
+		*b = byteCount(n)
+		return nil
+	}
+	return errors.New("want a number of bytes such as 512MiB or 2G")
+}
+
+// Type is part of pflag.Value.
+func (b *byteCount) Type() string { return "size" }

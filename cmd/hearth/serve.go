@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hearth/engine"
+	"hearth/server"
+	"hearth/sessions"
+)
+
+func newServeCommand() *cobra.Command {
+	var flags serveFlags
+	command := &cobra.Command{
+		Use:   "serve [MODEL…]",
+		Short: "Serve models to clients of OpenAI's and Ollama's APIs",
+		Long: `Loads the models and answers requests until it is interrupted, then finishes what runs and exits.
+MODEL is a GGUF file or a Hugging Face folder, or NAME=PATH to choose the name that clients use. Without a model the
+embedded one is served. The server listens at once; /health says how far loading is.`,
+		Example: `  hearth serve
+  hearth serve qwen3-0.6b-q8_0.gguf --ctx 8192
+  ` + apiKeyVariable + `=secret hearth serve chat=model.gguf --addr 0.0.0.0:8080`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return serve(cmd.Context(), parseModels(args), &flags, cmd.OutOrStdout())
+		},
+	}
+	flags.add(command.Flags())
+	return command
+}
+
+// serve runs the command until ctx ends.
+func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Writer) (err error) {
+	logger, err := flags.logger(os.Stderr)
+	if err != nil {
+		return err
+	}
+	opts, err := flags.serverOptions(logger)
+	if err != nil {
+		return err
+	}
+	device, err := flags.engine.device.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, device.Close()) }()
+	engineOpts, err := flags.engine.options(device, models, logger)
+	if err != nil {
+		return err
+	}
+	catalog := engine.NewCatalog()
+	defer func() { err = errors.Join(err, catalog.Close()) }()
+	s, err := server.New(sessions.NewStore(catalog), opts)
+	if err != nil {
+		return err
+	}
+	listener, err := s.Listen()
+	if err != nil {
+		return err
+	}
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(serving, listener) }()
+	for _, m := range models {
+		if err := loadModel(ctx, catalog, m, engineOpts, logger); err != nil {
+			stop()
+			if ctx.Err() != nil { // interrupted while loading
+				err = nil
+			}
+			return errors.Join(err, <-served)
+		}
+	}
+	s.Ready()
+	banner(out, listener.Addr(), catalog, len(opts.APIKeys) > 0)
+	return <-served
+}
+
+// loadModel loads one model, with a bar on a terminal and a line in the log.
+func loadModel(ctx context.Context, catalog *engine.Catalog, m modelArg, opts engine.Options, logger *slog.Logger) error {
+	bar := newProgressBar("loading "+m.label(), 0)
+	opts.Progress = bar.report
+	start := time.Now()
+	served, err := catalog.Load(ctx, m.path, m.id, opts)
+	bar.clear()
+	if err != nil {
+		return err
+	}
+	logger.Info("model loaded", "model", served.ID, "architecture", served.Architecture, "parameters", served.Parameters,
+		"format", served.Quantization, "context", served.Engine.ContextLength(), "sequences", served.Engine.Limits().Spans,
+		"weight_bytes", served.WeightBytes, "kv_bytes", served.Engine.Memory().Blocks, "took", time.Since(start).Round(time.Millisecond))
+	return nil
+}
+
+// banner says where the server is and how to try it.
+func banner(out io.Writer, addr net.Addr, catalog *engine.Catalog, key bool) {
+	host := addr.String()
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		host = fmt.Sprintf("localhost:%d", tcp.Port)
+	}
+	models := catalog.List()
+	names := make([]string, len(models))
+	for i, m := range models {
+		names[i] = m.ID
+	}
+	authorization := ""
+	if key {
+		authorization = ` \
+    -H "Authorization: Bearer $` + apiKeyVariable + `"`
+	}
+	fmt.Fprintf(out, `
+hearth %s serves %s at http://%s — try:
+
+  curl -N http://%s/v1/chat/completions -H "Content-Type: application/json"%s \
+    -d '{"model": %q, "stream": true, "max_tokens": %d, "messages": [{"role": "user", "content": "Once upon a time"}]}'
+
+`, version, strings.Join(names, ", "), host, host, authorization, names[0], min(200, models[0].Engine.ContextLength()/2))
+}
