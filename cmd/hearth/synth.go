@@ -83,11 +83,11 @@ func synthesize(ctx context.Context, o synthOptions) (string, error) {
 			tensors[i].Type, tensors[i].Format = format.ID, format
 		}
 	}
-	return writeSynthetic(newGenerator(ctx, o.seed, &shape), o.out, md, tensors)
+	return writeSynthetic(newWeightGenerator(ctx, o.seed, &shape), o.out, md, tensors)
 }
 
 // writeSynthetic writes the file with a progress bar.
-func writeSynthetic(g *generator, path string, md *weights.Metadata, tensors []weights.Tensor) (string, error) {
+func writeSynthetic(g *weightGenerator, path string, md *weights.Metadata, tensors []weights.Tensor) (string, error) {
 	out := make([]weights.NewTensor, len(tensors))
 	var total, parameters int64
 	for i, t := range tensors {

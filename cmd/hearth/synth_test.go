@@ -101,7 +101,7 @@ func TestSynthSeed(t *testing.T) {
 
 // TestPool checks that blocks from a pool are like fresh ones: a row has a length of about 1.
 func TestPool(t *testing.T) {
-	g := newGenerator(t.Context(), 7, &synthShape{})
+	g := newWeightGenerator(t.Context(), 7, &synthShape{})
 	g.bar = newProgressBar("", 0)
 	for _, rowLen := range []int{896, 1024} {
 		for _, format := range []*quant.Format{quant.F32, quant.Q8_0, quant.Q4_0} {

@@ -95,12 +95,12 @@ func (s *synthShape) tensors() []weights.Tensor {
 // ropeFactorsName is the tensor that divides the rotary frequencies.
 const ropeFactorsName = "rope_freqs.weight"
 
-// generator writes random weights: norms of 1, biases near 0, and matrices whose rows have a length of 1, so that
+// weightGenerator writes random weights: norms of 1, biases near 0, and matrices whose rows have a length of 1, so that
 // activations keep their magnitude over any number of layers.
 //
 // Quantizing billions of numbers would take longer than writing them. A large tensor is therefore put together from the
 // blocks of a pool, which is quantized once for each format and row length; every block is drawn on its own.
-type generator struct {
+type weightGenerator struct {
 	ctx         context.Context // of the command; a write callback has no parameter for it
 	seed        uint64
 	ropeFactors []float32 // [headDim/2]
@@ -125,12 +125,12 @@ const (
 	unitElements  = 256     // of a unit, where rows allow it: a whole number of blocks of every format
 )
 
-func newGenerator(ctx context.Context, seed uint64, shape *synthShape) *generator {
-	return &generator{ctx: ctx, seed: seed, ropeFactors: shape.ropeFactors(), pools: map[poolKey]*blockPool{}}
+func newWeightGenerator(ctx context.Context, seed uint64, shape *synthShape) *weightGenerator {
+	return &weightGenerator{ctx: ctx, seed: seed, ropeFactors: shape.ropeFactors(), pools: map[poolKey]*blockPool{}}
 }
 
 // writer returns what writes the i-th tensor.
-func (g *generator) writer(t weights.Tensor, i uint64) func(io.Writer) error {
+func (g *weightGenerator) writer(t weights.Tensor, i uint64) func(io.Writer) error {
 	rng := rand.New(rand.NewPCG(g.seed, i))
 	rowLen := t.Shape[len(t.Shape)-1]
 	return func(w io.Writer) error {
@@ -177,7 +177,7 @@ func fillNormal(values []float32, rowLen int, rng *rand.Rand) {
 }
 
 // pool returns the blocks for rows of a length. Its contents depend on the seed, the format and the length alone.
-func (g *generator) pool(f *quant.Format, rowLen int) *blockPool {
+func (g *weightGenerator) pool(f *quant.Format, rowLen int) *blockPool {
 	key := poolKey{f, rowLen}
 	if g.pools[key] == nil {
 		unit := unitElements
@@ -238,7 +238,7 @@ func writeFloats(w io.Writer, values []float32) error {
 // meteredWriter moves the bar, and stops when the command is interrupted.
 type meteredWriter struct {
 	w io.Writer
-	g *generator
+	g *weightGenerator
 }
 
 func (m *meteredWriter) Write(data []byte) (int, error) {
