@@ -30,7 +30,7 @@ const eventBuffer = 1024
 // Options configure an engine. Device is required; the zero value of everything else works.
 type Options struct {
 	Device         hardware.Device
-	KV             *quant.Format // format of the cache; nil: F16
+	KV             *quant.Format // format of the cache; nil: F32 for a model of float32, else F16
 	ContextLength  int           // most tokens of a sequence; 0: the model's, as far as memory allows
 	MaxSequences   int           // sequences that run at once; 0: 32
 	MaxBatchTokens int           // rows of a step; 0: 512, and fewer beside running streams, as measured
@@ -45,9 +45,6 @@ type Options struct {
 }
 
 func (o *Options) setDefaults() {
-	if o.KV == nil {
-		o.KV = quant.F16
-	}
 	if o.MaxSequences == 0 {
 		o.MaxSequences = 32
 	}
@@ -128,6 +125,9 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 			}
 		}
 	}
+	if opts.KV == nil {
+		opts.KV = cacheFormat(m.Program)
+	}
 	batchTokens := opts.MaxBatchTokens
 	if batchTokens == 0 {
 		batchTokens = defaultBatchTokens
@@ -176,6 +176,17 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 		finished: make([]*sequence, 0, opts.MaxWaiting+opts.MaxSequences),
 	}
 	return e, nil
+}
+
+// cacheFormat is float32 for a model whose weights all are, since its user chose precision; else float16, which halves
+// the cache and the time to read it, and rounds less than any quantized weight.
+func cacheFormat(p *hardware.Program) *quant.Format {
+	for i := range p.NumWeights() {
+		if p.WeightAt(i).Format != quant.F32 {
+			return quant.F16
+		}
+	}
+	return quant.F32
 }
 
 // Limits returns what the engine was planned for.
