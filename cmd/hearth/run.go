@@ -42,18 +42,14 @@ input, and only the answer is written to standard output.`,
   echo "Once upon a time" | hearth run > story.txt`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in, inTerminal := terminalOf(cmd.InOrStdin())
-			out, outTerminal := terminalOf(cmd.OutOrStdout())
-			std := streams{
-				in: cmd.InOrStdin(), out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(),
-				inTerminal: inTerminal, outTerminal: outTerminal,
-			}
+			std := streams{in: cmd.InOrStdin(), out: cmd.OutOrStdout(), err: cmd.ErrOrStderr()}
+			std.inTerminal, std.outTerminal = isTerminal(std.in), isTerminal(std.out)
 			model := modelArg{}
 			if len(args) > 0 && args[0] != embedded.Name {
 				model.path = args[0]
 			}
-			if len(args) < 2 && inTerminal && outTerminal {
-				return runChat(cmd.Context(), model, &flags, chatTerminal{streams: std, console: newConsole(in, out)})
+			if len(args) < 2 && std.inTerminal && std.outTerminal {
+				return runChat(cmd.Context(), model, &flags, std)
 			}
 			prompt, err := promptOf(args, std)
 			if err != nil {
@@ -89,10 +85,10 @@ type streams struct {
 	inTerminal, outTerminal bool
 }
 
-// terminalOf returns the file behind a stream, and whether it is a terminal.
-func terminalOf(stream any) (*os.File, bool) {
+// isTerminal reports whether a stream is a file, and that a terminal.
+func isTerminal(stream any) bool {
 	file, ok := stream.(*os.File)
-	return file, ok && term.IsTerminal(int(file.Fd()))
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // maxPromptBytes bounds what is read into memory; no context holds as much.
@@ -191,7 +187,9 @@ type plainHandler struct {
 	attrs []slog.Attr
 }
 
-func (h *plainHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (h *plainHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn
+}
 
 func (h *plainHandler) Handle(_ context.Context, r slog.Record) error {
 	var line strings.Builder
