@@ -246,7 +246,7 @@ func newCompletionLogprobs(text string, tokens []sessions.TokenLogprob, offset i
 	at := 0 // byte in text
 	for i, t := range tokens {
 		l.Tokens[i] = t.Text
-		l.TextOffset[i] = offset + utf8.RuneCountInString(text[:at])
+		l.TextOffset[i] = offset + utf8.RuneCountInString(text[:characterStart(text, at)])
 		at = skipToken(text, at, t.Bytes)
 		if !t.Known {
 			continue
@@ -258,6 +258,14 @@ func newCompletionLogprobs(text string, tokens []sessions.TokenLogprob, offset i
 		}
 	}
 	return l
+}
+
+// characterStart returns where the character that holds byte at begins: the tokens of one character have one place.
+func characterStart(text string, at int) int {
+	for at > 0 && at < len(text) && !utf8.RuneStart(text[at]) {
+		at--
+	}
+	return at
 }
 
 // skipToken returns where the text goes on behind a token. Tokenizers put a space before the first word that the text
