@@ -17,6 +17,7 @@ import (
 	"hearth/engine/weights"
 	"hearth/hardware"
 	"hearth/hardware/cpu"
+	"hearth/hardware/quant"
 )
 
 // maxNMSE bounds the normalised mean squared error of one position's logits. The reference implementation agrees with
@@ -163,6 +164,64 @@ func TestHuggingFaceGolden(t *testing.T) {
 			compare(t, src, r, LogitsOptions{Device: device, Chunk: 64})
 		})
 	}
+}
+
+// TestHuggingFaceBF16 rounds a reference model to BF16, as checkpoints are published, norms and biases included: kept as
+// BF16 it gives the logits of the rounded numbers kept as F32.
+func TestHuggingFaceBF16(t *testing.T) {
+	device := openCPU(t)
+	src := tinyModel(t, "qwen2")
+	m, err := model.Load(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := readReference(t, "qwen2").tokens[:70]
+	var rows [2][][]float32
+	for i, format := range []*quant.Format{quant.BF16, quant.F32} {
+		var tensors []weights.OutTensor
+		for _, name := range src.Names() {
+			tensor, err := src.Tensor(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := toHuggingFace(&m.Config, tensor)[0]
+			out.DType, out.Data = format.Name, convert(convert(tensor.Data, quant.F32, quant.BF16), quant.BF16, format)
+			tensors = append(tensors, out)
+		}
+		var file bytes.Buffer
+		if err := weights.WriteSafetensors(&file, tensors); err != nil {
+			t.Fatal(err)
+		}
+		folder := t.TempDir()
+		writeFile(t, filepath.Join(folder, "model.safetensors"), file.Bytes())
+		writeJSON(t, filepath.Join(folder, "config.json"), huggingFaceConfig(&m.Config, !src.Has("output.weight")))
+		converted, err := weights.Open(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer converted.Close()
+		loaded, err := model.Load(converted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows[i], err = Logits(t.Context(), loaded, tokens, []int{0, 33, 69}, LogitsOptions{Device: device}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range rows[0] {
+		if e := nmse(rows[0][i], rows[1][i]); !(e <= maxNMSE) {
+			t.Errorf("row %d: BF16 and F32 differ by %.3g", i, e)
+		}
+	}
+}
+
+// convert encodes numbers in another format.
+func convert(data []byte, from, to *quant.Format) []byte {
+	values := make([]float32, len(data)/from.BlockBytes)
+	from.Dequantize(values, data)
+	out := make([]byte, len(values)*to.BlockBytes)
+	to.Quantize(out, values)
+	return out
 }
 
 // TestTrainedHuggingFace compares both forms of a trained model.

@@ -13,8 +13,8 @@ import (
 	"hearth/cmd/sharedtest"
 )
 
-// run runs a command line and returns what it printed.
-func run(t testing.TB, args ...string) (string, error) {
+// execute runs a command line and returns what it printed.
+func execute(t testing.TB, args ...string) (string, error) {
 	t.Helper()
 	root := newRootCommand()
 	var out bytes.Buffer
@@ -26,7 +26,7 @@ func run(t testing.TB, args ...string) (string, error) {
 
 func inspectJSON(t testing.TB, args ...string) (*report, error) {
 	t.Helper()
-	out, err := run(t, append([]string{"inspect", "--json"}, args...)...)
+	out, err := execute(t, append([]string{"inspect", "--json"}, args...)...)
 	if out == "" {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func TestInspectEmbedded(t *testing.T) {
 			t.Errorf("tokens: %+v", k)
 		}
 	}
-	text, err := run(t, "inspect")
+	text, err := execute(t, "inspect")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestInspectMalformed(t *testing.T) {
 		case testing.Verbose():
 			t.Logf("%s: %v", c.File, err)
 		}
-		if _, textErr := run(t, append([]string{"inspect"}, args...)...); (textErr == nil) != (err == nil) {
+		if _, textErr := execute(t, append([]string{"inspect"}, args...)...); (textErr == nil) != (err == nil) {
 			t.Errorf("%s: as text %v, as JSON %v", c.File, textErr, err)
 		}
 	}
@@ -145,7 +145,7 @@ func TestInspectForms(t *testing.T) {
 	if r, err := inspectJSON(t, vocabulary); err != nil || len(r.Tensors) != 0 {
 		t.Errorf("a vocabulary alone: %+v, %v", r, err)
 	}
-	if _, err := run(t, "inspect", "--check", vocabulary); err == nil {
+	if _, err := execute(t, "inspect", "--check", vocabulary); err == nil {
 		t.Error("a vocabulary alone passes as a model")
 	}
 }

@@ -20,7 +20,7 @@ import (
 func synth(t testing.TB, args ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "synthetic.gguf")
-	if _, err := run(t, append([]string{"synth", "--out", path}, args...)...); err != nil {
+	if _, err := execute(t, append([]string{"synth", "--out", path}, args...)...); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -189,7 +189,7 @@ func TestSynthRefuses(t *testing.T) {
 		{"--arch", "perceptron"}, {"--size", "1t"}, {"--quant", "q3"}, {"--ctx", "-1"}, {"--out", ""},
 		{"--tokenizer", filepath.Join(t.TempDir(), "absent.json")}, {"--out", filepath.Join(t.TempDir(), "absent", "x.gguf")},
 	} {
-		if text, err := run(t, append([]string{"synth", "--size", "tiny", "--out", out}, args...)...); err == nil {
+		if text, err := execute(t, append([]string{"synth", "--size", "tiny", "--out", out}, args...)...); err == nil {
 			t.Errorf("%v: %s", args, text)
 		}
 	}
