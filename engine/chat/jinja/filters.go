@@ -46,8 +46,6 @@ func filterNamed(name string) filter {
 			}
 			return st.str(v)
 		}
-	case "pprint":
-		return func(st *state, v Value, _ *arguments) (Value, error) { return st.repr(v) }
 	}
 	if f := textFilter(name); f != nil {
 		return f

@@ -36,7 +36,8 @@ func (st *state) printf(format Text, values Value) (Value, error) {
 		at = next
 	}
 	f.out.write(format.slice(at, len(format.s)))
-	if f.mapping == nil && f.used < len(f.values) {
+	_, isList := values.(*List)
+	if f.mapping == nil && !isList && f.used < len(f.values) { // Python lets values with subscripts go unused
 		return nil, errors.New("not all arguments converted during string formatting")
 	}
 	return f.out.text()

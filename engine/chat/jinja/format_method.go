@@ -147,7 +147,7 @@ func (f *formatter) value(name string) (Value, error) {
 		}
 		rest = rest[end+1:]
 	}
-	return v, usable(v)
+	return v, nil
 }
 
 func (f *formatter) argument(name string) (Value, error) {
@@ -190,6 +190,8 @@ func (st *state) formatValue(out *textBuilder, v Value, text string) error {
 		if spec.align == 0 {
 			spec.align = '>'
 		}
+	case text != "" && !isText(v):
+		return fmt.Errorf("unsupported format string passed to %s.__format__", v.typeName())
 	case spec.kind != 0 && spec.kind != 's':
 		return fmt.Errorf("unknown format code '%c' for object of type '%s'", spec.kind, v.typeName())
 	default:
@@ -208,6 +210,9 @@ func (st *state) formatValue(out *textBuilder, v Value, text string) error {
 	return out.err
 }
 
+func isText(v Value) bool { _, ok := v.(Text); return ok }
+
+// isBoolWithoutKind picks out the bools that print as True and False.
 func isBoolWithoutKind(v Value, spec *formatSpec) bool {
 	_, ok := v.(Bool)
 	return ok && spec.kind == 0
@@ -280,6 +285,10 @@ func (s *formatSpec) number(v Value) (Text, error) {
 			break
 		}
 		return Trusted(s.integer(v, s.kind)), nil
+	case 'c':
+		if n, ok := asInt(v); ok && n >= 0 && n <= 0x10ffff {
+			return Trusted(string(rune(n))), nil
+		}
 	case 'e', 'E', 'f', 'F', 'g', 'G', '%':
 		f, err := asFloat(v)
 		if err != nil {

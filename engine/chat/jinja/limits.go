@@ -10,17 +10,17 @@ var ErrLimit = errors.New("limit exceeded")
 
 // Options limit what one rendering may use. A zero field takes its default.
 type Options struct {
-	MaxSteps  int // nodes evaluated, elements visited, and bytes moved / 64; default 20 million, about a second
+	MaxSteps  int // nodes evaluated, elements visited, and bytes moved / 64; default 20 million, a second or two
 	MaxDepth  int // nested evaluations: expressions, blocks, macro calls, elements of values; default 4000
 	MaxText   int // bytes of the longest string, the output included; default 64 MiB
-	MaxMemory int // bytes that strings and containers take, all ever made summed up; default 512 MiB
+	MaxMemory int // bytes that strings and containers take, all ever made summed up; default 256 MiB
 }
 
 const (
 	defaultMaxSteps  = 20_000_000
 	defaultMaxDepth  = 4000
 	defaultMaxText   = 64 << 20
-	defaultMaxMemory = 512 << 20
+	defaultMaxMemory = 256 << 20
 
 	// elementBytes is what an element of a container costs: an interface and, on average, what it points to.
 	elementBytes = 32

@@ -63,7 +63,11 @@ func (p *parser) expression() (expression, error) {
 		return nil, err
 	}
 	defer p.leave()
+	unknown := len(p.unknown)
 	value, err := p.or()
+	if p.isWord("if") { // what stands before it may never be reached
+		p.unknown = p.unknown[:unknown]
+	}
 	for chain := 0; err == nil && p.isWord("if"); chain++ {
 		if chain > maxChain {
 			return nil, p.errorf("more than %d inline ifs", maxChain)
@@ -502,8 +506,8 @@ func (p *parser) filterName(input expression) (expression, error) {
 		return nil, err
 	}
 	node := &filterCall{input: input, name: word.text, filter: filterNamed(word.text), line: word.line}
-	if node.filter == nil && p.conditional == 0 {
-		return nil, &Error{Line: word.line, Err: unknownError{"filter", word.text}}
+	if node.filter == nil {
+		p.missing(word.line, unknownError{"filter", word.text})
 	}
 	if p.isOp("(") {
 		node.args, err = p.arguments()
@@ -519,10 +523,12 @@ func (p *parser) test(input expression) (expression, error) {
 		return nil, err
 	}
 	node := &testCall{input: input, name: word.text, test: testNamed(word.text), line: word.line}
-	if node.test == nil && p.conditional == 0 {
-		return nil, &Error{Line: word.line, Err: unknownError{"test", word.text}}
+	if node.test == nil {
+		p.missing(word.line, unknownError{"test", word.text})
 	}
 	switch {
+	case p.isWord("is"):
+		return nil, p.errorf("tests cannot be chained with 'is'")
 	case p.isOp("("):
 		node.args, err = p.arguments()
 	case p.startsTestArgument():
@@ -548,7 +554,7 @@ func (p *parser) startsTestArgument() bool {
 		return true
 	case tokenName:
 		switch t.text {
-		case "else", "or", "and", "is", "if", "in", "not", "recursive":
+		case "else", "or", "and", "if", "in", "not", "recursive":
 			return false
 		}
 		return true
@@ -570,5 +576,12 @@ func (p *parser) dottedName() (token, error) {
 
 // unknownError is a filter or test that does not exist.
 type unknownError struct{ kind, name string }
+
+// missing notes a filter or test that does not exist where it will certainly be reached.
+func (p *parser) missing(line int, err unknownError) {
+	if p.conditional == 0 {
+		p.unknown = append(p.unknown, &Error{line, err})
+	}
+}
 
 func (e unknownError) Error() string { return "no " + e.kind + " named '" + e.name + "'" }

@@ -18,9 +18,10 @@ type parser struct {
 	at     int
 	depth  int
 
-	// conditional counts the if blocks and inline ifs around the current position: a filter or test that does not exist
-	// is an error here and now outside of them, and only when reached inside.
+	// conditional counts the if blocks and inline ifs around the current position. A filter or test that does not exist
+	// makes the template invalid outside of them, and is an error inside only when it is reached.
 	conditional int
+	unknown     []*Error
 	// macros are the macro bodies being parsed, which learn from the names that they mention what they can be passed.
 	macros []*macroNode
 	loops  int // loop bodies around the current position within the macro
@@ -392,6 +393,8 @@ func (p *parser) signature(node *macroNode) error {
 				return err
 			}
 			node.defaults = append(node.defaults, value)
+		} else if word.text == "caller" {
+			return p.errorf("the parameter 'caller' needs a default")
 		} else if len(node.defaults) > 0 {
 			return p.errorf("parameter '%s' without default follows one with a default", word.text)
 		}

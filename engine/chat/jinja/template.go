@@ -69,6 +69,9 @@ func Parse(source string, opts Options) (*Template, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(p.unknown) > 0 {
+		return nil, p.unknown[0]
+	}
 	return &Template{body, opts.withDefaults()}, nil
 }
 

@@ -439,11 +439,14 @@ func indexText(s, sub string) int { return strings.Index(s, sub) }
 // changeCase maps each run with what Python's method of that name does. Casing looks at neighbouring letters, which a
 // border between runs does not hide: the letter before is remembered.
 func (st *state) changeCase(name string, t Text) (Text, error) {
+	if err := st.step(len(t.s) / 8); err != nil { // the full Unicode mappings are slow
+		return Text{}, err
+	}
 	switch name {
 	case "upper":
-		return st.mapRuns(t, cases.Upper(language.Und).String)
+		return st.mapRuns(t, upperCase)
 	case "lower":
-		return st.mapRuns(t, cases.Lower(language.Und).String)
+		return st.mapRuns(t, lowerCase)
 	case "casefold":
 		return st.mapRuns(t, cases.Fold().String)
 	}
@@ -467,6 +470,21 @@ func (st *state) changeCase(name string, t Text) (Text, error) {
 			return unicode.ToLower(r)
 		}, run)
 	})
+}
+
+// upperCase and lowerCase map as Unicode does in full ("ß" becomes "SS"), and ASCII the quick way.
+func upperCase(s string) string {
+	if isClass("isascii", s) {
+		return strings.ToUpper(s)
+	}
+	return cases.Upper(language.Und).String(s)
+}
+
+func lowerCase(s string) string {
+	if isClass("isascii", s) {
+		return strings.ToLower(s)
+	}
+	return cases.Lower(language.Und).String(s)
 }
 
 func (st *state) padMethod(name string, t Text, a *arguments) (Value, error) {

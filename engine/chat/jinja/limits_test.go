@@ -1,0 +1,111 @@
+package jinja
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// small are limits that a test reaches quickly.
+var small = Options{MaxSteps: 200_000, MaxDepth: 500, MaxText: 1 << 20, MaxMemory: 4 << 20}
+
+// TestLimits ends templates that would take time or memory without bound.
+func TestLimits(t *testing.T) {
+	nested := strings.Repeat("{% for a in r %}", 8) + strings.Repeat("{% endfor %}", 8)
+	for name, source := range map[string]string{
+		"long range":        `{% for i in range(10**9) %}{% endfor %}`,
+		"range to list":     `{{ range(10**9)|list|length }}`,
+		"range bounds":      `{{ range(10**18, 10**18 * 4)|length }}`,
+		"nested loops":      `{% set r = range(100) %}` + nested,
+		"long text":         `{{ 'a' * 10**9 }}`,
+		"long text times":   `{{ ('abc' * 1000) * 10**15 }}`,
+		"long list":         `{{ [1] * 10**9 }}`,
+		"doubling":          `{% set ns = namespace(s='ab') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}`,
+		"doubling list":     `{% set ns = namespace(s=[1]) %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% endfor %}`,
+		"macro recursion":   `{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}`,
+		"call recursion":    `{% macro f() %}{% call f() %}{% endcall %}{{ caller is defined }}{% endmacro %}{{ f() }}`,
+		"loop recursion":    `{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}`,
+		"output":            `{% for i in range(10**6) %}{{ 'x' * 1000 }}{% endfor %}`,
+		"self in list":      `{% set l = [] %}{% set _ = l.append(l) %}{{ l }}`,
+		"self in json":      `{% set l = [] %}{% set _ = l.append(l) %}{{ l|tojson }}`,
+		"self compared":     `{% set l = [] %}{% set m = [] %}{% set _ = l.append(m) %}{% set _ = m.append(l) %}{{ l == m }}`,
+		"shared print":      `{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}`,
+		"shared compare":    `{% set a = namespace(s=[1]) %}{% set b = namespace(s=[1]) %}{% for i in range(60) %}{% set a.s = [a.s, a.s] %}{% set b.s = [b.s, b.s] %}{% endfor %}{{ a.s == b.s }}`,
+		"deep tuple key":    `{% set ns = namespace(s=(1,)) %}{% for i in range(10000) %}{% set ns.s = (ns.s,) %}{% endfor %}{{ {ns.s: 1} }}`,
+		"growing iteration": `{% set l = [1] %}{% for x in l %}{% set _ = l.append(x) %}{% endfor %}`,
+		"power":             `{{ 10 ** (10 ** 10) }}`,
+		"product":           `{% set ns = namespace(n=2) %}{% for i in range(100) %}{% set ns.n = ns.n * ns.n %}{% endfor %}`,
+		"width":             `{{ '%1000000000d' % 1 }}`,
+		"precision":         `{{ '%.1000000000f' % 1 }}`,
+		"format width":      `{{ '{:>1000000000}'.format('x') }}`,
+		"center":            `{{ 'x'.center(10**12) }}`,
+		"indent":            `{{ 'x\ny'|indent(10**12) }}`,
+		"json indent":       `{{ [[1]]|tojson(indent=10**12) }}`,
+		"replace":           `{{ ('a' * 1000).replace('', 'b' * 10000) }}`,
+		"join":              `{{ ('b' * 10000).join('a' * 1000) }}`,
+		"batch":             `{{ [1]|batch(10**12, 'x')|list }}`,
+		"slice":             `{{ [1]|slice(10**12)|list }}`,
+		"time format":       `{{ strftime_now('%c' * 10000) }}`,
+		"dict":              `{% set d = {} %}{% for i in range(10**6) %}{% set _ = d.update({i: i}) %}{% endfor %}`,
+		"front insertion":   `{% set l = [] %}{% for i in range(10**6) %}{% set _ = l.insert(0, i) %}{% endfor %}`,
+	} {
+		template, err := Parse(source, small)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		start := time.Now()
+		out, err := template.Render(NewDict(), RenderOptions{})
+		if !errors.Is(err, ErrLimit) {
+			t.Errorf("%s: got %.40q, %v, want a limit", name, out, err)
+		}
+		if d := time.Since(start); d > 2*time.Second {
+			t.Errorf("%s: took %v", name, d)
+		}
+	}
+}
+
+// TestDefaultLimits shows that the default limits, too, end a rendering within seconds.
+func TestDefaultLimits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	if _, err := render(t, `{% for i in range(10**9) %}{{ i }}{% endfor %}`, NewDict(), nil); !errors.Is(err, ErrLimit) {
+		t.Errorf("got %v, want a limit", err)
+	}
+}
+
+// TestParseLimits refuses sources that nest too deep or are too long, without recursing into them.
+func TestParseLimits(t *testing.T) {
+	for name, source := range map[string]string{
+		"parentheses":   "{{ " + strings.Repeat("(", 20_000) + " }}",
+		"brackets":      "{{ " + strings.Repeat("[", 20_000) + " }}",
+		"braces":        "{{ " + strings.Repeat("{1:", 20_000) + " }}",
+		"calls":         "{{ " + strings.Repeat("f(", 20_000) + " }}",
+		"subscripts":    "{{ " + strings.Repeat("a[", 20_000) + " }}",
+		"not":           "{{ " + strings.Repeat("not ", 20_000) + "1 }}",
+		"minus":         "{{ " + strings.Repeat("-", 20_000) + "1 }}",
+		"sum":           "{{ 1" + strings.Repeat("+1", 20_000) + " }}",
+		"attributes":    "{{ a" + strings.Repeat(".a", 20_000) + " }}",
+		"filters":       "{{ a" + strings.Repeat("|e", 20_000) + " }}",
+		"inline ifs":    "{{ a" + strings.Repeat(" if a", 20_000) + " }}",
+		"else":          "{{ a" + strings.Repeat(" if a else a", 20_000) + " }}",
+		"blocks":        strings.Repeat("{% if 1 %}", 10_000),
+		"targets":       "{% for " + strings.Repeat("(", 20_000) + "a in b %}{% endfor %}",
+		"test argument": "{{ a" + strings.Repeat(" is eq (a", 10_000) + " }}",
+		"too long":      strings.Repeat("x", maxSourceBytes+1),
+		"not UTF-8":     "a\xffb",
+		"long integer":  "{{ " + strings.Repeat("9", 20_000) + " }}",
+	} {
+		if _, err := Parse(source, Options{}); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestOptions(t *testing.T) {
+	if _, err := Parse("", Options{MaxText: -1}); err == nil || !strings.Contains(err.Error(), "MaxText") {
+		t.Errorf("got %v, want an error that names MaxText", err)
+	}
+}
