@@ -44,21 +44,25 @@ func (t *Tokenizer) Guard(text string) string {
 			mark(i)
 		}
 	}
-	if done == 0 {
+	if out.Len() == 0 {
 		return text
 	}
 	out.WriteString(text[done:])
 	return out.String()
 }
 
-// mayBeginToken reports whether a guarded token begins at s, or would if what follows s were changed.
+// mayBeginToken reports whether a guarded token begins at s, or would if what follows s, or its case, were changed.
 func (t *Tokenizer) mayBeginToken(s string) bool {
 	if t.guards == nil || !t.guards.first[s[0]] {
 		return false
 	}
 	node, ok, n := int32(0), true, 0
 	for n < len(s) {
-		if node, ok = t.guards.step(node, s[n]); !ok {
+		parent := node
+		if node, ok = t.guards.step(parent, s[n]); !ok && isASCIILetter(s[n]) {
+			node, ok = t.guards.step(parent, s[n]^0x20)
+		}
+		if !ok {
 			break
 		}
 		n++

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // tokenizerFile is a Hugging Face tokenizer.json, as far as it is read.
@@ -38,7 +41,8 @@ type addedJSON struct {
 	Special    bool   `json:"special"`
 }
 
-// vocabularyJSON is an object from text to id. It is read token by token: a map would hide that a text is there twice.
+// vocabularyJSON is an object from text to id. It is read member by member, because a map would hide that a text is there
+// twice.
 type vocabularyJSON struct {
 	texts []string
 	ids   []int64
@@ -46,29 +50,23 @@ type vocabularyJSON struct {
 
 // UnmarshalJSON reads the object.
 func (v *vocabularyJSON) UnmarshalJSON(data []byte) error {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
-	if open, err := decoder.Token(); err != nil || open != json.Delim('{') {
+	r := jsonReader{data: data}
+	if !r.skip('{') {
 		return errors.New("model.vocab is not an object")
 	}
-	for decoder.More() {
-		key, err := decoder.Token()
+	for !r.skip('}') {
+		text, err := r.text()
 		if err != nil {
-			return err
+			return fmt.Errorf("model.vocab: %w", err)
 		}
-		value, err := decoder.Token()
+		r.skip(':')
+		number := r.literal()
+		id, err := strconv.ParseInt(number, 10, 64)
 		if err != nil {
-			return err
+			return fmt.Errorf("model.vocab: the id of %q is %s", abbreviate(text), abbreviate(number))
 		}
-		number, ok := value.(json.Number)
-		if !ok {
-			return fmt.Errorf("model.vocab: the id of %q is not a number", abbreviate(key.(string)))
-		}
-		id, err := number.Int64()
-		if err != nil {
-			return fmt.Errorf("model.vocab: the id of %q is %s", abbreviate(key.(string)), abbreviate(number.String()))
-		}
-		v.texts, v.ids = append(v.texts, key.(string)), append(v.ids, id)
+		v.texts, v.ids = append(v.texts, text), append(v.ids, id)
+		r.skip(',')
 	}
 	return nil
 }
@@ -76,23 +74,88 @@ func (v *vocabularyJSON) UnmarshalJSON(data []byte) error {
 // mergesJSON is a list of "left right", or of ["left", "right"] in newer files.
 type mergesJSON []string
 
-// UnmarshalJSON reads either form.
+// UnmarshalJSON reads either form; null is none.
 func (m *mergesJSON) UnmarshalJSON(data []byte) error {
-	if trimmed := bytes.TrimLeft(data, "[ \t\r\n"); len(trimmed) == 0 || trimmed[0] == '"' && bytes.Count(data[:len(data)-len(trimmed)], []byte("[")) == 1 {
-		return json.Unmarshal(data, (*[]string)(m))
-	}
-	var pairs [][]string
-	if err := json.Unmarshal(data, &pairs); err != nil {
-		return err
-	}
-	*m = make([]string, len(pairs))
-	for i, pair := range pairs {
-		if len(pair) != 2 || strings.Contains(pair[0], " ") || pair[0] == "" {
-			return fmt.Errorf("model.merges: merge %d is not two symbols without spaces", i)
+	r := jsonReader{data: data}
+	if !r.skip('[') {
+		if r.literal() == "null" {
+			return nil
 		}
-		(*m)[i] = pair[0] + " " + pair[1]
+		return errors.New("model.merges is not a list")
+	}
+	for !r.skip(']') {
+		pair := r.skip('[')
+		merge, err := r.text()
+		if err == nil && pair {
+			r.skip(',')
+			left := merge
+			merge, err = r.text()
+			if strings.Contains(left, " ") || left == "" || !r.skip(']') {
+				err = errors.New("is not two symbols without spaces")
+			}
+			merge = left + " " + merge
+		}
+		if err != nil {
+			return fmt.Errorf("model.merges: merge %d: %w", len(*m), err)
+		}
+		*m = append(*m, merge)
+		r.skip(',')
 	}
 	return nil
+}
+
+// jsonReader reads JSON that is known to be well-formed, since its surroundings were decoded: vocabularies are large,
+// and most of their texts stand in the file as they are.
+type jsonReader struct {
+	data []byte
+}
+
+// skip reads white space and then a punctuation character; false when another character follows.
+func (r *jsonReader) skip(b byte) bool {
+	r.data = bytes.TrimLeft(r.data, " \t\r\n")
+	if len(r.data) == 0 || r.data[0] != b {
+		return false
+	}
+	r.data = r.data[1:]
+	return true
+}
+
+// text reads a string.
+func (r *jsonReader) text() (string, error) {
+	if !r.skip('"') {
+		return "", fmt.Errorf("%s is not a string", abbreviate(r.literal()))
+	}
+	end, plain := 0, true
+	for end < len(r.data) && r.data[end] != '"' {
+		if r.data[end] == '\\' {
+			plain = false
+			end++
+		}
+		end++
+	}
+	if end >= len(r.data) {
+		return "", errors.New("a string does not end")
+	}
+	raw := r.data[:end]
+	r.data = r.data[end+1:]
+	if plain && utf8.Valid(raw) {
+		return string(raw), nil
+	}
+	var text string
+	err := json.Unmarshal(slices.Concat([]byte{'"'}, raw, []byte{'"'}), &text)
+	return text, err
+}
+
+// literal reads what stands before the next punctuation: a number, or a word.
+func (r *jsonReader) literal() string {
+	r.skip(0)
+	end := bytes.IndexAny(r.data, ",:]} \t\r\n")
+	if end < 0 {
+		end = len(r.data)
+	}
+	word := string(r.data[:end])
+	r.data = r.data[end:]
+	return word
 }
 
 // specialName is a token in tokenizer_config.json: its text, or an object with its text as content.

@@ -23,6 +23,9 @@ func (s *Stream) Push(id int32) string {
 	return s.emit(false)
 }
 
+// Pending is the number of bytes that wait for the rest of their character.
+func (s *Stream) Pending() int { return len(s.pending) }
+
 // Flush returns what the end of the stream makes certain; the stream is then as new.
 func (s *Stream) Flush() string { return s.emit(true) }
 

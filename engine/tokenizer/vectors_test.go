@@ -56,8 +56,9 @@ func TestVectorsGolden(t *testing.T) {
 				if v.special != "" {
 					checkVectors(t, tok, v.nfc, "tokenizers", v.special, "vectors_special.jsonl.gz")
 				}
+				checkRoundTrip(t, tok, v.nfc)
 			}
-			if v.json != "" {
+			if v.json != "" && !(testing.Short() && v.gguf != "") {
 				t.Run("json", func(t *testing.T) { check(t, openJSON(t, v.json)) })
 			}
 			if v.gguf != "" {
