@@ -60,6 +60,11 @@ func check(p *hardware.Program, l *hardware.Limits) error {
 	if err := p.Err(); err != nil {
 		return err
 	}
+	for i := range p.NumWeights() {
+		if w := p.WeightAt(i); !slices.Contains(quant.All(), w.Format) {
+			return fmt.Errorf("%w: gorgonia: weight %q of format %s", hardware.ErrUnsupported, w.Name, w.Format)
+		}
+	}
 	if l.KV != nil && !slices.Contains(streamFormats, l.KV) {
 		return fmt.Errorf("%w: gorgonia keeps no cache rows of %s", hardware.ErrUnsupported, l.KV)
 	}

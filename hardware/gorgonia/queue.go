@@ -21,6 +21,8 @@ type queue struct {
 	outputs [][]float32 // [outputs, size] each
 	routes  []routes
 	streams []int     // first element of each stream in a block
+	// numOutputs is the number of output rows of the last step.
+	numOutputs int
 	blocks  []float32 // [blocks][stream][position][heads, dim]
 
 	graphs   map[graphKey]*graph
@@ -74,6 +76,7 @@ func (q *queue) Run(s hardware.Section, b *hardware.Batch) {
 	}
 	q.counters.Steps++
 	q.counters.Rows += uint64(len(b.Tokens))
+	q.numOutputs = len(b.Outputs)
 	if len(b.Tokens) > 0 {
 		for i, op := range q.program.Ops(s) {
 			q.run(op, b)
@@ -168,8 +171,11 @@ func (q *queue) Sync() error {
 	return err
 }
 
-// Output returns a row of an output.
+// Output returns a row of an output; a row that the last step was not asked for panics.
 func (q *queue) Output(o hardware.Output, row int) []float32 {
+	if row < 0 || row >= q.numOutputs {
+		panic(fmt.Sprintf("gorgonia: Output: row %d of %d", row, q.numOutputs))
+	}
 	_, t := q.program.OutputTensor(o)
 	return q.outputs[o][row*t.Size():][:t.Size()]
 }
