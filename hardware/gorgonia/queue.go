@@ -20,10 +20,10 @@ type queue struct {
 	tensors [][]float32 // [rows, cols] each
 	outputs [][]float32 // [outputs, size] each
 	routes  []routes
-	streams []int     // first element of each stream in a block
+	streams []int // first element of each stream in a block
 	// numOutputs is the number of output rows of the last step.
 	numOutputs int
-	blocks  []float32 // [blocks][stream][position][heads, dim]
+	blocks     []float32 // [blocks][stream][position][heads, dim]
 
 	graphs   map[graphKey]*graph
 	trace    func(op int, rows []float32)
