@@ -19,6 +19,7 @@ var commands = []func() *cobra.Command{
 	newSynthCommand,
 	newTokenizeCommand,
 	newDetokenizeCommand,
+	newTemplateCommand,
 	newDoctorCommand,
 	newLogitsCommand,
 	newVersionCommand,
@@ -29,7 +30,7 @@ func main() {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
 	if err := newRootCommand().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "hearth:", err)
+		fmt.Fprintln(os.Stderr, "hearth:", visible(err.Error())) // errors may quote model files
 		os.Exit(1)
 	}
 }

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"hearth/hardware"
+	"hearth/hardware/all"
+)
+
+func newDoctorCommand() *cobra.Command {
+	var (
+		root   string
+		asJSON bool
+	)
+	command := &cobra.Command{
+		Use:   "doctor",
+		Short: "Show what is in this machine and how Hearth will use it",
+		Long: `Looks at processors, memory, the limits of this process's control groups, and accelerators, by reading files
+alone. With --root it reads a copy of another machine's /proc, /sys and /dev.`,
+		Example: "  hearth doctor\n  hearth doctor --json | jq .accelerators",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if info, err := os.Stat(root); err != nil {
+				return fmt.Errorf("--root: %w", err)
+			} else if !info.IsDir() {
+				return fmt.Errorf("--root: %s is not a folder", root)
+			}
+			machine := hardware.Probe(root)
+			if asJSON {
+				encoder := json.NewEncoder(cmd.OutOrStdout())
+				encoder.SetIndent("", "  ")
+				return encoder.Encode(machine)
+			}
+			return printMachine(cmd.OutOrStdout(), &machine)
+		},
+	}
+	command.Flags().StringVar(&root, "root", "/", "folder that holds the machine's /proc, /sys and /dev")
+	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return command
+}
+
+func printMachine(out io.Writer, m *hardware.Machine) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	row("processor", "%s", orUnknown(m.CPU.Name))
+	row("cores", "%d cores, %d threads, %d sockets", m.CPU.Cores, m.CPU.Threads, m.CPU.Sockets)
+	row("features", "%s", orUnknown(strings.Join(m.CPU.Features, " ")))
+	for _, c := range m.CPU.Caches {
+		row(fmt.Sprintf("L%d cache", c.Level), "%s %s, shared by processors %s", formatBytes(c.SizeBytes), strings.ToLower(c.Type), c.SharedBy)
+	}
+	for _, n := range m.CPU.NUMA {
+		row(fmt.Sprintf("NUMA node %d", n.ID), "processors %s, %s", n.CPUs, formatBytes(n.MemoryBytes))
+	}
+	row("memory", "%s, %s available", formatBytes(m.Memory.TotalBytes), formatBytes(m.Memory.AvailableBytes))
+	if l := m.Limits; l.CgroupVersion > 0 {
+		limits := []string{}
+		if l.CPUs > 0 {
+			limits = append(limits, fmt.Sprintf("%.3g processors", l.CPUs))
+		}
+		if l.MemoryBytes > 0 {
+			limits = append(limits, fmt.Sprintf("%s of memory, %s used", formatBytes(l.MemoryBytes), formatBytes(l.MemoryUsed)))
+		}
+		row("limits", "%s (control groups, version %d)", strings.Join(limits, ", "), l.CgroupVersion)
+	}
+	if m.Instance != "" {
+		row("instance", "%s", m.Instance)
+	}
+	row("threads", "%d kernel threads, %s usable for models", m.Threads(), formatBytes(m.Limits.UsableBytes))
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return printAccelerators(out, m.Accelerators)
+}
+
+func printAccelerators(out io.Writer, accelerators []hardware.Accelerator) error {
+	if len(accelerators) == 0 {
+		_, err := fmt.Fprintf(out, "\nNo accelerators. Devices of this build: %s.\n", all.NameList())
+		return err
+	}
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ACCELERATOR\tNAME\tCORES\tMEMORY\tDRIVER\tUSABLE")
+	for _, a := range accelerators {
+		usable := "yes"
+		if !a.Usable {
+			usable = "no: " + a.Reason
+		}
+		cores, memory := "-", "-"
+		if a.Cores > 0 {
+			cores = fmt.Sprint(a.Cores)
+		}
+		if a.MemoryBytes > 0 {
+			memory = formatBytes(a.MemoryBytes)
+		}
+		fmt.Fprintf(w, "%s %d\t%s\t%s\t%s\t%s\t%s\n", a.Kind, a.Index, a.Name, cores, memory, orUnknown(a.Driver), usable)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "\nDevices of this build: %s. Accelerators are listed; models run on the CPU.\n", all.NameList())
+	return err
+}
+
+func orUnknown(text string) string {
+	if text == "" {
+		return "unknown"
+	}
+	return text
+}
+
+// formatBytes writes a size in binary units with three significant digits.
+func formatBytes(n uint64) string {
+	const units = "KMGTPE"
+	if n < 1<<10 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n), -1
+	for value >= 1<<10 {
+		value /= 1 << 10
+		unit++
+	}
+	switch {
+	case value >= 100:
+		return fmt.Sprintf("%.0f %ciB", value, units[unit])
+	case value >= 10:
+		return fmt.Sprintf("%.1f %ciB", value, units[unit])
+	}
+	return fmt.Sprintf("%.2f %ciB", value, units[unit])
+}
