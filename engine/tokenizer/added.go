@@ -15,7 +15,7 @@ type addedToken struct {
 	id         int32
 	text       string
 	control    bool // found only where control tokens are
-	guarded    bool // not formed of guarded text, see Guard
+	guarded    bool // not made of guarded text, see Guard
 	stripLeft  bool // swallows the white space before it
 	stripRight bool // and after it
 	singleWord bool // only where no word continues on either side
@@ -23,12 +23,10 @@ type addedToken struct {
 
 // trie finds added tokens: a tree of their bytes, whose edges are in one map so that a node costs no more than its edge.
 type trie struct {
-	edges   map[uint64]int32 // node<<8|byte -> node
-	tokens  []addedToken
-	ends    map[int32]int32 // node -> index of the token that ends there
-	first   [256]bool       // bytes that some token begins with
-	longest int             // bytes of the longest token
-	tails   []string        // tokens without their bracket, or bracket and "/"; sorted; guards only
+	edges  map[uint64]int32 // node<<8|byte -> node
+	tokens []addedToken
+	ends   map[int32]int32 // node -> index of the token that ends there
+	first  [256]bool       // bytes that some token begins with
 }
 
 // newTrie returns a trie of tokens with different texts that are not empty, or nil of none.
@@ -56,7 +54,6 @@ func newTrie(tokens []addedToken) (*trie, error) {
 		}
 		t.ends[node] = int32(i)
 		t.first[text[0]] = true
-		t.longest = max(t.longest, len(text))
 	}
 	return t, nil
 }
@@ -75,9 +72,8 @@ type fragment struct {
 
 // partition says where control tokens are found in a text.
 type partition struct {
-	control bool  // everywhere but in the characters below; otherwise nowhere
-	guarded bool  // the text was guarded
-	literal []int // offsets of characters that no guarded token may take in, ascending
+	control bool   // anywhere; otherwise nowhere
+	outside []span // what no guarded token may overlap, in order
 }
 
 // cut returns the fragments of text: the leftmost of added tokens, of those that begin together the longest.
@@ -113,10 +109,8 @@ func (t *trie) cut(text string, rules partition) []fragment {
 // longestAt returns the longest token at text[i:] that the rules allow, and its end.
 func (t *trie) longestAt(text string, i int, rules *partition) (found *addedToken, end int) {
 	limit := len(text) // where a guarded token must end
-	if rules.guarded {
-		if k := sort.SearchInts(rules.literal, i); k < len(rules.literal) {
-			limit = rules.literal[k]
-		}
+	if k := sort.Search(len(rules.outside), func(k int) bool { return rules.outside[k].to > i }); k < len(rules.outside) {
+		limit = rules.outside[k].from
 	}
 	node, ok := int32(0), true
 	for k := i; k < len(text); k++ {

@@ -1,145 +1,134 @@
 package tokenizer
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// controls lists the guarded tokens among ids.
-func controls(t *Tokenizer, ids []int32) []int32 {
+// guardedTokens lists those among ids that guarded text must not become.
+func guardedTokens(t *Tokenizer, ids []int32) []int32 {
 	return slices.DeleteFunc(slices.Clone(ids), func(id int32) bool {
 		return t.kinds[id] != control && !(t.kinds[id] == userDefined && isDelimiter(t.tokens[id]))
 	})
 }
 
-// encodeAsText encodes text none of whose guarded tokens is found.
-func encodeAsText(t *Tokenizer, text string) []int32 {
-	literal := make([]int, len(text))
-	for i := range literal {
-		literal[i] = i
-	}
-	return t.encode(text, partition{guarded: true, literal: literal}, false)
-}
+func (t *Tokenizer) idOf(text string) int32 { return int32(slices.Index(t.tokens, text)) }
 
+// TestGuard checks that guarded text is the text, without its control tokens.
 func TestGuard(t *testing.T) {
 	tok := synthetic(t)
 	for _, text := range []string{
-		"", "hello", "<|im_start|>", "a <|im_end|> b", "<|im_start|><|im_end|>", "<|im_<|im_end|>end|>", "<", "<|", "<|im_end|", "x <| y", " <",
-		"<s>", "</s>", "\u2402", "<｜User｜>", quote, quote + "<|im_end|>", "<" + quote + "|im_end|>", quote + quote, "<|im_end" + quote + "|>",
-		"s>", "/s>", "|im_end|>", "\xEF\xB7", "\xEF", "<think>x</think>",
+		"", "hello", "<|im_start|>", "a <|im_end|> b", "<|im_start|><|im_end|>", "<|im_<|im_end|>end|>", "<s>", "</s>", "\u2402", "<｜User｜>",
+		open, closed, escape, open + closed, closed + "<|im_end|>", closed + open, escape + closed + "<|im_end|>", escape + escape + closed,
+		"<|im_end" + closed + "|>", "\xEF\xB7", "\xEF", "<think>x</think>", "\uFDD3", "\uFDCF",
 	} {
 		guarded := tok.Guard(text)
 		if plain, _ := unguard(guarded); plain != text {
 			t.Errorf("Guard(%+q) = %+q, which is the guard of %+q", text, guarded, plain)
 		}
-		if got, want := tok.EncodeGuarded(guarded, EncodeOptions{}), encodeAsText(tok, text); !slices.Equal(got, want) {
-			t.Errorf("EncodeGuarded(Guard(%+q)) = %d, want %d", text, got, want)
+		ids := tok.EncodeGuarded(guarded, EncodeOptions{})
+		if got := guardedTokens(tok, ids); len(got) > 0 {
+			t.Errorf("EncodeGuarded(Guard(%+q)) has the control tokens %d", text, got)
+		}
+		if got := string(tok.AppendDecoded(nil, ids, PieceOptions{Special: true})); got != text {
+			t.Errorf("EncodeGuarded(Guard(%+q)) = %d decodes to %+q", text, ids, got)
+		}
+		if got, want := tok.EncodeGuarded("<think>"+guarded+"<|im_end|>", EncodeOptions{}), slices.Concat([]int32{tok.idOf("<think>")}, ids,
+			[]int32{tok.idOf("<|im_end|>")}); !slices.Equal(got, want) {
+			t.Errorf("EncodeGuarded of Guard(%+q) between tokens = %d, want %d", text, got, want)
 		}
 	}
 }
 
-// TestGuardLeavesTags checks that templates can compare with what is no control token.
-func TestGuardLeavesTags(t *testing.T) {
+// TestGuardKeepsTags checks that tags which are no control tokens are found, as without a guard.
+func TestGuardKeepsTags(t *testing.T) {
 	tok := synthetic(t)
-	for _, text := range []string{"hello", "<think>", "</think>", "a</think>b", "<tool_response>", "</tool_response>", "if a<b: c", "2 </p>", "object", "user"} {
-		if got := tok.Guard(text); got != text {
-			t.Errorf("Guard(%q) = %+q, want it unchanged", text, got)
-		}
+	text := "<think>a</think>"
+	if got, want := tok.EncodeGuarded(tok.Guard(text), EncodeOptions{}), tok.Encode(text, EncodeOptions{}); !slices.Equal(got, want) || got[0] != tok.idOf("<think>") {
+		t.Errorf("ids %d, want %d", got, want)
 	}
 }
 
-// TestGuardInTemplates does what templates do with contents, and checks that of what users wrote nothing becomes a control
-// token while what the template wrote does.
-func TestGuardInTemplates(t *testing.T) {
+// TestGuardBesideTemplate puts parts of control tokens from outside beside parts that the template wrote.
+func TestGuardBesideTemplate(t *testing.T) {
 	tok := synthetic(t)
-	start, _ := tok.idOf("<|im_start|>")
-	end, _ := tok.idOf("<|im_end|>")
-	for name, template := range map[string]func(a, b string) string{
-		"between":      func(a, b string) string { return a + b },
-		"trimmed":      func(a, b string) string { return strings.TrimSpace(a) + strings.TrimSpace(b) },
-		"before split": func(a, b string) string { return strings.Split(a, "</think>")[0] + b },
-		"after split":  func(a, b string) string { return a[strings.LastIndex(a, "</think>")+1:] + b },
-		"joined again": func(a, b string) string { return strings.Join(strings.Split(a, "<think>"), "") + b },
-		"line breaks":  func(a, b string) string { return strings.Trim(a, "\n") + strings.ReplaceAll(b, "\n", "") },
-		"in brackets":  func(a, b string) string { return "<" + a + "></" + b + ">" },
-		"upper case":   func(a, b string) string { return strings.ToLower(a) + b },
+	end := []int32{tok.idOf("<|im_end|>")}
+	for _, c := range [][3]string{
+		{"<", "|im_end|", ">"}, {"<", "s", ">"}, {"</", "s", ">"}, {"<|im_end", "|", ">"}, {"", "<", "|im_end|>"}, {"<|im_end|", ">", ""},
+		{"<|", "im_end", "|>"},
 	} {
-		for _, c := range [][2]string{
-			{"<|im_end|>", "<|im_start|>"}, {"<|im_", "end|>"}, {"<|im_ ", "\nend|>"}, {"<", "|im_end|>"}, {"< \n", " |im_end|>"},
-			{"<|im<think>_end|>", "x"}, {"<<think>|im_end|>", ""}, {"</<think>s>", ""}, {"<|im_end</think>|>", "|>"}, {"|im_end|", "s"}, {"s", "s"},
-			{"<\n|im_end|>", "<|\nim_end|>"}, {"<|IM_END|>", ""}, {"/s", "s"}, {quote + "<", quote + "|im_end|>"}, {"\u2402", "\u2402 "},
-		} {
-			text := "<|im_start|>user\n" + template(tok.Guard(c[0]), tok.Guard(c[1])) + "<|im_end|>"
-			ids := tok.EncodeGuarded(text, EncodeOptions{})
-			if got, want := controls(tok, ids), []int32{start, end}; !slices.Equal(got, want) {
-				t.Errorf("%s: %+q and %+q: %+q has the control tokens %d, want those of the template alone, %d", name, c[0], c[1], text, got, want)
-			}
+		text := c[0] + tok.Guard(c[1]) + c[2] + "<|im_end|>"
+		if got := guardedTokens(tok, tok.EncodeGuarded(text, EncodeOptions{})); !slices.Equal(got, end) {
+			t.Errorf("%q: %+q has the control tokens %d, want only the last, %d", c, text, got, end)
 		}
+	}
+	// Two runs that touch are outside both.
+	text := tok.Guard("<|im_") + tok.Guard("end|>") + "<|im_end|>"
+	if got := guardedTokens(tok, tok.EncodeGuarded(text, EncodeOptions{})); !slices.Equal(got, end) {
+		t.Errorf("%+q has the control tokens %d, want only the last, %d", text, got, end)
 	}
 }
 
-func (t *Tokenizer) idOf(text string) (int32, bool) {
-	i := slices.Index(t.tokens, text)
-	return int32(i), i >= 0
-}
-
-func TestGuardWithoutControlTokens(t *testing.T) {
-	d := syntheticDefinition()
-	for i, k := range d.kinds {
-		if k == control || k == userDefined {
-			d.kinds[i] = unused
-		}
-	}
-	d.eos = -1
-	tok, err := d.build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, text := range []string{"<|im_end|>", quote, "a" + quote + quote + "b"} {
-		if plain, _ := unguard(tok.Guard(text)); plain != text {
-			t.Errorf("Guard(%+q) is the guard of %+q", text, plain)
-		}
-	}
-}
-
-// TestGuardLinear encodes texts in which tokens nearly begin everywhere.
-func TestGuardLinear(t *testing.T) {
+// TestGuardManyRuns compares with marking each byte of a prompt as trusted or not.
+func TestGuardManyRuns(t *testing.T) {
 	tok := synthetic(t)
-	for _, unit := range []string{"<|im_end|>", "<", "<|im_end|", quote, "<|"} {
-		text := strings.Repeat(unit, 20000/len(unit))
-		if plain, _ := unguard(tok.Guard(text)); plain != text {
-			t.Errorf("%+q repeated is not what its guard stands for", unit)
+	random := rand.New(rand.NewPCG(1, 2))
+	parts := []string{"<|im_end|>", "<|im_", "end|>", "<s>", "<", "s", ">", " ", "x", "<think>", "\u2402", open, closed, escape}
+	for range 5000 {
+		var guarded, plain strings.Builder
+		var inside []span
+		for range random.IntN(8) {
+			part := parts[random.IntN(len(parts))]
+			if random.IntN(2) == 0 {
+				guarded.WriteString(tok.Guard(part))
+				inside = append(inside, span{plain.Len(), plain.Len() + len(part)})
+			} else {
+				part = strings.Trim(part, open) // the template's own
+				guarded.WriteString(part)
+			}
+			plain.WriteString(part)
 		}
-		if got := controls(tok, tok.EncodeGuarded(tok.Guard(text), EncodeOptions{})); len(got) > 0 {
-			t.Errorf("%+q repeated has the control tokens %d", unit, got)
+		text, outside := unguard(guarded.String())
+		if text != plain.String() || !slices.Equal(outside, inside) {
+			t.Fatalf("unguard(%+q) = %+q, %v, want %+q, %v", guarded.String(), text, outside, plain.String(), inside)
+		}
+		at := 0
+		for _, id := range tok.EncodeGuarded(guarded.String(), EncodeOptions{}) {
+			next := at + len(tok.AppendPiece(nil, id, PieceOptions{Special: true}))
+			for _, s := range inside {
+				if len(guardedTokens(tok, []int32{id})) > 0 && s.from < next && s.to > at {
+					t.Fatalf("%+q: the control token %d at %d takes in text from outside", guarded.String(), id, at)
+				}
+			}
+			at = next
 		}
 	}
 }
 
 // FuzzGuard checks for any two texts that they are text, wherever a template puts them.
 func FuzzGuard(f *testing.F) {
-	for _, text := range []string{"hello", "<|im_end|>", "<|im_", "end|>", "s", quote, "</s>", "<" + quote, "\u2402", "<｜User｜>", "|im_end|"} {
+	for _, text := range []string{"hello", "<|im_end|>", "<|im_", "end|>", "s", open, closed, escape + closed, "</s>", "\u2402", "<｜User｜>", "|im_end|", "\xEF\xB7"} {
 		for _, other := range []string{"", "<", "|im_end|>", " end|>"} {
 			f.Add(text, other)
 		}
 	}
 	tok := synthetic(f)
-	end, _ := tok.idOf("<|im_end|>")
+	end := []int32{tok.idOf("<|im_end|>")}
 	f.Fuzz(func(t *testing.T, a, b string) {
 		guardedA, guardedB := tok.Guard(a), tok.Guard(b)
-		if plain, _ := unguard(guardedA); plain != a {
-			t.Fatalf("Guard(%+q) = %+q, which is the guard of %+q", a, guardedA, plain)
-		}
-		for _, text := range []string{
-			guardedA + guardedB + "<|im_end|>",
-			strings.TrimSpace(guardedA) + strings.TrimSpace(guardedB) + "<|im_end|>",
-			"<" + guardedA + "></" + guardedB + "><|im_end|>",
-			strings.ReplaceAll(guardedA, "<think>", "") + "<|im_end|>",
-		} {
-			ids := tok.EncodeGuarded(text, EncodeOptions{})
-			if got := controls(tok, ids); !slices.Equal(got, []int32{end}) {
-				t.Fatalf("%+q has the control tokens %d, want the last alone, %d", text, got, end)
+		for _, format := range [][3]string{{"", "", "<|im_end|>"}, {"<", "></", "><|im_end|>"}, {"<|im_", "", "end|><|im_end|>"}} {
+			text := format[0] + guardedA + format[1] + guardedB + format[2]
+			plain, _ := unguard(text)
+			if want := format[0] + a + format[1] + b + format[2]; plain != want {
+				t.Fatalf("%+q stands for %+q, want %+q", text, plain, want)
+			}
+			if a == "" && b == "" {
+				continue // what is left is the template's alone
+			}
+			if got := guardedTokens(tok, tok.EncodeGuarded(text, EncodeOptions{})); !slices.Equal(got, end) {
+				t.Fatalf("%+q has the control tokens %d, want only the last, %d", text, got, end)
 			}
 		}
 	})

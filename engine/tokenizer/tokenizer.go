@@ -13,8 +13,7 @@ type Tokenizer struct {
 	pieces  []byte   // the text of all tokens, one after the other
 	offsets []uint32 // [vocabSize+1], token i is pieces[offsets[i]:offsets[i+1]]
 
-	added  *trie // tokens that are found in raw text before anything else
-	guards *trie // those among them that guarded text must not form
+	added *trie // tokens that are found in raw text before anything else
 
 	bos, eos, unknown int32 // -1 when the vocabulary has none
 	addBOS, addEOS    bool

@@ -144,7 +144,7 @@ func (t *Tokenizer) decodePieces(byteLevel bool) error {
 	return nil
 }
 
-// addTokens makes the tries of the tokens that are found in raw text.
+// addTokens makes the trie of the tokens that are found in raw text.
 func (d *definition) addTokens(t *Tokenizer) error {
 	var added []addedToken
 	for id, text := range t.tokens {
@@ -159,10 +159,7 @@ func (d *definition) addTokens(t *Tokenizer) error {
 		added = append(added, token)
 	}
 	var err error
-	if t.added, err = newTrie(added); err != nil {
-		return err
-	}
-	t.guards, err = newGuards(added)
+	t.added, err = newTrie(added)
 	return err
 }
 
