@@ -41,6 +41,25 @@ func (e element) at(b []byte, i int) float32 {
 	}
 }
 
+// panelRow decodes row i of a panel.
+func (e element) panelRow(w *[panelCols]float32, panel []byte, i int) {
+	row := panel[i*panelCols*e.bytes():][:panelCols*e.bytes()]
+	switch e {
+	case elementF32:
+		for c := range w {
+			w[c] = math.Float32frombits(binary.LittleEndian.Uint32(row[4*c:]))
+		}
+	case elementF16:
+		for c := range w {
+			w[c] = quant.F16ToF32(binary.LittleEndian.Uint16(row[2*c:]))
+		}
+	default:
+		for c := range w {
+			w[c] = quant.BF16ToF32(binary.LittleEndian.Uint16(row[2*c:]))
+		}
+	}
+}
+
 func gemmF32Generic(a *gemmArgs)  { gemmGeneric(a, elementF32) }
 func gemmF16Generic(a *gemmArgs)  { gemmGeneric(a, elementF16) }
 func gemmBF16Generic(a *gemmArgs) { gemmGeneric(a, elementBF16) }
@@ -58,13 +77,11 @@ func gemmGeneric(a *gemmArgs, e element) {
 		}
 		var w [panelCols]float32
 		for i := range a.k {
-			for c := range w {
-				w[c] = e.at(a.panel, i*panelCols+c)
-			}
+			e.panelRow(&w, a.panel, i)
 			for r := range rows {
-				x := a.x[(first+r)*a.xStride+i]
+				x, sum := a.x[(first+r)*a.xStride+i], &sums[r]
 				for c := range w {
-					sums[r][c] += x * w[c]
+					sum[c] += x * w[c]
 				}
 			}
 		}

@@ -59,6 +59,12 @@ func (g guarded) check(t *testing.T, what string) {
 	}
 }
 
+// extremeValues are inputs that need care.
+func extremeValues() []float32 {
+	inf := float32(math.Inf(1))
+	return []float32{0, 0x1p-149, 0x1p-121, 0x1p-120, -0x1p-119, 1e36, math.MaxFloat32, -math.MaxFloat32, inf, -inf, float32(math.NaN())}
+}
+
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
 // normals returns n elements of a normal distribution.

@@ -1,0 +1,80 @@
+//go:build !purego
+
+package cpu
+
+import (
+	"fmt"
+	"testing"
+)
+
+// TestAssemblyLevelsAgree checks that the levels in assembly give the same bits, which is more than they promise: their
+// integer sums are exact, and their float32 arithmetic has one order.
+func TestAssemblyLevelsAgree(t *testing.T) {
+	levels := assemblyLevels()
+	for _, other := range levels[:max(0, len(levels)-1)] {
+		a, b := levels[len(levels)-1].open(), other.open()
+		for i, l := range a.linears {
+			const in, out = 512, 32
+			r := newRand(uint64(i))
+			data := weightBytes(r, l.format, out, in)
+			x := normals(r, in)
+			want := multiplied(t, l, packAll(t, l, data, out, in), x, in, 1, in)
+			got := multiplied(t, b.linears[i], packAll(t, b.linears[i], data, out, in), x, in, 1, in)
+			sameBits(t, fmt.Sprintf("%s at %s and %s", l.format, b.level, a.level), got, want)
+		}
+	}
+}
+
+// TestPrepareAgainstGeneric compares tiles byte by byte.
+func TestPrepareAgainstGeneric(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		run            int
+		bytes          func(in, rows int) int
+		generic, assem func(tile []byte, x []float32, stride, rows, in int)
+	}{
+		{"pairs", shortRun, pairTileBytes, prepareQ8_0Generic, preparePairs},
+		{"quads", shortRun, quadTileBytes, prepareQ4_0Generic, prepareQuadsQ4_0},
+		{"super", longRun, newLinearQ4_K(1, nil, nil).tileBytes, prepareQ4_KGeneric, prepareSuper},
+	} {
+		if len(assemblyLevels()) == 0 {
+			t.Skip("this machine has no AVX2")
+		}
+		for blocks := 1; blocks <= 5; blocks++ {
+			for rows := 1; rows <= 12; rows++ {
+				in := blocks * c.run
+				stride := in + rows%4
+				x := normals(newRand(uint64(blocks*100+rows)), rows*stride)
+				extremes(x, blocks*rows)
+				size := c.bytes(in, rows)
+				want, got := newGuarded(size, 0), newGuarded(size, 0)
+				clear(want.data) // the bytes that round the size up are nobody's
+				clear(got.data)
+				c.generic(want.data, x, stride, rows, in)
+				c.assem(got.data, x, stride, rows, in)
+				got.check(t, c.name)
+				for i := range want.data {
+					if want.data[i] != got.data[i] {
+						t.Fatalf("%s, %d rows of %d: byte %d is %#x, want %#x", c.name, rows, in, i, got.data[i], want.data[i])
+					}
+				}
+			}
+		}
+	}
+}
+
+// extremes scatters elements that need care: ties of rounding, zeros, tiny and huge ones, and some that are not finite.
+func extremes(x []float32, seed int) {
+	r := newRand(uint64(seed))
+	for range len(x) / 64 {
+		x[r.IntN(len(x))] = extremeValues()[r.IntN(len(extremeValues()))]
+	}
+	if seed%3 == 0 {
+		clear(x[:len(x)/2])
+	}
+	if seed%5 == 0 {
+		for i := range x {
+			x[i] = float32(i%255-127) / 2
+		}
+	}
+}
