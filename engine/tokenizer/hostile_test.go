@@ -174,7 +174,7 @@ func TestJSONErrors(t *testing.T) {
 		data []byte
 		want string
 	}{
-		{nil, "unexpected end"}, {[]byte("[]"), "cannot unmarshal"}, {[]byte("{}"), "pre_tokenizer has no ByteLevel"},
+		{nil, "unexpected end"}, {[]byte("[]"), "cannot unmarshal"}, {[]byte("{}"), "model.vocab is missing"},
 		{model(map[string]any{"type": "Unigram"}), `model.type is "Unigram"`},
 		{model(map[string]any{"vocab": []int{}}), "model.vocab is not an object"},
 		{model(map[string]any{"vocab": map[string]any{"a": "x"}}), `the id of "a" is`},

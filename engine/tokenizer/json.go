@@ -260,6 +260,8 @@ func (f *tokenizerFile) fill(d *definition) error {
 		return fmt.Errorf("model.type is %q, want BPE", m.Type)
 	case m.ContinuingSubwordPrefix != "" || m.EndOfWordSuffix != "":
 		return errors.New("model.continuing_subword_prefix and end_of_word_suffix are not supported")
+	case len(m.Vocab.ids) == 0:
+		return errors.New("model.vocab is missing or empty")
 	}
 	if err := f.fillTokens(d); err != nil {
 		return err
