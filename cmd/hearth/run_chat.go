@@ -21,6 +21,7 @@ type chat struct {
 	generator *generator
 	console   *console
 	signals   <-chan os.Signal // Ctrl-C while the terminal is not raw, and requests to end
+	resized   <-chan os.Signal // the terminal has another size
 	settings  settings
 	verbose   bool
 
@@ -42,11 +43,13 @@ func runChat(ctx context.Context, model modelArg, flags *runFlags, std streams) 
 	if historyErr != nil {
 		warn(historyErr)
 	}
-	signals := make(chan os.Signal, 8)
+	signals, resized := make(chan os.Signal, 8), make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
+	notifyResize(resized)
+	defer signal.Stop(resized)
 	c := &chat{
-		generator: g, console: newConsole(std.in.(*os.File), std.out.(*os.File), history), signals: signals,
+		generator: g, console: newConsole(std.in.(*os.File), std.out.(*os.File), history), signals: signals, resized: resized,
 		settings: flags.settings, verbose: flags.verbose, talk: conversation{system: flags.system},
 	}
 	// From here on Ctrl-C belongs to the chat, while the command's context ends with it.
@@ -117,7 +120,7 @@ func (c *chat) readMessage() (_ *composer, err error) {
 		line, err := c.readLine(prompt)
 		switch {
 		case errors.Is(err, io.EOF):
-			c.console.notice("\n")
+			c.console.leaveLine()
 			return nil, errBye
 		case err != nil:
 			return nil, err
@@ -148,6 +151,9 @@ func (c *chat) readLine(prompt string) (typedLine, error) {
 		case line := <-lines:
 			return line, line.err
 		case s := <-c.signals:
+			if s != os.Interrupt || c.hinted {
+				c.console.leaveLine()
+			}
 			if s != os.Interrupt {
 				return typedLine{}, signalError(s)
 			}
@@ -156,6 +162,10 @@ func (c *chat) readLine(prompt string) (typedLine, error) {
 			}
 			c.hinted = true
 			if err := c.console.notice(leaveHint); err != nil {
+				return typedLine{}, err
+			}
+		case <-c.resized:
+			if err := c.console.fit(); err != nil {
 				return typedLine{}, err
 			}
 		}

@@ -87,9 +87,13 @@ func (c *chat) help(context.Context, string) error {
 	for _, command := range chatCommandList() {
 		fmt.Fprintf(&text, "  %-18s %s\n", "/"+command.name+" "+command.arguments, command.help)
 	}
+	text.WriteString(`
+A line that ends with \ goes on in the next one. A message between """ and """
+may have any number of lines; pasted lines are one message. Ctrl-C stops an
+answer. The keys up and down bring back earlier lines.
+
+`)
 	c.say("%s", text.String())
-	c.say("\n" + `A line that ends with \ goes on in the next one; between """ and """ are any number of lines, and pasted lines are` + "\n" +
-		"one message. Ctrl-C stops an answer.\n\n")
 	return nil
 }
 

@@ -62,14 +62,17 @@ func (c *console) open() error {
 		return err
 	}
 	c.restore = restore
-	if width, height, err := c.size(); err == nil {
-		err = c.editor.SetSize(width, height)
-		if err != nil {
-			return err
-		}
-	}
 	c.editor.SetBracketedPasteMode(true)
-	return nil
+	return c.fit()
+}
+
+// fit tells the editor the size of the terminal; where that is not known it goes on with the last one.
+func (c *console) fit() error {
+	width, height, err := c.size()
+	if err != nil || width <= 0 {
+		return nil
+	}
+	return c.editor.SetSize(width, height)
 }
 
 // close gives the terminal back.
@@ -94,32 +97,38 @@ type typedLine struct {
 }
 
 // readLine starts reading a line between open and close. The channel delivers it once. A read of a terminal cannot be
-// interrupted: when the process ends before, its goroutine ends with it.
+// interrupted: when the process ends before, the goroutine ends with it.
 func (c *console) readLine(prompt string) <-chan typedLine {
 	c.editor.SetPrompt(prompt)
 	result := make(chan typedLine, 1)
-	go func() {
-		returned := false
-		defer func() {
-			if !returned { // a panic, which ends the process
-				c.close()
-			}
-		}()
-		text, err := c.editor.ReadLine()
-		returned = true
-		line := typedLine{text: text, err: err}
-		if errors.Is(err, term.ErrPasteIndicator) {
-			line.pasted, line.err = true, nil
-		}
-		if c.keys.takeInterrupt() {
-			line.text, line.interrupted, line.pasted = strings.TrimSuffix(text, interruptEcho), true, false
-		} else if err == nil {
-			c.history.add(text)
-		}
-		result <- line
-	}()
+	go func() { result <- c.edit() }()
 	return result
 }
+
+// edit reads a line. If it panics, which ends the process, the terminal is given back before.
+func (c *console) edit() typedLine {
+	returned := false
+	defer func() {
+		if !returned {
+			c.close()
+		}
+	}()
+	text, err := c.editor.ReadLine()
+	returned = true
+	line := typedLine{text: text, err: err}
+	if errors.Is(err, term.ErrPasteIndicator) {
+		line.pasted, line.err = true, nil
+	}
+	if c.keys.takeInterrupt() {
+		line.text, line.interrupted, line.pasted = strings.TrimSuffix(text, interruptEcho), true, false
+	} else if line.err == nil {
+		c.history.add(text)
+	}
+	return line
+}
+
+// leaveLine moves below a line whose reading is given up.
+func (c *console) leaveLine() { io.WriteString(c.out, "\r\n") }
 
 // notice writes while a line is being read.
 func (c *console) notice(text string) error {
@@ -143,6 +152,7 @@ type keyReader struct {
 	buffer      [4096]byte
 	substitute  string // of Ctrl-C, what is not handed on yet
 	interrupted bool
+	lineEnded   bool // by a carriage return: a line feed that follows belongs to it
 }
 
 // Read is part of io.Reader.
@@ -159,17 +169,20 @@ func (k *keyReader) Read(p []byte) (int, error) {
 		}
 		k.typed = k.buffer[:n] // an error comes again
 	}
-	if k.typed[0] == keyInterrupt {
-		k.typed, k.interrupted, k.substitute = k.typed[1:], true, keyEnd+interruptEcho+"\r"
+	switch first := k.typed[0]; {
+	case first == keyInterrupt:
+		k.typed, k.interrupted, k.substitute, k.lineEnded = k.typed[1:], true, keyEnd+interruptEcho+"\r", false
+		return k.Read(p)
+	case first == '\n' && k.lineEnded:
+		k.typed, k.lineEnded = k.typed[1:], false
 		return k.Read(p)
 	}
 	n := 0
+	k.lineEnded = false
 	for n < min(len(p), len(k.typed)) && k.typed[n] != keyInterrupt {
 		n++
 		if b := k.typed[n-1]; b == '\r' || b == '\n' {
-			if b == '\r' && n < min(len(p), len(k.typed)) && k.typed[n] == '\n' {
-				n++
-			}
+			k.lineEnded = b == '\r'
 			break
 		}
 	}

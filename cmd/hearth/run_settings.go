@@ -40,15 +40,15 @@ type setting struct {
 }
 
 var settingList = []setting{
-	numberSetting("temperature", "how freely tokens are drawn; 0: always the most probable one",
+	numberSetting("temperature", "how freely to draw; 0: always the most probable token",
 		func(s *settings) *float32 { return &s.sampling.Temperature }),
-	numberSetting("top_p", "draw from the most probable tokens that have this probability together; 1: from all",
+	numberSetting("top_p", "draw from the most probable tokens of this sum; 1: all",
 		func(s *settings) *float32 { return &s.sampling.TopP }),
-	countSetting("top_k", "draw from this many most probable tokens; 0: from all",
+	countSetting("top_k", "draw from this many most probable tokens; 0: all",
 		func(s *settings) *int { return &s.sampling.TopK }),
-	numberSetting("min_p", "draw from tokens with at least this part of the highest probability; 0: from all",
+	numberSetting("min_p", "draw from tokens this probable beside the best; 0: all",
 		func(s *settings) *float32 { return &s.sampling.MinP }),
-	{"seed", "same seed, same answer; random: another one for each answer", getSeed, setSeed},
+	{"seed", "equal seeds draw alike; random: another for each answer", getSeed, setSeed},
 	countSetting("max_tokens", "most tokens of an answer; 0: until the context is full",
 		func(s *settings) *int { return &s.maxTokens }),
 }
