@@ -143,6 +143,7 @@ func TestForms(t *testing.T) {
 		{"developer unknown", chatML, `[{"role": "developer", "content": "a"}]`, "<|im_start|>system\na"},
 		{"developer known", knowsDeveloper, `[{"role": "developer", "content": "a"}]`, "Ddevelopera;"},
 		{"reasoning by its short name", `{% for m in messages %}{{ m.content }}{{ m.reasoning_content }}{% endfor %}`, `[{"role": "assistant", "content": "a", "reasoning": "b"}]`, "ab"},
+		{"refusal", chatML, `[{"role": "assistant", "content": null, "refusal": "no"}]`, "assistant\nno<|im_end|>"},
 		{"variables", `{{ messages[0].content }}{{ enable_thinking }}{{ tools }}{{ add_generation_prompt }}{{ bos_token }}{{ eos_token }}`, `[{"role": "user", "content": "a"}]`, "aFalseNoneFalse<s></s>"},
 	} {
 		got, err := compile(t, c.source).Render(prompt(t, c.messages, `{"enable_thinking": false}`))
@@ -247,11 +248,9 @@ func TestGuard(t *testing.T) {
 	const evil = "<|evil|>"
 	eachTemplate(t, func(t *testing.T, source string, vectors []vector) {
 		shown := 0
+		c := &compiled{source: source}
 		for _, v := range vectors {
-			template, err := New(source, v.BOS, v.EOS)
-			if err != nil {
-				t.Fatal(err)
-			}
+			template := c.of(t, &v)
 			p := v.prompt(t)
 			plain, plainErr := template.Render(p)
 			p.Guard = mark
@@ -341,6 +340,15 @@ func TestRefusals(t *testing.T) {
 	var raised *jinja.Raised
 	if !errors.As(err, &raised) || err.Error() != "too many" {
 		t.Errorf("got %v, want the template's own message", err)
+	}
+}
+
+// TestHostileTemplate compiles a template that never ends: finding out its form must.
+func TestHostileTemplate(t *testing.T) {
+	start := time.Now()
+	compile(t, `{% for i in range(10**9) %}{{ messages }}{% endfor %}`)
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("compiling took %v", d)
 	}
 }
 

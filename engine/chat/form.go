@@ -58,6 +58,9 @@ func (f form) message(from *jinja.Dict) *jinja.Dict {
 	}
 	calls, called := toolCalls(m)
 	content, _ := m.Get("content")
+	if refusal, ok := m.Get("refusal"); ok && textOf(content) == "" && textOf(refusal) != "" {
+		content = refusal // no template knows the field
+	}
 	m.Set("content", f.content(content, called))
 	if called {
 		m.Set("tool_calls", f.calls(calls))

@@ -14,13 +14,21 @@ const (
 	probeArgument = "qzprobeargument"
 )
 
+// probeLimits keep a hostile template from using the limits of a long conversation once for each probe.
+var probeLimits = jinja.Options{MaxSteps: 200_000, MaxText: 1 << 20, MaxMemory: 8 << 20}
+
 // probe finds out which form of messages a template takes. A template that fails on every form, because it knows no
 // tool calls for example, gets the forms that most take.
-func (t *Template) probe() form {
+func (t *Template) probe(source string) (form, error) {
+	parsed, err := jinja.Parse(source, probeLimits)
+	if err != nil {
+		return form{}, err
+	}
+	limited := &Template{parsed: parsed, bos: t.bos, eos: t.eos}
 	var f form
-	f.parts = t.probeParts()
-	f.argumentText, f.emptyContent = t.probeToolCall(f.parts)
-	return f
+	f.parts = limited.probeParts()
+	f.argumentText, f.emptyContent = limited.probeToolCall(f.parts)
+	return f, nil
 }
 
 // probeParts renders a user message as text and as a list of parts.

@@ -50,15 +50,13 @@ func TestGuardedPromptIDs(t *testing.T) {
 			want[p.ID] = p.IDs
 		}
 		compared := 0
+		c := &compiled{source: source}
 		for _, v := range vectors {
 			ids, ok := want[v.ID]
 			if !ok {
 				continue
 			}
-			template, err := New(source, v.BOS, v.EOS)
-			if err != nil {
-				t.Fatal(err)
-			}
+			template := c.of(t, &v)
 			p := v.prompt(t)
 			p.Guard = tok.Guard
 			text, err := template.Render(p)

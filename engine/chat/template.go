@@ -22,7 +22,9 @@ func New(source, bos, eos string) (*Template, error) {
 		return nil, fmt.Errorf("chat: template: %w", err)
 	}
 	t := &Template{parsed: parsed, bos: bos, eos: eos}
-	t.form = t.probe()
+	if t.form, err = t.probe(source); err != nil {
+		return nil, fmt.Errorf("chat: template: %w", err)
+	}
 	t.form.developer = strings.Contains(source, "developer")
 	return t, nil
 }

@@ -75,16 +75,32 @@ func (v *vector) prompt(t *testing.T) *Prompt {
 	return p
 }
 
+// compiled compiles a template for the tokens of its vectors, once while they stay the same.
+type compiled struct {
+	source   string
+	bos, eos string
+	template *Template
+}
+
+func (c *compiled) of(t *testing.T, v *vector) *Template {
+	t.Helper()
+	if c.template == nil || c.bos != v.BOS || c.eos != v.EOS {
+		template, err := New(c.source, v.BOS, v.EOS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*c = compiled{c.source, v.BOS, v.EOS, template}
+	}
+	return c.template
+}
+
 // TestVectors compares every rendering with the reference's, byte for byte. Where the reference engine itself failed
 // (kinds evaluation and sandbox), only a result is wanted.
 func TestVectors(t *testing.T) {
 	eachTemplate(t, func(t *testing.T, source string, vectors []vector) {
+		c := &compiled{source: source}
 		for _, v := range vectors {
-			template, err := New(source, v.BOS, v.EOS)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := template.Render(v.prompt(t))
+			got, err := c.of(t, &v).Render(v.prompt(t))
 			switch {
 			case v.ErrorKind == "raise_exception":
 				var raised *jinja.Raised

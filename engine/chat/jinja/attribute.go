@@ -23,7 +23,12 @@ func (st *state) item(object, index Value) (Value, error) {
 	if err := usable(object); err != nil {
 		return nil, err
 	}
-	if v := st.element(object, index); v != nil {
+	if text, ok := object.(Text); ok { // finding a character means counting them
+		if err := st.scan(2 * len(text.s)); err != nil {
+			return nil, err
+		}
+	}
+	if v := element(object, index); v != nil {
 		return v, nil
 	}
 	if text, ok := index.(Text); ok {
@@ -36,7 +41,7 @@ func (st *state) item(object, index Value) (Value, error) {
 }
 
 // element returns an element of a container, nil when there is none.
-func (st *state) element(object, index Value) Value {
+func element(object, index Value) Value {
 	if d, ok := object.(*Dict); ok {
 		k, err := keyOf(index)
 		if err != nil {

@@ -164,6 +164,9 @@ func (st *state) callMacro(m *macro, a *arguments) (Value, error) {
 	n := m.node
 	inner := &scope{parent: m.scope}
 	rest := &arguments{positional: a.positional, names: a.names, keywords: a.keywords}
+	for _, parameter := range n.parameters { // a default does not see what a later parameter's name means outside
+		inner.set(parameter, undefined{name: parameter})
+	}
 	for i, parameter := range n.parameters {
 		v, err := st.macroArgument(n, inner, rest, i)
 		if err != nil {

@@ -10,13 +10,18 @@
 // (Options).
 //
 // Neither are the strings of a conversation: a message may contain the text of a control token. So each string remembers,
-// byte by byte, whether it was written by the template or came from outside, through concatenation, slicing, splitting,
-// replacing, case changes, formatting and tojson. String operations look at the bare text only; where it came from shows
-// when Render passes each run from outside through a guard (RenderOptions.Guard), which marks it for the tokenizer. A
-// guard therefore cannot change what a template decides, and the output without the guard's marks is the output rendered
-// without one.
+// byte by byte, whether the template wrote it or it came from outside, through concatenation, slicing, splitting,
+// replacing, case changes, formatting and tojson (whose punctuation and numbers count as the template's). String
+// operations look at the bare text only; where it came from shows when Render passes each run from outside through a
+// guard (RenderOptions.Guard), which marks it for the tokenizer. A guard therefore cannot change what a template decides,
+// and the output without the guard's marks is the output rendered without one.
 //
 //	source ──lex──▶ tokens ──parse──▶ nodes ──render──▶ text and its runs from outside ──guard──▶ string
+//
+// Different from Jinja2: map, select and their relatives do their work at once, so that an error shows even if nobody
+// asks for the element; append, update and other changing methods work on what the template made itself, where the
+// sandbox of Hugging Face refuses them all; the tags block, extends, include, import, print, do and autoescape are
+// refused, the filters pprint, random, urlize, wordwrap, xmlattr, striptags and filesizeformat do not exist; from_json does.
 //
 // A Template is immutable and may render concurrently.
 package jinja

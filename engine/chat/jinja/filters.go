@@ -22,9 +22,14 @@ func filterNamed(name string) filter {
 	case "default", "d":
 		return filterDefault
 	case "length", "count":
-		return func(_ *state, v Value, a *arguments) (Value, error) {
+		return func(st *state, v Value, a *arguments) (Value, error) {
 			if _, err := a.bind("length", 0); err != nil {
 				return nil, err
+			}
+			if text, ok := v.(Text); ok {
+				if err := st.scan(len(text.s)); err != nil {
+					return nil, err
+				}
 			}
 			n, err := length(v)
 			return integer(n), err
@@ -251,7 +256,7 @@ func filterRound(_ *state, v Value, a *arguments) (Value, error) {
 	switch method.s {
 	case "common":
 		if _, isFloat := v.(float); !isFloat && precision >= 0 {
-			return v, nil
+			return arithmetic("+", integer(0), v)
 		} else if !isFloat {
 			n, _ := big.NewFloat(roundFloat(f, precision)).Int(nil)
 			return newInteger(n)

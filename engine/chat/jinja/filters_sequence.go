@@ -231,30 +231,42 @@ func filterSort(st *state, v Value, a *arguments) (Value, error) {
 		}
 	}
 	o := order{boolArgument(bound[0]), boolArgument(bound[1])}
-	return st.sorted(items, paths, nil, o)
+	return st.sorted(items, st.multiGetter(paths, o.caseSensitive), o)
 }
 
-// sorted sorts by one or more attribute paths and returns a list.
-func (st *state) sorted(items []Value, paths []Value, otherwise Value, o order) (*List, error) {
-	type keyed struct{ item, key Value }
-	all := make([]keyed, len(items))
-	for i, item := range items {
+// multiGetter reads several attribute paths into a list, which is how sort compares: elements whose attributes are all
+// missing are equal.
+func (st *state) multiGetter(paths []Value, caseSensitive bool) func(Value) (Value, error) {
+	return func(item Value) (Value, error) {
 		keys := make([]Value, len(paths))
-		for j, path := range paths {
-			k, err := st.getter(path, otherwise)(item)
+		for i, path := range paths {
+			k, err := st.getter(path, nil)(item)
 			if err != nil {
 				return nil, err
 			}
-			if keys[j] = k; !o.caseSensitive {
-				keys[j] = foldCase(k)
+			if keys[i] = k; !caseSensitive {
+				keys[i] = foldCase(k)
 			}
 		}
-		all[i] = keyed{item, &tuple{keys}}
+		return &tuple{keys}, st.elements(len(keys))
 	}
-	if err := st.elements(len(items) * (1 + len(paths))); err != nil {
+}
+
+// sorted sorts by a key of each element and returns a list.
+func (st *state) sorted(items []Value, keyFor func(Value) (Value, error), o order) (*List, error) {
+	type keyed struct{ item, key Value }
+	all := make([]keyed, len(items))
+	for i, item := range items {
+		k, err := keyFor(item)
+		if err != nil {
+			return nil, err
+		}
+		all[i] = keyed{item, k}
+	}
+	if err := st.elements(2 * len(items)); err != nil {
 		return nil, err
 	}
-	err := sortBy(&st.meter, all, func(k keyed) Value { return k.key }, order{o.reverse, true})
+	err := sortBy(&st.meter, all, func(k keyed) Value { return k.key }, o)
 	list := &List{items: make([]Value, len(all))}
 	for i, k := range all {
 		list.items[i] = k.item
@@ -283,7 +295,7 @@ func filterDictSort(st *state, v Value, a *arguments) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return st.sorted(pairs.(*view).items, []Value{integer(at)}, nil, order{boolArgument(bound[2]), boolArgument(bound[0])})
+	return st.sorted(pairs.(*view).items, st.getter(integer(at), nil), order{boolArgument(bound[2]), boolArgument(bound[0])})
 }
 
 func filterUnique(st *state, v Value, a *arguments) (Value, error) {
@@ -337,11 +349,11 @@ func filterGroupBy(st *state, v Value, a *arguments) (Value, error) {
 		return nil, err
 	}
 	o := order{caseSensitive: boolArgument(bound[2])}
-	sorted, err := st.sorted(items, bound[:1], bound[1], o)
+	get := st.getter(bound[0], bound[1])
+	sorted, err := st.sorted(items, get, o)
 	if err != nil {
 		return nil, err
 	}
-	get := st.getter(bound[0], bound[1])
 	groups := &List{}
 	var last *groupTuple
 	for _, item := range sorted.items {
@@ -448,6 +460,9 @@ func filterReverse(st *state, v Value, a *arguments) (Value, error) {
 		return nil, err
 	}
 	slices.Reverse(items)
+	if _, lazy := v.(*generator); lazy {
+		return &List{items: items}, nil
+	}
 	return &generator{items: items}, nil
 }
 

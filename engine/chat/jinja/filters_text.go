@@ -59,11 +59,7 @@ func textFilter(name string) filter {
 			return t, err
 		})
 	case "urlencode":
-		return onText(name, func(st *state, t Text) (Value, error) {
-			return st.mapRuns(t, func(run string) string {
-				return strings.NewReplacer("+", "%20", "%2F", "/", "%7E", "~").Replace(url.QueryEscape(run))
-			})
-		})
+		return filterURLEncode
 	}
 	return nil
 }
@@ -242,6 +238,22 @@ func filterFormat(st *state, v Value, a *arguments) (Value, error) {
 		return nil, err
 	}
 	return st.printf(t, d)
+}
+
+// filterURLEncode escapes a text. Of a mapping or of pairs Jinja2 makes a query; no prompt needs one.
+func filterURLEncode(st *state, v Value, a *arguments) (Value, error) {
+	if _, err := a.bind("urlencode", 0); err != nil {
+		return nil, err
+	}
+	if _, err := iterate(v); err == nil && !isText(v) {
+		return nil, fmt.Errorf("urlencode of '%s' is not supported", v.typeName())
+	}
+	t, err := st.str(v)
+	if err != nil {
+		return nil, err
+	}
+	unescaped := strings.NewReplacer("+", "%20", "%2F", "/", "%7E", "~")
+	return st.mapRuns(t, func(run string) string { return unescaped.Replace(url.QueryEscape(run)) })
 }
 
 var htmlEscapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "'", "&#39;", `"`, "&#34;")

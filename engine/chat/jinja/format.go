@@ -30,7 +30,7 @@ func (st *state) printf(format Text, values Value) (Value, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := st.step(1 + len(format.outside)); err != nil {
+		if err := st.step(1); err != nil {
 			return nil, err
 		}
 		at = next
@@ -192,11 +192,11 @@ func (f *printer) convert(conversion byte, v Value, spec *formatSpec) (Text, err
 
 // formatSpec is how one value is laid out.
 type formatSpec struct {
-	fill      string // default a space
-	align     byte   // '<', '>', '^', or '=' for padding after the sign
-	sign      byte   // '+', ' ' or 0 for negative numbers only
-	alternate bool   // prefixes such as 0x
-	zero      bool   // zeros after the sign
+	fill      Text // default a space
+	align     byte // '<', '>', '^', or '=' for padding after the sign
+	sign      byte // '+', ' ' or 0 for negative numbers only
+	alternate bool // prefixes such as 0x
+	zero      bool // zeros after the sign
 	width     int
 	grouping  byte // ',' or '_' between thousands
 	precision int  // -1 when not given
@@ -335,7 +335,7 @@ func (s *formatSpec) group(digits string, base int) string {
 // pad writes a text within the width.
 func (s *formatSpec) pad(out *textBuilder, t Text) {
 	missing := s.width - t.length()
-	fill := Trusted(s.fill)
+	fill := s.fill
 	align := s.align
 	if s.zero && align != '<' {
 		fill, align = Trusted("0"), '='

@@ -11,7 +11,7 @@ import (
 // formatText is Python's text.format(…): fields in braces, with attributes and subscripts of this language's values.
 func (st *state) formatText(t Text, a *arguments) (Value, error) {
 	out := textBuilder{meter: &st.meter}
-	f := formatter{st: st, args: a}
+	f := formatter{st: st, args: a, outside: len(t.outside) > 0}
 	at := 0
 	for {
 		i := strings.IndexAny(t.s[at:], "{}")
@@ -20,7 +20,7 @@ func (st *state) formatText(t Text, a *arguments) (Value, error) {
 		}
 		out.write(t.slice(at, at+i))
 		at += i
-		if err := st.step(1 + len(t.outside)); err != nil {
+		if err := st.step(1); err != nil {
 			return nil, err
 		}
 		if strings.HasPrefix(t.s[at:], "{{") || strings.HasPrefix(t.s[at:], "}}") {
@@ -61,9 +61,10 @@ func matchBrace(s string) int {
 }
 
 type formatter struct {
-	st   *state
-	args *arguments
-	next int // of the fields without a number; -1 once a field has one
+	st      *state
+	args    *arguments
+	outside bool // the format, and with it the fill characters, came from outside
+	next    int  // of the fields without a number; -1 once a field has one
 }
 
 // field writes name!conversion:spec.
@@ -109,7 +110,7 @@ func (f *formatter) field(out *textBuilder, field string) error {
 		}
 		spec = spec[:from] + text.s + spec[from+end+1:]
 	}
-	return f.st.formatValue(out, v, spec)
+	return f.write(out, v, spec)
 }
 
 // value finds what a field's name refers to: an argument, then its attributes and elements.
@@ -174,11 +175,14 @@ func (f *formatter) argument(name string) (Value, error) {
 	return f.args.positional[i], nil
 }
 
-// formatValue is Python's format(v, spec).
-func (st *state) formatValue(out *textBuilder, v Value, text string) error {
+// write is Python's format(v, spec).
+func (f *formatter) write(out *textBuilder, v Value, text string) error {
 	spec, err := parseSpec(text)
 	if err != nil {
 		return err
+	}
+	if f.outside {
+		spec.fill = Untrusted(spec.fill.s)
 	}
 	if err := spec.check(); err != nil {
 		return err
@@ -195,7 +199,7 @@ func (st *state) formatValue(out *textBuilder, v Value, text string) error {
 	case spec.kind != 0 && spec.kind != 's':
 		return fmt.Errorf("unknown format code '%c' for object of type '%s'", spec.kind, v.typeName())
 	default:
-		if formatted, err = st.str(v); err == nil {
+		if formatted, err = f.st.str(v); err == nil {
 			formatted = spec.cut(formatted)
 		}
 		spec.zero = false
@@ -225,7 +229,7 @@ func parseSpec(s string) (formatSpec, error) {
 		return spec, nil
 	}
 	if _, size := utf8.DecodeRuneInString(s); len(s) > size && strings.IndexByte("<>^=", s[size]) >= 0 {
-		spec.fill, spec.align, s = s[:size], s[size], s[size+1:]
+		spec.fill, spec.align, s = Trusted(s[:size]), s[size], s[size+1:]
 	} else if strings.IndexByte("<>^=", s[0]) >= 0 {
 		spec.align, s = s[0], s[1:]
 	}
@@ -237,8 +241,8 @@ func parseSpec(s string) (formatSpec, error) {
 	}
 	if spec.zero && spec.align != 0 {
 		spec.zero = false
-		if spec.fill == "" {
-			spec.fill = "0"
+		if spec.fill.s == "" {
+			spec.fill = Trusted("0")
 		}
 	}
 	var err error

@@ -32,6 +32,7 @@ func iterate(v Value) (*iterator, error) {
 			for _, r := range v.s[at:] {
 				size := runeLen(v.s[at:], r)
 				c := v.slice(at, at+size)
+				c.markup = false
 				at += size
 				return c, true
 			}

@@ -48,6 +48,8 @@ func TestLimits(t *testing.T) {
 		"slice":             `{{ [1]|slice(10**12)|list }}`,
 		"time format":       `{{ strftime_now('%c' * 10000) }}`,
 		"dict":              `{% set d = {} %}{% for i in range(10**6) %}{% set _ = d.update({i: i}) %}{% endfor %}`,
+		"characters":        `{% set s = 'é' * 400000 %}{% for i in range(10**6) %}{{ s[-1] }}{% endfor %}`,
+		"lengths":           `{% set s = 'é' * 400000 %}{% for i in range(10**6) %}{{ s|length }}{{ s.startswith('x', 5) }}{% endfor %}`,
 		"front insertion":   `{% set l = [] %}{% for i in range(10**6) %}{% set _ = l.insert(0, i) %}{% endfor %}`,
 	} {
 		template, err := Parse(source, small)

@@ -17,7 +17,7 @@ func unmark(s string) string { return strings.NewReplacer(openMark, "", closeMar
 
 // TestOrigin shows which part of each output came from outside, in square brackets.
 func TestOrigin(t *testing.T) {
-	vars := parseVars(t, `{"x": " Ab c ", "y": "u,v", "l": ["p", "q"], "d": {"k": "v\n", "n": 1.5}, "f": "%s-%%", "g": "{}!"}`)
+	vars := parseVars(t, `{"x": " Ab c ", "y": "u,v", "l": ["p", "q"], "d": {"k": "v\n", "n": 1.5}, "f": "%s-%%", "g": "{}!", "h": "{:<>5}"}`)
 	for _, c := range []struct{ template, want string }{
 		{`{{ x }}`, `[ Ab c ]`},
 		{`<{{ x }}>`, `<[ Ab c ]>`},
@@ -34,6 +34,7 @@ func TestOrigin(t *testing.T) {
 		{`{{ f % 'z' }}`, `z[-%]`},
 		{`{{ g.format('z') }}`, `z[!]`},
 		{`{{ '{}:{:>5}'.format(y, y) }}`, `[u,v]:  [u,v]`},
+		{`{{ h.format('z') }}`, `[<<<<]z`},
 		{`{{ d|tojson }}`, `{"[k]": "[v\n]", "[n]": 1.5}`},
 		{`{{ {'t': y}|tojson }}`, `{"t": "[u,v]"}`},
 		{`{{ d }}`, `{'[k]': '[v\n]', '[n]': 1.5}`},

@@ -141,6 +141,9 @@ func writeTextRepr(b *textBuilder, t Text) {
 }
 
 func escapeRepr(s string, quote rune) string {
+	if strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == quote || r == '\\' }) < 0 {
+		return s
+	}
 	var b strings.Builder
 	for _, r := range s {
 		switch {

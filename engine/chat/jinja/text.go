@@ -2,6 +2,7 @@ package jinja
 
 import (
 	"iter"
+	"sort"
 	"strings"
 	"unicode/utf8"
 )
@@ -59,10 +60,13 @@ func (t Text) slice(from, to int) Text {
 		return Text{markup: t.markup}
 	}
 	part := Text{s: t.s[from:to], markup: t.markup}
-	for _, o := range t.outside {
-		if lo, hi := max(o.from, from), min(o.to, to); lo < hi {
-			part.outside = append(part.outside, span{lo - from, hi - from})
+	// Only the runs within are looked at, so that cutting a text into its parts costs no more than the parts.
+	first := sort.Search(len(t.outside), func(i int) bool { return t.outside[i].to > from })
+	for _, o := range t.outside[first:] {
+		if o.from >= to {
+			break
 		}
+		part.outside = append(part.outside, span{max(o.from, from) - from, min(o.to, to) - from})
 	}
 	return part
 }

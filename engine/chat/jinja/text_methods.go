@@ -257,6 +257,11 @@ func (st *state) affix(name string, t Text, a *arguments) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !absent(v[1]) || !absent(v[2]) {
+		if err := st.scan(2 * len(t.s)); err != nil {
+			return nil, err
+		}
+	}
 	window, _, ok, err := textWindow(t, v[1], v[2])
 	if err != nil || !ok {
 		return Bool(false), err
@@ -363,7 +368,7 @@ func (st *state) replace(t Text, old string, with Text, count int) (Value, error
 			b.write(t.slice(at, at+size))
 			at += size
 		}
-		if err := st.step(1 + len(t.outside)); err != nil {
+		if err := st.step(1); err != nil {
 			return nil, err
 		}
 	}
@@ -494,6 +499,9 @@ func (st *state) padMethod(name string, t Text, a *arguments) (Value, error) {
 	}
 	width, err := intArgument(v[0], "width", 8)
 	if err != nil {
+		return nil, err
+	}
+	if err := st.scan(2 * len(t.s)); err != nil {
 		return nil, err
 	}
 	if name == "expandtabs" {
