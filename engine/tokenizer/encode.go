@@ -12,8 +12,12 @@ type EncodeOptions struct {
 	ParseSpecial bool // control tokens in the text are control tokens; otherwise they are text like any other
 }
 
-// maxSymbols bounds what is merged at once, so that positions fit 32 bits; longer pieces are cut there.
-const maxSymbols = math.MaxInt32 / 2
+const (
+	// maxSymbols bounds what is merged at once, so that positions in bytes fit 32 bits; longer pieces are cut there.
+	maxSymbols = math.MaxInt32 / utf8.UTFMax
+	// maxKeptSymbols bounds the scratch that is kept for the next text.
+	maxKeptSymbols = 1 << 18
+)
 
 // Encode returns the ids of a text. User-defined tokens are found in every text, control tokens with ParseSpecial.
 func (t *Tokenizer) Encode(text string, opts EncodeOptions) []int32 {
@@ -23,7 +27,9 @@ func (t *Tokenizer) Encode(text string, opts EncodeOptions) []int32 {
 func (t *Tokenizer) encode(text string, rules partition, addSpecial bool) []int32 {
 	e := encoder{tok: t, merger: t.newMerger(), ids: make([]int32, 0, len(text)/3+2)}
 	e.run(text, rules, addSpecial)
-	t.scratch.Put(e.merger)
+	if cap(e.merger.symbols) <= maxKeptSymbols {
+		t.scratch.Put(e.merger)
+	}
 	return e.ids
 }
 

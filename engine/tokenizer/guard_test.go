@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -132,4 +133,26 @@ func FuzzGuard(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestConcurrentEncoding encodes the same texts from several goroutines, which share the cache.
+func TestConcurrentEncoding(t *testing.T) {
+	tok := synthetic(t)
+	texts := []string{"hello world", "héllo  wörld <|im_end|>", strings.Repeat("aa", 200), "😀😀", "for  or"}
+	var want [][]int32
+	for _, text := range texts {
+		want = append(want, synthetic(t).Encode(text, EncodeOptions{ParseSpecial: true}))
+	}
+	var wait sync.WaitGroup
+	for range 4 {
+		wait.Go(func() {
+			for i := range 2000 {
+				k := i % len(texts)
+				if got := tok.Encode(texts[k], EncodeOptions{ParseSpecial: true}); !slices.Equal(got, want[k]) {
+					t.Errorf("Encode(%q) = %d, want %d", texts[k], got, want[k])
+				}
+			}
+		})
+	}
+	wait.Wait()
 }

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// maxMarks is how many combining marks in a row golang.org/x/text composes as the standard says. After as many it
-// inserts U+034F (the Stream-Safe Text Format of UAX 15), which the reference tokenizers do not.
-const maxMarks = 30
+// maxMarks is how many combining marks in a row are left to golang.org/x/text. After 30 it inserts U+034F (the Stream-Safe
+// Text Format of UAX 15), which the reference tokenizers do not; half of that, as it counts some characters twice.
+const maxMarks = 15
 
 // normalize returns text in normal form C when nfc is set. Bytes that are not UTF-8 stay as they are.
 func normalize(text string, nfc bool) string {
@@ -61,9 +61,9 @@ func longMarks(text string) (from, to int) {
 			if marks > maxMarks {
 				return start, i
 			}
-			start, marks = i, trailingMarks(p)
+			start, marks = i, numMarks(p)
 		default:
-			marks += max(trailingMarks(p), 1)
+			marks += max(numMarks(p), 1)
 		}
 		i += n
 	}
@@ -73,15 +73,13 @@ func longMarks(text string) (from, to int) {
 	return -1, -1
 }
 
-// trailingMarks is the number of combining marks in the decomposition of a character.
-func trailingMarks(p norm.Properties) int {
-	if d := p.Decomposition(); d != nil {
-		return utf8.RuneCount(d) - 1
+// numMarks is the number of combining marks in the decomposition of a character.
+func numMarks(p norm.Properties) int {
+	n := max(utf8.RuneCount(p.Decomposition()), 1)
+	if p.CCC() == 0 {
+		n-- // the first is no mark
 	}
-	if p.CCC() > 0 {
-		return 1
-	}
-	return 0
+	return n
 }
 
 // compose appends the normal form C of one segment, as UAX 15 defines it: decompose, sort runs of marks by combining

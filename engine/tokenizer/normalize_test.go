@@ -60,6 +60,23 @@ func TestNormalizeRandom(t *testing.T) {
 	}
 }
 
+// TestNormalizeAroundLimit compares texts with about as many marks as the library takes with composition by the book.
+func TestNormalizeAroundLimit(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 3))
+	marks := []string{"\u0301", "\u0316", "\u0327", "\u0345", "\u0344", "ᅡ", "\u3099", "\u0F71\u0F72"}
+	for range 3000 {
+		text := []string{"a", "ế", "가", "", "ὖ", "\U0001D15E"}[random.IntN(6)]
+		for range 20 + random.IntN(25) {
+			text += marks[random.IntN(len(marks))]
+		}
+		var want strings.Builder
+		compose(&want, text)
+		if got := normalize(text, true); got != want.String() {
+			t.Fatalf("normalize(%+q) = %+q, want %+q", text, got, want.String())
+		}
+	}
+}
+
 func TestDecomposeOrder(t *testing.T) {
 	var texts []string
 	for _, c := range decompose("q\u0307\u0323x\u0301\u0327") {

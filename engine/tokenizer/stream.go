@@ -19,7 +19,11 @@ func (t *Tokenizer) NewStream(opts PieceOptions) *Stream {
 
 // Push takes the next token and returns the text that is certain now, which may be empty.
 func (s *Stream) Push(id int32) string {
-	s.pending = s.tok.AppendPiece(s.pending, id, s.opts)
+	piece := s.tok.piece(id, s.opts)
+	if len(s.pending) == 0 && utf8.ValidString(piece) {
+		return piece // most tokens are whole characters, and their text is there already
+	}
+	s.pending = append(s.pending, piece...)
 	return s.emit(false)
 }
 

@@ -10,7 +10,7 @@ import (
 type Tokenizer struct {
 	tokens  []string // [vocabSize], as the vocabulary spells them
 	kinds   []kind   // [vocabSize]
-	pieces  []byte   // the text of all tokens, one after the other
+	pieces  string   // the bytes of all tokens, one after the other
 	offsets []uint32 // [vocabSize+1], token i is pieces[offsets[i]:offsets[i+1]]
 
 	added *trie // tokens that are found in raw text before anything else
@@ -114,10 +114,15 @@ type PieceOptions struct {
 // AppendPiece appends the bytes of a token to dst. A token may hold part of a character; an id outside the vocabulary
 // is nothing.
 func (t *Tokenizer) AppendPiece(dst []byte, id int32, opts PieceOptions) []byte {
+	return append(dst, t.piece(id, opts)...)
+}
+
+// piece returns the bytes of a token.
+func (t *Tokenizer) piece(id int32, opts PieceOptions) string {
 	if !t.Valid(id) || t.IsSpecial(id) && !opts.Special {
-		return dst
+		return ""
 	}
-	return append(dst, t.pieces[t.offsets[id]:t.offsets[id+1]]...)
+	return t.pieces[t.offsets[id]:t.offsets[id+1]]
 }
 
 // AppendDecoded appends the bytes of a whole text to dst, without the space that SentencePiece put before its words:

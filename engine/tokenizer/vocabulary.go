@@ -121,9 +121,10 @@ func (d *definition) check() error {
 // decodePieces fills t.pieces with the text of every token.
 func (t *Tokenizer) decodePieces(byteLevel bool) error {
 	alphabet := alphabetBytes()
+	var pieces []byte
 	t.offsets = make([]uint32, 0, len(t.tokens)+1)
 	for id, text := range t.tokens {
-		t.offsets = append(t.offsets, uint32(len(t.pieces)))
+		t.offsets = append(t.offsets, uint32(len(pieces)))
 		switch {
 		case t.kinds[id] == unused:
 		case t.kinds[id] == byteToken:
@@ -131,16 +132,17 @@ func (t *Tokenizer) decodePieces(byteLevel bool) error {
 			if !ok {
 				return fmt.Errorf("byte token %d is spelled %q, want <0xXX>", id, abbreviate(text))
 			}
-			t.pieces = append(t.pieces, b)
+			pieces = append(pieces, b)
 		case t.kinds[id] != normal:
-			t.pieces = append(t.pieces, text...)
+			pieces = append(pieces, text...)
 		case byteLevel:
-			t.pieces = appendAlphabet(t.pieces, text, alphabet)
+			pieces = appendAlphabet(pieces, text, alphabet)
 		default:
-			t.pieces = append(t.pieces, strings.ReplaceAll(text, spaceSymbol, " ")...)
+			pieces = append(pieces, strings.ReplaceAll(text, spaceSymbol, " ")...)
 		}
 	}
-	t.offsets = append(t.offsets, uint32(len(t.pieces)))
+	t.offsets = append(t.offsets, uint32(len(pieces)))
+	t.pieces = string(pieces)
 	return nil
 }
 
