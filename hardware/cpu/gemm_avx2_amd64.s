@@ -771,6 +771,8 @@ gemmF16rows1start:
 	JLT          gemmF16rows1tail                        // no
 
 gemmF16rows1four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Y2                                // panel
 	VCVTPH2PS    16(AX), Y3                              // panel
 	VBROADCASTSS (BX), Y4                                // x of row 0
@@ -845,6 +847,8 @@ gemmF16rows2start:
 	JLT          gemmF16rows2tail                        // no
 
 gemmF16rows2four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Y4                                // panel
 	VCVTPH2PS    16(AX), Y5                              // panel
 	VBROADCASTSS (BX), Y6                                // x of row 0
@@ -940,6 +944,8 @@ gemmF16rows3start:
 	JLT          gemmF16rows3tail                        // no
 
 gemmF16rows3four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Y6                                // panel
 	VCVTPH2PS    16(AX), Y7                              // panel
 	VBROADCASTSS (BX), Y8                                // x of row 0
@@ -1058,6 +1064,8 @@ gemmF16rows4start:
 	JLT          gemmF16rows4tail                        // no
 
 gemmF16rows4four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Y8                                // panel
 	VCVTPH2PS    16(AX), Y9                              // panel
 	VBROADCASTSS (BX), Y10                               // x of row 0
@@ -1197,6 +1205,8 @@ gemmF16rows5start:
 	JLT          gemmF16rows5tail                        // no
 
 gemmF16rows5four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Y10                               // panel
 	VCVTPH2PS    16(AX), Y11                             // panel
 	VBROADCASTSS (BX), Y12                               // x of row 0
@@ -1359,6 +1369,8 @@ gemmF16rows6start:
 	JLT          gemmF16rows6tail                        // no
 
 gemmF16rows6four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Y12                               // panel
 	VCVTPH2PS    16(AX), Y13                             // panel
 	VBROADCASTSS (BX), Y14                               // x of row 0
@@ -1514,6 +1526,8 @@ gemmBF16rows1start:
 	JLT          gemmBF16rows1tail                       // no
 
 gemmBF16rows1four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Y2                                // panel
 	VPSLLD       $16, Y2, Y2                             // upper halves of float32
 	VPMOVZXWD    16(AX), Y3                              // panel
@@ -1598,6 +1612,8 @@ gemmBF16rows2start:
 	JLT          gemmBF16rows2tail                       // no
 
 gemmBF16rows2four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Y4                                // panel
 	VPSLLD       $16, Y4, Y4                             // upper halves of float32
 	VPMOVZXWD    16(AX), Y5                              // panel
@@ -1703,6 +1719,8 @@ gemmBF16rows3start:
 	JLT          gemmBF16rows3tail                       // no
 
 gemmBF16rows3four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Y6                                // panel
 	VPSLLD       $16, Y6, Y6                             // upper halves of float32
 	VPMOVZXWD    16(AX), Y7                              // panel
@@ -1831,6 +1849,8 @@ gemmBF16rows4start:
 	JLT          gemmBF16rows4tail                       // no
 
 gemmBF16rows4four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Y8                                // panel
 	VPSLLD       $16, Y8, Y8                             // upper halves of float32
 	VPMOVZXWD    16(AX), Y9                              // panel
@@ -1980,6 +2000,8 @@ gemmBF16rows5start:
 	JLT          gemmBF16rows5tail                       // no
 
 gemmBF16rows5four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Y10                               // panel
 	VPSLLD       $16, Y10, Y10                           // upper halves of float32
 	VPMOVZXWD    16(AX), Y11                             // panel
@@ -2152,6 +2174,8 @@ gemmBF16rows6start:
 	JLT          gemmBF16rows6tail                       // no
 
 gemmBF16rows6four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Y12                               // panel
 	VPSLLD       $16, Y12, Y12                           // upper halves of float32
 	VPMOVZXWD    16(AX), Y13                             // panel

@@ -1422,6 +1422,8 @@ gemmF16rows4start:
 	JLT          gemmF16rows4tail                        // no
 
 gemmF16rows4four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Z4                                // panel
 	VFMADD231PS.BCST (BX), Z4, Z0                        // row 0 += x * panel
 	VFMADD231PS.BCST (BX)(CX*1), Z4, Z1                  // row 1 += x * panel
@@ -1502,6 +1504,8 @@ gemmF16rows5start:
 	JLT          gemmF16rows5tail                        // no
 
 gemmF16rows5four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Z5                                // panel
 	VFMADD231PS.BCST (BX), Z5, Z0                        // row 0 += x * panel
 	VFMADD231PS.BCST (BX)(CX*1), Z5, Z1                  // row 1 += x * panel
@@ -1592,6 +1596,8 @@ gemmF16rows6start:
 	JLT          gemmF16rows6tail                        // no
 
 gemmF16rows6four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Z6                                // panel
 	VFMADD231PS.BCST (BX), Z6, Z0                        // row 0 += x * panel
 	VFMADD231PS.BCST (BX)(CX*1), Z6, Z1                  // row 1 += x * panel
@@ -1692,6 +1698,8 @@ gemmF16rows7start:
 	JLT          gemmF16rows7tail                        // no
 
 gemmF16rows7four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Z7                                // panel
 	VFMADD231PS.BCST (BX), Z7, Z0                        // row 0 += x * panel
 	VFMADD231PS.BCST (BX)(CX*1), Z7, Z1                  // row 1 += x * panel
@@ -1802,6 +1810,8 @@ gemmF16rows8start:
 	JLT          gemmF16rows8tail                        // no
 
 gemmF16rows8four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Z8                                // panel
 	VFMADD231PS.BCST (BX), Z8, Z0                        // row 0 += x * panel
 	VFMADD231PS.BCST (BX)(CX*1), Z8, Z1                  // row 1 += x * panel
@@ -1920,6 +1930,8 @@ gemmF16rows9start:
 	JLT          gemmF16rows9tail                        // no
 
 gemmF16rows9four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Z9                                // panel
 	VFMADD231PS.BCST (BX), Z9, Z0                        // row 0 += x * panel
 	VFMADD231PS.BCST (BX)(CX*1), Z9, Z1                  // row 1 += x * panel
@@ -2046,6 +2058,8 @@ gemmF16rows10start:
 	JLT          gemmF16rows10tail                       // no
 
 gemmF16rows10four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Z10                               // panel
 	VFMADD231PS.BCST (BX), Z10, Z0                       // row 0 += x * panel
 	VFMADD231PS.BCST (BX)(CX*1), Z10, Z1                 // row 1 += x * panel
@@ -2180,6 +2194,8 @@ gemmF16rows11start:
 	JLT          gemmF16rows11tail                       // no
 
 gemmF16rows11four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Z11                               // panel
 	VFMADD231PS.BCST (BX), Z11, Z0                       // row 0 += x * panel
 	VFMADD231PS.BCST (BX)(CX*1), Z11, Z1                 // row 1 += x * panel
@@ -2322,6 +2338,8 @@ gemmF16rows12start:
 	JLT          gemmF16rows12tail                       // no
 
 gemmF16rows12four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VCVTPH2PS    (AX), Z12                               // panel
 	VFMADD231PS.BCST (BX), Z12, Z0                       // row 0 += x * panel
 	VFMADD231PS.BCST (BX)(CX*1), Z12, Z1                 // row 1 += x * panel
@@ -2645,6 +2663,8 @@ gemmBF16rows4start:
 	JLT          gemmBF16rows4tail                       // no
 
 gemmBF16rows4four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Z4                                // panel
 	VPSLLD       $16, Z4, Z4                             // upper halves of float32
 	VFMADD231PS.BCST (BX), Z4, Z0                        // row 0 += x * panel
@@ -2730,6 +2750,8 @@ gemmBF16rows5start:
 	JLT          gemmBF16rows5tail                       // no
 
 gemmBF16rows5four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Z5                                // panel
 	VPSLLD       $16, Z5, Z5                             // upper halves of float32
 	VFMADD231PS.BCST (BX), Z5, Z0                        // row 0 += x * panel
@@ -2825,6 +2847,8 @@ gemmBF16rows6start:
 	JLT          gemmBF16rows6tail                       // no
 
 gemmBF16rows6four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Z6                                // panel
 	VPSLLD       $16, Z6, Z6                             // upper halves of float32
 	VFMADD231PS.BCST (BX), Z6, Z0                        // row 0 += x * panel
@@ -2930,6 +2954,8 @@ gemmBF16rows7start:
 	JLT          gemmBF16rows7tail                       // no
 
 gemmBF16rows7four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Z7                                // panel
 	VPSLLD       $16, Z7, Z7                             // upper halves of float32
 	VFMADD231PS.BCST (BX), Z7, Z0                        // row 0 += x * panel
@@ -3045,6 +3071,8 @@ gemmBF16rows8start:
 	JLT          gemmBF16rows8tail                       // no
 
 gemmBF16rows8four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Z8                                // panel
 	VPSLLD       $16, Z8, Z8                             // upper halves of float32
 	VFMADD231PS.BCST (BX), Z8, Z0                        // row 0 += x * panel
@@ -3168,6 +3196,8 @@ gemmBF16rows9start:
 	JLT          gemmBF16rows9tail                       // no
 
 gemmBF16rows9four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Z9                                // panel
 	VPSLLD       $16, Z9, Z9                             // upper halves of float32
 	VFMADD231PS.BCST (BX), Z9, Z0                        // row 0 += x * panel
@@ -3299,6 +3329,8 @@ gemmBF16rows10start:
 	JLT          gemmBF16rows10tail                      // no
 
 gemmBF16rows10four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Z10                               // panel
 	VPSLLD       $16, Z10, Z10                           // upper halves of float32
 	VFMADD231PS.BCST (BX), Z10, Z0                       // row 0 += x * panel
@@ -3438,6 +3470,8 @@ gemmBF16rows11start:
 	JLT          gemmBF16rows11tail                      // no
 
 gemmBF16rows11four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Z11                               // panel
 	VPSLLD       $16, Z11, Z11                           // upper halves of float32
 	VFMADD231PS.BCST (BX), Z11, Z0                       // row 0 += x * panel
@@ -3585,6 +3619,8 @@ gemmBF16rows12start:
 	JLT          gemmBF16rows12tail                      // no
 
 gemmBF16rows12four:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVZXWD    (AX), Z12                               // panel
 	VPSLLD       $16, Z12, Z12                           // upper halves of float32
 	VFMADD231PS.BCST (BX), Z12, Z0                       // row 0 += x * panel

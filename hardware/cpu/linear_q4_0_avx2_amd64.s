@@ -55,6 +55,8 @@ rows1block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows1words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y2                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VMOVDQU      32(AX), Y3                              // 8 weights of each column
@@ -157,6 +159,8 @@ rows2block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows2words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y4                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VMOVDQU      32(AX), Y5                              // 8 weights of each column
@@ -297,6 +301,8 @@ rows3block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows3words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y6                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VMOVDQU      32(AX), Y7                              // 8 weights of each column
@@ -476,6 +482,8 @@ rows4block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows4words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y8                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VMOVDQU      32(AX), Y9                              // 8 weights of each column
@@ -693,6 +701,8 @@ rows5block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows5words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y10                               // 8 weights of each column
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VMOVDQU      32(AX), Y11                             // 8 weights of each column
@@ -949,6 +959,8 @@ rows6block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows6words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y12                               // 8 weights of each column
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VMOVDQU      32(AX), Y13                             // 8 weights of each column

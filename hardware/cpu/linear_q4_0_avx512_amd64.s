@@ -334,6 +334,8 @@ rows4block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows4words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z8                                // 8 weights of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPBROADCASTD (CX), Z10                               // 4 elements of row 0
@@ -473,6 +475,8 @@ rows5block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows5words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z10                               // 8 weights of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPBROADCASTD (CX), Z12                               // 4 elements of row 0
@@ -634,6 +638,8 @@ rows6block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows6words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z12                               // 8 weights of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPBROADCASTD (CX), Z14                               // 4 elements of row 0
@@ -817,6 +823,8 @@ rows7block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows7words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z14                               // 8 weights of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPBROADCASTD (CX), Z16                               // 4 elements of row 0
@@ -1021,6 +1029,8 @@ rows8block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows8words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z16                               // 8 weights of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPBROADCASTD (CX), Z18                               // 4 elements of row 0
@@ -1246,6 +1256,8 @@ rows9block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows9words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z18                               // 8 weights of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPBROADCASTD (CX), Z20                               // 4 elements of row 0
@@ -1492,6 +1504,8 @@ rows10block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows10words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z20                               // 8 weights of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPBROADCASTD (CX), Z22                               // 4 elements of row 0
@@ -1759,6 +1773,8 @@ rows11block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows11words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z22                               // 8 weights of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPBROADCASTD (CX), Z24                               // 4 elements of row 0
@@ -2047,6 +2063,8 @@ rows12block:
 	MOVL         $2, R12                                 // 2 rounds
 
 rows12words:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z24                               // 8 weights of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPBROADCASTD (CX), Z26                               // 4 elements of row 0

@@ -262,6 +262,10 @@ rows4block:
 	VPBROADCASTD 4(BX), Z1                               // row 1 starts with its share of the shift
 	VPBROADCASTD 8(BX), Z2                               // row 2 starts with its share of the shift
 	VPBROADCASTD 12(BX), Z3                              // row 3 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z9                                // 8 weights of each column
 	VPANDD       Z10, Z9, Z8                             // low nibbles
 	VPSRLW       $4, Z9, Z9                              // high nibbles
@@ -369,6 +373,10 @@ rows5block:
 	VPBROADCASTD 8(BX), Z2                               // row 2 starts with its share of the shift
 	VPBROADCASTD 12(BX), Z3                              // row 3 starts with its share of the shift
 	VPBROADCASTD 16(BX), Z4                              // row 4 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z11                               // 8 weights of each column
 	VPANDD       Z12, Z11, Z10                           // low nibbles
 	VPSRLW       $4, Z11, Z11                            // high nibbles
@@ -491,6 +499,10 @@ rows6block:
 	VPBROADCASTD 12(BX), Z3                              // row 3 starts with its share of the shift
 	VPBROADCASTD 16(BX), Z4                              // row 4 starts with its share of the shift
 	VPBROADCASTD 20(BX), Z5                              // row 5 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z13                               // 8 weights of each column
 	VPANDD       Z14, Z13, Z12                           // low nibbles
 	VPSRLW       $4, Z13, Z13                            // high nibbles
@@ -628,6 +640,10 @@ rows7block:
 	VPBROADCASTD 16(BX), Z4                              // row 4 starts with its share of the shift
 	VPBROADCASTD 20(BX), Z5                              // row 5 starts with its share of the shift
 	VPBROADCASTD 24(BX), Z6                              // row 6 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z15                               // 8 weights of each column
 	VPANDD       Z16, Z15, Z14                           // low nibbles
 	VPSRLW       $4, Z15, Z15                            // high nibbles
@@ -779,6 +795,10 @@ rows8block:
 	VPBROADCASTD 20(BX), Z5                              // row 5 starts with its share of the shift
 	VPBROADCASTD 24(BX), Z6                              // row 6 starts with its share of the shift
 	VPBROADCASTD 28(BX), Z7                              // row 7 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z17                               // 8 weights of each column
 	VPANDD       Z18, Z17, Z16                           // low nibbles
 	VPSRLW       $4, Z17, Z17                            // high nibbles
@@ -944,6 +964,10 @@ rows9block:
 	VPBROADCASTD 24(BX), Z6                              // row 6 starts with its share of the shift
 	VPBROADCASTD 28(BX), Z7                              // row 7 starts with its share of the shift
 	VPBROADCASTD 32(BX), Z8                              // row 8 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z19                               // 8 weights of each column
 	VPANDD       Z20, Z19, Z18                           // low nibbles
 	VPSRLW       $4, Z19, Z19                            // high nibbles
@@ -1123,6 +1147,10 @@ rows10block:
 	VPBROADCASTD 28(BX), Z7                              // row 7 starts with its share of the shift
 	VPBROADCASTD 32(BX), Z8                              // row 8 starts with its share of the shift
 	VPBROADCASTD 36(BX), Z9                              // row 9 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z21                               // 8 weights of each column
 	VPANDD       Z22, Z21, Z20                           // low nibbles
 	VPSRLW       $4, Z21, Z21                            // high nibbles
@@ -1316,6 +1344,10 @@ rows11block:
 	VPBROADCASTD 32(BX), Z8                              // row 8 starts with its share of the shift
 	VPBROADCASTD 36(BX), Z9                              // row 9 starts with its share of the shift
 	VPBROADCASTD 40(BX), Z10                             // row 10 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z23                               // 8 weights of each column
 	VPANDD       Z24, Z23, Z22                           // low nibbles
 	VPSRLW       $4, Z23, Z23                            // high nibbles
@@ -1523,6 +1555,10 @@ rows12block:
 	VPBROADCASTD 36(BX), Z9                              // row 9 starts with its share of the shift
 	VPBROADCASTD 40(BX), Z10                             // row 10 starts with its share of the shift
 	VPBROADCASTD 44(BX), Z11                             // row 11 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z25                               // 8 weights of each column
 	VPANDD       Z26, Z25, Z24                           // low nibbles
 	VPSRLW       $4, Z25, Z25                            // high nibbles

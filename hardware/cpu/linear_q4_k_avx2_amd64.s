@@ -116,6 +116,10 @@ rows1half:
 rows1run:
 	VPXOR        Y0, Y0, Y0                              // no products yet
 	VPXOR        Y1, Y1, Y1                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y2                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VMOVDQU      32(AX), Y3                              // 8 weights of each column
@@ -385,6 +389,10 @@ rows2run:
 	VPXOR        Y1, Y1, Y1                              // no products yet
 	VPXOR        Y2, Y2, Y2                              // no products yet
 	VPXOR        Y3, Y3, Y3                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y4                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VMOVDQU      32(AX), Y5                              // 8 weights of each column
@@ -772,6 +780,10 @@ rows3run:
 	VPXOR        Y3, Y3, Y3                              // no products yet
 	VPXOR        Y4, Y4, Y4                              // no products yet
 	VPXOR        Y5, Y5, Y5                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y6                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VMOVDQU      32(AX), Y7                              // 8 weights of each column
@@ -1278,6 +1290,10 @@ rows4run:
 	VPXOR        Y5, Y5, Y5                              // no products yet
 	VPXOR        Y6, Y6, Y6                              // no products yet
 	VPXOR        Y7, Y7, Y7                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y8                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VMOVDQU      32(AX), Y9                              // 8 weights of each column
@@ -1902,6 +1918,10 @@ rows5run:
 	VPXOR        Y7, Y7, Y7                              // no products yet
 	VPXOR        Y8, Y8, Y8                              // no products yet
 	VPXOR        Y9, Y9, Y9                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y10                               // 8 weights of each column
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VMOVDQU      32(AX), Y11                             // 8 weights of each column
@@ -2645,6 +2665,10 @@ rows6run:
 	VPXOR        Y9, Y9, Y9                              // no products yet
 	VPXOR        Y10, Y10, Y10                           // no products yet
 	VPXOR        Y11, Y11, Y11                           // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y12                               // 8 weights of each column
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VMOVDQU      32(AX), Y13                             // 8 weights of each column

@@ -708,6 +708,10 @@ rows4run:
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VPXORD       Z3, Z3, Z3                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z8                                // 8 weights of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPBROADCASTD (CX), Z10                               // 4 elements of row 0
@@ -1044,6 +1048,10 @@ rows5run:
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VPXORD       Z4, Z4, Z4                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z10                               // 8 weights of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPBROADCASTD (CX), Z12                               // 4 elements of row 0
@@ -1441,6 +1449,10 @@ rows6run:
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VPXORD       Z5, Z5, Z5                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z12                               // 8 weights of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPBROADCASTD (CX), Z14                               // 4 elements of row 0
@@ -1899,6 +1911,10 @@ rows7run:
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VPXORD       Z6, Z6, Z6                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z14                               // 8 weights of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPBROADCASTD (CX), Z16                               // 4 elements of row 0
@@ -2417,6 +2433,10 @@ rows8run:
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VPXORD       Z7, Z7, Z7                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z16                               // 8 weights of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPBROADCASTD (CX), Z18                               // 4 elements of row 0
@@ -2995,6 +3015,10 @@ rows9run:
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VPXORD       Z8, Z8, Z8                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z18                               // 8 weights of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPBROADCASTD (CX), Z20                               // 4 elements of row 0
@@ -3633,6 +3657,10 @@ rows10run:
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VPXORD       Z9, Z9, Z9                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z20                               // 8 weights of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPBROADCASTD (CX), Z22                               // 4 elements of row 0
@@ -4331,6 +4359,10 @@ rows11run:
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VPXORD       Z10, Z10, Z10                           // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z22                               // 8 weights of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPBROADCASTD (CX), Z24                               // 4 elements of row 0
@@ -5089,6 +5121,10 @@ rows12run:
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VPXORD       Z10, Z10, Z10                           // no products yet
 	VPXORD       Z11, Z11, Z11                           // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z24                               // 8 weights of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPBROADCASTD (CX), Z26                               // 4 elements of row 0

@@ -476,6 +476,10 @@ rows4run:
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VPXORD       Z3, Z3, Z3                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z9                                // 8 weights of each column
 	VPANDD       Z12, Z9, Z8                             // low nibbles
 	VPSRLW       $4, Z9, Z9                              // high nibbles
@@ -685,6 +689,10 @@ rows5run:
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VPXORD       Z4, Z4, Z4                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z11                               // 8 weights of each column
 	VPANDD       Z14, Z11, Z10                           // low nibbles
 	VPSRLW       $4, Z11, Z11                            // high nibbles
@@ -928,6 +936,10 @@ rows6run:
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VPXORD       Z5, Z5, Z5                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z13                               // 8 weights of each column
 	VPANDD       Z16, Z13, Z12                           // low nibbles
 	VPSRLW       $4, Z13, Z13                            // high nibbles
@@ -1205,6 +1217,10 @@ rows7run:
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VPXORD       Z6, Z6, Z6                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z15                               // 8 weights of each column
 	VPANDD       Z18, Z15, Z14                           // low nibbles
 	VPSRLW       $4, Z15, Z15                            // high nibbles
@@ -1515,6 +1531,10 @@ rows8run:
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VPXORD       Z7, Z7, Z7                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z17                               // 8 weights of each column
 	VPANDD       Z20, Z17, Z16                           // low nibbles
 	VPSRLW       $4, Z17, Z17                            // high nibbles
@@ -1858,6 +1878,10 @@ rows9run:
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VPXORD       Z8, Z8, Z8                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z19                               // 8 weights of each column
 	VPANDD       Z22, Z19, Z18                           // low nibbles
 	VPSRLW       $4, Z19, Z19                            // high nibbles
@@ -2234,6 +2258,10 @@ rows10run:
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VPXORD       Z9, Z9, Z9                              // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z21                               // 8 weights of each column
 	VPANDD       Z24, Z21, Z20                           // low nibbles
 	VPSRLW       $4, Z21, Z21                            // high nibbles
@@ -2643,6 +2671,10 @@ rows11run:
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VPXORD       Z10, Z10, Z10                           // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z23                               // 8 weights of each column
 	VPANDD       Z26, Z23, Z22                           // low nibbles
 	VPSRLW       $4, Z23, Z23                            // high nibbles
@@ -3085,6 +3117,10 @@ rows12run:
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VPXORD       Z10, Z10, Z10                           // no products yet
 	VPXORD       Z11, Z11, Z11                           // no products yet
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z25                               // 8 weights of each column
 	VPANDD       Z28, Z25, Z24                           // low nibbles
 	VPSRLW       $4, Z25, Z25                            // high nibbles

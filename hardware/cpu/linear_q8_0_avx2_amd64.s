@@ -32,6 +32,8 @@ rows1block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows1steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Y2                                // 2 weights of each column
 	VPMOVSXBW    16(AX), Y3                              // 2 weights of each column
 	VPBROADCASTD (CX), Y4                                // 2 elements of row 0
@@ -116,6 +118,8 @@ rows2block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows2steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Y4                                // 2 weights of each column
 	VPMOVSXBW    16(AX), Y5                              // 2 weights of each column
 	VPBROADCASTD (CX), Y6                                // 2 elements of row 0
@@ -233,6 +237,8 @@ rows3block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows3steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Y6                                // 2 weights of each column
 	VPMOVSXBW    16(AX), Y7                              // 2 weights of each column
 	VPBROADCASTD (CX), Y8                                // 2 elements of row 0
@@ -384,6 +390,8 @@ rows4block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows4steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Y8                                // 2 weights of each column
 	VPMOVSXBW    16(AX), Y9                              // 2 weights of each column
 	VPBROADCASTD (CX), Y10                               // 2 elements of row 0
@@ -568,6 +576,8 @@ rows5block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows5steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Y10                               // 2 weights of each column
 	VPMOVSXBW    16(AX), Y11                             // 2 weights of each column
 	VPBROADCASTD (CX), Y12                               // 2 elements of row 0
@@ -786,6 +796,8 @@ rows6block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows6steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Y12                               // 2 weights of each column
 	VPMOVSXBW    16(AX), Y13                             // 2 weights of each column
 	VPBROADCASTD (CX), Y14                               // 2 elements of row 0

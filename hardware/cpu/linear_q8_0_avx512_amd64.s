@@ -267,6 +267,8 @@ rows4block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows4steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Z8                                // 2 weights of each column
 	VPBROADCASTD (CX), Z10                               // 2 elements of row 0
 	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
@@ -383,6 +385,8 @@ rows5block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows5steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Z10                               // 2 weights of each column
 	VPBROADCASTD (CX), Z12                               // 2 elements of row 0
 	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
@@ -518,6 +522,8 @@ rows6block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows6steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Z12                               // 2 weights of each column
 	VPBROADCASTD (CX), Z14                               // 2 elements of row 0
 	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
@@ -672,6 +678,8 @@ rows7block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows7steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Z14                               // 2 weights of each column
 	VPBROADCASTD (CX), Z16                               // 2 elements of row 0
 	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
@@ -844,6 +852,8 @@ rows8block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows8steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Z16                               // 2 weights of each column
 	VPBROADCASTD (CX), Z18                               // 2 elements of row 0
 	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
@@ -1034,6 +1044,8 @@ rows9block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows9steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Z18                               // 2 weights of each column
 	VPBROADCASTD (CX), Z20                               // 2 elements of row 0
 	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
@@ -1242,6 +1254,8 @@ rows10block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows10steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Z20                               // 2 weights of each column
 	VPBROADCASTD (CX), Z22                               // 2 elements of row 0
 	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
@@ -1468,6 +1482,8 @@ rows11block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows11steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Z22                               // 2 weights of each column
 	VPBROADCASTD (CX), Z24                               // 2 elements of row 0
 	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
@@ -1712,6 +1728,8 @@ rows12block:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows12steps:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
 	VPMOVSXBW    (AX), Z24                               // 2 weights of each column
 	VPBROADCASTD (CX), Z26                               // 2 elements of row 0
 	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs

@@ -230,6 +230,14 @@ rows4block:
 	VPBROADCASTD 4(BX), Z1                               // row 1 starts with its share of the shift
 	VPBROADCASTD 8(BX), Z2                               // row 2 starts with its share of the shift
 	VPBROADCASTD 12(BX), Z3                              // row 3 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
+	PREFETCHT1   4352(AX)                                // weights of the next page
+	PREFETCHT1   4416(AX)                                // weights of the next page
+	PREFETCHT1   4480(AX)                                // weights of the next page
+	PREFETCHT1   4544(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z8                                // 4 weights of each column
 	VPDPBUSD.BCST 32(BX), Z8, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 36(BX), Z8, Z1                         // row 1 += 4 products
@@ -327,6 +335,14 @@ rows5block:
 	VPBROADCASTD 8(BX), Z2                               // row 2 starts with its share of the shift
 	VPBROADCASTD 12(BX), Z3                              // row 3 starts with its share of the shift
 	VPBROADCASTD 16(BX), Z4                              // row 4 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
+	PREFETCHT1   4352(AX)                                // weights of the next page
+	PREFETCHT1   4416(AX)                                // weights of the next page
+	PREFETCHT1   4480(AX)                                // weights of the next page
+	PREFETCHT1   4544(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z10                               // 4 weights of each column
 	VPDPBUSD.BCST 40(BX), Z10, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 44(BX), Z10, Z1                        // row 1 += 4 products
@@ -439,6 +455,14 @@ rows6block:
 	VPBROADCASTD 12(BX), Z3                              // row 3 starts with its share of the shift
 	VPBROADCASTD 16(BX), Z4                              // row 4 starts with its share of the shift
 	VPBROADCASTD 20(BX), Z5                              // row 5 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
+	PREFETCHT1   4352(AX)                                // weights of the next page
+	PREFETCHT1   4416(AX)                                // weights of the next page
+	PREFETCHT1   4480(AX)                                // weights of the next page
+	PREFETCHT1   4544(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z12                               // 4 weights of each column
 	VPDPBUSD.BCST 48(BX), Z12, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 52(BX), Z12, Z1                        // row 1 += 4 products
@@ -566,6 +590,14 @@ rows7block:
 	VPBROADCASTD 16(BX), Z4                              // row 4 starts with its share of the shift
 	VPBROADCASTD 20(BX), Z5                              // row 5 starts with its share of the shift
 	VPBROADCASTD 24(BX), Z6                              // row 6 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
+	PREFETCHT1   4352(AX)                                // weights of the next page
+	PREFETCHT1   4416(AX)                                // weights of the next page
+	PREFETCHT1   4480(AX)                                // weights of the next page
+	PREFETCHT1   4544(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z14                               // 4 weights of each column
 	VPDPBUSD.BCST 56(BX), Z14, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 60(BX), Z14, Z1                        // row 1 += 4 products
@@ -707,6 +739,14 @@ rows8block:
 	VPBROADCASTD 20(BX), Z5                              // row 5 starts with its share of the shift
 	VPBROADCASTD 24(BX), Z6                              // row 6 starts with its share of the shift
 	VPBROADCASTD 28(BX), Z7                              // row 7 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
+	PREFETCHT1   4352(AX)                                // weights of the next page
+	PREFETCHT1   4416(AX)                                // weights of the next page
+	PREFETCHT1   4480(AX)                                // weights of the next page
+	PREFETCHT1   4544(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z16                               // 4 weights of each column
 	VPDPBUSD.BCST 64(BX), Z16, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 68(BX), Z16, Z1                        // row 1 += 4 products
@@ -862,6 +902,14 @@ rows9block:
 	VPBROADCASTD 24(BX), Z6                              // row 6 starts with its share of the shift
 	VPBROADCASTD 28(BX), Z7                              // row 7 starts with its share of the shift
 	VPBROADCASTD 32(BX), Z8                              // row 8 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
+	PREFETCHT1   4352(AX)                                // weights of the next page
+	PREFETCHT1   4416(AX)                                // weights of the next page
+	PREFETCHT1   4480(AX)                                // weights of the next page
+	PREFETCHT1   4544(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z18                               // 4 weights of each column
 	VPDPBUSD.BCST 72(BX), Z18, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 76(BX), Z18, Z1                        // row 1 += 4 products
@@ -1031,6 +1079,14 @@ rows10block:
 	VPBROADCASTD 28(BX), Z7                              // row 7 starts with its share of the shift
 	VPBROADCASTD 32(BX), Z8                              // row 8 starts with its share of the shift
 	VPBROADCASTD 36(BX), Z9                              // row 9 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
+	PREFETCHT1   4352(AX)                                // weights of the next page
+	PREFETCHT1   4416(AX)                                // weights of the next page
+	PREFETCHT1   4480(AX)                                // weights of the next page
+	PREFETCHT1   4544(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z20                               // 4 weights of each column
 	VPDPBUSD.BCST 80(BX), Z20, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 84(BX), Z20, Z1                        // row 1 += 4 products
@@ -1214,6 +1270,14 @@ rows11block:
 	VPBROADCASTD 32(BX), Z8                              // row 8 starts with its share of the shift
 	VPBROADCASTD 36(BX), Z9                              // row 9 starts with its share of the shift
 	VPBROADCASTD 40(BX), Z10                             // row 10 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
+	PREFETCHT1   4352(AX)                                // weights of the next page
+	PREFETCHT1   4416(AX)                                // weights of the next page
+	PREFETCHT1   4480(AX)                                // weights of the next page
+	PREFETCHT1   4544(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z22                               // 4 weights of each column
 	VPDPBUSD.BCST 88(BX), Z22, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 92(BX), Z22, Z1                        // row 1 += 4 products
@@ -1411,6 +1475,14 @@ rows12block:
 	VPBROADCASTD 36(BX), Z9                              // row 9 starts with its share of the shift
 	VPBROADCASTD 40(BX), Z10                             // row 10 starts with its share of the shift
 	VPBROADCASTD 44(BX), Z11                             // row 11 starts with its share of the shift
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
+	PREFETCHT1   4352(AX)                                // weights of the next page
+	PREFETCHT1   4416(AX)                                // weights of the next page
+	PREFETCHT1   4480(AX)                                // weights of the next page
+	PREFETCHT1   4544(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z24                               // 4 weights of each column
 	VPDPBUSD.BCST 96(BX), Z24, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 100(BX), Z24, Z1                       // row 1 += 4 products

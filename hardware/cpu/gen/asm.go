@@ -17,18 +17,23 @@ type isa struct {
 	numRegs  int
 	maxRows  int // rows of the largest kernel
 	vnni     bool
+
+	// prefetchRows is the number of rows from which kernels ask for weights before they need them.
+	prefetchRows int
 }
 
 var (
 	avx2 = isa{
 		suffix: "AVX2", file: "avx2", features: "AVX2, FMA, F16C", prefix: "Y", bytes: 32, numRegs: 16, maxRows: 6,
+		prefetchRows: 1,
 	}
 	avx512 = isa{
 		suffix: "AVX512", file: "avx512", features: "AVX512F, AVX512BW", prefix: "Z", bytes: 64, numRegs: 32, maxRows: 12,
+		prefetchRows: 4,
 	}
 	avx512vnni = isa{
 		suffix: "VNNI", file: "avx512vnni", features: "AVX512F, AVX512BW, AVX512_VNNI", prefix: "Z", bytes: 64, numRegs: 32,
-		maxRows: 12, vnni: true,
+		maxRows: 12, vnni: true, prefetchRows: 4,
 	}
 )
 
@@ -148,6 +153,21 @@ func (f *function) repeat(counter, label string, count int, body func()) {
 	body()
 	f.op("one round less", "DECL %s", counter)
 	f.op("until all are done", "JNZ %s", label)
+}
+
+// prefetchDistance is one page of memory: the machine's own prefetching stops at its end.
+const prefetchDistance = 4096
+
+// prefetch asks for as many bytes as are read at AX meanwhile, a page further on, where kernels of so many rows gain by
+// it. Measured with weights in memory, it makes Zen 3 faster by a tenth to a third at all row counts. Zen 4 gains from four
+// rows on, where arithmetic takes most of the time, and loses with one, where reading is all there is.
+func (f *function) prefetch(rows, bytes int) {
+	if rows < f.prefetchRows {
+		return
+	}
+	for i := 0; i < bytes; i += 64 {
+		f.op("weights of the next page", "PREFETCHT1 %d(AX)", prefetchDistance+i)
+	}
 }
 
 // rows are up to 12 places that lie one stride apart. Six are reached from one base by multiples of the stride.

@@ -133,6 +133,7 @@ func q8Pairs(f *file, s *stubs, set isa, n int) {
 		k.op("x of the block", "LEAQ %d(BX), CX", 4*n)
 		const unroll = 4
 		k.repeat("R12", k.label+"steps", 16/unroll, func() {
+			k.prefetch(k.rows, 32*unroll)
 			for u := range unroll {
 				for h := range k.halves() {
 					k.op("2 weights of each column", "VPMOVSXBW %s, %s", mem(32*u+16*h, "AX"), k.v(w[h]))
@@ -163,6 +164,7 @@ func q8Quads(f *file, s *stubs, set isa, n int) {
 	w, t := k.tmp, k.tmp+1
 	k.pairs(func() {
 		k.start()
+		k.prefetch(k.rows, 512)
 		for word := range 8 {
 			k.load(w, mem(64*word, "AX"), "4 weights of each column")
 			k.quads(w, 8*n+4*n*word)
@@ -225,6 +227,7 @@ func q4Quads(f *file, s *stubs, set isa, n int) {
 	k.nibbleMask(mask)
 	k.pairs(func() {
 		k.start()
+		k.prefetch(k.rows, 256)
 		for word := range 4 {
 			k.load(hi, mem(64*word, "AX"), "8 weights of each column")
 			k.splitNibbles(hi, lo, mask)
@@ -268,6 +271,7 @@ func q4Bytes(f *file, s *stubs, set isa, n int, mask, ones string) {
 		k.op("x of the block", "LEAQ %d(BX), CX", 8*n)
 		const unroll = 2
 		k.repeat("R12", k.label+"words", 4/unroll, func() {
+			k.prefetch(k.rows, 64*unroll)
 			for u := range unroll {
 				k.nibbleProducts(64*u, "AX", 4*n*u, 4*n*(u+4), nibbleRegs{w, a, t, maskReg, mask})
 			}

@@ -174,6 +174,7 @@ func (k *superSums) zeroSuper() {
 // run adds one run of 32 elements.
 func (k *superSums) run() {
 	k.each(func(r, h int) { k.zero(k.sum(r, h), "no products yet") })
+	k.prefetch(k.rows, bytesOfRun)
 	for word := range 4 {
 		lo, hi := 4*k.rows*(2*word), 4*k.rows*(2*word+1)
 		if k.vnni {

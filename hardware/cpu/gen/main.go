@@ -14,6 +14,16 @@ import (
 )
 
 func main() {
+	for name, text := range generate() {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			fmt.Fprintln(os.Stderr, "gen:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// generate returns the texts of all files by their names.
+func generate() map[string]string {
 	var s stubs
 	files := []*file{}
 	for _, set := range []isa{avx2, avx512} {
@@ -21,15 +31,9 @@ func main() {
 	}
 	files = append(files, linearQ8(&s, avx512vnni), linearQ4(&s, avx512vnni), linearQ4K(&s, avx512vnni))
 	files = append(files, prepare(&s), vectors(&s))
+	texts := map[string]string{"kernels_amd64.go": s.text()}
 	for _, f := range files {
-		write(f.name, f.text())
+		texts[f.name] = f.text()
 	}
-	write("kernels_amd64.go", s.text())
-}
-
-func write(name, text string) {
-	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-		fmt.Fprintln(os.Stderr, "gen:", err)
-		os.Exit(1)
-	}
+	return texts
 }
