@@ -64,15 +64,8 @@ func (e *encoder) run(text string, rules partition, addSpecial bool) {
 
 // apply puts SentencePiece's first space before a stretch of text.
 func (p spacePrefix) apply(text string, first bool) string {
-	switch p {
-	case prefixFirst, prefixFirstAbsent:
-		if !first {
-			return text
-		}
-	case noPrefix:
-		return text
-	}
-	if (p == prefixAbsent || p == prefixFirstAbsent) && strings.HasPrefix(text, " ") {
+	switch {
+	case p == noPrefix, p == prefixFirstAbsent && !first, p != prefixAll && strings.HasPrefix(text, " "):
 		return text
 	}
 	return " " + text

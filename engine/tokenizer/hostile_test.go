@@ -247,6 +247,41 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// TestSpacePrefix checks where the first space goes, by the normalizer or pre-tokenizer that asks for it.
+func TestSpacePrefix(t *testing.T) {
+	replace := map[string]any{"type": "Replace", "pattern": map[string]any{"String": " "}, "content": "▁"}
+	metaspace := func(scheme string) map[string]any {
+		return map[string]any{"normalizer": nil, "pre_tokenizer": map[string]any{"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false}}
+	}
+	for _, c := range []struct {
+		members map[string]any
+		want    [3]string // "a<t>a", " a", "<t>a"
+	}{
+		{map[string]any{"pre_tokenizer": nil, "normalizer": replace}, [3]string{"a|<t>|a", "▁|a", "<t>|a"}},
+		{map[string]any{"pre_tokenizer": nil, "normalizer": map[string]any{"type": "Sequence", "normalizers": []any{
+			map[string]any{"type": "Prepend", "prepend": "▁"}, replace}}}, [3]string{"▁|a|<t>|▁|a", "▁|▁|a", "<t>|▁|a"}},
+		{metaspace("never"), [3]string{"a|<t>|a", "▁|a", "<t>|a"}},
+		{metaspace("first"), [3]string{"▁|a|<t>|a", "▁|a", "<t>|a"}},
+		{metaspace("always"), [3]string{"▁|a|<t>|▁|a", "▁|a", "<t>|▁|a"}},
+	} {
+		c.members["added_tokens"] = []any{map[string]any{"id": 2, "content": "<t>"}}
+		c.members["model"] = map[string]any{"vocab": map[string]int{"a": 0, "▁": 1}, "merges": []any{}}
+		tok, err := FromJSON(file(c.members), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, text := range []string{"a<t>a", " a", "<t>a"} {
+			var pieces []string
+			for _, id := range tok.Encode(text, EncodeOptions{}) {
+				pieces = append(pieces, tok.tokens[id])
+			}
+			if got := strings.Join(pieces, "|"); got != c.want[i] {
+				t.Errorf("%v: Encode(%q) = %s, want %s", c.members["normalizer"], text, got, c.want[i])
+			}
+		}
+	}
+}
+
 // TestAddedTokenFlags follows what the tokenizers library does with the flags of an added token.
 func TestAddedTokenFlags(t *testing.T) {
 	tok, err := FromJSON(file(map[string]any{"added_tokens": []any{

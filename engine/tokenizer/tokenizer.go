@@ -38,11 +38,10 @@ type Tokenizer struct {
 type spacePrefix uint8
 
 const (
-	noPrefix     spacePrefix = iota
-	prefixAll                // before every stretch of text between added tokens
-	prefixFirst              // before the text, if it begins with a stretch of text
-	prefixAbsent             // as prefixAll, unless the stretch begins with a space
-	prefixFirstAbsent
+	noPrefix          spacePrefix = iota
+	prefixAll                     // before every stretch of text between added tokens
+	prefixAbsent                  // likewise, unless the stretch begins with a space
+	prefixFirstAbsent             // before the text, if it begins with a stretch of text that does not begin with a space
 )
 
 // kind is what a vocabulary entry is for; the numbers are GGUF's tokenizer.ggml.token_type.
