@@ -235,7 +235,7 @@ func (p *play) check(line int) {
 func TestSchedulerNeverStops(t *testing.T) {
 	seeds := uint64(30)
 	if testing.Short() {
-		seeds = 6
+		seeds = 3
 	}
 	preemptions := uint64(0)
 	for seed := range seeds {

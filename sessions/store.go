@@ -1,0 +1,254 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"hearth/engine"
+	"hearth/engine/api"
+	"hearth/engine/chat"
+	"hearth/engine/tokenizer"
+)
+
+// ErrUnknownModel says that no model of that name is served; ErrLoading that it is still being loaded.
+var (
+	ErrUnknownModel = engine.ErrUnknownModel
+	ErrLoading      = engine.ErrLoading
+)
+
+// InputError says what about a turn's input the model's template or tokenizer refuses.
+type InputError struct {
+	Field string // "messages", "suffix"
+	Err   error
+}
+
+// Error names the field and the reason.
+func (e *InputError) Error() string { return fmt.Sprintf("%s: %v", e.Field, e.Err) }
+
+// Unwrap returns the reason.
+func (e *InputError) Unwrap() error { return e.Err }
+
+// Store runs turns on the models of a catalog. It is safe for concurrent use.
+type Store struct {
+	catalog *engine.Catalog
+}
+
+// NewStore returns a store; the catalog stays the caller's.
+func NewStore(catalog *engine.Catalog) *Store { return &Store{catalog: catalog} }
+
+// Models lists the served models in the order they were loaded.
+func (s *Store) Models() []Model {
+	served := s.catalog.List()
+	models := make([]Model, len(served))
+	for i, m := range served {
+		models[i] = describe(m)
+	}
+	return models
+}
+
+// Model returns a served model by its id.
+func (s *Store) Model(id string) (Model, error) {
+	m, err := s.catalog.Get(id)
+	if err != nil {
+		return Model{}, err
+	}
+	return describe(m), nil
+}
+
+// Loading returns the progress of the models being loaded, and the error of the last one that could not be.
+func (s *Store) Loading() ([]engine.Progress, error) { return s.catalog.Loading() }
+
+// Stats returns what each served model is doing.
+func (s *Store) Stats() map[string]engine.Stats {
+	stats := map[string]engine.Stats{}
+	for _, m := range s.catalog.List() {
+		stats[m.ID] = m.Engine.Stats()
+	}
+	return stats
+}
+
+func describe(m *engine.Served) Model {
+	_, canInfill := m.Tokenizer.FIM()
+	return Model{
+		ID: m.ID, Created: m.Created, Architecture: m.Architecture, Name: m.Name, Parameters: m.Parameters,
+		Quantization: m.Quantization, Bytes: m.WeightBytes, ContextLength: m.Engine.ContextLength(), Digest: m.Digest,
+		TrainedLength: m.TrainedLength, Template: m.TemplateText, Embedded: m.Path == "", CanInfill: canInfill,
+	}
+}
+
+// EncodeOptions say how Tokenize treats special tokens.
+type EncodeOptions = tokenizer.EncodeOptions
+
+// Tokenize returns the ids of a text.
+func (s *Store) Tokenize(model, text string, opts EncodeOptions) ([]int32, error) {
+	m, err := s.catalog.Get(model)
+	if err != nil {
+		return nil, err
+	}
+	return m.Tokenizer.Encode(text, opts), nil
+}
+
+// Detokenize returns the text of ids, special tokens included, and refuses ids that the vocabulary does not have.
+func (s *Store) Detokenize(model string, ids []int32) (string, error) {
+	m, err := s.catalog.Get(model)
+	if err != nil {
+		return "", err
+	}
+	for i, id := range ids {
+		if !m.Tokenizer.Valid(id) {
+			return "", &InputError{"tokens", fmt.Errorf("token %d at position %d is not in the vocabulary of %d", id, i, m.Tokenizer.VocabSize())}
+		}
+	}
+	return m.Tokenizer.Decode(ids, tokenizer.PieceOptions{Special: true}), nil
+}
+
+// PromptTokens renders and encodes a turn's prompt without running it.
+func (s *Store) PromptTokens(t *Turn) ([]int32, error) {
+	m, err := s.catalog.Get(t.Model)
+	if err != nil {
+		return nil, err
+	}
+	return encodePrompt(m, t)
+}
+
+// encodePrompt renders and encodes the prompt of a turn.
+func encodePrompt(m *engine.Served, t *Turn) ([]int32, error) {
+	tok := m.Tokenizer
+	switch {
+	case t.Tokens != nil:
+		return t.Tokens, nil
+	case t.Text != nil && t.Suffix != "":
+		return infillPrompt(tok, *t.Text, t.Suffix)
+	case t.Text != nil:
+		return tok.Encode(*t.Text, tokenizer.EncodeOptions{AddSpecial: true}), nil
+	}
+	prompt, err := chat.ParsePrompt(t.Messages, t.TemplateVars)
+	if err != nil {
+		return nil, promptError(err)
+	}
+	if prompt.Now = t.Now; t.Now.IsZero() {
+		prompt.Now = time.Now()
+	}
+	prompt.AddGenerationPrompt = true
+	prompt.Guard = tok.Guard
+	text, err := m.Template.Render(prompt)
+	if err != nil {
+		return nil, &InputError{"messages", err}
+	}
+	return tok.EncodeGuarded(text, tokenizer.EncodeOptions{AddSpecial: !beginsWithBOS(tok, text)}), nil
+}
+
+// promptError takes the field that an error of chat.ParsePrompt begins with, such as "messages[2].role", apart.
+func promptError(err error) error {
+	if field, reason, ok := strings.Cut(err.Error(), ": "); ok {
+		return &InputError{field, errors.New(reason)}
+	}
+	return &InputError{"messages", err}
+}
+
+// beginsWithBOS reports whether a template wrote the begin-of-sequence token itself; a second one degrades output.
+func beginsWithBOS(tok *tokenizer.Tokenizer, text string) bool {
+	bos, ok := tok.BOS()
+	if !ok {
+		return true
+	}
+	name, _ := tok.Token(bos)
+	return len(text) >= len(name) && text[:len(name)] == name
+}
+
+// infillPrompt asks for the text between prefix and suffix, in the order prefix, suffix, middle that the models with
+// these tokens were trained on (arXiv 2207.14255).
+func infillPrompt(tok *tokenizer.Tokenizer, prefix, suffix string) ([]int32, error) {
+	fim, ok := tok.FIM()
+	if !ok {
+		return nil, &InputError{"suffix", errors.New("this model has no fill-in-the-middle tokens")}
+	}
+	var ids []int32
+	if bos, ok := tok.BOS(); ok && tok.AddBOS() {
+		ids = append(ids, bos)
+	}
+	ids = append(ids, fim.Prefix)
+	ids = append(ids, tok.Encode(prefix, tokenizer.EncodeOptions{})...)
+	ids = append(ids, fim.Suffix)
+	ids = append(ids, tok.Encode(suffix, tokenizer.EncodeOptions{})...)
+	return append(ids, fim.Middle), nil
+}
+
+// Run starts a turn. Errors are those of the catalog, *InputError, and those of engine.Submit. The caller reads the
+// stream to its end or closes it; cancelling ctx frees everything within one step and brings the end near.
+func (s *Store) Run(ctx context.Context, t *Turn) (*Stream, error) {
+	if slices.Contains(t.Stop, "") {
+		return nil, &InputError{"stop", errors.New("has an empty string, before which everything ends")}
+	}
+	m, err := s.catalog.Get(t.Model)
+	if err != nil {
+		return nil, err
+	}
+	prompt, err := encodePrompt(m, t)
+	if err != nil {
+		return nil, err
+	}
+	choices := max(t.Choices, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	stream := &Stream{Prompt: prompt, cancel: cancel, deltas: make(chan Delta, 16*choices), open: choices}
+	request := api.Request{
+		ID: t.ID, Prompt: prompt, MaxTokens: t.MaxTokens, MinTokens: t.MinTokens, IgnoreEOS: t.IgnoreEOS,
+		Sampling: t.Sampling, Logprobs: t.Logprobs, PromptLogprobs: t.Echo && t.Logprobs >= 0,
+		Priority: t.Priority, Salt: t.Salt,
+	}
+	if t.NoOutput {
+		request.MaxTokens = api.NoTokens
+	}
+	started := make([]func(), 0, choices)
+	for i := range choices {
+		request.Sampling.Seed = t.Sampling.Seed + uint64(i)
+		c := &choice{index: i, turn: t, tok: m.Tokenizer, prompt: prompt, decoder: m.Tokenizer.NewStream(tokenizer.PieceOptions{})}
+		var own context.Context
+		own, c.cancel = context.WithCancel(ctx)
+		events, err := m.Engine.Submit(own, &request)
+		if err != nil {
+			cancel() // ends the choices already submitted; nobody reads their buffered events
+			return nil, err
+		}
+		started = append(started, func() { c.run(events, stream.deltas) })
+	}
+	for _, run := range started {
+		go run()
+	}
+	return stream, nil
+}
+
+// Stream delivers the deltas of one turn. It belongs to one goroutine.
+type Stream struct {
+	Prompt []int32 // the prompt as the model sees it
+
+	cancel context.CancelFunc
+	deltas chan Delta
+	open   int // choices that have not finished
+}
+
+// Next waits for the next delta; it returns false after the last one.
+func (s *Stream) Next() (Delta, bool) {
+	if s.open == 0 {
+		return Delta{}, false
+	}
+	d := <-s.deltas
+	if d.Finish != nil {
+		if s.open--; s.open == 0 {
+			s.cancel()
+		}
+	}
+	return d, true
+}
+
+// Close stops what still runs. It may be called at any time, also after the end.
+func (s *Stream) Close() {
+	s.cancel()
+	for s.open > 0 {
+		s.Next()
+	}
+}

@@ -1,0 +1,80 @@
+package sessions
+
+import (
+	"encoding/json"
+	"time"
+
+	"hearth/engine/api"
+)
+
+// Turn asks a model for one or more continuations of a conversation or of a text. Exactly one of Messages, Text and
+// Tokens is set.
+type Turn struct {
+	ID    string // request id, for logs
+	Model string // id of a served model
+
+	Messages []json.RawMessage // chat messages in OpenAI's form, rendered by the model's template
+	// TemplateVars are further variables of the template, a JSON object or nil (chat_template_kwargs).
+	TemplateVars json.RawMessage
+	Text         *string // a plain prompt; the model's usual begin-of-sequence token is added
+	Suffix       string  // with Text: text after the gap to fill; needs a model with fill-in-the-middle tokens
+	Tokens       []int32 // a prompt of token ids, taken as it is
+
+	Choices   int      // continuations wanted; 0 means 1
+	Stop      []string // generation ends before the first of these strings
+	Echo      bool     // with Text or Tokens: the prompt's text comes first
+	MaxTokens int      // most tokens to generate per choice; 0: until the context is full
+	NoOutput  bool     // generate nothing: with Echo and logprobs, the prompt alone is scored
+	MinTokens int
+	IgnoreEOS bool
+	Sampling  api.Sampling // choice i draws with Seed+i
+	Logprobs  int          // as in api.Request: -1 none, 0 the token's own, n also the n most probable
+	Priority  int
+	Salt      string // prefixes are shared only between turns of equal salt
+
+	Now time.Time // what the template's clock says; zero: the time of the call
+}
+
+// TokenLogprob is one token of a delta with its log-probability under the model, before sampling parameters.
+type TokenLogprob struct {
+	Token   int32
+	Text    string // the token's own text; U+FFFD where its bytes are no character by themselves
+	Bytes   []byte // the token's own bytes
+	Logprob float32
+	Known   bool // false for the first token of a prompt, which nothing precedes
+	Top     []TokenLogprob
+}
+
+// Delta is the next piece of one choice.
+type Delta struct {
+	Choice int
+	Text   string         // whole characters, possibly none
+	Tokens []TokenLogprob // the tokens that this text completes, when log-probabilities were asked for
+	Finish *Finish        // set on the last delta of the choice
+}
+
+// Finish says how a choice ended.
+type Finish struct {
+	Reason     api.FinishReason
+	StopString string // the string that ended it, if one did; Reason is then FinishStop
+	Err        error  // when Reason is FinishError
+	Usage      api.Usage
+	Timing     api.Timing
+}
+
+// Model describes a served model.
+type Model struct {
+	ID            string
+	Created       time.Time
+	Architecture  string
+	Name          string // general.name of the file, may be empty
+	Parameters    int64
+	Quantization  string // format of most of its weights: "Q4_K"
+	Bytes         int64  // of the weights
+	ContextLength int
+	TrainedLength int    // positions the model was trained for
+	Digest        string // SHA-256 of the file's header, hex: names the model across restarts
+	Template      string // source of the chat template, empty without one
+	Embedded      bool
+	CanInfill     bool // has fill-in-the-middle tokens
+}
