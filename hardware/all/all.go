@@ -56,5 +56,6 @@ func openCPU(o Options) (hardware.Device, error) {
 	if runtime.GOMAXPROCS(0) < threads+1 {
 		runtime.GOMAXPROCS(threads + 1)
 	}
-	return cpu.Open(cpu.Options{Threads: threads, ISA: o.ISA})
+	machine := hardware.Probe("")
+	return cpu.Open(cpu.Options{Threads: threads, ISA: o.ISA, FreeBytes: machine.Limits.UsableBytes})
 }

@@ -243,7 +243,7 @@ type attentionUnit struct {
 type attentionMergeRow struct{ row, slot, parts int }
 
 const (
-	attentionRows = 32 // query rows of a unit, heads included: the loading of a tile's values and keys pays off
+	attentionRows = 48 // query rows of a unit, heads included: whole tiles of the kernels (6 or 12 rows), and the scores stay near
 	splitRows     = 8  // the longest span of which partitions are computed apart
 )
 

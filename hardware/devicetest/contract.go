@@ -28,6 +28,9 @@ func testContract(t *testing.T, d hardware.Device, c *Config) {
 			t.Skip("the device may allocate")
 		}
 		testAllocations(t, newPlayer(t, d, m, l, sequences))
+		for _, v := range c.Variants {
+			testAllocations(t, newPlayer(t, opened(t, v.Open), m, l, sequences))
+		}
 	})
 	t.Run("counters", func(t *testing.T) { testCounters(t, newPlayer(t, d, m, l, sequences)) })
 	t.Run("broken batches", func(t *testing.T) { testBrokenBatches(t, newPlayer(t, d, m, l, sequences)) })
