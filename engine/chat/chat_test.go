@@ -170,6 +170,9 @@ func TestDetectedArguments(t *testing.T) {
 // Where the reference renders text contents, the result is the same. Left out are templates that drop the tool calls of
 // messages whose content is empty and not null: a server renders them.
 func TestVectorsByForm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("renders every vector twice")
+	}
 	eachTemplate(t, func(t *testing.T, source string, vectors []vector) {
 		template, err := New(source, vectors[0].BOS, vectors[0].EOS)
 		if err != nil {
@@ -345,10 +348,9 @@ func TestRefusals(t *testing.T) {
 
 // TestHostileTemplate compiles a template that never ends: finding out its form must.
 func TestHostileTemplate(t *testing.T) {
-	start := time.Now()
-	compile(t, `{% for i in range(10**9) %}{{ messages }}{% endfor %}`)
-	if d := time.Since(start); d > 5*time.Second {
-		t.Errorf("compiling took %v", d)
+	template := compile(t, `{% for i in range(10**9) %}{{ messages }}{% endfor %}`)
+	if want := (form{emptyContent: emptyText}); template.form != want {
+		t.Errorf("got the form %+v, want %+v", template.form, want)
 	}
 }
 

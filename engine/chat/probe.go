@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ const (
 )
 
 // probeLimits keep a hostile template from using the limits of a long conversation once for each probe.
-var probeLimits = jinja.Options{MaxSteps: 200_000, MaxText: 1 << 20, MaxMemory: 8 << 20}
+var probeLimits = jinja.Options{MaxSteps: 50_000, MaxText: 1 << 18, MaxMemory: 4 << 20}
 
 // probe finds out which form of messages a template takes. A template that fails on every form, because it knows no
 // tool calls for example, gets the forms that most take.
@@ -112,16 +113,14 @@ func message(role string, content jinja.Value) *jinja.Dict {
 // when the template refuses both.
 func (t *Template) tryMessages(messages *jinja.List) string {
 	p := &Prompt{Now: time.Unix(0, 0).UTC()}
-	if out, err := t.render(messages, p); err == nil {
+	out, err := t.render(messages, p)
+	if err == nil || errors.Is(err, jinja.ErrLimit) {
 		return out
 	}
 	withSystem := jinja.NewList(message("system", jinja.Untrusted("x")))
 	for i := range messages.Len() {
 		withSystem.Append(messages.At(i))
 	}
-	out, err := t.render(withSystem, p)
-	if err != nil {
-		return ""
-	}
+	out, _ = t.render(withSystem, p) // nothing when it fails, too
 	return out
 }

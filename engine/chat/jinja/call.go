@@ -238,7 +238,7 @@ func bindCaller(n *macroNode, inner *scope, rest *arguments) error {
 	}
 	v, ok := rest.takeKeyword("caller")
 	if !ok {
-		v = undefined{hint: "No caller defined"}
+		v = undefined{hint: "no caller defined"}
 	}
 	inner.set("caller", v)
 	return nil

