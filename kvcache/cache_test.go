@@ -460,7 +460,11 @@ type live struct {
 // that eviction and ErrFull happen often. After every operation all invariants hold, every table leads to the right
 // content, and at the end nothing leaked.
 func TestRandomOperations(t *testing.T) {
-	for seed := range uint64(40) {
+	seeds := uint64(40)
+	if testing.Short() {
+		seeds = 8
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			options := Options{Blocks: 8 + rng.IntN(40), MaxSequences: 8}
