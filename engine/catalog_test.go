@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"hearth/cmd/sharedtest"
+	"hearth/engine/api"
+	"hearth/engine/embedded"
+	"hearth/engine/tokenizer"
+	"hearth/engine/weights"
+	"hearth/hardware"
+)
+
+func openCatalog(t *testing.T) (*Catalog, Options) {
+	t.Helper()
+	device, catalog := openOneThread(t), NewCatalog()
+	t.Cleanup(func() {
+		if err := catalog.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return catalog, Options{Device: device, MaxSequences: 2, Logger: slog.New(slog.DiscardHandler)}
+}
+
+func TestCatalog(t *testing.T) {
+	catalog, opts := openCatalog(t)
+	var reported atomic.Int64
+	opts.Progress = func(done, total int64) {
+		reported.Store(done)
+		if loading, _ := catalog.Loading(); len(loading) != 1 || loading[0] != (Progress{embedded.Name, done, total}) {
+			t.Errorf("while it loads: %+v, want %d of %d bytes", loading, done, total)
+		}
+		if _, err := catalog.Get(embedded.Name); !errors.Is(err, ErrLoading) {
+			t.Errorf("Get while it loads = %v, want ErrLoading", err)
+		}
+		if _, err := catalog.Load(t.Context(), "", "", opts); err == nil || !strings.Contains(err.Error(), "two models are named") {
+			t.Errorf("a second model of the name: %v", err)
+		}
+	}
+	served, err := catalog.Load(t.Context(), "", "", opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.Progress = nil
+	if reported.Load() == 0 {
+		t.Error("no progress was reported")
+	}
+	if served.ID != embedded.Name || served.Architecture != "llama" || served.Quantization != "F32" || served.TrainedLength != 512 {
+		t.Errorf("served %+v", served)
+	}
+	path := filepath.Join(t.TempDir(), "story-00001-of-00001.gguf")
+	if err := os.WriteFile(path, embedded.Model, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second, err := catalog.Load(t.Context(), path, "", opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.ID != "story" || second.Digest != served.Digest || second.Created.Equal(served.Created) {
+		t.Errorf("the same model from a file: %+v, embedded: %+v", second, served)
+	}
+	if list := catalog.List(); !slices.Equal(list, []*Served{served, second}) {
+		t.Errorf("List = %v", list)
+	}
+	if got, err := catalog.Get("story"); got != second || err != nil {
+		t.Errorf("Get = %v, %v", got, err)
+	}
+	if _, err := catalog.Get("novel"); !errors.Is(err, ErrUnknownModel) || !strings.Contains(err.Error(), `"novel"`) {
+		t.Errorf("Get of an unknown model = %v", err)
+	}
+	if loading, err := catalog.Loading(); loading != nil || err != nil {
+		t.Errorf("Loading = %v, %v after everything loaded", loading, err)
+	}
+}
+
+func TestCatalogNamesWhatFails(t *testing.T) {
+	catalog, opts := openCatalog(t)
+	garbage := filepath.Join(t.TempDir(), "garbage.gguf")
+	if err := os.WriteFile(garbage, []byte("GGUF, or is it?"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		path, id, want string
+		change         func(*Options)
+	}{
+		{garbage, "", `"garbage"`, func(*Options) {}},
+		{garbage + ".missing", "m", "garbage.gguf.missing", func(*Options) {}},
+		{"", "e", "option MaxSequences is -1", func(o *Options) { o.MaxSequences = -1 }},
+		{"", "e", "beyond the 512", func(o *Options) { o.ContextLength = 513 }},
+	} {
+		opts := opts
+		test.change(&opts)
+		_, err := catalog.Load(t.Context(), test.path, test.id, opts)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("Load(%q) = %v, want an error with %s", test.path, err, test.want)
+		}
+		if _, last := catalog.Loading(); last == nil {
+			t.Error("Loading does not tell the error")
+		}
+	}
+	if _, err := catalog.Load(t.Context(), "", "e", opts); err != nil {
+		t.Errorf("the name of a model that could not be loaded is taken: %v", err)
+	}
+}
+
+func TestModelID(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "Qwen3-0.6B")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"models/qwen3-0.6b-q8_0.gguf": "qwen3-0.6b-q8_0",
+		"big-00001-of-00003.gguf":     "big",
+		folder:                        "Qwen3-0.6B",
+		folder + "/":                  "Qwen3-0.6B",
+		filepath.Join(folder, "model.safetensors"):                "Qwen3-0.6B",
+		filepath.Join(folder, "model.safetensors.index.json"):     "Qwen3-0.6B",
+		filepath.Join(folder, "model-00001-of-00002.safetensors"): "Qwen3-0.6B",
+		filepath.Join(folder, "config.json"):                      "Qwen3-0.6B",
+	} {
+		if got := modelID(path); got != want {
+			t.Errorf("modelID(%q) = %q, want %q", path, got, want)
+		}
+	}
+}
+
+func TestStopTokens(t *testing.T) {
+	tok, err := OpenTokenizer(openEmbedded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stops := stopTokens(tok); !slices.Equal(stops, []int32{2, 1}) {
+		t.Errorf("stop tokens %v, want the end token 2, and 1, which begins another text", stops)
+	}
+	if banned := bannedTokens(tok, 515); !slices.Equal(banned, []int32{512, 513, 514}) {
+		t.Errorf("banned tokens %v, want the rows without a token", banned)
+	}
+}
+
+// TestBothFormsAreServed loads the trained model as a GGUF file and as a Hugging Face folder, and wants the same story.
+func TestBothFormsAreServed(t *testing.T) {
+	catalog, opts := openCatalog(t)
+	var stories [][]int32
+	for _, name := range []string{"stories260K-f32.gguf", "hf"} {
+		served, err := catalog.Load(t.Context(), sharedtest.Path(t, "testdata", "models", "stories260K", name), "", opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		prompt := served.Tokenizer.Encode("Once upon a time", tokenizer.EncodeOptions{AddSpecial: true})
+		a := collect(t, submit(t, served.Engine, api.Request{Prompt: prompt, MaxTokens: 50}))
+		stories = append(stories, a.tokens)
+	}
+	if len(stories[0]) != 50 || !slices.Equal(stories[0], stories[1]) {
+		t.Errorf("the stories are\n%v and\n%v", stories[0], stories[1])
+	}
+}
+
+func TestSentinelsAreThoseOfTheLayersBelow(t *testing.T) {
+	if !errors.Is(ErrOutOfMemory, hardware.ErrOutOfMemory) {
+		t.Error("ErrOutOfMemory is another error than the device's")
+	}
+	if _, err := OpenSource("no/such/file.gguf"); !errors.Is(err, os.ErrNotExist) || errors.Is(err, weights.ErrCorrupt) {
+		t.Errorf("a missing file: %v", err)
+	}
+}
