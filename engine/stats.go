@@ -44,6 +44,6 @@ func (l *loop) publish() {
 	c.running.Store(int64(len(l.scheduler.running)))
 	c.waiting.Store(int64(len(l.scheduler.waiting)))
 	c.used.Store(int64(cache.Referenced))
-	c.cached.Store(int64(cache.Cached))
+	c.cached.Store(int64(cache.Idle))
 	c.preemptions.Store(l.scheduler.preemptions)
 }
