@@ -28,7 +28,7 @@ type pool struct {
 	broken  flag // 1 when a worker panicked in this step: the others leave it
 	closing atomic.Bool
 	workers sync.WaitGroup
-	crowded bool // there are more workers than processors to spin on
+	crowded atomic.Bool // there are more workers than processors to spin on
 
 	mu    sync.Mutex // held during a step; guards what follows
 	work  job
@@ -55,14 +55,13 @@ type waker struct {
 
 const (
 	spinTime     = time.Millisecond // after a step: the next one usually follows a sampling
-	spinsToYield = 4000             // about 100 µs in a barrier: some other process is on a worker's processor
+	spinsToYield = 1000             // some 25 µs in a barrier: some other process is on a worker's processor
 )
 
 // newPool starts size-1 workers.
 func newPool(size int) *pool {
 	p := &pool{
 		size: size, rounds: make([]flag, size), done: make([]flag, size), wakers: make([]waker, size),
-		crowded: size > min(runtime.GOMAXPROCS(0), runtime.NumCPU()),
 	}
 	for id := 1; id < size; id++ {
 		p.wakers[id].wake = make(chan struct{}, 1)
@@ -83,6 +82,7 @@ func (p *pool) run(j job) error {
 	}
 	p.broken.v.Store(0)
 	p.fault.Store(nil)
+	p.crowded.Store(p.size > min(runtime.GOMAXPROCS(0), runtime.NumCPU())) // the program may change it at any time
 	step := p.epoch.v.Add(1)
 	for id := 1; id < p.size; id++ {
 		p.rouse(id)
@@ -204,7 +204,7 @@ func (p *pool) spin(spins int) {
 	}
 	preempt(spins)
 	switch {
-	case p.crowded:
+	case p.crowded.Load():
 		runtime.Gosched()
 	case spins > spinsToYield:
 		yieldProcessor()

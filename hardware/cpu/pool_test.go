@@ -51,7 +51,7 @@ func TestPoolBarrier(t *testing.T) {
 
 // TestBarrierWraps checks that rounds may pass from the largest number to 0.
 func TestBarrierWraps(t *testing.T) {
-	p := &pool{size: 2, rounds: make([]flag, 2), crowded: true}
+	p := &pool{size: 2, rounds: make([]flag, 2)}
 	var group sync.WaitGroup
 	for id := range 2 {
 		p.rounds[id].v.Store(math.MaxUint32 - 3)
