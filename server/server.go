@@ -132,15 +132,6 @@ func (s *Server) Handler() http.Handler { return s.engine }
 // Ready says that everything the server was started for is loaded. Until then /health answers 503 with the progress.
 func (s *Server) Ready() { s.ready.Store(true) }
 
-// ListenAndServe listens on the configured address and serves until ctx ends; see Serve.
-func (s *Server) ListenAndServe(ctx context.Context) error {
-	listener, err := s.Listen()
-	if err != nil {
-		return err
-	}
-	return s.Serve(ctx, listener)
-}
-
 // Listen opens the configured address.
 func (s *Server) Listen() (net.Listener, error) {
 	listener, err := net.Listen("tcp", s.opts.Addr)

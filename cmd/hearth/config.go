@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -162,6 +163,9 @@ func (s *serveFlags) serverOptions(logger *slog.Logger) (server.Options, error) 
 	if key := os.Getenv(apiKeyVariable); key != "" {
 		opts.APIKeys = append(opts.APIKeys, key)
 	}
+	if name, err := os.Hostname(); err == nil && !listensOnLoopback(s.addr) {
+		opts.AllowedHosts = append(opts.AllowedHosts, name) // what others call this machine
+	}
 	if s.drainTimeout == 0 {
 		opts.DrainTimeout = time.Nanosecond // zero asks for no patience, not for the default
 	}
@@ -169,6 +173,11 @@ func (s *serveFlags) serverOptions(logger *slog.Logger) (server.Options, error) 
 		return opts, fmt.Errorf("--data-dir: %s is not a folder", s.dataDir)
 	}
 	return opts, opts.Validate()
+}
+
+func listensOnLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
 }
 
 // logger returns the logger that the flags ask for.

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"hearth/engine/embedded"
+)
+
+// TestServeCommand starts the server on a free port, waits for its banner and interrupts it.
+func TestServeCommand(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	root := newRootCommand()
+	root.SetOut(writer)
+	root.SetArgs([]string{"serve", "tiny=" + embedded.Name, "--addr", "127.0.0.1:0", "--data-dir", t.TempDir(), "--log-level", "error", "--kv-memory", "8MiB"})
+	done := make(chan error, 1)
+	go func() {
+		done <- root.ExecuteContext(ctx)
+		writer.Close()
+	}()
+	var banner bytes.Buffer
+	buf := make([]byte, 4096)
+	for !strings.Contains(banner.String(), "-d '") {
+		n, err := reader.Read(buf)
+		if err != nil {
+			t.Fatalf("no banner: %v, %v", err, <-done)
+		}
+		banner.Write(buf[:n])
+	}
+	if !strings.Contains(banner.String(), `"model": "tiny"`) || !strings.Contains(banner.String(), "http://127.0.0.1:") {
+		t.Errorf("banner %s", &banner)
+	}
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("serve does not end")
+	}
+}
+
+func TestServeFlags(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--addr", "0.0.0.0:0"}, "no API key"},
+		{[]string{"--addr", "nowhere"}, "Addr"},
+		{[]string{"--kv-type", "q9"}, "--kv-type"},
+		{[]string{"--kv-memory", "lots"}, "--kv-memory"},
+		{[]string{"--log-level", "loud"}, "--log-level"},
+		{[]string{"--data-dir", "/dev/null"}, "--data-dir"},
+		{[]string{"--cors-origin", "evil"}, "CORSOrigins"},
+		{[]string{"--ctx", "-1"}, "ContextLength"},
+		{[]string{"/no/such/model.gguf", "--addr", "127.0.0.1:0"}, "no such file"},
+	} {
+		root := newRootCommand()
+		root.SetArgs(append([]string{"serve"}, c.args...))
+		root.SetErr(&bytes.Buffer{})
+		if err := root.ExecuteContext(context.Background()); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("serve %q: %v, want %q", c.args, err, c.want)
+		}
+	}
+}
+
+func TestByteCount(t *testing.T) {
+	for text, want := range map[string]byteCount{"512": 512, "1k": 1 << 10, "2GiB": 2 << 30, "1.5 MB": 1500000, "3g": 3 << 30} {
+		var b byteCount
+		if err := b.Set(text); err != nil || b != want {
+			t.Errorf("%q = %d, %v, want %d", text, b, err, want)
+		}
+	}
+	for _, text := range []string{"", "x", "-1", "0", "1e30", "NaN", "inf"} {
+		var b byteCount
+		if err := b.Set(text); err == nil {
+			t.Errorf("%q = %d, want an error", text, b)
+		}
+	}
+}
+
+func TestParseModels(t *testing.T) {
+	got := parseModels([]string{"a.gguf", "name=b.gguf"})
+	if len(got) != 2 || got[0] != (modelArg{"", "a.gguf"}) || got[1] != (modelArg{"name", "b.gguf"}) {
+		t.Errorf("%+v", got)
+	}
+	if got := parseModels(nil); len(got) != 1 || got[0] != (modelArg{}) {
+		t.Errorf("%+v", got)
+	}
+}
