@@ -320,3 +320,38 @@ func TestDeadline(t *testing.T) {
 		t.Errorf("the stream ends in %s", list[len(list)-1])
 	}
 }
+
+// TestTokenizeRoundTrip checks that ids become the text again, and that the pieces are the text's bytes.
+func TestTokenizeRoundTrip(t *testing.T) {
+	s := sharedServer(t)
+	const text = "Lily said: été 日 \U0001F600"
+	ids := decodeAnswer[struct{ Tokens []int32 }](t, s.post("/tokenize", fmt.Sprintf(`{"content":%q}`, text))).Tokens
+	request, err := json.Marshal(map[string]any{"tokens": ids})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := decodeAnswer[struct{ Content, Prompt string }](t, s.post("/detokenize", string(request))); got.Content != text || got.Prompt != text {
+		t.Errorf("%q became %d tokens and then %+v", text, len(ids), got)
+	}
+	pieces := decodeAnswer[struct {
+		Tokens []struct {
+			ID    int32
+			Piece json.RawMessage
+		}
+	}](t, s.post("/tokenize", fmt.Sprintf(`{"content":%q,"with_pieces":true}`, text))).Tokens
+	var joined []byte
+	for _, p := range pieces {
+		var piece string
+		var raw []int
+		if json.Unmarshal(p.Piece, &piece) == nil {
+			joined = append(joined, piece...)
+		} else if json.Unmarshal(p.Piece, &raw) == nil {
+			for _, b := range raw {
+				joined = append(joined, byte(b))
+			}
+		}
+	}
+	if got := strings.TrimPrefix(string(joined), " "); got != text || len(pieces) != len(ids) {
+		t.Errorf("the pieces make %q, want %q", got, text)
+	}
+}

@@ -78,15 +78,15 @@ func (s *Server) tokenize(x *exchange) error {
 		answer.Tokens = []int32{}
 	}
 	if t.pieces {
+		raw, err := s.store.Pieces(m.ID, ids)
+		if err != nil {
+			return err
+		}
 		pieces := make([]tokenPiece, len(ids))
 		for i, id := range ids {
-			piece, err := s.store.Detokenize(m.ID, []int32{id})
-			if err != nil {
-				return err
-			}
-			pieces[i] = tokenPiece{id, piece}
-			if !utf8.ValidString(piece) {
-				pieces[i].Piece = byteList(piece)
+			pieces[i] = tokenPiece{id, string(raw[i])}
+			if !utf8.Valid(raw[i]) {
+				pieces[i].Piece = byteList(raw[i])
 			}
 		}
 		answer.Tokens = pieces

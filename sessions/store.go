@@ -98,12 +98,35 @@ func (s *Store) Detokenize(model string, ids []int32) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for i, id := range ids {
-		if !m.Tokenizer.Valid(id) {
-			return "", &InputError{"tokens", fmt.Errorf("token %d at position %d is not in the vocabulary of %d", id, i, m.Tokenizer.VocabSize())}
-		}
+	if err := checkTokens(m.Tokenizer, ids); err != nil {
+		return "", err
 	}
 	return m.Tokenizer.Decode(ids, tokenizer.PieceOptions{Special: true}), nil
+}
+
+// Pieces returns the bytes that each of the ids stands for within a text; they may be part of a character.
+func (s *Store) Pieces(model string, ids []int32) ([][]byte, error) {
+	m, err := s.catalog.Get(model)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkTokens(m.Tokenizer, ids); err != nil {
+		return nil, err
+	}
+	pieces := make([][]byte, len(ids))
+	for i, id := range ids {
+		pieces[i] = m.Tokenizer.AppendPiece(nil, id, tokenizer.PieceOptions{Special: true})
+	}
+	return pieces, nil
+}
+
+func checkTokens(tok *tokenizer.Tokenizer, ids []int32) error {
+	for i, id := range ids {
+		if !tok.Valid(id) {
+			return &InputError{"tokens", fmt.Errorf("token %d at position %d is not in the vocabulary of %d", id, i, tok.VocabSize())}
+		}
+	}
+	return nil
 }
 
 // PromptTokens renders and encodes a turn's prompt without running it.
