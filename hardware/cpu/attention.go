@@ -223,10 +223,11 @@ func (o attentionMerge) run(w *worker, item int) {
 // attentionPlan cuts the spans of a step into units of work, for all attention with the same number of query heads to
 // a key head.
 type attentionPlan struct {
-	tokens int // of a unit
-	slots  int // partitions that can be kept for merging
-	units  []attentionUnit
-	merges []attentionMergeRow
+	tokens   int // of a unit
+	slots    int // partitions that can be kept for merging
+	maxUnits int
+	units    []attentionUnit
+	merges   []attentionMergeRow
 }
 
 // attentionUnit is some rows of one span and some partitions of what they see.
@@ -247,14 +248,18 @@ const (
 	splitRows     = 8  // the longest span of which partitions are computed apart
 )
 
-// newAttentionPlan allocates the plan for group query heads to a key head.
+// newAttentionPlan sizes the plan for group query heads to a key head.
 func newAttentionPlan(group int, l *hardware.Limits) *attentionPlan {
 	parts := (l.MaxLen + partitionLen - 1) / partitionLen
 	p := &attentionPlan{tokens: max(1, attentionRows/group)}
 	p.slots = 4*parts + min(l.Tokens, 64)
-	p.units = make([]attentionUnit, 0, l.Tokens/p.tokens+l.Spans+p.slots)
-	p.merges = make([]attentionMergeRow, 0, p.slots)
+	p.maxUnits = l.Tokens/p.tokens + l.Spans + p.slots
 	return p
+}
+
+// reserve takes the plan's memory.
+func (p *attentionPlan) reserve(c *carver) {
+	p.units, p.merges = carve[attentionUnit](c, p.maxUnits), carve[attentionMergeRow](c, p.slots)
 }
 
 // fill cuts a batch. Short spans are split into partitions as long as there is room to keep them; longer ones give

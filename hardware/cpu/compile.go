@@ -61,12 +61,16 @@ func compile(d *device, p *hardware.Program, l hardware.Limits) (*queue, error) 
 	for s := range p.NumSections() {
 		q.arenaBytes = max(q.arenaBytes, placeTensors(q.tensors, s, &q.limits))
 	}
+	q.memory = q.measure()
 	return q, nil
 }
 
+// maxPositions is the longest sequence whose positions, and what is computed from them, are surely int32.
+const maxPositions = 1 << 30
+
 func checkLimits(p *hardware.Program, l *hardware.Limits) error {
 	switch {
-	case l.Tokens < 1 || l.Spans < 1 || l.MaxLen < 1 || l.Outputs < 0 || l.Blocks < 0:
+	case l.Tokens < 1 || l.Spans < 1 || l.MaxLen < 1 || l.MaxLen > maxPositions || l.Outputs < 0 || l.Blocks < 0:
 		return fmt.Errorf("cpu: program %q: limits of %d tokens, %d spans, %d outputs, %d blocks, %d positions",
 			p.Name(), l.Tokens, l.Spans, l.Outputs, l.Blocks, l.MaxLen)
 	case len(p.Streams()) == 0:

@@ -86,7 +86,7 @@ func (d *device) Measure(p *hardware.Program, l hardware.Limits) (hardware.Memor
 	if err != nil {
 		return hardware.Memory{}, err
 	}
-	return q.memory(), nil
+	return q.memory, nil
 }
 
 // Load implements hardware.Device.
@@ -95,7 +95,7 @@ func (d *device) Load(ctx context.Context, p *hardware.Program, l hardware.Limit
 	if err != nil {
 		return nil, err
 	}
-	need := q.memory().Total()
+	need := q.memory.Total()
 	if err := d.takeBytes(p, need); err != nil {
 		return nil, err
 	}

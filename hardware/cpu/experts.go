@@ -33,10 +33,10 @@ type expertSizes struct {
 
 // reserve takes the memory.
 func (s *expertSpace) reserve(c *carver, n *expertSizes) {
-	s.order, s.place = c.int32s(n.slots), c.int32s(n.slots)
-	s.first, s.active, s.tileAt = c.int32s(n.experts+1), c.int32s(n.experts), c.int32s(n.experts+1)
-	s.tiles = c.int32s(n.tiles)
-	s.hidden, s.results = c.floats(n.hidden), c.floats(n.results)
+	s.order, s.place = carve[int32](c, n.slots), carve[int32](c, n.slots)
+	s.first, s.active, s.tileAt = carve[int32](c, n.experts+1), carve[int32](c, n.experts), carve[int32](c, n.experts+1)
+	s.tiles = carve[int32](c, n.tiles)
+	s.hidden, s.results = carve[float32](c, n.hidden), carve[float32](c, n.results)
 	s.packed, s.packed2 = c.bytes(n.packed), c.bytes(n.packed2)
 }
 

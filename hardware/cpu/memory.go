@@ -52,25 +52,14 @@ func (c *carver) bytes(n int) []byte {
 	return c.mem[at : at+n : at+n]
 }
 
-// float64s returns the next n elements, nil while measuring.
-func (c *carver) float64s(n int) []float64 {
-	b := c.bytes(8 * n)
+// carve returns the next n elements of a type without pointers, nil while measuring.
+func carve[T any](c *carver, n int) []T {
+	var element T
+	b := c.bytes(n * int(unsafe.Sizeof(element)))
 	if len(b) == 0 {
 		return nil
 	}
-	return unsafe.Slice((*float64)(unsafe.Pointer(&b[0])), n)
-}
-
-// floats returns the next n elements, nil while measuring.
-func (c *carver) floats(n int) []float32 { return floatsOf(c.bytes(4 * n)) }
-
-// int32s returns the next n elements, nil while measuring.
-func (c *carver) int32s(n int) []int32 {
-	b := c.bytes(4 * n)
-	if len(b) == 0 {
-		return nil
-	}
-	return unsafe.Slice((*int32)(unsafe.Pointer(&b[0])), n)
+	return unsafe.Slice((*T)(unsafe.Pointer(&b[0])), n)
 }
 
 // The sizes of a program are products of numbers from a file; memoryLimit keeps their sums far from overflow.

@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -58,6 +59,8 @@ const (
 	spinsToYield = 1000             // some 25 µs in a barrier: some other process is on a worker's processor
 )
 
+var errClosed = errors.New("cpu: the device is closed")
+
 // newPool starts size-1 workers.
 func newPool(size int) *pool {
 	p := &pool{
@@ -76,6 +79,9 @@ func newPool(size int) *pool {
 func (p *pool) run(j job) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closing.Load() {
+		return errClosed
+	}
 	p.work = j
 	for i := range p.rounds {
 		p.rounds[i].v.Store(0)

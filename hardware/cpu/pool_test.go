@@ -144,6 +144,9 @@ func TestPoolShared(t *testing.T) {
 	group.Wait()
 	p.close()
 	p.close()
+	if err := p.run(&countJob{pool: p}); err == nil {
+		t.Error("a closed pool ran a job")
+	}
 }
 
 // itemJob shares items between workers and counts how often each is done.

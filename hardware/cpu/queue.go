@@ -43,6 +43,7 @@ type queue struct {
 	outputs    []view
 	blockBytes int
 	arenaBytes int
+	memory     hardware.Memory // what it allocates
 
 	tiles        []byte // prepared rows, shared by all workers
 	tileBytes    int
@@ -153,7 +154,8 @@ func (q *queue) Output(o hardware.Output, row int) []float32 {
 	if row < 0 || row >= q.step.rows[hardware.Outputs] {
 		panic(fmt.Sprintf("cpu: Output: row %d of %d", row, q.step.rows[hardware.Outputs]))
 	}
-	return q.outputs[o].row(row)
+	x := q.outputs[o].row(row)
+	return x[:len(x):len(x)]
 }
 
 // CopyBlock implements hardware.Queue.
@@ -204,15 +206,15 @@ func (q *queue) Close() error {
 		return nil
 	}
 	q.closed = true
-	q.device.returnBytes(q.memory().Total())
+	q.device.returnBytes(q.memory.Total())
 	q.weightMem.release()
 	q.blockMem.release()
 	q.scratchMem.release()
 	return nil
 }
 
-// memory adds up what the queue allocates.
-func (q *queue) memory() hardware.Memory {
+// measure adds up what the queue will allocate.
+func (q *queue) measure() hardware.Memory {
 	m := hardware.Memory{Block: int64(q.blockBytes)}
 	for _, w := range q.weights {
 		m.Weights = min(memoryLimit, m.Weights+w.bytes())
@@ -237,17 +239,20 @@ func (q *queue) reserveScratch(c *carver) {
 	}
 	for _, r := range q.routes {
 		n := maxRows(r.rows, &q.limits) * r.topK
-		r.chosen, r.weights = c.int32s(n), c.floats(n)
+		r.chosen, r.weights = carve[int32](c, n), carve[float32](c, n)
 	}
-	q.tiles, q.partials = c.bytes(q.tileBytes), c.floats(q.partialCount)
+	for _, p := range q.plans {
+		p.reserve(c)
+	}
+	q.tiles, q.partials = c.bytes(q.tileBytes), carve[float32](c, q.partialCount)
 	q.experts.reserve(c, &q.expertSizes)
-	q.step.positions, q.step.blocks = c.int32s(q.limits.Tokens), c.int32s(q.limits.Tokens)
-	q.step.fresh = c.int32s(q.limits.Tokens/blockLen + q.limits.Spans)
+	q.step.positions, q.step.blocks = carve[int32](c, q.limits.Tokens), carve[int32](c, q.limits.Tokens)
+	q.step.fresh = carve[int32](c, q.limits.Tokens/blockLen+q.limits.Spans)
 	for _, w := range q.workers {
 		w.reserve(c, &q.sizes)
 	}
 	if q.device.options.NoFuse {
-		q.traceRows = c.floats(q.maxTensorElements())
+		q.traceRows = carve[float32](c, q.maxTensorElements())
 	}
 }
 
@@ -262,7 +267,6 @@ func (q *queue) maxTensorElements() int {
 
 // allocate takes the memory and fills the tables.
 func (q *queue) allocate(ctx context.Context) (err error) {
-	m := q.memory()
 	defer func() {
 		if err != nil {
 			q.weightMem.release()
@@ -272,13 +276,13 @@ func (q *queue) allocate(ctx context.Context) (err error) {
 	}()
 	none := region{release: func() {}}
 	q.weightMem, q.blockMem, q.scratchMem = none, none, none
-	if q.weightMem, err = newRegion(int(m.Weights)); err != nil {
+	if q.weightMem, err = newRegion(int(q.memory.Weights)); err != nil {
 		return err
 	}
-	if q.blockMem, err = newRegion(int(m.Blocks)); err != nil {
+	if q.blockMem, err = newRegion(int(q.memory.Blocks)); err != nil {
 		return err
 	}
-	if q.scratchMem, err = newRegion(int(m.Scratch)); err != nil {
+	if q.scratchMem, err = newRegion(int(q.memory.Scratch)); err != nil {
 		return err
 	}
 	weights := carver{mem: q.weightMem.mem}

@@ -25,9 +25,9 @@ type rotation struct {
 // reserve takes the memory of the tables.
 func (o *rotation) reserve(c *carver, l *hardware.Limits) {
 	coarse := (l.MaxLen + ropeFine - 1) / ropeFine
-	o.coarseCos, o.coarseSin = c.float64s(coarse*o.pairs), c.float64s(coarse*o.pairs)
-	o.fineCos, o.fineSin = c.float64s(ropeFine*o.pairs), c.float64s(ropeFine*o.pairs)
-	o.cos, o.sin = c.floats(l.Tokens*o.pairs), c.floats(l.Tokens*o.pairs)
+	o.coarseCos, o.coarseSin = carve[float64](c, coarse*o.pairs), carve[float64](c, coarse*o.pairs)
+	o.fineCos, o.fineSin = carve[float64](c, ropeFine*o.pairs), carve[float64](c, ropeFine*o.pairs)
+	o.cos, o.sin = carve[float32](c, l.Tokens*o.pairs), carve[float32](c, l.Tokens*o.pairs)
 }
 
 // fill computes the two tables.

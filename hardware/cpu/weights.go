@@ -65,7 +65,7 @@ func (w *weight) reserve(c *carver) {
 		w.panels = c.bytes(w.experts * w.numPanels * w.panelBytes)
 	}
 	if w.isVector {
-		w.vector = c.floats(w.in)
+		w.vector = carve[float32](c, w.in)
 	}
 }
 

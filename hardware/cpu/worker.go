@@ -44,16 +44,16 @@ type workerSizes struct {
 // reserve takes the worker's memory.
 func (w *worker) reserve(c *carver, n *workerSizes) {
 	w.tiles = c.bytes(n.tiles)
-	w.product, w.productUp = c.floats(n.product), c.floats(n.product)
-	w.row, w.short = c.floats(n.row), c.bytes(n.short)
-	w.multiply.scratch = c.floats(n.scratch)
+	w.product, w.productUp = carve[float32](c, n.product), carve[float32](c, n.product)
+	w.row, w.short = carve[float32](c, n.row), c.bytes(n.short)
+	w.multiply.scratch = carve[float32](c, n.scratch)
 	a := &w.attention
-	a.query = c.floats(n.attentionRows * n.keyDim)
-	a.scores = c.floats(n.attentionRows * blockLen)
-	a.acc, a.merged = c.floats(n.attentionRows*n.valueCols), c.floats(n.attentionRows*n.valueCols)
-	a.max, a.sum = c.floats(n.attentionRows), c.floats(n.attentionRows)
-	a.mergedMax, a.mergedSum = c.floats(n.attentionRows), c.floats(n.attentionRows)
-	a.keys, a.values = c.floats(n.keys), c.floats(n.values)
+	a.query = carve[float32](c, n.attentionRows*n.keyDim)
+	a.scores = carve[float32](c, n.attentionRows*blockLen)
+	a.acc, a.merged = carve[float32](c, n.attentionRows*n.valueCols), carve[float32](c, n.attentionRows*n.valueCols)
+	a.max, a.sum = carve[float32](c, n.attentionRows), carve[float32](c, n.attentionRows)
+	a.mergedMax, a.mergedSum = carve[float32](c, n.attentionRows), carve[float32](c, n.attentionRows)
+	a.keys, a.values = carve[float32](c, n.keys), carve[float32](c, n.values)
 }
 
 // share works on a phase's items: first on the worker's own consecutive part, then on what the others have left.
