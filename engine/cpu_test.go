@@ -141,7 +141,8 @@ func sameBits(t *testing.T, device hardware.Device, open func(testing.TB) weight
 	}
 }
 
-// bitRequests returns 16 requests of different lengths and sampling; half share a prefix of two blocks.
+// bitRequests returns 16 requests of different lengths and sampling; half share a prefix of two blocks. Some ask for as
+// many log-probabilities as there may be, so that these stand for the logits.
 func bitRequests(vocab, longest int) []api.Request {
 	text := func(seed uint64, n int) []int32 {
 		tokens := make([]int32, n)
@@ -154,7 +155,7 @@ func bitRequests(vocab, longest int) []api.Request {
 	requests := make([]api.Request, 16)
 	for i := range requests {
 		prompt := append(text(1, 140*(i%2)), text(uint64(10+i), 3+7*i)...)
-		r := api.Request{Prompt: prompt, MaxTokens: 20 + 6*i, Logprobs: i % 4, IgnoreEOS: i%3 > 0, PromptLogprobs: i == 9}
+		r := api.Request{Prompt: prompt, MaxTokens: 20 + 6*i, Logprobs: []int{0, 1, maxLogprobs}[i%3], IgnoreEOS: i%3 > 0, PromptLogprobs: i == 9}
 		if i%3 == 1 {
 			r.Sampling = api.Sampling{Temperature: 0.8, TopP: 0.95, TopK: 40, Seed: uint64(i), PresencePenalty: 0.3}
 		}

@@ -16,9 +16,6 @@ type pace struct {
 // to use the arithmetic units.
 const mixedStepFactor = 4
 
-// leastMixedRows keeps prompts moving where decoding is cheap.
-const leastMixedRows = 64
-
 // firstMixedRows is the choice before both kinds of steps were measured.
 const firstMixedRows = 128
 
@@ -32,7 +29,7 @@ func (p *pace) budget(limit int) int {
 	case p.decode == 0 || p.row == 0:
 		return min(firstMixedRows, limit)
 	}
-	return min(max(int((mixedStepFactor-1)*p.decode/p.row), leastMixedRows), limit)
+	return min(max(int((mixedStepFactor-1)*p.decode/p.row), minChunk), limit)
 }
 
 // observe takes the measure of a step.

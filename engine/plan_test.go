@@ -60,14 +60,14 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// TestPaceKeepsStreamsMoving plays a machine on which a decode takes 20 ms and a prompt row 1 ms more: a mixed step
-// may take four times a decode, so it has room for 60 rows of prompt, raised to the least.
+// TestPaceKeepsStreamsMoving plays a machine on which a decode takes 20 ms: a mixed step may take four times that, so it
+// has room for 60 ms of prompt rows, and for 16 rows in any case.
 func TestPaceKeepsStreamsMoving(t *testing.T) {
 	const limit = 512
 	for _, test := range []struct {
 		row  time.Duration // time of a prompt row
 		want int
-	}{{time.Millisecond, leastMixedRows}, {200 * time.Microsecond, 300}, {10 * time.Microsecond, limit}} {
+	}{{20 * time.Millisecond, minChunk}, {time.Millisecond, 60}, {200 * time.Microsecond, 300}, {10 * time.Microsecond, limit}} {
 		var p pace
 		if got := p.budget(limit); got != limit {
 			t.Errorf("a prompt alone gets %d rows, want all %d", got, limit)
