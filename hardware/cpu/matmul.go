@@ -29,10 +29,18 @@ func newTileSet(x view, l *linear) *tileSet {
 // count is the number of tiles of so many rows.
 func (s *tileSet) count(rows int) int { return (rows + s.linear.tileRows - 1) / s.linear.tileRows }
 
+// height is the number of rows of each tile but the last. Tiles are about equally high: a kernel
+// has more to load per product when it has few rows.
+func (s *tileSet) height(rows int) int {
+	n := max(1, s.count(rows))
+	return (rows + n - 1) / n
+}
+
 // prepare fills one tile.
 func (s *tileSet) prepare(tiles []byte, tile, rows int) {
-	first := tile * s.linear.tileRows
-	n := min(s.linear.tileRows, rows-first)
+	height := s.height(rows)
+	first := tile * height
+	n := min(height, rows-first)
 	s.linear.prepare(tiles[tile*s.tileBytes:][:s.tileBytes], s.x.from(first), s.x.t.stride, n, s.in)
 }
 
@@ -153,10 +161,10 @@ func (j *panelJob) run(w *worker, rows int) {
 	if j.up != nil {
 		w.weightBytes += uint64(j.panels * j.up.panelBytes)
 	}
-	tileRows := j.set.linear.tileRows
-	for first := 0; first < rows; first += tileRows {
-		n := min(tileRows, rows-first)
-		tile := j.tiles[first/tileRows*j.set.tileBytes:]
+	height := j.set.height(rows)
+	for first := 0; first < rows; first += height {
+		n := min(height, rows-first)
+		tile := j.tiles[first/height*j.set.tileBytes:]
 		w.multiplyPanels(w.product, j.weight, tile, panelRange{0, j.firstPanel, j.panels, n})
 		if j.up != nil {
 			w.multiplyPanels(w.productUp, j.up, tile, panelRange{0, j.firstPanel, j.panels, n})
