@@ -137,7 +137,7 @@ func TestChat(t *testing.T) {
 	c.tell(first, "there was a little girl", "max_tokens is 12")
 	c.tell(c.enter("/stats\r"), "5 tokens, 0 of them cached", "12 tokens,", "finished because     length", "17 of 512 tokens")
 	c.enter("She said\\\rhello\r")
-	c.tell(c.enter("/history\r"), "user: Once upon a time\r\n"[:22], "assistant: , there was", "user: She said\nhello")
+	c.tell(c.enter("/history\r"), "user: Once upon a time", "assistant: , there was", "user: She said\nhello")
 	if n := len(c.chat.talk.messages); n != 4 {
 		t.Errorf("the conversation has %d messages, want 4", n)
 	}
@@ -266,6 +266,15 @@ func TestChatContextFull(t *testing.T) {
 	}
 	c.enter("/set max_tokens 1000\r")
 	c.tell(c.enter("She\r"), "context of 64 tokens is full")
+}
+
+// TestChatFollowUp: what was computed for one message is found again for the next.
+func TestChatFollowUp(t *testing.T) {
+	flags := greedyFlags()
+	flags.verbose = true
+	c := startChat(t, flags)
+	c.tell(c.enter(strings.Repeat("Once upon a time there was a cat. ", 8)+"\r"), ", 0 of them cached; answer 12 tokens")
+	c.tell(c.enter("The cat sat.\r"), ", 64 of them cached; answer 12 tokens")
 }
 
 // TestChatRestoresAnswer: when an attempt to regenerate comes to nothing, the answer that was there comes back.
