@@ -24,6 +24,10 @@ var errSlowReader = errors.New("engine: the reader of this request fell too far 
 // maxLogprobs is the most alternatives of a token, since a reader may be eventBuffer tokens behind.
 const maxLogprobs = 100
 
+// reservedTokens is how much of an answer a sequence has room for from the start. The few that grow beyond it double
+// their room, so that a waiting request does not hold memory for a context that it will hardly fill.
+const reservedTokens = 8192
+
 // eventBuffer is how many events a reader may be behind.
 const eventBuffer = 1024
 
@@ -33,7 +37,7 @@ type Options struct {
 	KV             *quant.Format // format of the cache; nil: F32 for a model of float32, else F16
 	ContextLength  int           // most tokens of a sequence; 0: the model's, as far as memory allows
 	MaxSequences   int           // sequences that run at once; 0: 32
-	MaxBatchTokens int           // rows of a step; 0: 512, and fewer beside running streams, as measured
+	MaxBatchTokens int           // rows of a step; 0: as measured, at most 512
 	MaxWaiting     int           // requests that may wait; 0: 512
 	KVBytes        int64         // memory for the cache; 0: 1 GiB
 	Blocks         int           // exact number of cache blocks, 0: from KVBytes
@@ -217,7 +221,7 @@ func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, 
 		id: r.ID, arrival: e.arrival.Add(1), priority: r.Priority, salt: maphash.String(e.seed, r.Salt),
 		promptLen: len(r.Prompt), maxTokens: maxTokens, minTokens: r.MinTokens, logprobs: r.Logprobs,
 		scored: r.PromptLogprobs, ignoreEOS: r.IgnoreEOS,
-		tokens:  append(make([]int32, 0, len(r.Prompt)+maxTokens), r.Prompt...),
+		tokens:  append(make([]int32, 0, len(r.Prompt)+min(maxTokens, reservedTokens)), r.Prompt...),
 		sampler: sampler, submittedAt: time.Now(),
 	}
 	buffer := eventBuffer

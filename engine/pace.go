@@ -2,8 +2,9 @@ package engine
 
 import "time"
 
-// pace measures steps and decides how many prompt rows to mix into a step that also decodes, so that running streams
-// do not stutter while a long prompt is computed.
+// pace measures steps and decides how many prompt rows to put into one: beside running streams few enough that these do
+// not stutter while a long prompt is computed, else few enough that a new request, or a caller who leaves, is noticed
+// soon.
 type pace struct {
 	fixed  int     // rows of a step as configured; 0: measured
 	decode float64 // seconds of a step of decodes alone, moving average
@@ -16,20 +17,26 @@ type pace struct {
 // to use the arithmetic units.
 const mixedStepFactor = 4
 
-// firstMixedRows is the choice before both kinds of steps were measured.
-const firstMixedRows = 128
+// longestStep is how long a step without decodes may take, where a pass over the weights is not slower still. It loses
+// a few hundredths to steps of any length.
+const longestStep = time.Second
+
+// firstRows is the choice before anything was measured.
+const firstRows = 128
 
 // budget returns the rows of the next step, at most limit.
 func (p *pace) budget(limit int) int {
+	rows := firstRows
 	switch {
 	case p.fixed > 0:
 		return min(p.fixed, limit)
-	case !p.decoding:
-		return limit
-	case p.decode == 0 || p.row == 0:
-		return min(firstMixedRows, limit)
+	case p.row == 0 || p.decoding && p.decode == 0:
+	case p.decoding:
+		rows = int((mixedStepFactor - 1) * p.decode / p.row)
+	default:
+		rows = int(max(longestStep.Seconds(), mixedStepFactor*p.decode) / p.row)
 	}
-	return min(max(int((mixedStepFactor-1)*p.decode/p.row), minChunk), limit)
+	return min(max(rows, minChunk), limit)
 }
 
 // observe takes the measure of a step.

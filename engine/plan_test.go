@@ -63,34 +63,43 @@ func TestPlan(t *testing.T) {
 // TestPaceKeepsStreamsMoving plays a machine on which a decode takes 20 ms: a mixed step may take four times that, so it
 // has room for 60 ms of prompt rows, and for 16 rows in any case.
 func TestPaceKeepsStreamsMoving(t *testing.T) {
-	const limit = 512
+	const limit, decode = 512, 20 * time.Millisecond
 	for _, test := range []struct {
-		row  time.Duration // time of a prompt row
-		want int
-	}{{20 * time.Millisecond, minChunk}, {time.Millisecond, 60}, {200 * time.Microsecond, 300}, {10 * time.Microsecond, limit}} {
+		row         time.Duration // time of a prompt row
+		mixed, pure int           // rows of a step with and without decodes
+	}{
+		{20 * time.Millisecond, minChunk, 50}, {5 * time.Millisecond, minChunk, 200}, {time.Millisecond, 60, limit},
+		{200 * time.Microsecond, 300, limit}, {10 * time.Microsecond, limit, limit},
+	} {
 		var p pace
-		if got := p.budget(limit); got != limit {
-			t.Errorf("a prompt alone gets %d rows, want all %d", got, limit)
+		if got := p.budget(limit); got != firstRows {
+			t.Errorf("before anything was measured a step has %d rows, want %d", got, firstRows)
 		}
-		const decode = 20 * time.Millisecond
+		near := func(what string, want int) {
+			t.Helper()
+			if got := p.budget(limit); got < want*98/100 || got > want*102/100 {
+				t.Errorf("with %v a row a step of %s has %d rows, want %d", test.row, what, got, want)
+			}
+		}
 		p.observe(0, 400, 400*test.row)
+		near("a prompt alone", test.pure)
 		p.observe(1, 0, decode)
 		for range 50 {
 			rows := p.budget(limit)
 			p.observe(3, rows, decode+time.Duration(rows)*test.row)
 		}
-		if got := p.budget(limit); got < test.want*98/100 || got > test.want*102/100 {
-			t.Errorf("with %v a row a mixed step has %d rows, want %d", test.row, got, test.want)
-		}
+		near("a prompt beside streams", test.mixed)
 		p.observe(0, 400, 400*test.row)
-		if got := p.budget(limit); got != limit {
-			t.Errorf("when no stream runs any more a prompt gets %d rows, want all %d", got, limit)
-		}
+		near("a prompt whose streams have ended", test.pure)
 	}
 	p := pace{}
 	p.observe(2, 100, time.Second)
-	if got := p.budget(limit); got != firstMixedRows {
-		t.Errorf("before anything was measured a mixed step has %d rows, want %d", got, firstMixedRows)
+	if got := p.budget(limit); got != firstRows {
+		t.Errorf("before a decode was measured a mixed step has %d rows, want %d", got, firstRows)
+	}
+	slow := pace{decode: 2, row: 0.5} // a large model: the pass over the weights takes most of the time
+	if got := slow.budget(limit); got != minChunk {
+		t.Errorf("a slow model's step has %d rows, want %d", got, minChunk)
 	}
 	if p := (pace{fixed: 48}); p.budget(limit) != 48 || p.budget(20) != 20 {
 		t.Errorf("a fixed budget of 48 gives %d, and %d of at most 20", p.budget(limit), p.budget(20))

@@ -24,7 +24,7 @@ type sequence struct {
 	scored    bool // log-probabilities of the prompt are wanted
 	ignoreEOS bool
 
-	tokens   []int32           // prompt and generated tokens; capacity for all of them
+	tokens   []int32           // prompt and generated tokens
 	computed int               // positions [0, computed) are in the cache
 	table    *kvcache.Sequence // the scheduler's, while the sequence runs; nil while it waits
 	sampler  *sample.Sampler
