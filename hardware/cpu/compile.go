@@ -162,10 +162,14 @@ func (c *compiler) prelude(ops []hardware.Op) {
 
 // emit turns a group of operations into phases.
 func (c *compiler) emit(ops []hardware.Op) error {
+	elided := c.elided(ops)
 	for _, op := range ops {
-		if err := c.touch(op); err != nil {
+		if err := c.touch(op, elided); err != nil {
 			return err
 		}
+	}
+	if len(ops) > 1 && ops[1].Args.Kind() == hardware.OpMatMul && ops[0].Args.Kind() == hardware.OpNorm {
+		return c.emitMatMul(ops)
 	}
 	switch a := ops[0].Args.(type) {
 	case *hardware.MatMulArgs:
@@ -188,9 +192,12 @@ func (c *compiler) emit(ops []hardware.Op) error {
 	return nil
 }
 
-// touch notes that an operation's tensors are in use by the current group.
-func (c *compiler) touch(op hardware.Op) error {
+// touch notes that an operation's tensors are in use by the current group, but for those that it does not store.
+func (c *compiler) touch(op hardware.Op, elided []int) error {
 	for _, view := range op.Args.Writes(op.Args.Reads(nil)) {
+		if slices.Contains(elided, view.Base()) {
+			continue
+		}
 		t := c.tensors[view.Base()]
 		switch {
 		case t.section < 0:
@@ -213,7 +220,7 @@ func (c *compiler) rowOperation(op hardware.Op) (rowOperation, int, error) {
 		table, err := c.matrix(op, a.Table)
 		return &embed{table, c.view(a.Dst)}, 2 * a.Dst.Size(), err
 	case *hardware.NormArgs:
-		return &norm{c.view(a.X), c.view(a.Dst), c.vector(a.Weight), a.Eps}, 2 * a.X.Size(), nil
+		return c.norm(a), 2 * a.X.Size(), nil
 	case *hardware.RoPEArgs:
 		return &rope{c.view(a.X), c.view(a.Dst), c.rotation(a.Rope)}, 2 * a.X.Size(), nil
 	case *hardware.StoreArgs:
@@ -241,18 +248,31 @@ func (c *compiler) rowOperation(op hardware.Op) (rowOperation, int, error) {
 	}
 }
 
-// emitMatMul compiles products of the same rows, or a pair of them with the gated linear unit behind it.
+// norm compiles a norm.
+func (c *compiler) norm(a *hardware.NormArgs) *norm {
+	return &norm{c.view(a.X), c.view(a.Dst), c.vector(a.Weight), a.Eps}
+}
+
+// emitMatMul compiles products of the same rows, or a pair of them with the gated linear unit behind it; the norm of
+// the rows may stand before them.
 func (c *compiler) emitMatMul(ops []hardware.Op) error {
 	var products []*linearProduct
+	var before *norm
 	for _, op := range ops {
 		switch a := op.Args.(type) {
+		case *hardware.NormArgs:
+			before = c.norm(a)
 		case *hardware.MatMulArgs:
 			w, err := c.matrix(op, a.W)
 			if err != nil {
 				return err
 			}
+			x := c.view(a.X)
+			if before != nil {
+				x = before.x
+			}
 			products = append(products, &linearProduct{
-				weight: w, set: newTileSet(c.view(a.X), w.linear), dst: c.view(a.Dst), accumulate: a.Accumulate,
+				weight: w, set: newTileSet(x, before, w.linear), dst: c.view(a.Dst), accumulate: a.Accumulate,
 			})
 		case *hardware.GLUArgs:
 			gated := products[len(products)-2]

@@ -10,24 +10,81 @@ func (c *compiler) groupLen(ops, all []hardware.Op) int {
 	if c.device.options.NoFuse {
 		return 1
 	}
-	if first, ok := ops[0].Args.(*hardware.MatMulArgs); ok {
-		if c.gated(ops, all) {
-			return 3
-		}
-		n := 1
-		for n < len(ops) && sameRows(first, ops[1:n], ops[n].Args) && !c.gated(ops[n:], all) {
-			n++
-		}
+	if n := c.productsLen(ops, all); n > 0 {
+		return n
+	}
+	if n := c.normedLen(ops, all); n > 0 {
 		return n
 	}
 	if !isRowOperation(ops[0].Args) {
 		return 1
 	}
 	n := 1
-	for n < len(ops) && isRowOperation(ops[n].Args) && rowsOf(ops[n].Args) == rowsOf(ops[0].Args) && ops[n].Args.Kind() != hardware.OpGather {
-		n++ // a Gather reads other rows than it writes, so that it can only begin a chain
+	for n < len(ops) && isRowOperation(ops[n].Args) && rowsOf(ops[n].Args) == rowsOf(ops[0].Args) &&
+		ops[n].Args.Kind() != hardware.OpGather && // reads other rows than it writes, so that it can only begin a chain
+		c.normedLen(ops[n:], all) == 0 {
+		n++
 	}
 	return n
+}
+
+// productsLen returns how many operations are products of the same rows, with the gated linear unit of a pair; 0 when
+// the first one is no product.
+func (c *compiler) productsLen(ops, all []hardware.Op) int {
+	first, ok := ops[0].Args.(*hardware.MatMulArgs)
+	if !ok {
+		return 0
+	}
+	if c.gated(ops, all) {
+		return 3
+	}
+	n := 1
+	for n < len(ops) && sameRows(first, ops[1:n], ops[n].Args) && !c.gated(ops[n:], all) {
+		n++
+	}
+	return n
+}
+
+// normedLen returns how many operations are a norm and products of its rows that nothing else needs; 0 when there is
+// no such group. The rows are then normalised on their way into tiles.
+func (c *compiler) normedLen(ops, all []hardware.Op) int {
+	norm, ok := ops[0].Args.(*hardware.NormArgs)
+	if !ok || len(ops) < 2 || norm.X.NumHeads() != 1 || norm.X.Base() == norm.Dst.Base() || c.outputOf[norm.Dst.Base()] {
+		return 0
+	}
+	n := c.productsLen(ops[1:], all)
+	if n == 0 || ops[1].Args.(*hardware.MatMulArgs).X != norm.Dst {
+		return 0
+	}
+	products := 0
+	for _, op := range ops[1 : n+1] {
+		product, ok := op.Args.(*hardware.MatMulArgs)
+		if ok && product.Dst.Base() == norm.X.Base() {
+			return 0 // it would change rows that others still normalise
+		}
+		if ok {
+			products++
+		}
+	}
+	if uses(all, norm.Dst.Base()) != 1+products {
+		return 0
+	}
+	return n + 1
+}
+
+// elided notes the tensors that a group passes on without storing them.
+func (c *compiler) elided(ops []hardware.Op) []int {
+	if len(ops) == 1 {
+		return nil
+	}
+	var bases []int
+	if norm, ok := ops[0].Args.(*hardware.NormArgs); ok && ops[1].Args.Kind() == hardware.OpMatMul {
+		bases = append(bases, norm.Dst.Base())
+	}
+	if unit, ok := ops[len(ops)-1].Args.(*hardware.GLUArgs); ok && ops[len(ops)-2].Args.Kind() == hardware.OpMatMul {
+		bases = append(bases, unit.Gate.Base(), unit.Up.Base())
+	}
+	return bases
 }
 
 // sameRows reports whether an operation is a product of the same rows as the first, with a result of its own.

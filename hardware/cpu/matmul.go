@@ -15,6 +15,7 @@ const (
 // tileSet is the rows of a view as tiles for one linear.
 type tileSet struct {
 	x         view
+	norm      *norm // of the rows, before anything else; nil for none
 	in        int
 	linear    *linear
 	tileBytes int // of a full tile
@@ -22,8 +23,8 @@ type tileSet struct {
 	private   int // in a worker's own
 }
 
-func newTileSet(x view, l *linear) *tileSet {
-	return &tileSet{x: x, in: x.size(), linear: l, tileBytes: l.tileBytes(x.size(), l.tileRows)}
+func newTileSet(x view, norm *norm, l *linear) *tileSet {
+	return &tileSet{x: x, norm: norm, in: x.size(), linear: l, tileBytes: l.tileBytes(x.size(), l.tileRows)}
 }
 
 // count is the number of tiles of so many rows.
@@ -37,11 +38,18 @@ func (s *tileSet) height(rows int) int {
 }
 
 // prepare fills one tile.
-func (s *tileSet) prepare(tiles []byte, tile, rows int) {
+func (s *tileSet) prepare(w *worker, tiles []byte, tile, rows int) {
 	height := s.height(rows)
 	first := tile * height
 	n := min(height, rows-first)
-	s.linear.prepare(tiles[tile*s.tileBytes:][:s.tileBytes], s.x.from(first), s.x.t.stride, n, s.in)
+	x, stride := s.x.from(first), s.x.t.stride
+	if s.norm != nil {
+		for r := range n {
+			s.norm.normalize(w.kernels, w.row[r*s.in:][:s.in], s.x.row(first+r))
+		}
+		x, stride = w.row, s.in
+	}
+	s.linear.prepare(tiles[tile*s.tileBytes:][:s.tileBytes], x, stride, n, s.in)
 }
 
 // preparation fills the shared tiles of products, for more than a few rows.
@@ -66,7 +74,7 @@ func (o *preparation) run(w *worker, item int) {
 	rows := o.rows(w.step)
 	for _, set := range o.sets {
 		if n := set.count(rows); item < n {
-			set.prepare((*o.tiles)[set.offset:], item, rows)
+			set.prepare(w, (*o.tiles)[set.offset:], item, rows)
 			return
 		} else {
 			item -= n
@@ -140,7 +148,7 @@ func (o *matmul) own(w *worker, rows int) []byte {
 	if w.prepared != o || w.preparedStep != w.step.number {
 		for _, set := range o.sets {
 			for tile := range set.count(rows) {
-				set.prepare(w.tiles[set.private:], tile, rows)
+				set.prepare(w, w.tiles[set.private:], tile, rows)
 			}
 		}
 		w.prepared, w.preparedStep = o, w.step.number
@@ -245,6 +253,9 @@ func (o *matmul) grow(w *workerSizes, maxRows int) int {
 		s.offset, s.private = shared, private
 		shared += s.count(maxRows) * s.tileBytes
 		private += s.count(min(fewRows, maxRows)) * s.tileBytes
+		if s.norm != nil {
+			w.row = max(w.row, min(s.linear.tileRows, maxRows)*s.in)
+		}
 	}
 	w.tiles = max(w.tiles, private)
 	for _, p := range o.products {
