@@ -21,8 +21,7 @@ type field[T any] struct {
 	use  use
 	// read checks the value and stores what matters of it. For a refused field it is asked whether the value asks for
 	// nothing: it then returns nil.
-	read   func(t *T, v value) error
-	reason string // refused: what the client is told beside the name
+	read func(t *T, v value) error
 }
 
 // decode reads an object by its table. Every member is in the table or an error; null is the same as absent.
@@ -55,9 +54,10 @@ func find[T any](fields []field[T], name string) *field[T] {
 	return nil
 }
 
-// refuse makes the row of a refused field; neutral are the JSON texts that ask for nothing.
+// refuse makes the row of a refused field: reason is what the client is told beside its name, and neutral are the JSON
+// texts that ask for nothing.
 func refuse[T any](name, reason string, neutral ...string) field[T] {
-	return field[T]{name: name, use: refused, reason: reason, read: func(_ *T, v value) error {
+	return field[T]{name: name, use: refused, read: func(_ *T, v value) error {
 		if v.equals(neutral...) {
 			return nil
 		}

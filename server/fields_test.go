@@ -119,31 +119,26 @@ func TestOllamaFields(t *testing.T) {
 	checkTable(t, "message", ollamaMessageFields, []string{"role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id"})
 }
 
-// TestEveryFieldIsChecked sends a value of a wrong kind for every field: each must be refused by its name.
+// TestEveryFieldIsChecked sends a value that no field takes for every field: each must be refused by its name, as
+// unsupported if the table says so.
 func TestEveryFieldIsChecked(t *testing.T) {
 	s := sharedServer(t)
-	check := func(path, name string, body string) {
-		a := s.post(path, body)
-		e := decodeAnswer[errorBody](t, a).Error
-		if a.status != 400 || e.Param == nil || !strings.HasPrefix(*e.Param, name) {
-			t.Errorf("%s with a wrong %s = %d %s", path, name, a.status, a.body)
+	const wrong = `[{"a":[true]}]`
+	check := func(path, base string, fields []field[generation]) {
+		for _, f := range fields {
+			body := fmt.Sprintf(`{"model":%q,%s,%q:%s}`, embedded.Name, base, f.name, wrong)
+			if strings.Contains(body[:len(body)-len(wrong)-len(f.name)-4], fmt.Sprintf("%q:", f.name)) {
+				body = fmt.Sprintf(`{%q:%s}`, f.name, wrong)
+			}
+			a := s.post(path, body)
+			e := decodeAnswer[errorBody](t, a).Error
+			if a.status != 400 || e.Param == nil || !strings.HasPrefix(*e.Param, f.name) || (*e.Code == "unsupported_parameter") != (f.use == refused) {
+				t.Errorf("%s with a wrong %s = %d %s", path, f.name, a.status, a.body)
+			}
 		}
 	}
-	const wrong = `[{"a":[true]}]` // no field takes this
-	for _, f := range chatFields {
-		body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":"x"}],%q:%s}`, embedded.Name, f.name, wrong)
-		if f.name == "model" || f.name == "messages" {
-			body = fmt.Sprintf(`{%q:%s}`, f.name, wrong)
-		}
-		check("/v1/chat/completions", f.name, body)
-	}
-	for _, f := range completionFields {
-		body := fmt.Sprintf(`{"model":%q,"prompt":"x",%q:%s}`, embedded.Name, f.name, wrong)
-		if f.name == "model" || f.name == "prompt" {
-			body = fmt.Sprintf(`{%q:%s}`, f.name, wrong)
-		}
-		check("/v1/completions", f.name, body)
-	}
+	check("/v1/chat/completions", `"messages":[{"role":"user","content":"x"}]`, chatFields)
+	check("/v1/completions", `"prompt":"x"`, completionFields)
 }
 
 // TestRefusals goes through requests that must be refused, with the field that the answer names and its code.

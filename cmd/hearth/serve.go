@@ -79,6 +79,9 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 			return errors.Join(err, <-served)
 		}
 	}
+	if len(opts.APIKeys) == 0 && !listensOnLoopback(flags.addr) {
+		logger.Warn("everyone who reaches this address can use the server: it has no API key", "addr", listener.Addr())
+	}
 	s.Ready()
 	banner(out, listener.Addr(), catalog, len(opts.APIKeys) > 0)
 	return <-served
