@@ -155,3 +155,25 @@ func TestQueuesShareWorkers(t *testing.T) {
 		}
 	}
 }
+
+// TestFusedPhases counts the barriers of a decode step: six for a layer, and a few before and after. More of them are
+// not wrong, but cost every token time.
+func TestFusedPhases(t *testing.T) {
+	p, _ := tinyShape.record(quant.Q8_0)
+	d := openWith(cpu.Options{Threads: 2})(t)
+	defer d.Close()
+	q, err := d.Load(context.Background(), p, tinyLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	b := hardware.NewBatch(tinyLimits())
+	b.Tokens, b.Outputs, b.Tables = append(b.Tokens, 1), append(b.Outputs, 0), append(b.Tables, 0)
+	b.Spans = append(b.Spans, hardware.Span{Len: 1, Start: 1})
+	q.Run(0, b)
+	// The angles, the embedding; of a layer: q|k|v, their norm, rotation and storing, attention, output, gate|up, down;
+	// the gathering, the head.
+	if got, want := cpu.BusyPhases(q), 2+6*tinyShape.layers+2; got != want {
+		t.Errorf("a decode step has %d phases with work, want %d", got, want)
+	}
+}
