@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"hearth/engine"
+	"hearth/engine/weights"
 	"hearth/sessions"
 )
 
@@ -68,10 +70,12 @@ type chatTest struct {
 	ended   chan error
 }
 
-func startChat(t *testing.T, flags runFlags) *chatTest {
+func startChat(t *testing.T, flags runFlags) *chatTest { return startChatWith(t, modelArg{}, flags) }
+
+func startChatWith(t *testing.T, model modelArg, flags runFlags) *chatTest {
 	t.Helper()
 	flags.engine.device.name, flags.engine.device.threads, flags.engine.kvType = "cpu", 1, "f16"
-	g, err := openGenerator(t.Context(), modelArg{}, &flags, io.Discard)
+	g, err := openGenerator(t.Context(), model, &flags, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,6 +279,58 @@ func TestChatFollowUp(t *testing.T) {
 	c := startChat(t, flags)
 	c.tell(c.enter(strings.Repeat("Once upon a time there was a cat. ", 8)+"\r"), ", 0 of them cached; answer 12 tokens")
 	c.tell(c.enter("The cat sat.\r"), ", 64 of them cached; answer 12 tokens")
+}
+
+// modelWithTemplate writes the embedded model with a chat template.
+func modelWithTemplate(t *testing.T, template string) modelArg {
+	t.Helper()
+	src, err := engine.OpenSource("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	md := src.Metadata().Clone()
+	md.Set("tokenizer.chat_template", template)
+	var tensors []weights.NewTensor
+	for _, name := range src.Names() {
+		tensor, err := src.Tensor(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tensors = append(tensors, weights.NewTensor{Name: name, Type: tensor.Type, Shape: tensor.Shape, Write: func(w io.Writer) error {
+			_, err := w.Write(tensor.Data)
+			return err
+		}})
+	}
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := weights.SaveGGUF(path, md, tensors); err != nil {
+		t.Fatal(err)
+	}
+	return modelArg{path: path}
+}
+
+// TestChatTemplate: the model gets the whole conversation, answers included, and finds most of it computed. What a
+// template says when it refuses a message cannot drive the terminal.
+func TestChatTemplate(t *testing.T) {
+	model := modelWithTemplate(t, `{% for m in messages %}{% if 'forbidden' in m.content %}{{ raise_exception('not \x1b[31mthat') }}{% endif %}`+
+		`{{ m.role }} says{{ m.content }}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}assistant says{% endif %}`)
+	flags := greedyFlags()
+	flags.settings.maxTokens, flags.system, flags.verbose = 100, "Tell stories.", true
+	c := startChatWith(t, model, flags)
+	c.tell(c.enter("Once upon a time\r"), " 0 of them cached")
+	prompt, err := c.chat.generator.store.PromptTokens(&sessions.Turn{Model: c.chat.generator.model.ID, Messages: encodeMessages(c.chat.talk.all())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := c.chat.generator.store.Detokenize(c.chat.generator.model.ID, prompt)
+	if want := "saysTell stories.\nuser saysOnce upon a time\nassistant says" + c.chat.talk.messages[1].Content; err != nil || !strings.Contains(text, want) {
+		t.Errorf("the model would get %q, error %v; want %q in it", text, err, want)
+	}
+	c.tell(c.enter("And then\r"), " 128 of them cached")
+	c.tell(c.enter("The forbidden word\r"), `not \x1b[31mthat`)
+	if n := len(c.chat.talk.messages); n != 4 {
+		t.Errorf("%d messages, want 4", n)
+	}
 }
 
 // TestChatRestoresAnswer: when an attempt to regenerate comes to nothing, the answer that was there comes back.
