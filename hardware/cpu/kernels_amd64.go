@@ -95,6 +95,36 @@ func linearQ4_KAVX2() []panelKernel {
 }
 
 //go:noescape
+func linearQ6_KAVX2Rows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX2Rows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX2Rows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX2Rows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX2Rows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX2Rows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ6_KAVX2 returns the kernels of Q6_K, for 1 row and up.
+func linearQ6_KAVX2() []panelKernel {
+	return []panelKernel{
+		linearQ6_KAVX2Rows1,
+		linearQ6_KAVX2Rows2,
+		linearQ6_KAVX2Rows3,
+		linearQ6_KAVX2Rows4,
+		linearQ6_KAVX2Rows5,
+		linearQ6_KAVX2Rows6,
+	}
+}
+
+//go:noescape
 func gemmF32AVX2Rows1(dst, x *float32, panel *byte, k, dstStride, xStride, add int)
 
 //go:noescape
@@ -343,6 +373,60 @@ func linearQ4_KAVX512() []panelKernel {
 		linearQ4_KAVX512Rows10,
 		linearQ4_KAVX512Rows11,
 		linearQ4_KAVX512Rows12,
+	}
+}
+
+//go:noescape
+func linearQ6_KAVX512Rows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX512Rows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX512Rows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX512Rows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX512Rows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX512Rows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX512Rows7(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX512Rows8(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX512Rows9(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX512Rows10(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX512Rows11(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVX512Rows12(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ6_KAVX512 returns the kernels of Q6_K, for 1 row and up.
+func linearQ6_KAVX512() []panelKernel {
+	return []panelKernel{
+		linearQ6_KAVX512Rows1,
+		linearQ6_KAVX512Rows2,
+		linearQ6_KAVX512Rows3,
+		linearQ6_KAVX512Rows4,
+		linearQ6_KAVX512Rows5,
+		linearQ6_KAVX512Rows6,
+		linearQ6_KAVX512Rows7,
+		linearQ6_KAVX512Rows8,
+		linearQ6_KAVX512Rows9,
+		linearQ6_KAVX512Rows10,
+		linearQ6_KAVX512Rows11,
+		linearQ6_KAVX512Rows12,
 	}
 }
 
@@ -671,13 +755,70 @@ func linearQ4_KVNNI() []panelKernel {
 }
 
 //go:noescape
+func linearQ6_KVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KVNNIRows7(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KVNNIRows8(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KVNNIRows9(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KVNNIRows10(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KVNNIRows11(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KVNNIRows12(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ6_KVNNI returns the kernels of Q6_K, for 1 row and up.
+func linearQ6_KVNNI() []panelKernel {
+	return []panelKernel{
+		linearQ6_KVNNIRows1,
+		linearQ6_KVNNIRows2,
+		linearQ6_KVNNIRows3,
+		linearQ6_KVNNIRows4,
+		linearQ6_KVNNIRows5,
+		linearQ6_KVNNIRows6,
+		linearQ6_KVNNIRows7,
+		linearQ6_KVNNIRows8,
+		linearQ6_KVNNIRows9,
+		linearQ6_KVNNIRows10,
+		linearQ6_KVNNIRows11,
+		linearQ6_KVNNIRows12,
+	}
+}
+
+//go:noescape
 func preparePairsAVX2(scale, q *byte, x *float32, blocks, rows int)
 
 //go:noescape
 func prepareQuadsAVX2(scale, q *byte, x *float32, blocks, rows, shift int)
 
 //go:noescape
-func prepareSuperAVX2(scale, sums, q *byte, x *float32, blocks, rows int)
+func prepareQ4_KAVX2(scale, sums, q *byte, x *float32, blocks, rows int)
+
+//go:noescape
+func prepareQ6_KAVX2(scale, sums, q *byte, x *float32, blocks, rows int)
 
 //go:noescape
 func sumSquaresAVX2(x []float32) float32

@@ -35,7 +35,8 @@ func TestPrepareAgainstGeneric(t *testing.T) {
 	}{
 		{"pairs", shortRun, pairTileBytes, prepareQ8_0Generic, preparePairs},
 		{"quads", shortRun, quadTileBytes, prepareQ4_0Generic, prepareQuadsQ4_0},
-		{"super", longRun, newLinearQ4_K(1, nil, nil).tileBytes, prepareQ4_KGeneric, prepareSuper},
+		{"Q4_K", longRun, newLinearQ4_K(1, nil, nil).tileBytes, prepareQ4_KGeneric, prepareQ4_K},
+		{"Q6_K", longRun, newLinearQ6_K(1, nil, nil).tileBytes, prepareQ6_KGeneric, prepareQ6_K},
 	} {
 		if len(assemblyLevels()) == 0 {
 			t.Skip("this machine has no AVX2")

@@ -77,8 +77,14 @@ func quadLinearQ4_0(kernels []panelKernel) *linear {
 }
 
 func superLinearQ4_K(kernels []panelKernel) *linear {
-	return newLinearQ4_K(len(kernels), prepareSuper, func(a *multiplyArgs) {
+	return newLinearQ4_K(len(kernels), prepareQ4_K, func(a *multiplyArgs) {
 		multiplyPanels(a, kernels, a.in/longRun*superBytesQ4_K, a.in/longRun)
+	})
+}
+
+func superLinearQ6_K(kernels []panelKernel) *linear {
+	return newLinearQ6_K(len(kernels), prepareQ6_K, func(a *multiplyArgs) {
+		multiplyPanels(a, kernels, a.in/longRun*superBytesQ6_K, a.in/longRun)
 	})
 }
 
@@ -106,8 +112,14 @@ func prepareQuadRows(tile []byte, x []float32, rows, stride, in, shift int) {
 	clear(tile[blocks*rows*quadBlockBytes : quadTileBytes(in, rows)])
 }
 
-func prepareSuper(tile []byte, x []float32, stride, rows, in int) {
+func prepareQ4_K(tile []byte, x []float32, stride, rows, in int) {
 	for r := range rows {
-		prepareSuperAVX2(&tile[4*r], &tile[4*(rows+r)], &tile[4*(5*rows+r)], &x[r*stride], in/longRun, rows)
+		prepareQ4_KAVX2(&tile[4*r], &tile[4*(rows+r)], &tile[4*(5*rows+r)], &x[r*stride], in/longRun, rows)
+	}
+}
+
+func prepareQ6_K(tile []byte, x []float32, stride, rows, in int) {
+	for r := range rows {
+		prepareQ6_KAVX2(&tile[4*r], &tile[4*(rows+r)], &tile[4*(9*rows+r)], &x[r*stride], in/longRun, rows)
 	}
 }

@@ -92,7 +92,7 @@ func runLen(f *quant.Format) int {
 	switch f {
 	case quant.Q8_0, quant.Q4_0:
 		return shortRun
-	case quant.Q4_K:
+	case quant.Q4_K, quant.Q6_K:
 		return longRun
 	default:
 		return 1

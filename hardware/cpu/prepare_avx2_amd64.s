@@ -257,11 +257,12 @@ quadsbroken:
 	MOVL         $0x7fc00000, AX                         // scale NaN
 	JMP          quadsscaled                             // go on
 
-// func prepareSuperAVX2(scale, sums, q *byte, x *float32, blocks, rows int)
+// func prepareQ4_KAVX2(scale, sums, q *byte, x *float32, blocks, rows int)
 // CPU: AVX2, FMA, F16C.
-// One row of a tile of Q4_K, see linear_q4_k.go: scale, sums and q are the row's in the first block.
-// Registers: as in preparePairsAVX2, BX sums, R12 runs left, R13 what a fault leaves of the elements: all or nothing.
-TEXT ·prepareSuperAVX2(SB), NOSPLIT, $0-48
+// One row of a tile of Q4_K: scale, sums and q are the row's in the first block. See linear_q4_k.go.
+// Registers: as in preparePairsAVX2, BX sums, R12 runs of 32 left, Y7 what a fault leaves of the elements: all or none,
+// R13 and R14 a sum.
+TEXT ·prepareQ4_KAVX2(SB), NOSPLIT, $0-48
 	MOVQ         scale+0(FP), DI                         // scale of the first block
 	MOVQ         sums+8(FP), BX                          // its sums
 	MOVQ         q+16(FP), SI                            // its bytes
@@ -272,11 +273,11 @@ TEXT ·prepareSuperAVX2(SB), NOSPLIT, $0-48
 	SHLQ         $2, R8                                  // bytes between words
 	LEAQ         (R8)(R8*2), R9                          // three words
 
-superblock:
+superQ4_Kblock:
 	VPXOR        Y7, Y7, Y7                              // magnitudes from 0
 	MOVL         $8, R12                                 // 8 rounds
 
-superlargest:
+superQ4_Klargest:
 	VMOVUPS      (DX), Y0                                // 8 elements
 	VMOVUPS      32(DX), Y1                              // 8 elements
 	VMOVUPS      64(DX), Y2                              // 8 elements
@@ -291,7 +292,7 @@ superlargest:
 	VPMAXSD      Y4, Y7, Y7                              // the larger ones
 	ADDQ         $128, DX                                // next 32
 	DECL         R12                                     // one round less
-	JNZ          superlargest                            // until all are done
+	JNZ          superQ4_Klargest                        // until all are done
 	SUBQ         $1024, DX                               // all 256 again
 	VMOVDQA      Y7, Y4                                  // largest ones
 	VPCMPEQD     Y7, Y7, Y7                              // elements count
@@ -308,20 +309,20 @@ superlargest:
 	VMOVD        X6, AX                                  // scale's bits
 	VDIVSS       X4, X5, X6                              // 1/scale, with one rounding
 	CMPL         R11, $0x7f7fffff                        // largest finite
-	JHI          superbroken                             // not finite
+	JHI          superQ4_Kbroken                         // not finite
 	CMPL         R11, $0x03800000                        // 2^-120
-	JCC          superscaled                             // enough for a scale
+	JCC          superQ4_Kscaled                         // enough for a scale
 	XORL         AX, AX                                  // scale 0
 	VPXOR        X6, X6, X6                              // reciprocal 0
 
-superscaled:
+superQ4_Kscaled:
 	MOVL         AX, (DI)                                // scale of the row's run
 	VBROADCASTSS X6, Y6                                  // in all lanes
 	MOVQ         SI, R11                                 // words of the run
 	MOVQ         BX, R13                                 // its sums
-	MOVL         $8, R12                                 // 8 runs
+	MOVL         $8, R12                                 // 8 runs of 32
 
-superrun:
+superQ4_Krun:
 	VMOVUPS      (DX), Y0                                // 8 elements
 	VMOVUPS      32(DX), Y1                              // 8 elements
 	VMOVUPS      64(DX), Y2                              // 8 elements
@@ -353,6 +354,18 @@ superrun:
 	VPSHUFD      $0xb1, X4, X5                           // 1 against 1
 	VPADDD       X5, X4, X4                              // sum of 32
 	VMOVD        X4, AX                                  // as integer
+	MOVL         AX, R14                                 // sum
+	SARL         $7, R14                                 // / 128, towards minus infinity
+	MOVB         R14, (R13)                              // high byte
+	ANDL         $127, AX                                // the rest, not negative
+	MOVB         AX, (R13)(R8*1)                         // low byte, in the next part
+	INCQ         R13                                     // next run's sums
+	DECL         R12                                     // one run less
+	CMPL         R12, $4                                 // half of them done?
+	JNE          superQ4_Ksame                           // no
+	LEAQ         -4(R13)(R8*2), R13                      // sums of the other half stand two parts on
+
+superQ4_Ksame:
 	VEXTRACTI128 $1, Y0, X5                              // upper half
 	VMOVD        X0, (R11)                               // word of the row
 	VPEXTRD      $1, X0, (R11)(R8*1)                     // next word
@@ -365,30 +378,149 @@ superrun:
 	VPEXTRD      $3, X5, (R11)(R9*1)                     // next word
 	LEAQ         (R11)(R8*4), R11                        // behind 4 words
 	ADDQ         $128, DX                                // next 32
-	MOVL         AX, R14                                 // sum
-	SARL         $7, R14                                 // / 128, towards minus infinity
-	MOVB         R14, (R13)                              // high byte
-	ANDL         $127, AX                                // the rest, not negative
-	MOVB         AX, (R13)(R8*1)                         // low byte, in the next part
-	INCQ         R13                                     // next run's sums
-	DECL         R12                                     // one run less
-	CMPL         R12, $4                                 // half of them done?
-	JNE          supersame                               // no
-	LEAQ         -4(R13)(R8*2), R13                      // sums of the other half stand two parts on
-
-supersame:
 	TESTL        R12, R12                                // all of them done?
-	JNE          superrun                                // no
+	JNE          superQ4_Krun                            // no
 	ADDQ         R10, DI                                 // next scale
 	ADDQ         R10, BX                                 // next sums
 	ADDQ         R10, SI                                 // next bytes
 	DECQ         CX                                      // one block less
-	JNZ          superblock                              // until all are done
+	JNZ          superQ4_Kblock                          // until all are done
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-superbroken:
+superQ4_Kbroken:
 	VPXOR        Y7, Y7, Y7                              // no elements
 	VPXOR        X6, X6, X6                              // reciprocal 0
 	MOVL         $0x7fc00000, AX                         // scale NaN
-	JMP          superscaled                             // go on
+	JMP          superQ4_Kscaled                         // go on
+
+// func prepareQ6_KAVX2(scale, sums, q *byte, x *float32, blocks, rows int)
+// CPU: AVX2, FMA, F16C.
+// One row of a tile of Q6_K: scale, sums and q are the row's in the first block. See linear_q6_k.go.
+// Registers: as in preparePairsAVX2, BX sums, R12 runs of 32 left, Y7 what a fault leaves of the elements: all or none,
+// R13 and R14 a sum.
+TEXT ·prepareQ6_KAVX2(SB), NOSPLIT, $0-48
+	MOVQ         scale+0(FP), DI                         // scale of the first block
+	MOVQ         sums+8(FP), BX                          // its sums
+	MOVQ         q+16(FP), SI                            // its bytes
+	MOVQ         x+24(FP), DX                            // elements
+	MOVQ         blocks+32(FP), CX                       // blocks to do
+	MOVQ         rows+40(FP), R8                         // rows of the tile
+	IMUL3Q       $292, R8, R10                           // bytes between blocks
+	SHLQ         $2, R8                                  // bytes between words
+	LEAQ         (R8)(R8*2), R9                          // three words
+
+superQ6_Kblock:
+	VPXOR        Y7, Y7, Y7                              // magnitudes from 0
+	MOVL         $8, R12                                 // 8 rounds
+
+superQ6_Klargest:
+	VMOVUPS      (DX), Y0                                // 8 elements
+	VMOVUPS      32(DX), Y1                              // 8 elements
+	VMOVUPS      64(DX), Y2                              // 8 elements
+	VMOVUPS      96(DX), Y3                              // 8 elements
+	VPAND        magnitude<>(SB), Y0, Y4                 // magnitudes
+	VPAND        magnitude<>(SB), Y1, Y5                 // magnitudes
+	VPMAXSD      Y5, Y4, Y4                              // the larger ones
+	VPAND        magnitude<>(SB), Y2, Y5                 // magnitudes
+	VPMAXSD      Y5, Y4, Y4                              // the larger ones
+	VPAND        magnitude<>(SB), Y3, Y5                 // magnitudes
+	VPMAXSD      Y5, Y4, Y4                              // the larger ones
+	VPMAXSD      Y4, Y7, Y7                              // the larger ones
+	ADDQ         $128, DX                                // next 32
+	DECL         R12                                     // one round less
+	JNZ          superQ6_Klargest                        // until all are done
+	SUBQ         $1024, DX                               // all 256 again
+	VMOVDQA      Y7, Y4                                  // largest ones
+	VPCMPEQD     Y7, Y7, Y7                              // elements count
+	VEXTRACTI128 $1, Y4, X5                              // upper half
+	VPMAXSD      X5, X4, X4                              // 4 are left
+	VPSHUFD      $0x4e, X4, X5                           // 2 against 2
+	VPMAXSD      X5, X4, X4                              // 2 are left
+	VPSHUFD      $0xb1, X4, X5                           // 1 against 1
+	VPMAXSD      X5, X4, X4                              // the largest
+	VMOVD        X4, R11                                 // its bits
+	MOVL         $0x42fe0000, AX                         // 127
+	VMOVD        AX, X5                                  // as float32
+	VDIVSS       X5, X4, X6                              // scale
+	VMOVD        X6, AX                                  // scale's bits
+	VDIVSS       X4, X5, X6                              // 1/scale, with one rounding
+	CMPL         R11, $0x7f7fffff                        // largest finite
+	JHI          superQ6_Kbroken                         // not finite
+	CMPL         R11, $0x03800000                        // 2^-120
+	JCC          superQ6_Kscaled                         // enough for a scale
+	XORL         AX, AX                                  // scale 0
+	VPXOR        X6, X6, X6                              // reciprocal 0
+
+superQ6_Kscaled:
+	MOVL         AX, (DI)                                // scale of the row's run
+	VBROADCASTSS X6, Y6                                  // in all lanes
+	MOVQ         SI, R11                                 // words of the run
+	MOVQ         BX, R13                                 // its sums
+	MOVL         $8, R12                                 // 8 runs of 32
+
+superQ6_Krun:
+	VMOVUPS      (DX), Y0                                // 8 elements
+	VMOVUPS      32(DX), Y1                              // 8 elements
+	VMOVUPS      64(DX), Y2                              // 8 elements
+	VMOVUPS      96(DX), Y3                              // 8 elements
+	VPAND        Y7, Y0, Y0                              // nothing of a faulty run
+	VPAND        Y7, Y1, Y1                              // nothing of a faulty run
+	VPAND        Y7, Y2, Y2                              // nothing of a faulty run
+	VPAND        Y7, Y3, Y3                              // nothing of a faulty run
+	VMULPS       Y6, Y0, Y0                              // x / scale
+	VCVTPS2DQ    Y0, Y0                                  // to the nearest integer, ties to even
+	VMULPS       Y6, Y1, Y1                              // x / scale
+	VCVTPS2DQ    Y1, Y1                                  // to the nearest integer, ties to even
+	VMULPS       Y6, Y2, Y2                              // x / scale
+	VCVTPS2DQ    Y2, Y2                                  // to the nearest integer, ties to even
+	VMULPS       Y6, Y3, Y3                              // x / scale
+	VCVTPS2DQ    Y3, Y3                                  // to the nearest integer, ties to even
+	VPACKSSDW    Y1, Y0, Y0                              // to 16 bits
+	VPACKSSDW    Y3, Y2, Y2                              // to 16 bits
+	VPACKSSWB    Y2, Y0, Y0                              // to 8 bits
+	VMOVDQU      order<>(SB), Y5                         // order of words
+	VPERMD       Y0, Y5, Y0                              // 32 bytes in order
+	VMOVDQU      ones8<>(SB), Y4                         // 1 as int8
+	VPMADDUBSW   Y0, Y4, Y4                              // sums of 2
+	VPMADDWD     ones16<>(SB), Y4, Y4                    // sums of 4
+	VPSHUFD      $0x4e, Y4, Y5                           // 2 against 2
+	VPADDD       Y5, Y4, Y4                              // sums of 8
+	VPSHUFD      $0xb1, Y4, Y5                           // 1 against 1
+	VPADDD       Y5, Y4, Y4                              // sums of 16
+	VEXTRACTI128 $1, Y4, X5                              // of the second 16
+	VMOVD        X4, AX                                  // first sum
+	VMOVD        X5, R14                                 // second sum
+	NEGL         AX                                      // minus
+	NEGL         R14                                     // minus
+	MOVW         AX, (R13)                               // in one word
+	MOVW         R14, 2(R13)                             // with the other
+	ADDQ         R8, R13                                 // sums of the next 32
+	DECL         R12                                     // one run less
+	VEXTRACTI128 $1, Y0, X5                              // upper half
+	VMOVD        X0, (R11)                               // word of the row
+	VPEXTRD      $1, X0, (R11)(R8*1)                     // next word
+	VPEXTRD      $2, X0, (R11)(R8*2)                     // next word
+	VPEXTRD      $3, X0, (R11)(R9*1)                     // next word
+	LEAQ         (R11)(R8*4), R11                        // behind 4 words
+	VMOVD        X5, (R11)                               // word of the row
+	VPEXTRD      $1, X5, (R11)(R8*1)                     // next word
+	VPEXTRD      $2, X5, (R11)(R8*2)                     // next word
+	VPEXTRD      $3, X5, (R11)(R9*1)                     // next word
+	LEAQ         (R11)(R8*4), R11                        // behind 4 words
+	ADDQ         $128, DX                                // next 32
+	TESTL        R12, R12                                // all of them done?
+	JNE          superQ6_Krun                            // no
+	ADDQ         R10, DI                                 // next scale
+	ADDQ         R10, BX                                 // next sums
+	ADDQ         R10, SI                                 // next bytes
+	DECQ         CX                                      // one block less
+	JNZ          superQ6_Kblock                          // until all are done
+	VZEROUPPER                                           // spare the code outside a penalty
+	RET                                                  // done
+
+superQ6_Kbroken:
+	VPXOR        Y7, Y7, Y7                              // no elements
+	VPXOR        X6, X6, X6                              // reciprocal 0
+	MOVL         $0x7fc00000, AX                         // scale NaN
+	JMP          superQ6_Kscaled                         // go on

@@ -3,12 +3,11 @@ package main
 import "fmt"
 
 const (
-	superBytes  = 2368 // of a panel, for 256 elements of its rows
-	minsOffset  = 64   // of the minimums in them
-	firstRuns   = 192  // of the first half of runs
-	runsOfHalf  = 4
-	bytesOfRun  = 256
-	tileBytesOf = 276 // of a tile, for 256 elements of a row
+	superBytes = 2368 // of a panel, for 256 elements of its rows
+	minsOffset = 64   // of the minimums in them
+	firstRuns  = 192  // of the first half of runs
+	runsOfHalf = 4
+	bytesOfRun = 256
 )
 
 // linearQ4K writes the kernels of Q4_K.
@@ -39,6 +38,25 @@ type superSums struct {
 	mask, ones, stack string
 }
 
+// newSuperSums distributes the registers.
+func newSuperSums(linear *linear, mask, ones string) *superSums {
+	k := &superSums{linear: linear, mask: mask, ones: ones, stack: "R11"}
+	if k.wide() {
+		k.floats = k.tmp // sums of 256, by row: dst holds the float32 sums
+		k.tmp += k.rows
+	}
+	k.w, k.a, k.t = []int{k.tmp, k.tmp + 1}, k.tmp+2, k.tmp+3
+	k.hi, k.maskReg, k.onesReg = k.w[1], k.tmp+4, k.tmp+5
+	return k
+}
+
+// alignStack lets R11 point to cache lines of the frame; kernels of 32-byte vectors have no seventh row, whose it is.
+func (k *superSums) alignStack(frame int) {
+	k.op("sums of 256 on the stack", "LEAQ sums-%d(SP), R11", frame)
+	k.op("which is aligned", "ADDQ $63, R11")
+	k.op("to cache lines", "ANDQ $-64, R11")
+}
+
 func q4K(f *file, s *stubs, set isa, n int, mask, ones string) {
 	frame := 0
 	if !set.wide() {
@@ -48,13 +66,7 @@ func q4K(f *file, s *stubs, set isa, n int, mask, ones string) {
 		"dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),",
 		"the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.",
 		fmt.Sprintf("Registers: %s0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.", set.prefix))
-	k := &superSums{linear: linear, mask: mask, ones: ones, stack: "R11"}
-	if set.wide() {
-		k.floats = k.tmp // sums of 256, by row: dst holds the float32 sums
-		k.tmp += n
-	}
-	k.w, k.a, k.t = []int{k.tmp, k.tmp + 1}, k.tmp+2, k.tmp+3
-	k.hi, k.maskReg, k.onesReg = k.w[1], k.tmp+4, k.tmp+5
+	k := newSuperSums(linear, mask, ones)
 	switch {
 	case set.vnni:
 		k.nibbleMask(k.maskReg)
@@ -62,9 +74,7 @@ func q4K(f *file, s *stubs, set isa, n int, mask, ones string) {
 		k.nibbleMask(k.maskReg)
 		k.broadcastOnes(k.onesReg)
 	default:
-		k.op("sums of 256 on the stack", "LEAQ sums-%d(SP), R11", frame)
-		k.op("which is aligned", "ADDQ $63, R11")
-		k.op("to cache lines", "ANDQ $-64, R11")
+		k.alignStack(frame)
 	}
 	k.at(k.label + "super")
 	k.minimums()
@@ -76,7 +86,7 @@ func q4K(f *file, s *stubs, set isa, n int, mask, ones string) {
 		k.op("their nibbles", "ADDQ $64, AX")
 		k.repeat("R12", k.label+"run", runsOfHalf, k.run)
 	})
-	k.scaleSuper()
+	k.scaleSuper(superBytes)
 	k.op("next 256 of x", "MOVQ CX, BX")
 	k.op("one block less", "DECQ DX")
 	k.op("until all are done", "JNZ %ssuper", k.label)
@@ -124,8 +134,7 @@ func (k *superSums) minimumQuads(r, low int) {
 	}
 }
 
-// minimumBytes multiplies as bytes: two pairs, 2*63*127 each at most, fit in 16 bits. The high half goes to the sums, the
-// low half is added to them; the products need one register more, which is the sum itself or t.
+// minimumBytes multiplies as bytes: a pair's products, 2*63*127 at most, fit in 16 bits.
 func (k *superSums) minimumBytes(r, h, low int) {
 	u := k.sum(r, h)
 	for quad := range 2 {
@@ -207,13 +216,19 @@ func (k *superSums) run() {
 		} else {
 			k.op(fmt.Sprintf("row %d, scaled, to 32 bits", r), "VPMADDWD %s, %s, %s", k.v(k.w[h]), u, u)
 		}
-		if k.wide() {
-			k.op("added to those of 256", "VPADDD %s, %s, %s", u, k.superSum(r, h), k.superSum(r, h))
-			return
-		}
-		k.op("added to those of 256", "VPADDD %s, %s, %s", k.superSum(r, h), u, u)
-		k.op("back", "VMOVDQA %s, %s", u, k.superSum(r, h))
+		k.addToSuper(r, h)
 	})
+}
+
+// addToSuper adds scaled sums of a run to those of 256.
+func (k *superSums) addToSuper(r, h int) {
+	u := k.v(k.sum(r, h))
+	if k.wide() {
+		k.op("added to those of 256", "VPADDD %s, %s, %s", u, k.superSum(r, h), k.superSum(r, h))
+		return
+	}
+	k.op("added to those of 256", "VPADDD %s, %s, %s", k.superSum(r, h), u, u)
+	k.op("back", "VMOVDQA %s, %s", u, k.superSum(r, h))
 }
 
 // quadsAt adds the products of a vector of weights with the rows' words at an offset of CX.
@@ -223,8 +238,8 @@ func (k *superSums) quadsAt(w, offset int) {
 	}
 }
 
-// scaleSuper adds scale of x * (d * sums of 256).
-func (k *superSums) scaleSuper() {
+// scaleSuper adds scale of x * (d * sums of 256). d is at the start of the panel's bytes for them, which AX has left behind.
+func (k *superSums) scaleSuper(superBytes int) {
 	for h := range k.halves() {
 		k.op("d of the columns", "VCVTPH2PS %s, %s", mem(16*h-superBytes, "AX"), k.v(k.w[h]))
 	}

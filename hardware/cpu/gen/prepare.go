@@ -12,7 +12,8 @@ func prepare(s *stubs) *file {
 	}
 	p.pairs(f, s)
 	p.quads(f, s)
-	p.super(f, s)
+	p.super(f, s, "Q4_K", 4+16+256, "See linear_q4_k.go.", "R13 and R14 a sum.", p.byteSums)
+	p.super(f, s, "Q6_K", 4+32+256, "See linear_q6_k.go.", "R13 and R14 a sum.", p.wordSums)
 	return f
 }
 
@@ -210,23 +211,26 @@ func (p *quantizer) quads(f *file, s *stubs) {
 	p.nextBlock(k, "quads")
 }
 
-// super fills rows of Q4_K's tiles: one scale for 256 elements, found in a first pass over them.
-func (p *quantizer) super(f *file, s *stubs) {
+// super fills rows of the tiles of Q4_K and Q6_K: one scale for 256 elements, found in a first pass over them. They differ
+// in the sums of elements that they keep.
+func (p *quantizer) super(f *file, s *stubs, format string, rowBytes int, comment, register string, sums func(k *function, label string)) {
 	const params = "(scale, sums, q *byte, x *float32, blocks, rows int)"
-	k := f.begin(s, avx2, signature{"prepareSuperAVX2", params, 48, 0},
-		"One row of a tile of Q4_K, see linear_q4_k.go: scale, sums and q are the row's in the first block.",
-		"Registers: as in preparePairsAVX2, BX sums, R12 runs left, R13 what a fault leaves of the elements: all or nothing.")
+	label := "super" + format
+	k := f.begin(s, avx2, signature{"prepare" + format + "AVX2", params, 48, 0},
+		"One row of a tile of "+format+": scale, sums and q are the row's in the first block. "+comment,
+		"Registers: as in preparePairsAVX2, BX sums, R12 runs of 32 left, Y7 what a fault leaves of the elements: all or none,",
+		register)
 	k.op("scale of the first block", "MOVQ scale+0(FP), DI")
 	k.op("its sums", "MOVQ sums+8(FP), BX")
 	k.op("its bytes", "MOVQ q+16(FP), SI")
 	k.op("elements", "MOVQ x+24(FP), DX")
 	k.op("blocks to do", "MOVQ blocks+32(FP), CX")
 	k.op("rows of the tile", "MOVQ rows+40(FP), R8")
-	p.steps(k, 4+16+256)
+	p.steps(k, rowBytes)
 
-	k.at("superblock")
+	k.at(label + "block")
 	k.op("magnitudes from 0", "VPXOR Y7, Y7, Y7")
-	k.repeat("R12", "superlargest", 8, func() {
+	k.repeat("R12", label+"largest", 8, func() {
 		p.loadRun(k)
 		p.largest(k)
 		k.op("the larger ones", "VPMAXSD Y4, Y7, Y7")
@@ -235,21 +239,39 @@ func (p *quantizer) super(f *file, s *stubs) {
 	k.op("all 256 again", "SUBQ $1024, DX")
 	k.op("largest ones", "VMOVDQA Y7, Y4")
 	k.op("elements count", "VPCMPEQD Y7, Y7, Y7")
-	p.reciprocal(k, "super")
+	p.reciprocal(k, label)
 	k.op("words of the run", "MOVQ SI, R11")
 	k.op("its sums", "MOVQ BX, R13")
-	k.op("8 runs", "MOVL $8, R12")
+	k.op("8 runs of 32", "MOVL $8, R12")
 
-	k.at("superrun")
+	k.at(label + "run")
 	p.loadRun(k)
 	for i := range 4 {
 		k.op("nothing of a faulty run", "VPAND Y7, Y%d, Y%d", i, i)
 	}
 	p.quantize(k)
 	p.pack8(k)
-	p.sum8(k)
+	sums(k, label)
 	p.store8(k)
 	k.op("next 32", "ADDQ $128, DX")
+	k.op("all of them done?", "TESTL R12, R12")
+	k.op("no", "JNE %srun", label)
+	k.op("next scale", "ADDQ R10, DI")
+	k.op("next sums", "ADDQ R10, BX")
+	k.op("next bytes", "ADDQ R10, SI")
+	k.op("one block less", "DECQ CX")
+	k.op("until all are done", "JNZ %sblock", label)
+	k.end()
+	k.at(label + "broken")
+	k.op("no elements", "VPXOR Y7, Y7, Y7")
+	k.op("reciprocal 0", "VPXOR X6, X6, X6")
+	k.op("scale NaN", "MOVL $0x7fc00000, AX")
+	k.op("go on", "JMP %sscaled", label)
+}
+
+// byteSums keeps the sum of 32 as two bytes, for Q4_K.
+func (p *quantizer) byteSums(k *function, label string) {
+	p.sum8(k)
 	k.op("sum", "MOVL AX, R14")
 	k.op("/ 128, towards minus infinity", "SARL $7, R14")
 	k.op("high byte", "MOVB R14, (R13)")
@@ -258,20 +280,27 @@ func (p *quantizer) super(f *file, s *stubs) {
 	k.op("next run's sums", "INCQ R13")
 	k.op("one run less", "DECL R12")
 	k.op("half of them done?", "CMPL R12, $4")
-	k.op("no", "JNE supersame")
+	k.op("no", "JNE %ssame", label)
 	k.op("sums of the other half stand two parts on", "LEAQ -4(R13)(R8*2), R13")
-	k.at("supersame")
-	k.op("all of them done?", "TESTL R12, R12")
-	k.op("no", "JNE superrun")
-	k.op("next scale", "ADDQ R10, DI")
-	k.op("next sums", "ADDQ R10, BX")
-	k.op("next bytes", "ADDQ R10, SI")
-	k.op("one block less", "DECQ CX")
-	k.op("until all are done", "JNZ superblock")
-	k.end()
-	k.at("superbroken")
-	k.op("no elements", "VPXOR Y7, Y7, Y7")
-	k.op("reciprocal 0", "VPXOR X6, X6, X6")
-	k.op("scale NaN", "MOVL $0x7fc00000, AX")
-	k.op("go on", "JMP superscaled")
+	k.at(label + "same")
+}
+
+// wordSums keeps minus the sums of the two 16 as 16-bit integers, for Q6_K.
+func (p *quantizer) wordSums(k *function, label string) {
+	k.op("1 as int8", "VMOVDQU %s, Y4", p.ones8)
+	k.op("sums of 2", "VPMADDUBSW Y0, Y4, Y4")
+	k.op("sums of 4", "VPMADDWD %s, Y4, Y4", p.ones16)
+	k.op("2 against 2", "VPSHUFD $0x4e, Y4, Y5")
+	k.op("sums of 8", "VPADDD Y5, Y4, Y4")
+	k.op("1 against 1", "VPSHUFD $0xb1, Y4, Y5")
+	k.op("sums of 16", "VPADDD Y5, Y4, Y4")
+	k.op("of the second 16", "VEXTRACTI128 $1, Y4, X5")
+	k.op("first sum", "VMOVD X4, AX")
+	k.op("second sum", "VMOVD X5, R14")
+	k.op("minus", "NEGL AX")
+	k.op("minus", "NEGL R14")
+	k.op("in one word", "MOVW AX, (R13)")
+	k.op("with the other", "MOVW R14, 2(R13)")
+	k.op("sums of the next 32", "ADDQ R8, R13")
+	k.op("one run less", "DECL R12")
 }

@@ -55,11 +55,13 @@ fetch_kernel() {
 	cp "$work"/kernel/boot/vmlinuz-* "$work/vmlinuz"
 }
 
+# The garbage collector's own AVX-512 code goes wrong in Bochs, so the tests are built with the older collector.
+#
 # make_disc writes a CD that boots the kernel with parameters $1 and the tests of level $2 as first process. The kernel
 # gives it what follows "--".
 make_disc() {
 	mkdir -p "$work/cd/isolinux" "$work/root"
-	(cd "$package" && CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go test -c -ldflags='-s -w' -o "$work/root/init" .)
+	(cd "$package" && GOEXPERIMENT=nogreenteagc CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go test -c -ldflags='-s -w' -o "$work/root/init" .)
 	(cd "$work/root" && echo init | cpio -o -H newc 2>/dev/null | gzip -1 >"$work/cd/initrd.gz")
 	cp "$work/vmlinuz" "$work/cd/vmlinuz"
 	cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$work/cd/isolinux/"
@@ -117,16 +119,18 @@ await() {
 	emulator=
 }
 
-# report shows the results of the level and decides: its tests ran, and all passed.
+# report shows the results of the level and decides. The kernel's last words hold the tests' exit code; a level that the
+# emulated machine lacks would have no tests at all, so some are looked for.
 report() {
-	tr -d '\r' <"$work/serial" | grep -E "^ *(--- |PASS|FAIL|panic|[a-z_0-9]+_test.go)" || true
-	for test in TestLinear TestLinearRows TestGemm; do
-		if ! grep -q -- "--- PASS: $test/$1 " "$work/serial"; then
-			echo "emulate.sh: $test did not pass at level $1" >&2
+	tr -d '\r' <"$work/serial" | sed -n '/Run .init as/,$p' >"$work/lines"
+	grep -E "^ *--- " "$work/lines" || true
+	for line in "--- PASS: TestLinear/$1 " "--- PASS: TestLinearRows/$1 " "--- PASS: TestGemm/$1 " "exitcode=0x00000000"; do
+		if ! grep -q -e "$line" "$work/lines"; then
+			echo "emulate.sh: level $1 did not print \"$line\" but:" >&2
+			head -n 100 "$work/lines" >&2
 			exit 1
 		fi
 	done
-	tr -d '\r' <"$work/serial" | grep -q "^PASS" || exit 1
 }
 
 [ $# -gt 0 ] || set -- avx512 avx512vnni
