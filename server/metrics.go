@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"hearth/engine"
@@ -48,7 +49,8 @@ func newMetrics(store *sessions.Store, now func() time.Time) *metrics {
 		prefill:    histogram("prefill_seconds", "Time from a sequence's first step to its first token.", requestBuckets, "model"),
 		decode:     histogram("decode_seconds", "Time from a sequence's first token to its last.", requestBuckets, "model"),
 	}
-	m.registry.MustRegister(m.requests, m.took, m.firstToken, m.interToken, m.queued, m.prefill, m.decode, engineCollector{store})
+	m.registry.MustRegister(m.requests, m.took, m.firstToken, m.interToken, m.queued, m.prefill, m.decode, engineCollector{store},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 

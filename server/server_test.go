@@ -626,4 +626,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("/metrics has no line %s", want)
 		}
 	}
+	if !strings.Contains(string(a.body), "\ngo_goroutines ") {
+		t.Error("/metrics says nothing of the process")
+	}
 }
