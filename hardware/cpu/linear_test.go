@@ -324,3 +324,56 @@ func TestLinearAllocatesNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestLinearFullRange multiplies the largest codes that blocks can hold with activations that are all as large as their
+// run allows: no sum on the way may overflow or saturate.
+func TestLinearFullRange(t *testing.T) {
+	forEachLinear(t, func(t *testing.T, l *linear) {
+		if l.format.BlockLen == 1 {
+			t.Skip("float products have no codes")
+		}
+		const out, blocks = 16, 4
+		in := blocks * l.format.BlockLen
+		for _, code := range []byte{0x00, 0x7f, 0x80, 0xff, 0x0f, 0xf0} {
+			data := make([]byte, out*blocks*l.format.BlockBytes)
+			for i := range data {
+				data[i] = code
+			}
+			for b := 0; b < len(data); b += l.format.BlockBytes {
+				for _, at := range scaleOffsets(l.format) {
+					data[b+at], data[b+at+1] = 0x00, 0x3c // 1 as half
+				}
+			}
+			panels := packAll(t, l, data, out, in)
+			x := make([]float32, l.tileRows*in)
+			r := newRand(uint64(code))
+			for i := range x {
+				x[i] = 1
+				if row := i / in; row == 1 || row == 2 && r.IntN(2) == 0 {
+					x[i] = -1
+				}
+			}
+			y := multiplied(t, l, panels, x, in, l.tileRows, in)
+			w := make([]float32, in)
+			l.format.Dequantize(w, data) // all rows are alike
+			for i, got := range y {
+				ref := referenceDot(l.format, w, x[i/out*in:][:in])
+				if math.Abs(float64(got)-ref.y) > 8*ref.rounding {
+					t.Fatalf("%s with codes %#x: row %d is %v, want %v ± %v", l.format, code, i/out, got, ref.y, 8*ref.rounding)
+				}
+			}
+		}
+	})
+}
+
+// scaleOffsets are the places of half-precision scales in a block.
+func scaleOffsets(f *quant.Format) []int {
+	switch f {
+	case quant.Q4_K:
+		return []int{0, 2}
+	case quant.Q6_K:
+		return []int{208}
+	default:
+		return []int{0}
+	}
+}
