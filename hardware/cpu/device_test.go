@@ -10,10 +10,20 @@ import (
 	"hearth/hardware/quant"
 )
 
-// roundedRows are the errors of products whose kernels round rows to 8 bits, 32 or 256 elements with one scale: half a
-// step of 1/127 of the largest of them, evenly distributed, is less than 1 % of normally distributed rows.
-func roundedRows() map[*quant.Format]float64 {
-	return map[*quant.Format]float64{quant.Q8_0: 0.01, quant.Q4_0: 0.01, quant.Q4_K: 0.015}
+// roundedRows are the errors of products whose kernels round rows to 8 bits, with one scale for as many elements as a
+// block of the weights has: half a step of 1/127 of the largest of them, evenly distributed. The largest of 32 normally
+// distributed elements is about 2 deviations, of 256 about 2.8.
+func roundedRows(level string) map[*quant.Format]float64 {
+	bounds := map[*quant.Format]float64{}
+	for _, f := range cpu.KernelFormats(level) {
+		switch {
+		case f.BlockLen >= 256:
+			bounds[f] = 0.015
+		case f.BlockLen > 1:
+			bounds[f] = 0.01
+		}
+	}
+	return bounds
 }
 
 func openWith(o cpu.Options) devicetest.Open {
@@ -30,7 +40,7 @@ func openWith(o cpu.Options) devicetest.Open {
 func TestDevice(t *testing.T) {
 	for _, level := range cpu.Levels() {
 		t.Run(level, func(t *testing.T) {
-			c := devicetest.Config{MatMulError: roundedRows()}
+			c := devicetest.Config{MatMulError: roundedRows(level)}
 			for _, threads := range []int{2, 3} {
 				c.Variants = append(c.Variants, devicetest.Variant{Name: fmt.Sprintf("%d workers", threads), Open: openWith(cpu.Options{ISA: level, Threads: threads})})
 			}

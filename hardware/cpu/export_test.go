@@ -1,9 +1,25 @@
 package cpu
 
-import "hearth/hardware"
+import (
+	"hearth/hardware"
+	"hearth/hardware/quant"
+)
 
 // Levels names the levels that this machine runs.
 func Levels() []string { return availableLevels() }
+
+// KernelFormats lists the formats that a level has kernels for.
+func KernelFormats(level string) []*quant.Format {
+	k, err := selectKernels(level)
+	if err != nil {
+		panic(err)
+	}
+	var formats []*quant.Format
+	for _, l := range k.linears {
+		formats = append(formats, l.format)
+	}
+	return formats
+}
 
 // BusyPhases returns how many phases of a queue's last section had work in the last step: so many barriers it had.
 func BusyPhases(q hardware.Queue) int {
