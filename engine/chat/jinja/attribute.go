@@ -28,6 +28,11 @@ func (st *state) item(object, index Value) (Value, error) {
 			return nil, err
 		}
 	}
+	if text, ok := index.(Text); ok { // finding a key means reading it
+		if err := st.scan(len(text.s)); err != nil {
+			return nil, err
+		}
+	}
 	if v := element(object, index); v != nil {
 		return v, nil
 	}

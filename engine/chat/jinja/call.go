@@ -38,14 +38,14 @@ func (st *state) arguments(sc *scope, list *argumentList) (*arguments, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := a.addDict(v); err != nil {
+		if err := st.addDict(a, v); err != nil {
 			return nil, err
 		}
 	}
 	return a, nil
 }
 
-func (a *arguments) addDict(v Value) error {
+func (st *state) addDict(a *arguments, v Value) error {
 	d, ok := v.(*Dict)
 	if !ok {
 		return fmt.Errorf("argument after ** must be a mapping, not %s", v.typeName())
@@ -54,6 +54,9 @@ func (a *arguments) addDict(v Value) error {
 		text, ok := e.key.(Text)
 		if !ok {
 			return fmt.Errorf("keywords must be strings, not %s", e.key.typeName())
+		}
+		if err := st.step(len(a.names)/namesPerStep + 1); err != nil {
+			return err
 		}
 		if slices.Contains(a.names, text.s) {
 			return fmt.Errorf("got multiple values for keyword argument '%s'", text.s)
@@ -162,6 +165,9 @@ type macro struct {
 // callMacro binds the arguments and returns what the body writes.
 func (st *state) callMacro(m *macro, a *arguments) (Value, error) {
 	n := m.node
+	if err := st.step(len(n.parameters) * len(a.names) / namesPerStep); err != nil {
+		return nil, err
+	}
 	inner := &scope{parent: m.scope}
 	rest := &arguments{positional: a.positional, names: a.names, keywords: a.keywords}
 	for _, parameter := range n.parameters { // a default does not see what a later parameter's name means outside

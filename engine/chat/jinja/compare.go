@@ -162,7 +162,7 @@ func (st *state) contains(container, item Value) (bool, error) {
 		}
 		return indexText(c.s, sub.s) >= 0, st.scan(len(c.s))
 	case *Dict:
-		k, err := keyOf(item)
+		k, err := st.key(item)
 		if err != nil {
 			return false, err
 		}

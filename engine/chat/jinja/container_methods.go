@@ -204,6 +204,9 @@ func dictMethod(name string) method[*Dict] {
 }
 
 func (st *state) dictView(d *Dict, which string) (Value, error) {
+	if err := st.elements(2 * d.Len()); err != nil {
+		return nil, err
+	}
 	v := &view{name: "dict_" + which, items: make([]Value, 0, d.Len())}
 	for _, e := range d.entries {
 		switch which {
@@ -215,15 +218,15 @@ func (st *state) dictView(d *Dict, which string) (Value, error) {
 			v.items = append(v.items, &tuple{[]Value{e.key, e.value}})
 		}
 	}
-	return v, st.elements(2 * d.Len())
+	return v, nil
 }
 
-func dictGet(_ *state, d *Dict, a *arguments) (Value, error) {
+func dictGet(st *state, d *Dict, a *arguments) (Value, error) {
 	v, err := a.bind("get", 1, "key", "default")
 	if err != nil {
 		return nil, err
 	}
-	k, err := keyOf(v[0])
+	k, err := st.key(v[0])
 	if err != nil {
 		return nil, err
 	}
@@ -256,7 +259,7 @@ func (st *state) changeDict(name string, d *Dict, a *arguments) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := keyOf(v[0])
+	k, err := st.key(v[0])
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +320,7 @@ func (st *state) mergeInto(d *Dict, from Value) error {
 		if len(pair) != 2 {
 			return fmt.Errorf("a dict is made of pairs, not of %d elements", len(pair))
 		}
-		k, err := keyOf(pair[0])
+		k, err := st.key(pair[0])
 		if err != nil {
 			return err
 		}

@@ -98,6 +98,15 @@ func (d *Dict) remove(k key) {
 	}
 }
 
+// key returns the key of a hashable value; finding it in a map reads all of it.
+func (m *meter) key(v Value) (key, error) {
+	k, err := keyOf(v)
+	if err != nil {
+		return key{}, err
+	}
+	return k, m.scan(len(k.text))
+}
+
 // keyOf returns the key of a hashable value.
 func keyOf(v Value) (key, error) { return nestedKey(v, 0) }
 

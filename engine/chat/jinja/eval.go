@@ -29,7 +29,10 @@ func (st *state) evalAll(sc *scope, list []expression) ([]Value, error) {
 
 func (n *constant) eval(*state, *scope) (Value, error) { return n.value, nil }
 
-func (n *name) eval(st *state, sc *scope) (Value, error) { return st.lookup(sc, n.name), nil }
+func (n *name) eval(st *state, sc *scope) (Value, error) {
+	st.note(len(n.name) / bytesPerStep)
+	return st.lookup(sc, n.name), nil
+}
 
 func (n *listLiteral) eval(st *state, sc *scope) (Value, error) {
 	items, err := st.evalAll(sc, n.items)
@@ -48,7 +51,7 @@ func (n *dictLiteral) eval(st *state, sc *scope) (Value, error) {
 		if err != nil {
 			return nil, err
 		}
-		k, err := keyOf(pair[0])
+		k, err := st.key(pair[0])
 		if err != nil {
 			return nil, located(n.line, err)
 		}
@@ -62,6 +65,7 @@ func (n *attribute) eval(st *state, sc *scope) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	st.note(len(n.name) / bytesPerStep)
 	v, err := st.attribute(object, n.name)
 	return v, located(n.line, err)
 }

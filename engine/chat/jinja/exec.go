@@ -162,7 +162,8 @@ func (n *callBlock) exec(st *state, sc *scope, out *textBuilder) (flow, error) {
 	return flowNext, located(n.line, err)
 }
 
-func (t *nameTarget) assign(_ *state, sc *scope, v Value) error {
+func (t *nameTarget) assign(st *state, sc *scope, v Value) error {
+	st.note(len(sc.names) / namesPerStep)
 	sc.set(t.name, v)
 	return nil
 }

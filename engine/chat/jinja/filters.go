@@ -196,8 +196,11 @@ func filterFloat(st *state, v Value, a *arguments) (Value, error) {
 		return nil, err
 	}
 	if t, ok := v.(Text); ok {
+		if err := st.scan(len(t.s)); err != nil {
+			return nil, err
+		}
 		if f, ok := parseFloat(t.s); ok {
-			return float(f), st.scan(len(t.s))
+			return float(f), nil
 		}
 	} else if isNumber(v) {
 		f, err := asFloat(v)
@@ -249,18 +252,15 @@ func filterRound(_ *state, v Value, a *arguments) (Value, error) {
 	if precision > 400 || precision < -400 { // beyond the digits of any float
 		return nil, fmt.Errorf("a precision of %d", precision)
 	}
+	if n, isInteger := asBig(v); isInteger && method.s == "common" {
+		return newInteger(roundInteger(n, precision))
+	}
 	f, err := asFloat(v)
 	if err != nil {
 		return nil, err
 	}
 	switch method.s {
 	case "common":
-		if _, isFloat := v.(float); !isFloat && precision >= 0 {
-			return arithmetic("+", integer(0), v)
-		} else if !isFloat {
-			n, _ := big.NewFloat(roundFloat(f, precision)).Int(nil)
-			return newInteger(n)
-		}
 		return float(roundFloat(f, precision)), nil
 	case "ceil", "floor":
 		scale := math.Pow(10, float64(precision))
@@ -278,10 +278,27 @@ func roundFloat(f float64, precision int) float64 {
 	}
 	if precision < 0 {
 		scale := math.Pow(10, float64(-precision))
+		if math.IsInf(scale, 0) {
+			return math.Copysign(0, f)
+		}
 		return math.RoundToEven(f/scale) * scale
 	}
 	rounded, _ := strconv.ParseFloat(strconv.FormatFloat(f, 'f', precision, 64), 64) // reads back what was just written
 	return rounded
+}
+
+// roundInteger rounds to a multiple of 10^-precision, ties to the even one.
+func roundInteger(n *big.Int, precision int) *big.Int {
+	if precision >= 0 {
+		return n
+	}
+	scale := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(-precision)), nil)
+	multiple, rest := new(big.Int).DivMod(n, scale, new(big.Int)) // 0 <= rest < scale
+	switch sign := new(big.Int).Lsh(rest, 1).Cmp(scale); {
+	case sign > 0, sign == 0 && multiple.Bit(0) == 1:
+		multiple.Add(multiple, big.NewInt(1))
+	}
+	return multiple.Mul(multiple, scale)
 }
 
 // filterAttr is object.name without the elements of that key.
@@ -310,6 +327,12 @@ func (st *state) getter(path Value, otherwise Value) func(Value) (Value, error) 
 	switch p := path.(type) {
 	case nil, None:
 	case Text:
+		const longest = 4096
+		if len(p.s) > longest {
+			return func(Value) (Value, error) {
+				return nil, fmt.Errorf("%w: an attribute path longer than %d bytes", ErrLimit, longest)
+			}
+		}
 		for part := range strings.SplitSeq(p.s, ".") {
 			if n, err := strconv.Atoi(part); err == nil && n >= 0 {
 				parts = append(parts, integer(n))
@@ -338,8 +361,9 @@ func (st *state) getter(path Value, otherwise Value) func(Value) (Value, error) 
 }
 
 // foldCase is what sorting and grouping compare where case does not matter.
-func foldCase(v Value) Value {
+func (m *meter) foldCase(v Value) Value {
 	if t, ok := v.(Text); ok {
+		m.note(len(t.s) / bytesPerStep)
 		return Trusted(strings.ToLower(t.s))
 	}
 	return v

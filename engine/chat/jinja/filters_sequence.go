@@ -225,6 +225,9 @@ func filterSort(st *state, v Value, a *arguments) (Value, error) {
 	}
 	paths := []Value{bound[2]}
 	if t, ok := bound[2].(Text); ok {
+		if err := st.elements(strings.Count(t.s, ",") + 1); err != nil {
+			return nil, err
+		}
 		paths = paths[:0]
 		for path := range strings.SplitSeq(t.s, ",") {
 			paths = append(paths, Trusted(path))
@@ -245,7 +248,7 @@ func (st *state) multiGetter(paths []Value, caseSensitive bool) func(Value) (Val
 				return nil, err
 			}
 			if keys[i] = k; !caseSensitive {
-				keys[i] = foldCase(k)
+				keys[i] = st.foldCase(k)
 			}
 		}
 		return &tuple{keys}, st.elements(len(keys))
@@ -316,9 +319,9 @@ func filterUnique(st *state, v Value, a *arguments) (Value, error) {
 			return nil, err
 		}
 		if !boolArgument(bound[0]) {
-			of = foldCase(of)
+			of = st.foldCase(of)
 		}
-		k, err := keyOf(of)
+		k, err := st.key(of)
 		if err != nil {
 			return nil, err
 		}
@@ -365,7 +368,7 @@ func filterGroupBy(st *state, v Value, a *arguments) (Value, error) {
 		if last != nil {
 			x, y := last.grouper, k
 			if !o.caseSensitive {
-				x, y = foldCase(x), foldCase(y)
+				x, y = st.foldCase(x), st.foldCase(y)
 			}
 			if same, err = st.equal(x, y); err != nil {
 				return nil, err
@@ -401,7 +404,7 @@ func (st *state) extreme(name string, v Value, a *arguments) (Value, error) {
 			return nil, err
 		}
 		if !boolArgument(bound[0]) {
-			k = foldCase(k)
+			k = st.foldCase(k)
 		}
 		better := best == nil
 		if !better {
@@ -515,7 +518,10 @@ func filterSlice(st *state, v Value, a *arguments) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := st.elements(count + len(items)); err != nil {
+	if err := st.elements(count); err != nil {
+		return nil, err
+	}
+	if err := st.elements(len(items)); err != nil {
 		return nil, err
 	}
 	out := &generator{}

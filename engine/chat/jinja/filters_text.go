@@ -33,10 +33,10 @@ func textFilter(name string) filter {
 		return filterCenter
 	case "wordcount":
 		return onText(name, func(st *state, t Text) (Value, error) {
-			words := strings.FieldsFunc(t.s, func(r rune) bool {
-				return r != '_' && !unicode.IsLetter(r) && !unicode.IsNumber(r) && !unicode.IsMark(r)
+			words := countRuns(t.s, func(r rune) bool {
+				return r == '_' || unicode.IsLetter(r) || unicode.IsNumber(r) || unicode.IsMark(r)
 			})
-			return integer(len(words)), st.scan(len(t.s))
+			return integer(words), st.scan(len(t.s))
 		})
 	case "format":
 		return filterFormat

@@ -71,6 +71,7 @@ func (f *printer) directive(at int) (int, error) {
 		if end < 0 || f.mapping == nil {
 			return 0, errors.New("format requires a mapping")
 		}
+		f.st.note(end / bytesPerStep)
 		found, ok := f.mapping.Get(s[at+1 : at+end])
 		if !ok {
 			return 0, fmt.Errorf("no value for '%s' in format string", s[at+1:at+end])
@@ -109,9 +110,6 @@ func (f *printer) directive(at int) (int, error) {
 			return 0, err
 		}
 	}
-	if err := spec.check(); err != nil {
-		return 0, err
-	}
 	text, err := f.convert(s[at], v, &spec)
 	if err != nil {
 		return 0, err
@@ -147,10 +145,11 @@ func (f *printer) number(at int, n *int) (int, error) {
 func (f *printer) convert(conversion byte, v Value, spec *formatSpec) (Text, error) {
 	switch conversion {
 	case 's', 'r', 'a':
-		text, err := f.st.repr(v)
+		print := f.st.repr
 		if conversion == 's' {
-			text, err = f.st.str(v)
+			print = f.st.str
 		}
+		text, err := print(v)
 		spec.zero = false
 		return spec.cut(text), err
 	case 'c':
@@ -163,7 +162,7 @@ func (f *printer) convert(conversion byte, v Value, spec *formatSpec) (Text, err
 		}
 		return Trusted(string(rune(n))), nil
 	case 'd', 'i', 'u', 'x', 'X', 'o':
-		if err := usable(v); err != nil {
+		if err := errors.Join(usable(v), spec.check()); err != nil {
 			return Text{}, err
 		}
 		n, ok := truncated(v)
@@ -175,7 +174,7 @@ func (f *printer) convert(conversion byte, v Value, spec *formatSpec) (Text, err
 		}
 		return Trusted(spec.integer(n, conversion)), nil
 	case 'e', 'E', 'f', 'F', 'g', 'G':
-		if err := usable(v); err != nil {
+		if err := errors.Join(usable(v), spec.check()); err != nil {
 			return Text{}, err
 		}
 		if !isNumber(v) {

@@ -81,10 +81,11 @@ func (f *formatter) field(out *textBuilder, field string) error {
 		if conversion == "" {
 			return errors.New("missing conversion after '!'")
 		}
-		text, err := f.st.repr(v)
+		print := f.st.repr
 		if conversion[0] == 's' {
-			text, err = f.st.str(v)
+			print = f.st.str
 		}
+		text, err := print(v)
 		if err != nil {
 			return err
 		}
@@ -109,6 +110,9 @@ func (f *formatter) field(out *textBuilder, field string) error {
 			return errors.New("invalid format specifier")
 		}
 		spec = spec[:from] + text.s + spec[from+end+1:]
+		if err := f.st.step(len(spec)/bytesPerStep + 1); err != nil {
+			return err
+		}
 	}
 	return f.write(out, v, spec)
 }
@@ -162,6 +166,7 @@ func (f *formatter) argument(name string) (Value, error) {
 	case err == nil:
 		f.next = -1
 	default:
+		f.st.note(len(f.args.names) / namesPerStep)
 		for j, keyword := range f.args.names {
 			if keyword == name {
 				return f.args.keywords[j], nil
@@ -184,13 +189,12 @@ func (f *formatter) write(out *textBuilder, v Value, text string) error {
 	if f.outside {
 		spec.fill = Untrusted(spec.fill.s)
 	}
-	if err := spec.check(); err != nil {
-		return err
-	}
 	var formatted Text
 	switch {
 	case isNumber(v) && !isBoolWithoutKind(v, &spec):
-		formatted, err = spec.number(v)
+		if formatted, err = spec.number(v); err != nil {
+			return err
+		}
 		if spec.align == 0 {
 			spec.align = '>'
 		}
@@ -199,13 +203,11 @@ func (f *formatter) write(out *textBuilder, v Value, text string) error {
 	case spec.kind != 0 && spec.kind != 's':
 		return fmt.Errorf("unknown format code '%c' for object of type '%s'", spec.kind, v.typeName())
 	default:
-		if formatted, err = f.st.str(v); err == nil {
-			formatted = spec.cut(formatted)
+		if formatted, err = f.st.str(v); err != nil {
+			return err
 		}
+		formatted = spec.cut(formatted)
 		spec.zero = false
-	}
-	if err != nil {
-		return err
 	}
 	if spec.align == 0 {
 		spec.align = '<'
@@ -273,6 +275,9 @@ func parseSpec(s string) (formatSpec, error) {
 
 // number formats an integer or a float.
 func (s *formatSpec) number(v Value) (Text, error) {
+	if err := s.check(); err != nil {
+		return Text{}, err
+	}
 	_, isFloat := v.(float)
 	switch s.kind {
 	case 0, 'n':

@@ -106,7 +106,7 @@ func sortBy[T any](m *meter, items []T, keyFor func(T) Value, o order) error {
 			x, y = y, x
 		}
 		if !o.caseSensitive {
-			x, y = foldCase(x), foldCase(y)
+			x, y = m.foldCase(x), m.foldCase(y)
 		}
 		before, err := m.less(x, y)
 		if err == nil && before {

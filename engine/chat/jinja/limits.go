@@ -26,6 +26,8 @@ const (
 	elementBytes = 32
 	// bytesPerStep weighs copied text against evaluated nodes: both then take a few nanoseconds a step.
 	bytesPerStep = 64
+	// namesPerStep weighs names compared in a scope, which are mostly told apart by their lengths.
+	namesPerStep = 8
 )
 
 // Validate names the first field that is not usable.
@@ -63,11 +65,15 @@ type meter struct {
 
 // step counts n units of work.
 func (m *meter) step(n int) error {
-	if m.steps += n; m.steps > m.limits.MaxSteps {
+	if n > m.limits.MaxSteps-m.steps {
 		return fmt.Errorf("%w: more than %d steps", ErrLimit, m.limits.MaxSteps)
 	}
+	m.steps += n
 	return nil
 }
+
+// note counts n units of work where no error can be returned: the next step notices.
+func (m *meter) note(n int) { m.steps += n }
 
 // enter counts one step and one level; the caller leaves it again with m.depth--.
 func (m *meter) enter() error {

@@ -2,6 +2,7 @@ package jinja
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -49,6 +50,18 @@ func TestLimits(t *testing.T) {
 		"dict":              `{% set d = {} %}{% for i in range(10**6) %}{% set _ = d.update({i: i}) %}{% endfor %}`,
 		"characters":        `{% set s = 'é' * 400000 %}{% for i in range(10**6) %}{{ s[-1] }}{% endfor %}`,
 		"lengths":           `{% set s = 'é' * 400000 %}{% for i in range(10**6) %}{{ s|length }}{{ s.startswith('x', 5) }}{% endfor %}`,
+		"slice overflow":    `{{ [1]|slice(9223372036854775807)|list }}`,
+		"lines":             `{{ ('\n' * 500000).splitlines()|length }}`,
+		"words":             `{{ ('a ' * 250000).split()|length }}`,
+		"separators":        `{{ ('a,' * 250000).split(',')|length }}`,
+		"long elements":     `{% set s = 'A' * 500000 %}{{ ([s] * 20000)|unique|list|length }}`,
+		"long keys":         `{% set s = 'a' * 500000 %}{% set d = {s: 1} %}{% for i in range(20000) %}{{ d[s] }}{% endfor %}`,
+		"long prefixes":     `{% set s = 'a' * 400000 %}{% set p = s[:-1] ~ 'b' %}{% for i in range(20000) %}{{ s.startswith(p) }}{% endfor %}`,
+		"long tests":        `{% set s = 'A' * 500000 %}{% for i in range(20000) %}{{ s is upper }}{% endfor %}`,
+		"long numbers":      `{% set s = '1' * 500000 ~ 'x' %}{% for i in range(20000) %}{{ s|float }}{% endfor %}`,
+		"nested fields":     `{{ ('{0:' ~ '{1}' * 20000 ~ '}').format('x', '') }}`,
+		"attribute path":    `{{ [{}]|map(attribute='a.' * 5000)|list }}`,
+		"sort paths":        `{{ [{}]|sort(attribute=',' * 400000) }}`,
 		"front insertion":   `{% set l = [] %}{% for i in range(10**6) %}{% set _ = l.insert(0, i) %}{% endfor %}`,
 	} {
 		template, err := Parse(source, small)
@@ -59,6 +72,23 @@ func TestLimits(t *testing.T) {
 		out, err := template.Render(NewDict(), RenderOptions{})
 		if !errors.Is(err, ErrLimit) {
 			t.Errorf("%s: got %.40q, %v, want a limit", name, out, err)
+		}
+	}
+}
+
+// TestExtremes renders what is extreme and still small: no limit, no wait, no panic.
+func TestExtremes(t *testing.T) {
+	for _, c := range []struct{ source, want string }{
+		{`{{ '' * 9223372036854775807 }}{{ [] * 9223372036854775807 }}`, `[]`},
+		{`{{ 5|round(-400) }} {{ 5.5|round(-400) }} {{ (-5.5)|round(-400) }}`, `0 0.0 -0.0`},
+		{`{{ (17 * 10**307)|round(-308) == 2 * 10**308 }} {{ (10**400)|round(-399) == 10**400 }}`, `True True`},
+		{`{{ 25|round(-1) }} {{ 35|round(-1) }} {{ (-25)|round(-1) }} {{ (-35)|round(-1) }} {{ 1251|round(-2) }} {{ 7|round(2) }}`, `20 40 -20 -40 1300 7`},
+		{`{{ ('%.2000s' % ('ab' * 3000))|length }} {{ '{:.2000}'.format('ab' * 3000)|length }}`, `2000 2000`},
+		{`{% set c = 'b' * 100000 ~ 'a' %}{{ ('a' * 1000000)|trim(c)|length }}`, `0`},
+		{`{{ ('a\n' * 3).split('\n', 1) }} {{ ' a b c '.split(none, 1) }}`, `['a', 'a\na\n'] ['a', 'b c ']`},
+	} {
+		if got, err := render(t, c.source, NewDict(), nil); err != nil || got != c.want {
+			t.Errorf("%s: got %.80q, %v, want %q", c.source, got, err, c.want)
 		}
 	}
 }
@@ -86,6 +116,11 @@ func TestParseLimits(t *testing.T) {
 		"sum":           "{{ 1" + strings.Repeat("+1", 20_000) + " }}",
 		"attributes":    "{{ a" + strings.Repeat(".a", 20_000) + " }}",
 		"filters":       "{{ a" + strings.Repeat("|e", 20_000) + " }}",
+		"block filters": "{% filter e" + strings.Repeat("|e", 20_000) + " %}{% endfilter %}",
+		"set filters":   "{% set a" + strings.Repeat("|e", 20_000) + " %}{% endset %}",
+		"filter name":   "{{ a|a" + strings.Repeat(".a", 20_000) + " }}",
+		"parameters":    "{% macro f(" + manyNames("a%d,", 1000) + "b) %}{% endmacro %}",
+		"keywords":      "{{ f(" + manyNames("a%d=1,", 1000) + ") }}",
 		"inline ifs":    "{{ a" + strings.Repeat(" if a", 20_000) + " }}",
 		"else":          "{{ a" + strings.Repeat(" if a else a", 20_000) + " }}",
 		"blocks":        strings.Repeat("{% if 1 %}", 10_000),
@@ -99,6 +134,14 @@ func TestParseLimits(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+}
+
+func manyNames(format string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
 }
 
 func TestOptions(t *testing.T) {

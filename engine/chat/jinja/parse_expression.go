@@ -479,6 +479,9 @@ func (p *parser) argument(a *argumentList) error {
 	case p.peek().kind == tokenName && p.look().kind == tokenOperator && p.look().text == "=" && a.extraByName == nil:
 		word := p.take()
 		p.take()
+		if len(a.names) >= maxNamed {
+			return p.errorf("more than %d keyword arguments", maxNamed)
+		}
 		if slices.Contains(a.names, word.text) {
 			return p.errorf("repeated argument '%s'", word.text)
 		}
@@ -566,7 +569,10 @@ func (p *parser) startsTestArgument() bool {
 
 func (p *parser) dottedName() (token, error) {
 	word, err := p.expect(tokenName)
-	for err == nil && p.skipOp(".") {
+	for n := 0; err == nil && p.skipOp("."); n++ {
+		if n > maxChain {
+			return token{}, p.errorf("more than %d names in a row", maxChain)
+		}
 		var part token
 		part, err = p.expect(tokenName)
 		word.text += "." + part.text

@@ -10,6 +10,7 @@ const (
 	maxSourceBytes = 1 << 20
 	maxNesting     = 300
 	maxChain       = 1000
+	maxNamed       = 255 // parameters of a macro, keyword arguments of a call
 )
 
 // parser turns tokens into nodes, by recursive descent over the grammar of Jinja2.
@@ -258,10 +259,8 @@ func (p *parser) set(line int) (statement, error) {
 		return &assignment{to, value, line}, err
 	}
 	node := &blockAssignment{target: to, line: line}
-	for p.isOp("|") {
-		if node.filter, err = p.filter(node.filter); err != nil {
-			return nil, err
-		}
+	if node.filter, err = p.blockFilters(nil); err != nil {
+		return nil, err
 	}
 	node.body, err = p.scoped("endset")
 	return node, err
@@ -278,16 +277,30 @@ func (p *parser) scoped(end string) ([]statement, error) {
 
 func (p *parser) filterBlock(line int) (statement, error) {
 	node := &filterBlock{line: line}
-	filter, err := p.filterName(nil)
-	for err == nil && p.isOp("|") {
-		filter, err = p.filter(filter)
-	}
+	first, err := p.filterName(nil)
 	if err != nil {
 		return nil, err
 	}
-	node.filter = filter
+	if node.filter, err = p.blockFilters(first); err != nil {
+		return nil, err
+	}
 	node.body, err = p.scoped("endfilter")
 	return node, err
+}
+
+// blockFilters parses the filters that follow in the tag of a block; the result is first when there are none.
+func (p *parser) blockFilters(first expression) (expression, error) {
+	chain := first
+	for n := 0; p.isOp("|"); n++ {
+		if n > maxChain {
+			return nil, p.errorf("more than %d filters in a row", maxChain)
+		}
+		var err error
+		if chain, err = p.filter(chain); err != nil {
+			return nil, err
+		}
+	}
+	return chain, nil
 }
 
 func (p *parser) with(line int) (statement, error) {
@@ -382,6 +395,9 @@ func (p *parser) signature(node *macroNode) error {
 		word, err := p.expect(tokenName)
 		if err != nil {
 			return err
+		}
+		if len(node.parameters) >= maxNamed {
+			return p.errorf("more than %d parameters", maxNamed)
 		}
 		if slices.Contains(node.parameters, word.text) {
 			return p.errorf("duplicate parameter '%s'", word.text)

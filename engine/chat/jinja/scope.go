@@ -34,6 +34,7 @@ func (sc *scope) set(name string, v Value) {
 // undefined value.
 func (st *state) lookup(sc *scope, name string) Value {
 	for ; sc != nil; sc = sc.parent {
+		st.note(len(sc.names) / namesPerStep)
 		for i, n := range sc.names {
 			if n == name {
 				return sc.values[i]

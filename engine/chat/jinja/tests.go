@@ -96,7 +96,10 @@ func caseTest(method string) test {
 			return false, err
 		}
 		text, err := st.str(v)
-		return isClass(method, text.s), err
+		if err != nil {
+			return false, err
+		}
+		return isClass(method, text.s), st.scan(len(text.s))
 	}
 }
 
@@ -138,7 +141,7 @@ func sameTest(st *state, v Value, a *arguments) (bool, error) {
 	switch v := v.(type) {
 	case Text:
 		t, ok := other.(Text)
-		return ok && t.s == v.s, nil
+		return ok && t.s == v.s, st.scan(len(v.s))
 	case bigInteger:
 		o, ok := other.(bigInteger)
 		return ok && (*big.Int)(o.v).Cmp(v.v) == 0, nil

@@ -74,9 +74,6 @@ func (t Text) slice(from, to int) Text {
 // length is the number of code points.
 func (t Text) length() int { return utf8.RuneCountInString(t.s) }
 
-// ascii reports whether code points are bytes.
-func (t Text) ascii() bool { return t.length() == len(t.s) }
-
 // byteOffset is where the code point of an index in [0, length] begins.
 func (t Text) byteOffset(index int) int {
 	at := 0
@@ -166,7 +163,7 @@ func (b *textBuilder) trusted(s string) { b.writeString(s, false) }
 
 // pad appends a fill text n times.
 func (b *textBuilder) pad(fill Text, n int) {
-	if n <= 0 || !b.reserveOnly(mulSaturate(n, len(fill.s))) {
+	if n <= 0 || fill.s == "" || !b.reserveOnly(mulSaturate(n, len(fill.s))) {
 		return
 	}
 	for range n {

@@ -24,7 +24,7 @@ func textMethod(name string) method[Text] {
 	case "startswith", "endswith":
 		return func(st *state, t Text, a *arguments) (Value, error) { return st.affix(name, t, a) }
 	case "removeprefix", "removesuffix":
-		return func(_ *state, t Text, a *arguments) (Value, error) { return removeAffix(name, t, a) }
+		return func(st *state, t Text, a *arguments) (Value, error) { return st.removeAffix(name, t, a) }
 	case "replace":
 		return textReplace
 	case "join":
@@ -52,12 +52,8 @@ func textMethod(name string) method[Text] {
 	return nil
 }
 
-// strip removes characters from the ends of a text: those of chars, or whitespace when chars is nil.
-func strip(t Text, chars *string, left, right bool) Text {
-	drop := isSpace
-	if chars != nil {
-		drop = func(r rune) bool { return strings.ContainsRune(*chars, r) }
-	}
+// strip removes characters that drop picks from the ends of a text.
+func strip(t Text, drop func(rune) bool, left, right bool) Text {
 	from, to := 0, len(t.s)
 	if left {
 		from = to - len(strings.TrimLeftFunc(t.s, drop))
@@ -73,18 +69,22 @@ func (st *state) stripMethod(name string, t Text, a *arguments) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var chars *string
+	drop := isSpace
 	if !absent(v[0]) {
-		text, err := textArgument(v[0], "chars", Text{})
+		chars, err := textArgument(v[0], "chars", Text{})
 		if err != nil {
 			return nil, err
 		}
-		chars = &text.s
-		if err := st.step(len(text.s)); err != nil {
+		if err := st.elements(len(chars.s)); err != nil {
 			return nil, err
 		}
+		set := map[rune]bool{}
+		for _, r := range chars.s {
+			set[r] = true
+		}
+		drop = func(r rune) bool { return set[r] }
 	}
-	return strip(t, chars, name != "rstrip", name != "lstrip"), st.scan(len(t.s))
+	return strip(t, drop, name != "rstrip", name != "lstrip"), st.scan(len(t.s))
 }
 
 func (st *state) splitMethod(name string, t Text, a *arguments) (Value, error) {
@@ -99,8 +99,17 @@ func (st *state) splitMethod(name string, t Text, a *arguments) (Value, error) {
 	if err := st.text(0, len(t.s)); err != nil {
 		return nil, err
 	}
+	charge := func(places int) error { // before the parts are made
+		if most >= 0 {
+			places = min(places, most)
+		}
+		return st.elements(places + 1)
+	}
 	var cuts []span // the parts
 	if absent(v[0]) {
+		if err := charge(countRuns(t.s, isSpace)); err != nil {
+			return nil, err
+		}
 		cuts = splitSpace(t.s, most, name == "rsplit")
 	} else {
 		separator, err := textArgument(v[0], "sep", Text{})
@@ -110,13 +119,28 @@ func (st *state) splitMethod(name string, t Text, a *arguments) (Value, error) {
 		if separator.s == "" {
 			return nil, errors.New("empty separator")
 		}
+		if err := charge(strings.Count(t.s, separator.s)); err != nil {
+			return nil, err
+		}
 		cuts = splitAt(t.s, separator.s, most, name == "rsplit")
 	}
 	list := &List{}
 	for _, c := range cuts {
 		list.items = append(list.items, t.slice(c.from, c.to))
 	}
-	return list, st.elements(len(cuts))
+	return list, nil
+}
+
+// countRuns is the number of runs of characters of a kind.
+func countRuns(s string, is func(rune) bool) int {
+	runs, inside := 0, false
+	for _, r := range s {
+		before := inside
+		if inside = is(r); inside && !before {
+			runs++
+		}
+	}
+	return runs
 }
 
 // splitAt returns the parts between separators: at most most cuts, counted from the end when reverse; negative is all.
@@ -200,6 +224,18 @@ func textSplitLines(st *state, t Text, a *arguments) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	breaks := 0
+	for _, r := range t.s {
+		if strings.ContainsRune(lineBreaks, r) {
+			breaks++
+		}
+	}
+	if err := st.elements(breaks + 1); err != nil {
+		return nil, err
+	}
+	if err := st.text(0, len(t.s)); err != nil {
+		return nil, err
+	}
 	list := &List{}
 	for at := 0; at < len(t.s); {
 		end := len(t.s)
@@ -219,7 +255,7 @@ func textSplitLines(st *state, t Text, a *arguments) (Value, error) {
 		list.items = append(list.items, t.slice(at, end))
 		at = next
 	}
-	return list, errors.Join(st.elements(len(list.items)), st.text(0, len(t.s)))
+	return list, nil
 }
 
 func (st *state) partition(name string, t Text, a *arguments) (Value, error) {
@@ -278,8 +314,11 @@ func (st *state) affix(name string, t Text, a *arguments) (Value, error) {
 		if !ok {
 			return nil, fmt.Errorf("%s first arg must be str or a tuple of str, not %s", name, c.typeName())
 		}
+		if err := st.scan(len(text.s)); err != nil {
+			return nil, err
+		}
 		if name == "startswith" && strings.HasPrefix(window, text.s) || name == "endswith" && strings.HasSuffix(window, text.s) {
-			return Bool(true), st.scan(len(text.s))
+			return Bool(true), nil
 		}
 	}
 	return Bool(false), nil
@@ -309,13 +348,16 @@ func textWindow(t Text, start, end Value) (window string, offset int, ok bool, e
 	return rest.s[:rest.byteOffset(count)], offset, true, nil
 }
 
-func removeAffix(name string, t Text, a *arguments) (Value, error) {
+func (st *state) removeAffix(name string, t Text, a *arguments) (Value, error) {
 	v, err := a.bind(name, 1, "affix")
 	if err != nil {
 		return nil, err
 	}
 	affix, err := textArgument(v[0], "affix", Text{})
 	if err != nil {
+		return nil, err
+	}
+	if err := st.scan(len(affix.s)); err != nil {
 		return nil, err
 	}
 	if name == "removeprefix" && strings.HasPrefix(t.s, affix.s) {
@@ -575,11 +617,13 @@ func isClass(name, s string) bool {
 	case "isprintable":
 		return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 	}
-	classes := map[string]func(rune) bool{
-		"isalpha": unicode.IsLetter, "isdigit": unicode.IsDigit, "isdecimal": unicode.IsDigit, "isnumeric": unicode.IsNumber,
-		"isalnum": func(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) }, "isspace": isSpace,
-	}
-	return s != "" && strings.IndexFunc(s, func(r rune) bool { return !classes[name](r) }) < 0
+	is := classes[name]
+	return s != "" && strings.IndexFunc(s, func(r rune) bool { return !is(r) }) < 0
+}
+
+var classes = map[string]func(rune) bool{
+	"isalpha": unicode.IsLetter, "isdigit": unicode.IsDigit, "isdecimal": unicode.IsDigit, "isnumeric": unicode.IsNumber,
+	"isalnum": func(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) }, "isspace": isSpace,
 }
 
 func titleCase(s string) string {
