@@ -7,8 +7,8 @@ import "hearth/hardware/quant"
 // additions.
 const fallbackSlice = 1024
 
-// fallbackTileRows is large, since every call dequantizes its panels again.
-const fallbackTileRows = 64
+// fallbackTileRows is large: every call dequantizes its panels again, which costs as much as multiplying some 200 rows.
+const fallbackTileRows = 256
 
 // newFallbackLinear returns the linear of a format that has no kernel of its own. It keeps the rows as they are in the
 // file and dequantizes them, a slice at a time, into a panel for the float kernel.

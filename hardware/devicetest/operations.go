@@ -134,6 +134,7 @@ func testOperations(t *testing.T, d hardware.Device, c *Config) {
 			t.Run("Experts/"+f.Name, func(t *testing.T) { testExperts(t, d, c, f) })
 		}
 	}
+	t.Run("MatMul/siblings", func(t *testing.T) { testSiblings(t, d, c) })
 	for _, dim := range []int{1, 7, 64, 300} {
 		t.Run(fmt.Sprintf("Norm/dim=%d", dim), func(t *testing.T) { testNorm(t, d, c, dim) })
 		t.Run(fmt.Sprintf("Elementwise/dim=%d", dim), func(t *testing.T) { testElementwise(t, d, c, dim) })
@@ -187,6 +188,24 @@ func testMatMul(t *testing.T, d hardware.Device, c *Config, f *quant.Format, in 
 	o.want("columns of a wider tensor", wide.Cols(3, 20), bound)
 	g := o.GLU(hardware.SiLU, o.MatMul(x, o.matrix("gate", f, 50, in)), o.MatMul(x, o.matrix("up", f, 50, in)))
 	o.want("gated linear unit", g, 3*bound)
+	o.run(t, d, oddRows...)
+}
+
+// testSiblings multiplies the same normalised rows with weights of several formats, as mixed recipes have them.
+func testSiblings(t *testing.T, d hardware.Device, c *Config) {
+	const in = 256
+	o := newOpTest("siblings")
+	x := o.Embed(o.table(opVocab, in))
+	h := o.Norm(x, o.vector("norm", in), 1e-5)
+	var products []hardware.Tensor
+	formats := []*quant.Format{quant.Q4_K, quant.Q6_K, quant.Q4_K, quant.F16}
+	for _, f := range formats {
+		products = append(products, o.MatMul(h, o.matrix("w", f, 40, in)))
+	}
+	for i, f := range formats {
+		o.want(f.Name, products[i], c.bound(f))
+	}
+	o.want("the rows themselves", x, 0)
 	o.run(t, d, oddRows...)
 }
 
