@@ -95,6 +95,36 @@ func linearQ4_KAVX2() []panelKernel {
 }
 
 //go:noescape
+func linearQ5_KAVX2Rows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX2Rows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX2Rows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX2Rows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX2Rows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX2Rows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_KAVX2 returns the kernels of Q5_K, for 1 row and up.
+func linearQ5_KAVX2() []panelKernel {
+	return []panelKernel{
+		linearQ5_KAVX2Rows1,
+		linearQ5_KAVX2Rows2,
+		linearQ5_KAVX2Rows3,
+		linearQ5_KAVX2Rows4,
+		linearQ5_KAVX2Rows5,
+		linearQ5_KAVX2Rows6,
+	}
+}
+
+//go:noescape
 func linearQ6_KAVX2Rows1(dst *float32, panel, tile *byte, blocks, stride int)
 
 //go:noescape
@@ -373,6 +403,60 @@ func linearQ4_KAVX512() []panelKernel {
 		linearQ4_KAVX512Rows10,
 		linearQ4_KAVX512Rows11,
 		linearQ4_KAVX512Rows12,
+	}
+}
+
+//go:noescape
+func linearQ5_KAVX512Rows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX512Rows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX512Rows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX512Rows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX512Rows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX512Rows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX512Rows7(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX512Rows8(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX512Rows9(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX512Rows10(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX512Rows11(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVX512Rows12(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_KAVX512 returns the kernels of Q5_K, for 1 row and up.
+func linearQ5_KAVX512() []panelKernel {
+	return []panelKernel{
+		linearQ5_KAVX512Rows1,
+		linearQ5_KAVX512Rows2,
+		linearQ5_KAVX512Rows3,
+		linearQ5_KAVX512Rows4,
+		linearQ5_KAVX512Rows5,
+		linearQ5_KAVX512Rows6,
+		linearQ5_KAVX512Rows7,
+		linearQ5_KAVX512Rows8,
+		linearQ5_KAVX512Rows9,
+		linearQ5_KAVX512Rows10,
+		linearQ5_KAVX512Rows11,
+		linearQ5_KAVX512Rows12,
 	}
 }
 
@@ -751,6 +835,60 @@ func linearQ4_KVNNI() []panelKernel {
 		linearQ4_KVNNIRows10,
 		linearQ4_KVNNIRows11,
 		linearQ4_KVNNIRows12,
+	}
+}
+
+//go:noescape
+func linearQ5_KVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KVNNIRows7(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KVNNIRows8(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KVNNIRows9(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KVNNIRows10(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KVNNIRows11(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KVNNIRows12(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_KVNNI returns the kernels of Q5_K, for 1 row and up.
+func linearQ5_KVNNI() []panelKernel {
+	return []panelKernel{
+		linearQ5_KVNNIRows1,
+		linearQ5_KVNNIRows2,
+		linearQ5_KVNNIRows3,
+		linearQ5_KVNNIRows4,
+		linearQ5_KVNNIRows5,
+		linearQ5_KVNNIRows6,
+		linearQ5_KVNNIRows7,
+		linearQ5_KVNNIRows8,
+		linearQ5_KVNNIRows9,
+		linearQ5_KVNNIRows10,
+		linearQ5_KVNNIRows11,
+		linearQ5_KVNNIRows12,
 	}
 }
 

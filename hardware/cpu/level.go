@@ -51,6 +51,7 @@ func goKernels() *kernels {
 			newLinearQ8_0(genericTileRows, prepareQ8_0Generic, multiplyQ8_0Generic),
 			newLinearQ4_0(genericTileRows, prepareQ4_0Generic, multiplyQ4_0Generic),
 			newLinearQ4_K(genericTileRows, prepareQ4_KGeneric, multiplyQ4_KGeneric),
+			newLinearQ5_K(genericTileRows, prepareQ4_KGeneric, multiplyQ5_KGeneric),
 			newLinearQ6_K(genericTileRows, prepareQ6_KGeneric, multiplyQ6_KGeneric),
 		},
 		gemmF32:      gemmF32Generic,

@@ -15,7 +15,7 @@ import (
 
 const (
 	shortRun = 32  // elements of a Q8_0 or Q4_0 block
-	longRun  = 256 // elements of a Q4_K or Q6_K block
+	longRun  = 256 // elements of a Q4_K, Q5_K or Q6_K block
 )
 
 // tiniestRun is the largest magnitude below which a run counts as zeros: its reciprocal would overflow. Everything

@@ -82,6 +82,12 @@ func superLinearQ4_K(kernels []panelKernel) *linear {
 	})
 }
 
+func superLinearQ5_K(kernels []panelKernel) *linear {
+	return newLinearQ5_K(len(kernels), prepareQ4_K, func(a *multiplyArgs) {
+		multiplyPanels(a, kernels, a.in/longRun*superBytesQ5_K, a.in/longRun)
+	})
+}
+
 func superLinearQ6_K(kernels []panelKernel) *linear {
 	return newLinearQ6_K(len(kernels), prepareQ6_K, func(a *multiplyArgs) {
 		multiplyPanels(a, kernels, a.in/longRun*superBytesQ6_K, a.in/longRun)

@@ -37,11 +37,14 @@ func newLinearQ4_K(tileRows int, prepare func(tile []byte, x []float32, stride, 
 		panelBytes: func(in int) int { return in / longRun * superBytesQ4_K },
 		pack:       packQ4_K,
 		row:        rowQ4_K,
-		tileBytes:  func(in, rows int) int { return roundUp(in/longRun*superRowQ4_K*rows, 64) },
+		tileBytes:  superTileBytes,
 		prepare:    prepare,
 		multiply:   multiply,
 	}
 }
+
+// superTileBytes is the size of a tile.
+func superTileBytes(in, rows int) int { return roundUp(in/longRun*superRowQ4_K*rows, 64) }
 
 // superQ4_K is 256 elements of a panel, by its parts.
 type superQ4_K struct {
@@ -83,8 +86,8 @@ func packQ4_K(dst, src []byte, numRows, in int) {
 	}
 }
 
-// packSuperQ4_K writes one block of the file as column col.
-func packSuperQ4_K(to superQ4_K, block []byte, col int) {
+// packHeadQ4_K writes the scales of a block of the file as column col.
+func packHeadQ4_K(to *superQ4_K, block []byte, col int) {
 	copy(to.d[2*col:][:2], block)
 	copy(to.dmin[2*col:][:2], block[2:])
 	scales, mins := scalesQ4_K(block[4:16])
@@ -94,6 +97,11 @@ func packSuperQ4_K(to superQ4_K, block []byte, col int) {
 			to.runs[h].scales[panelCols*j+col] = byte(scales[h] >> (8 * j))
 		}
 	}
+}
+
+// packSuperQ4_K writes one block of the file as column col.
+func packSuperQ4_K(to superQ4_K, block []byte, col int) {
+	packHeadQ4_K(&to, block, col)
 	const low = 0x0f0f0f0f
 	for g := range 4 { // 32 bytes hold two runs, one in low nibbles and one in high ones
 		q := block[16+32*g:][:32]
@@ -147,8 +155,7 @@ func prepareQ4_KGeneric(tile []byte, x []float32, stride, rows, in int) {
 	}
 }
 
-// multiplyQ4_KGeneric adds the blocks in order: y -= x's scale * (dmin * sum of minimums * sums of x), and then
-// y += x's scale * (d * sum of scales * sums of products). Both inner sums are exact integers.
+// multiplyQ4_KGeneric adds the blocks in order.
 func multiplyQ4_KGeneric(a *multiplyArgs) {
 	panelBytes := a.in / longRun * superBytesQ4_K
 	for p := range a.numPanels {
@@ -158,27 +165,43 @@ func multiplyQ4_KGeneric(a *multiplyArgs) {
 			for i := range a.in / longRun {
 				w := splitQ4_K(panel, i)
 				x := a.tile[i*a.rows*superRowQ4_K:]
-				scale := floatAt(x[4*r:])
-				mins, sums := dotQ4_K(&w, x[4*a.rows+4*r:], x[20*a.rows+4*r:], a.rows)
-				for c := range y {
-					y[c] -= float32(float32(mins[c])*halfAt(w.dmin[2*c:])) * scale
-					y[c] += float32(float32(sums[c])*halfAt(w.d[2*c:])) * scale
-				}
+				mins := dotMinsQ4_K(&w, x[4*a.rows+4*r:], a.rows)
+				sums := dotQ4_K(&w, x[20*a.rows+4*r:], a.rows)
+				addSuperQ4_K(&y, &w, floatAt(x[4*r:]), &mins, &sums)
 			}
 			copy(a.dst[r*a.dstStride+p*panelCols:], y[:])
 		}
 	}
 }
 
-// dotQ4_K returns for each column the minimums times the row's sums, and the scaled nibbles times the row's bytes. The
-// row's words lie rows words apart.
-func dotQ4_K(w *superQ4_K, rowSums, x []byte, rows int) (mins, sums [panelCols]int32) {
+// addSuperQ4_K adds a block: y -= x's scale * (dmin * sum of minimums * sums of x), and then y += x's scale * (d * sum of
+// scales * sums of products). Both inner sums are exact integers.
+func addSuperQ4_K(y *[panelCols]float32, w *superQ4_K, scale float32, mins, sums *[panelCols]int32) {
+	for c := range y {
+		y[c] -= float32(float32(mins[c])*halfAt(w.dmin[2*c:])) * scale
+		y[c] += float32(float32(sums[c])*halfAt(w.d[2*c:])) * scale
+	}
+}
+
+// dotMinsQ4_K returns for each column its minimums times a row's sums, whose words lie rows words apart.
+func dotMinsQ4_K(w *superQ4_K, rowSums []byte, rows int) [panelCols]int32 {
+	var mins [panelCols]int32
+	for run := range runsQ4_K {
+		hi := rowSums[4*(run/4)*2*rows+run%4:]
+		rowSum := int32(int8(hi[0]))<<7 + int32(hi[4*rows])
+		for c := range mins {
+			mins[c] += int32(w.mins[64*(run/4)+4*c+run%4]) * rowSum
+		}
+	}
+	return mins
+}
+
+// dotQ4_K returns for each column its scaled products with a row, whose words lie rows words apart.
+func dotQ4_K(w *superQ4_K, x []byte, rows int) [panelCols]int32 {
+	var sums [panelCols]int32
 	for run := range runsQ4_K {
 		half, j := &w.runs[run/4], run%4
-		hi := rowSums[4*(run/4)*2*rows+j:]
-		rowSum := int32(int8(hi[0]))<<7 + int32(hi[4*rows])
-		for c := range panelCols {
-			mins[c] += int32(w.mins[64*(run/4)+4*c+j]) * rowSum
+		for c := range sums {
 			var dot int32
 			for s := range 4 {
 				lo, hi := x[4*(8*run+2*s)*rows:][:4], x[4*(8*run+2*s+1)*rows:][:4]
@@ -189,5 +212,5 @@ func dotQ4_K(w *superQ4_K, rowSums, x []byte, rows int) (mins, sums [panelCols]i
 			sums[c] += int32(half.scales[panelCols*j+c]) * dot
 		}
 	}
-	return mins, sums
+	return sums
 }

@@ -110,16 +110,16 @@ rows1super:
 
 rows1half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows1run:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
+	VPXOR        Y0, Y0, Y0                              // no products yet
+	VPXOR        Y1, Y1, Y1                              // no products yet
 	VMOVDQU      (AX), Y2                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VMOVDQU      32(AX), Y3                              // 8 weights of each column
@@ -200,7 +200,7 @@ rows1run:
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
 	VPADDW       Y5, Y1, Y1                              // row 0 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $32, CX                                 // next elements
 	VPMOVZXBD    (R8), Y2                                // scales of the run
 	VPSLLD       $16, Y2, Y5                             // as high words
@@ -208,13 +208,13 @@ rows1run:
 	VPMOVZXBD    8(R8), Y3                               // scales of the run
 	VPSLLD       $16, Y3, Y5                             // as high words
 	VPOR         Y5, Y3, Y3                              // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Y2, Y0, Y0                              // row 0, scaled, to 32 bits
 	VPADDD       (R11), Y0, Y0                           // added to those of 256
 	VMOVDQA      Y0, (R11)                               // back
 	VPMADDWD     Y3, Y1, Y1                              // row 0, scaled, to 32 bits
 	VPADDD       32(R11), Y1, Y1                         // added to those of 256
 	VMOVDQA      Y1, 32(R11)                             // back
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows1run                                // until all are done
 	DECL         R13                                     // one round less
@@ -381,18 +381,18 @@ rows2super:
 
 rows2half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows2run:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
+	VPXOR        Y0, Y0, Y0                              // no products yet
+	VPXOR        Y1, Y1, Y1                              // no products yet
+	VPXOR        Y2, Y2, Y2                              // no products yet
+	VPXOR        Y3, Y3, Y3                              // no products yet
 	VMOVDQU      (AX), Y4                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VMOVDQU      32(AX), Y5                              // 8 weights of each column
@@ -513,7 +513,7 @@ rows2run:
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y3, Y3                              // row 1 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $64, CX                                 // next elements
 	VPMOVZXBD    (R8), Y4                                // scales of the run
 	VPSLLD       $16, Y4, Y7                             // as high words
@@ -521,7 +521,6 @@ rows2run:
 	VPMOVZXBD    8(R8), Y5                               // scales of the run
 	VPSLLD       $16, Y5, Y7                             // as high words
 	VPOR         Y7, Y5, Y5                              // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Y4, Y0, Y0                              // row 0, scaled, to 32 bits
 	VPADDD       (R11), Y0, Y0                           // added to those of 256
 	VMOVDQA      Y0, (R11)                               // back
@@ -534,6 +533,7 @@ rows2run:
 	VPMADDWD     Y5, Y3, Y3                              // row 1, scaled, to 32 bits
 	VPADDD       96(R11), Y3, Y3                         // added to those of 256
 	VMOVDQA      Y3, 96(R11)                             // back
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows2run                                // until all are done
 	DECL         R13                                     // one round less
@@ -770,20 +770,20 @@ rows3super:
 
 rows3half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows3run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXOR        Y0, Y0, Y0                              // no products yet
 	VPXOR        Y1, Y1, Y1                              // no products yet
 	VPXOR        Y2, Y2, Y2                              // no products yet
 	VPXOR        Y3, Y3, Y3                              // no products yet
 	VPXOR        Y4, Y4, Y4                              // no products yet
 	VPXOR        Y5, Y5, Y5                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y6                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VMOVDQU      32(AX), Y7                              // 8 weights of each column
@@ -944,7 +944,7 @@ rows3run:
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y5, Y5                              // row 2 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $96, CX                                 // next elements
 	VPMOVZXBD    (R8), Y6                                // scales of the run
 	VPSLLD       $16, Y6, Y9                             // as high words
@@ -952,7 +952,6 @@ rows3run:
 	VPMOVZXBD    8(R8), Y7                               // scales of the run
 	VPSLLD       $16, Y7, Y9                             // as high words
 	VPOR         Y9, Y7, Y7                              // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Y6, Y0, Y0                              // row 0, scaled, to 32 bits
 	VPADDD       (R11), Y0, Y0                           // added to those of 256
 	VMOVDQA      Y0, (R11)                               // back
@@ -971,6 +970,7 @@ rows3run:
 	VPMADDWD     Y7, Y5, Y5                              // row 2, scaled, to 32 bits
 	VPADDD       160(R11), Y5, Y5                        // added to those of 256
 	VMOVDQA      Y5, 160(R11)                            // back
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows3run                                // until all are done
 	DECL         R13                                     // one round less
@@ -1278,10 +1278,14 @@ rows4super:
 
 rows4half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows4run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXOR        Y0, Y0, Y0                              // no products yet
 	VPXOR        Y1, Y1, Y1                              // no products yet
 	VPXOR        Y2, Y2, Y2                              // no products yet
@@ -1290,10 +1294,6 @@ rows4run:
 	VPXOR        Y5, Y5, Y5                              // no products yet
 	VPXOR        Y6, Y6, Y6                              // no products yet
 	VPXOR        Y7, Y7, Y7                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y8                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VMOVDQU      32(AX), Y9                              // 8 weights of each column
@@ -1494,7 +1494,7 @@ rows4run:
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y7, Y7                             // row 3 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $128, CX                                // next elements
 	VPMOVZXBD    (R8), Y8                                // scales of the run
 	VPSLLD       $16, Y8, Y11                            // as high words
@@ -1502,7 +1502,6 @@ rows4run:
 	VPMOVZXBD    8(R8), Y9                               // scales of the run
 	VPSLLD       $16, Y9, Y11                            // as high words
 	VPOR         Y11, Y9, Y9                             // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Y8, Y0, Y0                              // row 0, scaled, to 32 bits
 	VPADDD       (R11), Y0, Y0                           // added to those of 256
 	VMOVDQA      Y0, (R11)                               // back
@@ -1527,6 +1526,7 @@ rows4run:
 	VPMADDWD     Y9, Y7, Y7                              // row 3, scaled, to 32 bits
 	VPADDD       224(R11), Y7, Y7                        // added to those of 256
 	VMOVDQA      Y7, 224(R11)                            // back
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows4run                                // until all are done
 	DECL         R13                                     // one round less
@@ -1904,10 +1904,14 @@ rows5super:
 
 rows5half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows5run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXOR        Y0, Y0, Y0                              // no products yet
 	VPXOR        Y1, Y1, Y1                              // no products yet
 	VPXOR        Y2, Y2, Y2                              // no products yet
@@ -1918,10 +1922,6 @@ rows5run:
 	VPXOR        Y7, Y7, Y7                              // no products yet
 	VPXOR        Y8, Y8, Y8                              // no products yet
 	VPXOR        Y9, Y9, Y9                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y10                               // 8 weights of each column
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VMOVDQU      32(AX), Y11                             // 8 weights of each column
@@ -2162,7 +2162,7 @@ rows5run:
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y9, Y9                             // row 4 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $160, CX                                // next elements
 	VPMOVZXBD    (R8), Y10                               // scales of the run
 	VPSLLD       $16, Y10, Y13                           // as high words
@@ -2170,7 +2170,6 @@ rows5run:
 	VPMOVZXBD    8(R8), Y11                              // scales of the run
 	VPSLLD       $16, Y11, Y13                           // as high words
 	VPOR         Y13, Y11, Y11                           // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Y10, Y0, Y0                             // row 0, scaled, to 32 bits
 	VPADDD       (R11), Y0, Y0                           // added to those of 256
 	VMOVDQA      Y0, (R11)                               // back
@@ -2201,6 +2200,7 @@ rows5run:
 	VPMADDWD     Y11, Y9, Y9                             // row 4, scaled, to 32 bits
 	VPADDD       288(R11), Y9, Y9                        // added to those of 256
 	VMOVDQA      Y9, 288(R11)                            // back
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows5run                                // until all are done
 	DECL         R13                                     // one round less
@@ -2649,10 +2649,14 @@ rows6super:
 
 rows6half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows6run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXOR        Y0, Y0, Y0                              // no products yet
 	VPXOR        Y1, Y1, Y1                              // no products yet
 	VPXOR        Y2, Y2, Y2                              // no products yet
@@ -2665,10 +2669,6 @@ rows6run:
 	VPXOR        Y9, Y9, Y9                              // no products yet
 	VPXOR        Y10, Y10, Y10                           // no products yet
 	VPXOR        Y11, Y11, Y11                           // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y12                               // 8 weights of each column
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VMOVDQU      32(AX), Y13                             // 8 weights of each column
@@ -2949,7 +2949,7 @@ rows6run:
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y11, Y11                           // row 5 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $192, CX                                // next elements
 	VPMOVZXBD    (R8), Y12                               // scales of the run
 	VPSLLD       $16, Y12, Y15                           // as high words
@@ -2957,7 +2957,6 @@ rows6run:
 	VPMOVZXBD    8(R8), Y13                              // scales of the run
 	VPSLLD       $16, Y13, Y15                           // as high words
 	VPOR         Y15, Y13, Y13                           // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Y12, Y0, Y0                             // row 0, scaled, to 32 bits
 	VPADDD       (R11), Y0, Y0                           // added to those of 256
 	VMOVDQA      Y0, (R11)                               // back
@@ -2994,6 +2993,7 @@ rows6run:
 	VPMADDWD     Y13, Y11, Y11                           // row 5, scaled, to 32 bits
 	VPADDD       352(R11), Y11, Y11                      // added to those of 256
 	VMOVDQA      Y11, 352(R11)                           // back
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows6run                                // until all are done
 	DECL         R13                                     // one round less

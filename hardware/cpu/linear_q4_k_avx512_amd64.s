@@ -57,7 +57,7 @@ rows1super:
 
 rows1half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows1run:
@@ -106,14 +106,14 @@ rows1run:
 	VPBROADCASTD 28(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $32, CX                                 // next elements
 	VPMOVZXBD    (R8), Z2                                // scales of the run
 	VPSLLD       $16, Z2, Z5                             // as high words
 	VPORD        Z5, Z2, Z2                              // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Z2, Z0, Z0                              // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z1, Z1                              // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows1run                                // until all are done
 	DECL         R13                                     // one round less
@@ -211,7 +211,7 @@ rows2super:
 
 rows2half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows2run:
@@ -285,16 +285,16 @@ rows2run:
 	VPBROADCASTD 60(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $64, CX                                 // next elements
 	VPMOVZXBD    (R8), Z4                                // scales of the run
 	VPSLLD       $16, Z4, Z7                             // as high words
 	VPORD        Z7, Z4, Z4                              // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Z4, Z0, Z0                              // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z2, Z2                              // added to those of 256
 	VPMADDWD     Z4, Z1, Z1                              // row 1, scaled, to 32 bits
 	VPADDD       Z1, Z3, Z3                              // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows2run                                // until all are done
 	DECL         R13                                     // one round less
@@ -425,7 +425,7 @@ rows3super:
 
 rows3half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows3run:
@@ -524,18 +524,18 @@ rows3run:
 	VPBROADCASTD 92(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $96, CX                                 // next elements
 	VPMOVZXBD    (R8), Z6                                // scales of the run
 	VPSLLD       $16, Z6, Z9                             // as high words
 	VPORD        Z9, Z6, Z6                              // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Z6, Z0, Z0                              // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z3, Z3                              // added to those of 256
 	VPMADDWD     Z6, Z1, Z1                              // row 1, scaled, to 32 bits
 	VPADDD       Z1, Z4, Z4                              // added to those of 256
 	VPMADDWD     Z6, Z2, Z2                              // row 2, scaled, to 32 bits
 	VPADDD       Z2, Z5, Z5                              // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows3run                                // until all are done
 	DECL         R13                                     // one round less
@@ -700,18 +700,18 @@ rows4super:
 
 rows4half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows4run:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
+	VPXORD       Z0, Z0, Z0                              // no products yet
+	VPXORD       Z1, Z1, Z1                              // no products yet
+	VPXORD       Z2, Z2, Z2                              // no products yet
+	VPXORD       Z3, Z3, Z3                              // no products yet
 	VMOVDQU64    (AX), Z8                                // 8 weights of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPBROADCASTD (CX), Z10                               // 4 elements of row 0
@@ -828,12 +828,11 @@ rows4run:
 	VPBROADCASTD 124(CX), Z10                            // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $128, CX                                // next elements
 	VPMOVZXBD    (R8), Z8                                // scales of the run
 	VPSLLD       $16, Z8, Z11                            // as high words
 	VPORD        Z11, Z8, Z8                             // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Z8, Z0, Z0                              // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z4, Z4                              // added to those of 256
 	VPMADDWD     Z8, Z1, Z1                              // row 1, scaled, to 32 bits
@@ -842,6 +841,7 @@ rows4run:
 	VPADDD       Z2, Z6, Z6                              // added to those of 256
 	VPMADDWD     Z8, Z3, Z3                              // row 3, scaled, to 32 bits
 	VPADDD       Z3, Z7, Z7                              // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows4run                                // until all are done
 	DECL         R13                                     // one round less
@@ -1039,19 +1039,19 @@ rows5super:
 
 rows5half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows5run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VPXORD       Z4, Z4, Z4                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z10                               // 8 weights of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPBROADCASTD (CX), Z12                               // 4 elements of row 0
@@ -1192,12 +1192,11 @@ rows5run:
 	VPBROADCASTD 156(CX), Z12                            // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $160, CX                                // next elements
 	VPMOVZXBD    (R8), Z10                               // scales of the run
 	VPSLLD       $16, Z10, Z13                           // as high words
 	VPORD        Z13, Z10, Z10                           // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Z10, Z0, Z0                             // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z5, Z5                              // added to those of 256
 	VPMADDWD     Z10, Z1, Z1                             // row 1, scaled, to 32 bits
@@ -1208,6 +1207,7 @@ rows5run:
 	VPADDD       Z3, Z8, Z8                              // added to those of 256
 	VPMADDWD     Z10, Z4, Z4                             // row 4, scaled, to 32 bits
 	VPADDD       Z4, Z9, Z9                              // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows5run                                // until all are done
 	DECL         R13                                     // one round less
@@ -1439,20 +1439,20 @@ rows6super:
 
 rows6half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows6run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VPXORD       Z5, Z5, Z5                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z12                               // 8 weights of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPBROADCASTD (CX), Z14                               // 4 elements of row 0
@@ -1617,12 +1617,11 @@ rows6run:
 	VPBROADCASTD 188(CX), Z14                            // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $192, CX                                // next elements
 	VPMOVZXBD    (R8), Z12                               // scales of the run
 	VPSLLD       $16, Z12, Z15                           // as high words
 	VPORD        Z15, Z12, Z12                           // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Z12, Z0, Z0                             // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z6, Z6                              // added to those of 256
 	VPMADDWD     Z12, Z1, Z1                             // row 1, scaled, to 32 bits
@@ -1635,6 +1634,7 @@ rows6run:
 	VPADDD       Z4, Z10, Z10                            // added to those of 256
 	VPMADDWD     Z12, Z5, Z5                             // row 5, scaled, to 32 bits
 	VPADDD       Z5, Z11, Z11                            // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows6run                                // until all are done
 	DECL         R13                                     // one round less
@@ -1900,10 +1900,14 @@ rows7super:
 
 rows7half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows7run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
@@ -1911,10 +1915,6 @@ rows7run:
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VPXORD       Z6, Z6, Z6                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z14                               // 8 weights of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPBROADCASTD (CX), Z16                               // 4 elements of row 0
@@ -2103,12 +2103,11 @@ rows7run:
 	VPBROADCASTD 220(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $224, CX                                // next elements
 	VPMOVZXBD    (R8), Z14                               // scales of the run
 	VPSLLD       $16, Z14, Z17                           // as high words
 	VPORD        Z17, Z14, Z14                           // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Z14, Z0, Z0                             // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z7, Z7                              // added to those of 256
 	VPMADDWD     Z14, Z1, Z1                             // row 1, scaled, to 32 bits
@@ -2123,6 +2122,7 @@ rows7run:
 	VPADDD       Z5, Z12, Z12                            // added to those of 256
 	VPMADDWD     Z14, Z6, Z6                             // row 6, scaled, to 32 bits
 	VPADDD       Z6, Z13, Z13                            // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows7run                                // until all are done
 	DECL         R13                                     // one round less
@@ -2421,10 +2421,14 @@ rows8super:
 
 rows8half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows8run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
@@ -2433,10 +2437,6 @@ rows8run:
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VPXORD       Z7, Z7, Z7                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z16                               // 8 weights of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPBROADCASTD (CX), Z18                               // 4 elements of row 0
@@ -2649,12 +2649,11 @@ rows8run:
 	VPBROADCASTD 252(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $256, CX                                // next elements
 	VPMOVZXBD    (R8), Z16                               // scales of the run
 	VPSLLD       $16, Z16, Z19                           // as high words
 	VPORD        Z19, Z16, Z16                           // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Z16, Z0, Z0                             // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z8, Z8                              // added to those of 256
 	VPMADDWD     Z16, Z1, Z1                             // row 1, scaled, to 32 bits
@@ -2671,6 +2670,7 @@ rows8run:
 	VPADDD       Z6, Z14, Z14                            // added to those of 256
 	VPMADDWD     Z16, Z7, Z7                             // row 7, scaled, to 32 bits
 	VPADDD       Z7, Z15, Z15                            // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows8run                                // until all are done
 	DECL         R13                                     // one round less
@@ -3002,10 +3002,14 @@ rows9super:
 
 rows9half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows9run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
@@ -3015,10 +3019,6 @@ rows9run:
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VPXORD       Z8, Z8, Z8                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z18                               // 8 weights of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPBROADCASTD (CX), Z20                               // 4 elements of row 0
@@ -3255,12 +3255,11 @@ rows9run:
 	VPBROADCASTD 284(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $288, CX                                // next elements
 	VPMOVZXBD    (R8), Z18                               // scales of the run
 	VPSLLD       $16, Z18, Z21                           // as high words
 	VPORD        Z21, Z18, Z18                           // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Z18, Z0, Z0                             // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z9, Z9                              // added to those of 256
 	VPMADDWD     Z18, Z1, Z1                             // row 1, scaled, to 32 bits
@@ -3279,6 +3278,7 @@ rows9run:
 	VPADDD       Z7, Z16, Z16                            // added to those of 256
 	VPMADDWD     Z18, Z8, Z8                             // row 8, scaled, to 32 bits
 	VPADDD       Z8, Z17, Z17                            // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows9run                                // until all are done
 	DECL         R13                                     // one round less
@@ -3643,10 +3643,14 @@ rows10super:
 
 rows10half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows10run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
@@ -3657,10 +3661,6 @@ rows10run:
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VPXORD       Z9, Z9, Z9                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z20                               // 8 weights of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPBROADCASTD (CX), Z22                               // 4 elements of row 0
@@ -3921,12 +3921,11 @@ rows10run:
 	VPBROADCASTD 316(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $320, CX                                // next elements
 	VPMOVZXBD    (R8), Z20                               // scales of the run
 	VPSLLD       $16, Z20, Z23                           // as high words
 	VPORD        Z23, Z20, Z20                           // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Z20, Z0, Z0                             // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z10, Z10                            // added to those of 256
 	VPMADDWD     Z20, Z1, Z1                             // row 1, scaled, to 32 bits
@@ -3947,6 +3946,7 @@ rows10run:
 	VPADDD       Z8, Z18, Z18                            // added to those of 256
 	VPMADDWD     Z20, Z9, Z9                             // row 9, scaled, to 32 bits
 	VPADDD       Z9, Z19, Z19                            // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows10run                               // until all are done
 	DECL         R13                                     // one round less
@@ -4344,10 +4344,14 @@ rows11super:
 
 rows11half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows11run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
@@ -4359,10 +4363,6 @@ rows11run:
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VPXORD       Z10, Z10, Z10                           // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z22                               // 8 weights of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPBROADCASTD (CX), Z24                               // 4 elements of row 0
@@ -4647,12 +4647,11 @@ rows11run:
 	VPBROADCASTD 348(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $352, CX                                // next elements
 	VPMOVZXBD    (R8), Z22                               // scales of the run
 	VPSLLD       $16, Z22, Z25                           // as high words
 	VPORD        Z25, Z22, Z22                           // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Z22, Z0, Z0                             // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z11, Z11                            // added to those of 256
 	VPMADDWD     Z22, Z1, Z1                             // row 1, scaled, to 32 bits
@@ -4675,6 +4674,7 @@ rows11run:
 	VPADDD       Z9, Z20, Z20                            // added to those of 256
 	VPMADDWD     Z22, Z10, Z10                           // row 10, scaled, to 32 bits
 	VPADDD       Z10, Z21, Z21                           // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows11run                               // until all are done
 	DECL         R13                                     // one round less
@@ -5105,10 +5105,14 @@ rows12super:
 
 rows12half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows12run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
@@ -5121,10 +5125,6 @@ rows12run:
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VPXORD       Z10, Z10, Z10                           // no products yet
 	VPXORD       Z11, Z11, Z11                           // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z24                               // 8 weights of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPBROADCASTD (CX), Z26                               // 4 elements of row 0
@@ -5433,12 +5433,11 @@ rows12run:
 	VPBROADCASTD 380(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $384, CX                                // next elements
 	VPMOVZXBD    (R8), Z24                               // scales of the run
 	VPSLLD       $16, Z24, Z27                           // as high words
 	VPORD        Z27, Z24, Z24                           // and as low ones
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMADDWD     Z24, Z0, Z0                             // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z12, Z12                            // added to those of 256
 	VPMADDWD     Z24, Z1, Z1                             // row 1, scaled, to 32 bits
@@ -5463,6 +5462,7 @@ rows12run:
 	VPADDD       Z10, Z22, Z22                           // added to those of 256
 	VPMADDWD     Z24, Z11, Z11                           // row 11, scaled, to 32 bits
 	VPADDD       Z11, Z23, Z23                           // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows12run                               // until all are done
 	DECL         R13                                     // one round less

@@ -44,7 +44,7 @@ rows1super:
 
 rows1half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows1run:
@@ -73,12 +73,12 @@ rows1run:
 	VPANDD       Z6, Z3, Z3                              // alone
 	VPDPBUSD.BCST 24(CX), Z2, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 28(CX), Z3, Z0                         // row 0 += 4 products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $32, CX                                 // next elements
 	VPMOVZXBD    (R8), Z2                                // scales of the run
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMULLD      Z2, Z0, Z0                              // row 0, scaled
 	VPADDD       Z0, Z1, Z1                              // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows1run                                // until all are done
 	DECL         R13                                     // one round less
@@ -152,7 +152,7 @@ rows2super:
 
 rows2half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows2run:
@@ -190,14 +190,14 @@ rows2run:
 	VPDPBUSD.BCST 52(CX), Z4, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 56(CX), Z5, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 60(CX), Z5, Z1                         // row 1 += 4 products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $64, CX                                 // next elements
 	VPMOVZXBD    (R8), Z4                                // scales of the run
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMULLD      Z4, Z0, Z0                              // row 0, scaled
 	VPADDD       Z0, Z2, Z2                              // added to those of 256
 	VPMULLD      Z4, Z1, Z1                              // row 1, scaled
 	VPADDD       Z1, Z3, Z3                              // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows2run                                // until all are done
 	DECL         R13                                     // one round less
@@ -293,7 +293,7 @@ rows3super:
 
 rows3half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows3run:
@@ -340,16 +340,16 @@ rows3run:
 	VPDPBUSD.BCST 84(CX), Z7, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 88(CX), Z7, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 92(CX), Z7, Z2                         // row 2 += 4 products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $96, CX                                 // next elements
 	VPMOVZXBD    (R8), Z6                                // scales of the run
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMULLD      Z6, Z0, Z0                              // row 0, scaled
 	VPADDD       Z0, Z3, Z3                              // added to those of 256
 	VPMULLD      Z6, Z1, Z1                              // row 1, scaled
 	VPADDD       Z1, Z4, Z4                              // added to those of 256
 	VPMULLD      Z6, Z2, Z2                              // row 2, scaled
 	VPADDD       Z2, Z5, Z5                              // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows3run                                // until all are done
 	DECL         R13                                     // one round less
@@ -468,18 +468,18 @@ rows4super:
 
 rows4half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows4run:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
+	VPXORD       Z0, Z0, Z0                              // no products yet
+	VPXORD       Z1, Z1, Z1                              // no products yet
+	VPXORD       Z2, Z2, Z2                              // no products yet
+	VPXORD       Z3, Z3, Z3                              // no products yet
 	VMOVDQU64    (AX), Z9                                // 8 weights of each column
 	VPANDD       Z12, Z9, Z8                             // low nibbles
 	VPSRLW       $4, Z9, Z9                              // high nibbles
@@ -528,10 +528,9 @@ rows4run:
 	VPDPBUSD.BCST 116(CX), Z9, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 120(CX), Z9, Z2                        // row 2 += 4 products
 	VPDPBUSD.BCST 124(CX), Z9, Z3                        // row 3 += 4 products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $128, CX                                // next elements
 	VPMOVZXBD    (R8), Z8                                // scales of the run
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMULLD      Z8, Z0, Z0                              // row 0, scaled
 	VPADDD       Z0, Z4, Z4                              // added to those of 256
 	VPMULLD      Z8, Z1, Z1                              // row 1, scaled
@@ -540,6 +539,7 @@ rows4run:
 	VPADDD       Z2, Z6, Z6                              // added to those of 256
 	VPMULLD      Z8, Z3, Z3                              // row 3, scaled
 	VPADDD       Z3, Z7, Z7                              // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows4run                                // until all are done
 	DECL         R13                                     // one round less
@@ -680,19 +680,19 @@ rows5super:
 
 rows5half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows5run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VPXORD       Z4, Z4, Z4                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z11                               // 8 weights of each column
 	VPANDD       Z14, Z11, Z10                           // low nibbles
 	VPSRLW       $4, Z11, Z11                            // high nibbles
@@ -749,10 +749,9 @@ rows5run:
 	VPDPBUSD.BCST 148(CX), Z11, Z2                       // row 2 += 4 products
 	VPDPBUSD.BCST 152(CX), Z11, Z3                       // row 3 += 4 products
 	VPDPBUSD.BCST 156(CX), Z11, Z4                       // row 4 += 4 products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $160, CX                                // next elements
 	VPMOVZXBD    (R8), Z10                               // scales of the run
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMULLD      Z10, Z0, Z0                             // row 0, scaled
 	VPADDD       Z0, Z5, Z5                              // added to those of 256
 	VPMULLD      Z10, Z1, Z1                             // row 1, scaled
@@ -763,6 +762,7 @@ rows5run:
 	VPADDD       Z3, Z8, Z8                              // added to those of 256
 	VPMULLD      Z10, Z4, Z4                             // row 4, scaled
 	VPADDD       Z4, Z9, Z9                              // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows5run                                // until all are done
 	DECL         R13                                     // one round less
@@ -926,20 +926,20 @@ rows6super:
 
 rows6half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows6run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VPXORD       Z5, Z5, Z5                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z13                               // 8 weights of each column
 	VPANDD       Z16, Z13, Z12                           // low nibbles
 	VPSRLW       $4, Z13, Z13                            // high nibbles
@@ -1004,10 +1004,9 @@ rows6run:
 	VPDPBUSD.BCST 180(CX), Z13, Z3                       // row 3 += 4 products
 	VPDPBUSD.BCST 184(CX), Z13, Z4                       // row 4 += 4 products
 	VPDPBUSD.BCST 188(CX), Z13, Z5                       // row 5 += 4 products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $192, CX                                // next elements
 	VPMOVZXBD    (R8), Z12                               // scales of the run
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMULLD      Z12, Z0, Z0                             // row 0, scaled
 	VPADDD       Z0, Z6, Z6                              // added to those of 256
 	VPMULLD      Z12, Z1, Z1                             // row 1, scaled
@@ -1020,6 +1019,7 @@ rows6run:
 	VPADDD       Z4, Z10, Z10                            // added to those of 256
 	VPMULLD      Z12, Z5, Z5                             // row 5, scaled
 	VPADDD       Z5, Z11, Z11                            // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows6run                                // until all are done
 	DECL         R13                                     // one round less
@@ -1206,10 +1206,14 @@ rows7super:
 
 rows7half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows7run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
@@ -1217,10 +1221,6 @@ rows7run:
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VPXORD       Z6, Z6, Z6                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z15                               // 8 weights of each column
 	VPANDD       Z18, Z15, Z14                           // low nibbles
 	VPSRLW       $4, Z15, Z15                            // high nibbles
@@ -1293,10 +1293,9 @@ rows7run:
 	VPDPBUSD.BCST 212(CX), Z15, Z4                       // row 4 += 4 products
 	VPDPBUSD.BCST 216(CX), Z15, Z5                       // row 5 += 4 products
 	VPDPBUSD.BCST 220(CX), Z15, Z6                       // row 6 += 4 products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $224, CX                                // next elements
 	VPMOVZXBD    (R8), Z14                               // scales of the run
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMULLD      Z14, Z0, Z0                             // row 0, scaled
 	VPADDD       Z0, Z7, Z7                              // added to those of 256
 	VPMULLD      Z14, Z1, Z1                             // row 1, scaled
@@ -1311,6 +1310,7 @@ rows7run:
 	VPADDD       Z5, Z12, Z12                            // added to those of 256
 	VPMULLD      Z14, Z6, Z6                             // row 6, scaled
 	VPADDD       Z6, Z13, Z13                            // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows7run                                // until all are done
 	DECL         R13                                     // one round less
@@ -1519,10 +1519,14 @@ rows8super:
 
 rows8half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows8run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
@@ -1531,10 +1535,6 @@ rows8run:
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VPXORD       Z7, Z7, Z7                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z17                               // 8 weights of each column
 	VPANDD       Z20, Z17, Z16                           // low nibbles
 	VPSRLW       $4, Z17, Z17                            // high nibbles
@@ -1615,10 +1615,9 @@ rows8run:
 	VPDPBUSD.BCST 244(CX), Z17, Z5                       // row 5 += 4 products
 	VPDPBUSD.BCST 248(CX), Z17, Z6                       // row 6 += 4 products
 	VPDPBUSD.BCST 252(CX), Z17, Z7                       // row 7 += 4 products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $256, CX                                // next elements
 	VPMOVZXBD    (R8), Z16                               // scales of the run
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMULLD      Z16, Z0, Z0                             // row 0, scaled
 	VPADDD       Z0, Z8, Z8                              // added to those of 256
 	VPMULLD      Z16, Z1, Z1                             // row 1, scaled
@@ -1635,6 +1634,7 @@ rows8run:
 	VPADDD       Z6, Z14, Z14                            // added to those of 256
 	VPMULLD      Z16, Z7, Z7                             // row 7, scaled
 	VPADDD       Z7, Z15, Z15                            // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows8run                                // until all are done
 	DECL         R13                                     // one round less
@@ -1865,10 +1865,14 @@ rows9super:
 
 rows9half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows9run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
@@ -1878,10 +1882,6 @@ rows9run:
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VPXORD       Z8, Z8, Z8                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z19                               // 8 weights of each column
 	VPANDD       Z22, Z19, Z18                           // low nibbles
 	VPSRLW       $4, Z19, Z19                            // high nibbles
@@ -1970,10 +1970,9 @@ rows9run:
 	VPDPBUSD.BCST 276(CX), Z19, Z6                       // row 6 += 4 products
 	VPDPBUSD.BCST 280(CX), Z19, Z7                       // row 7 += 4 products
 	VPDPBUSD.BCST 284(CX), Z19, Z8                       // row 8 += 4 products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $288, CX                                // next elements
 	VPMOVZXBD    (R8), Z18                               // scales of the run
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMULLD      Z18, Z0, Z0                             // row 0, scaled
 	VPADDD       Z0, Z9, Z9                              // added to those of 256
 	VPMULLD      Z18, Z1, Z1                             // row 1, scaled
@@ -1992,6 +1991,7 @@ rows9run:
 	VPADDD       Z7, Z16, Z16                            // added to those of 256
 	VPMULLD      Z18, Z8, Z8                             // row 8, scaled
 	VPADDD       Z8, Z17, Z17                            // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows9run                                // until all are done
 	DECL         R13                                     // one round less
@@ -2244,10 +2244,14 @@ rows10super:
 
 rows10half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows10run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
@@ -2258,10 +2262,6 @@ rows10run:
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VPXORD       Z9, Z9, Z9                              // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z21                               // 8 weights of each column
 	VPANDD       Z24, Z21, Z20                           // low nibbles
 	VPSRLW       $4, Z21, Z21                            // high nibbles
@@ -2358,10 +2358,9 @@ rows10run:
 	VPDPBUSD.BCST 308(CX), Z21, Z7                       // row 7 += 4 products
 	VPDPBUSD.BCST 312(CX), Z21, Z8                       // row 8 += 4 products
 	VPDPBUSD.BCST 316(CX), Z21, Z9                       // row 9 += 4 products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $320, CX                                // next elements
 	VPMOVZXBD    (R8), Z20                               // scales of the run
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMULLD      Z20, Z0, Z0                             // row 0, scaled
 	VPADDD       Z0, Z10, Z10                            // added to those of 256
 	VPMULLD      Z20, Z1, Z1                             // row 1, scaled
@@ -2382,6 +2381,7 @@ rows10run:
 	VPADDD       Z8, Z18, Z18                            // added to those of 256
 	VPMULLD      Z20, Z9, Z9                             // row 9, scaled
 	VPADDD       Z9, Z19, Z19                            // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows10run                               // until all are done
 	DECL         R13                                     // one round less
@@ -2656,10 +2656,14 @@ rows11super:
 
 rows11half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows11run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
@@ -2671,10 +2675,6 @@ rows11run:
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VPXORD       Z10, Z10, Z10                           // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z23                               // 8 weights of each column
 	VPANDD       Z26, Z23, Z22                           // low nibbles
 	VPSRLW       $4, Z23, Z23                            // high nibbles
@@ -2779,10 +2779,9 @@ rows11run:
 	VPDPBUSD.BCST 340(CX), Z23, Z8                       // row 8 += 4 products
 	VPDPBUSD.BCST 344(CX), Z23, Z9                       // row 9 += 4 products
 	VPDPBUSD.BCST 348(CX), Z23, Z10                      // row 10 += 4 products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $352, CX                                // next elements
 	VPMOVZXBD    (R8), Z22                               // scales of the run
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMULLD      Z22, Z0, Z0                             // row 0, scaled
 	VPADDD       Z0, Z11, Z11                            // added to those of 256
 	VPMULLD      Z22, Z1, Z1                             // row 1, scaled
@@ -2805,6 +2804,7 @@ rows11run:
 	VPADDD       Z9, Z20, Z20                            // added to those of 256
 	VPMULLD      Z22, Z10, Z10                           // row 10, scaled
 	VPADDD       Z10, Z21, Z21                           // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows11run                               // until all are done
 	DECL         R13                                     // one round less
@@ -3101,10 +3101,14 @@ rows12super:
 
 rows12half:
 	MOVQ         AX, R8                                  // scales of 4 runs
-	ADDQ         $64, AX                                 // their nibbles
+	ADDQ         $64, AX                                 // their weights
 	MOVL         $4, R12                                 // 4 rounds
 
 rows12run:
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
@@ -3117,10 +3121,6 @@ rows12run:
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VPXORD       Z10, Z10, Z10                           // no products yet
 	VPXORD       Z11, Z11, Z11                           // no products yet
-	PREFETCHT1   4096(AX)                                // weights of the next page
-	PREFETCHT1   4160(AX)                                // weights of the next page
-	PREFETCHT1   4224(AX)                                // weights of the next page
-	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z25                               // 8 weights of each column
 	VPANDD       Z28, Z25, Z24                           // low nibbles
 	VPSRLW       $4, Z25, Z25                            // high nibbles
@@ -3233,10 +3233,9 @@ rows12run:
 	VPDPBUSD.BCST 372(CX), Z25, Z9                       // row 9 += 4 products
 	VPDPBUSD.BCST 376(CX), Z25, Z10                      // row 10 += 4 products
 	VPDPBUSD.BCST 380(CX), Z25, Z11                      // row 11 += 4 products
-	ADDQ         $256, AX                                // next nibbles
+	ADDQ         $256, AX                                // next run
 	ADDQ         $384, CX                                // next elements
 	VPMOVZXBD    (R8), Z24                               // scales of the run
-	ADDQ         $16, R8                                 // scales of the next run
 	VPMULLD      Z24, Z0, Z0                             // row 0, scaled
 	VPADDD       Z0, Z12, Z12                            // added to those of 256
 	VPMULLD      Z24, Z1, Z1                             // row 1, scaled
@@ -3261,6 +3260,7 @@ rows12run:
 	VPADDD       Z10, Z22, Z22                           // added to those of 256
 	VPMULLD      Z24, Z11, Z11                           // row 11, scaled
 	VPADDD       Z11, Z23, Z23                           // added to those of 256
+	ADDQ         $16, R8                                 // scales of the next run
 	DECL         R12                                     // one round less
 	JNZ          rows12run                               // until all are done
 	DECL         R13                                     // one round less

@@ -120,13 +120,13 @@ rows1runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU      64(AX), Y2                              // lower bits of 8 weights of each column
-	VMOVDQU      (AX), Y5                                // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y5                                // upper bits of the column's weights
 	VPSLLW       $4, Y5, Y5                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
 	VPOR         Y5, Y2, Y2                              // together
 	VMOVDQU      96(AX), Y3                              // lower bits of 8 weights of each column
-	VMOVDQU      32(AX), Y5                              // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y5                              // upper bits of the column's weights
 	VPSLLW       $4, Y5, Y5                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
@@ -136,14 +136,14 @@ rows1runs:
 	VPMADDUBSW   Y4, Y3, Y1                              // row 0 = products, added in pairs
 	VMOVDQU      64(AX), Y2                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Y2, Y2                              // high nibbles
-	VMOVDQU      (AX), Y5                                // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y5                                // upper bits of the column's weights
 	VPSLLW       $2, Y5, Y5                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
 	VPOR         Y5, Y2, Y2                              // together
 	VMOVDQU      96(AX), Y3                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Y3, Y3                              // high nibbles
-	VMOVDQU      32(AX), Y5                              // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y5                              // upper bits of the column's weights
 	VPSLLW       $2, Y5, Y5                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
@@ -166,12 +166,12 @@ rows1runs:
 	VPADDD       32(R11), Y1, Y1                         // added to those of 256
 	VMOVDQA      Y1, 32(R11)                             // back
 	VMOVDQU      128(AX), Y2                             // lower bits of 8 weights of each column
-	VMOVDQU      (AX), Y5                                // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y5                                // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
 	VPOR         Y5, Y2, Y2                              // together
 	VMOVDQU      160(AX), Y3                             // lower bits of 8 weights of each column
-	VMOVDQU      32(AX), Y5                              // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y5                              // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
 	VPOR         Y5, Y3, Y3                              // together
@@ -180,14 +180,14 @@ rows1runs:
 	VPMADDUBSW   Y4, Y3, Y1                              // row 0 = products, added in pairs
 	VMOVDQU      128(AX), Y2                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y2, Y2                              // high nibbles
-	VMOVDQU      (AX), Y5                                // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y5                                // upper bits of the column's weights
 	VPSRLW       $2, Y5, Y5                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
 	VPOR         Y5, Y2, Y2                              // together
 	VMOVDQU      160(AX), Y3                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y3, Y3                              // high nibbles
-	VMOVDQU      32(AX), Y5                              // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y5                              // upper bits of the column's weights
 	VPSRLW       $2, Y5, Y5                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
@@ -210,13 +210,13 @@ rows1runs:
 	VPADDD       32(R11), Y1, Y1                         // added to those of 256
 	VMOVDQA      Y1, 32(R11)                             // back
 	VMOVDQU      256(AX), Y2                             // lower bits of 8 weights of each column
-	VMOVDQU      192(AX), Y5                             // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y5                             // upper bits of the column's weights
 	VPSLLW       $4, Y5, Y5                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
 	VPOR         Y5, Y2, Y2                              // together
 	VMOVDQU      288(AX), Y3                             // lower bits of 8 weights of each column
-	VMOVDQU      224(AX), Y5                             // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y5                             // upper bits of the column's weights
 	VPSLLW       $4, Y5, Y5                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
@@ -226,14 +226,14 @@ rows1runs:
 	VPMADDUBSW   Y4, Y3, Y1                              // row 0 = products, added in pairs
 	VMOVDQU      256(AX), Y2                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y2, Y2                              // high nibbles
-	VMOVDQU      192(AX), Y5                             // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y5                             // upper bits of the column's weights
 	VPSLLW       $2, Y5, Y5                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
 	VPOR         Y5, Y2, Y2                              // together
 	VMOVDQU      288(AX), Y3                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y3, Y3                              // high nibbles
-	VMOVDQU      224(AX), Y5                             // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y5                             // upper bits of the column's weights
 	VPSLLW       $2, Y5, Y5                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
@@ -256,12 +256,12 @@ rows1runs:
 	VPADDD       32(R11), Y1, Y1                         // added to those of 256
 	VMOVDQA      Y1, 32(R11)                             // back
 	VMOVDQU      320(AX), Y2                             // lower bits of 8 weights of each column
-	VMOVDQU      192(AX), Y5                             // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y5                             // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
 	VPOR         Y5, Y2, Y2                              // together
 	VMOVDQU      352(AX), Y3                             // lower bits of 8 weights of each column
-	VMOVDQU      224(AX), Y5                             // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y5                             // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
 	VPOR         Y5, Y3, Y3                              // together
@@ -270,14 +270,14 @@ rows1runs:
 	VPMADDUBSW   Y4, Y3, Y1                              // row 0 = products, added in pairs
 	VMOVDQU      320(AX), Y2                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y2, Y2                              // high nibbles
-	VMOVDQU      192(AX), Y5                             // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y5                             // upper bits of the column's weights
 	VPSRLW       $2, Y5, Y5                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
 	VPOR         Y5, Y2, Y2                              // together
 	VMOVDQU      352(AX), Y3                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y3, Y3                              // high nibbles
-	VMOVDQU      224(AX), Y5                             // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y5                             // upper bits of the column's weights
 	VPSRLW       $2, Y5, Y5                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
 	VPAND        upper<>(SB), Y5, Y5                     // their upper bits
@@ -466,13 +466,13 @@ rows2runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU      64(AX), Y4                              // lower bits of 8 weights of each column
-	VMOVDQU      (AX), Y7                                // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y7                                // upper bits of the column's weights
 	VPSLLW       $4, Y7, Y7                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
 	VPOR         Y7, Y4, Y4                              // together
 	VMOVDQU      96(AX), Y5                              // lower bits of 8 weights of each column
-	VMOVDQU      32(AX), Y7                              // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y7                              // upper bits of the column's weights
 	VPSLLW       $4, Y7, Y7                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
@@ -485,14 +485,14 @@ rows2runs:
 	VPMADDUBSW   Y6, Y5, Y3                              // row 1 = products, added in pairs
 	VMOVDQU      64(AX), Y4                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Y4, Y4                              // high nibbles
-	VMOVDQU      (AX), Y7                                // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y7                                // upper bits of the column's weights
 	VPSLLW       $2, Y7, Y7                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
 	VPOR         Y7, Y4, Y4                              // together
 	VMOVDQU      96(AX), Y5                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
-	VMOVDQU      32(AX), Y7                              // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y7                              // upper bits of the column's weights
 	VPSLLW       $2, Y7, Y7                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
@@ -526,12 +526,12 @@ rows2runs:
 	VPADDD       96(R11), Y3, Y3                         // added to those of 256
 	VMOVDQA      Y3, 96(R11)                             // back
 	VMOVDQU      128(AX), Y4                             // lower bits of 8 weights of each column
-	VMOVDQU      (AX), Y7                                // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y7                                // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
 	VPOR         Y7, Y4, Y4                              // together
 	VMOVDQU      160(AX), Y5                             // lower bits of 8 weights of each column
-	VMOVDQU      32(AX), Y7                              // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y7                              // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
 	VPOR         Y7, Y5, Y5                              // together
@@ -543,14 +543,14 @@ rows2runs:
 	VPMADDUBSW   Y6, Y5, Y3                              // row 1 = products, added in pairs
 	VMOVDQU      128(AX), Y4                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y4, Y4                              // high nibbles
-	VMOVDQU      (AX), Y7                                // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y7                                // upper bits of the column's weights
 	VPSRLW       $2, Y7, Y7                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
 	VPOR         Y7, Y4, Y4                              // together
 	VMOVDQU      160(AX), Y5                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
-	VMOVDQU      32(AX), Y7                              // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y7                              // upper bits of the column's weights
 	VPSRLW       $2, Y7, Y7                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
@@ -584,13 +584,13 @@ rows2runs:
 	VPADDD       96(R11), Y3, Y3                         // added to those of 256
 	VMOVDQA      Y3, 96(R11)                             // back
 	VMOVDQU      256(AX), Y4                             // lower bits of 8 weights of each column
-	VMOVDQU      192(AX), Y7                             // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y7                             // upper bits of the column's weights
 	VPSLLW       $4, Y7, Y7                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
 	VPOR         Y7, Y4, Y4                              // together
 	VMOVDQU      288(AX), Y5                             // lower bits of 8 weights of each column
-	VMOVDQU      224(AX), Y7                             // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y7                             // upper bits of the column's weights
 	VPSLLW       $4, Y7, Y7                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
@@ -603,14 +603,14 @@ rows2runs:
 	VPMADDUBSW   Y6, Y5, Y3                              // row 1 = products, added in pairs
 	VMOVDQU      256(AX), Y4                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y4, Y4                              // high nibbles
-	VMOVDQU      192(AX), Y7                             // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y7                             // upper bits of the column's weights
 	VPSLLW       $2, Y7, Y7                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
 	VPOR         Y7, Y4, Y4                              // together
 	VMOVDQU      288(AX), Y5                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
-	VMOVDQU      224(AX), Y7                             // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y7                             // upper bits of the column's weights
 	VPSLLW       $2, Y7, Y7                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
@@ -644,12 +644,12 @@ rows2runs:
 	VPADDD       96(R11), Y3, Y3                         // added to those of 256
 	VMOVDQA      Y3, 96(R11)                             // back
 	VMOVDQU      320(AX), Y4                             // lower bits of 8 weights of each column
-	VMOVDQU      192(AX), Y7                             // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y7                             // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
 	VPOR         Y7, Y4, Y4                              // together
 	VMOVDQU      352(AX), Y5                             // lower bits of 8 weights of each column
-	VMOVDQU      224(AX), Y7                             // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y7                             // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
 	VPOR         Y7, Y5, Y5                              // together
@@ -661,14 +661,14 @@ rows2runs:
 	VPMADDUBSW   Y6, Y5, Y3                              // row 1 = products, added in pairs
 	VMOVDQU      320(AX), Y4                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y4, Y4                              // high nibbles
-	VMOVDQU      192(AX), Y7                             // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y7                             // upper bits of the column's weights
 	VPSRLW       $2, Y7, Y7                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
 	VPOR         Y7, Y4, Y4                              // together
 	VMOVDQU      352(AX), Y5                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
-	VMOVDQU      224(AX), Y7                             // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y7                             // upper bits of the column's weights
 	VPSRLW       $2, Y7, Y7                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VPAND        upper<>(SB), Y7, Y7                     // their upper bits
@@ -928,13 +928,13 @@ rows3runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU      64(AX), Y6                              // lower bits of 8 weights of each column
-	VMOVDQU      (AX), Y9                                // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y9                                // upper bits of the column's weights
 	VPSLLW       $4, Y9, Y9                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
 	VPOR         Y9, Y6, Y6                              // together
 	VMOVDQU      96(AX), Y7                              // lower bits of 8 weights of each column
-	VMOVDQU      32(AX), Y9                              // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y9                              // upper bits of the column's weights
 	VPSLLW       $4, Y9, Y9                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
@@ -950,14 +950,14 @@ rows3runs:
 	VPMADDUBSW   Y8, Y7, Y5                              // row 2 = products, added in pairs
 	VMOVDQU      64(AX), Y6                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Y6, Y6                              // high nibbles
-	VMOVDQU      (AX), Y9                                // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y9                                // upper bits of the column's weights
 	VPSLLW       $2, Y9, Y9                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
 	VPOR         Y9, Y6, Y6                              // together
 	VMOVDQU      96(AX), Y7                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
-	VMOVDQU      32(AX), Y9                              // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y9                              // upper bits of the column's weights
 	VPSLLW       $2, Y9, Y9                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
@@ -1002,12 +1002,12 @@ rows3runs:
 	VPADDD       160(R11), Y5, Y5                        // added to those of 256
 	VMOVDQA      Y5, 160(R11)                            // back
 	VMOVDQU      128(AX), Y6                             // lower bits of 8 weights of each column
-	VMOVDQU      (AX), Y9                                // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y9                                // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
 	VPOR         Y9, Y6, Y6                              // together
 	VMOVDQU      160(AX), Y7                             // lower bits of 8 weights of each column
-	VMOVDQU      32(AX), Y9                              // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y9                              // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
 	VPOR         Y9, Y7, Y7                              // together
@@ -1022,14 +1022,14 @@ rows3runs:
 	VPMADDUBSW   Y8, Y7, Y5                              // row 2 = products, added in pairs
 	VMOVDQU      128(AX), Y6                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y6, Y6                              // high nibbles
-	VMOVDQU      (AX), Y9                                // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y9                                // upper bits of the column's weights
 	VPSRLW       $2, Y9, Y9                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
 	VPOR         Y9, Y6, Y6                              // together
 	VMOVDQU      160(AX), Y7                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
-	VMOVDQU      32(AX), Y9                              // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y9                              // upper bits of the column's weights
 	VPSRLW       $2, Y9, Y9                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
@@ -1074,13 +1074,13 @@ rows3runs:
 	VPADDD       160(R11), Y5, Y5                        // added to those of 256
 	VMOVDQA      Y5, 160(R11)                            // back
 	VMOVDQU      256(AX), Y6                             // lower bits of 8 weights of each column
-	VMOVDQU      192(AX), Y9                             // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y9                             // upper bits of the column's weights
 	VPSLLW       $4, Y9, Y9                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
 	VPOR         Y9, Y6, Y6                              // together
 	VMOVDQU      288(AX), Y7                             // lower bits of 8 weights of each column
-	VMOVDQU      224(AX), Y9                             // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y9                             // upper bits of the column's weights
 	VPSLLW       $4, Y9, Y9                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
@@ -1096,14 +1096,14 @@ rows3runs:
 	VPMADDUBSW   Y8, Y7, Y5                              // row 2 = products, added in pairs
 	VMOVDQU      256(AX), Y6                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y6, Y6                              // high nibbles
-	VMOVDQU      192(AX), Y9                             // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y9                             // upper bits of the column's weights
 	VPSLLW       $2, Y9, Y9                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
 	VPOR         Y9, Y6, Y6                              // together
 	VMOVDQU      288(AX), Y7                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
-	VMOVDQU      224(AX), Y9                             // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y9                             // upper bits of the column's weights
 	VPSLLW       $2, Y9, Y9                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
@@ -1148,12 +1148,12 @@ rows3runs:
 	VPADDD       160(R11), Y5, Y5                        // added to those of 256
 	VMOVDQA      Y5, 160(R11)                            // back
 	VMOVDQU      320(AX), Y6                             // lower bits of 8 weights of each column
-	VMOVDQU      192(AX), Y9                             // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y9                             // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
 	VPOR         Y9, Y6, Y6                              // together
 	VMOVDQU      352(AX), Y7                             // lower bits of 8 weights of each column
-	VMOVDQU      224(AX), Y9                             // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y9                             // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
 	VPOR         Y9, Y7, Y7                              // together
@@ -1168,14 +1168,14 @@ rows3runs:
 	VPMADDUBSW   Y8, Y7, Y5                              // row 2 = products, added in pairs
 	VMOVDQU      320(AX), Y6                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y6, Y6                              // high nibbles
-	VMOVDQU      192(AX), Y9                             // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y9                             // upper bits of the column's weights
 	VPSRLW       $2, Y9, Y9                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
 	VPOR         Y9, Y6, Y6                              // together
 	VMOVDQU      352(AX), Y7                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
-	VMOVDQU      224(AX), Y9                             // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y9                             // upper bits of the column's weights
 	VPSRLW       $2, Y9, Y9                              // these weights' to their place
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VPAND        upper<>(SB), Y9, Y9                     // their upper bits
@@ -1507,13 +1507,13 @@ rows4runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU      64(AX), Y8                              // lower bits of 8 weights of each column
-	VMOVDQU      (AX), Y11                               // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y11                               // upper bits of the column's weights
 	VPSLLW       $4, Y11, Y11                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
 	VPOR         Y11, Y8, Y8                             // together
 	VMOVDQU      96(AX), Y9                              // lower bits of 8 weights of each column
-	VMOVDQU      32(AX), Y11                             // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y11                             // upper bits of the column's weights
 	VPSLLW       $4, Y11, Y11                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
@@ -1532,14 +1532,14 @@ rows4runs:
 	VPMADDUBSW   Y10, Y9, Y7                             // row 3 = products, added in pairs
 	VMOVDQU      64(AX), Y8                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Y8, Y8                              // high nibbles
-	VMOVDQU      (AX), Y11                               // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y11                               // upper bits of the column's weights
 	VPSLLW       $2, Y11, Y11                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
 	VPOR         Y11, Y8, Y8                             // together
 	VMOVDQU      96(AX), Y9                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
-	VMOVDQU      32(AX), Y11                             // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y11                             // upper bits of the column's weights
 	VPSLLW       $2, Y11, Y11                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
@@ -1595,12 +1595,12 @@ rows4runs:
 	VPADDD       224(R11), Y7, Y7                        // added to those of 256
 	VMOVDQA      Y7, 224(R11)                            // back
 	VMOVDQU      128(AX), Y8                             // lower bits of 8 weights of each column
-	VMOVDQU      (AX), Y11                               // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y11                               // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
 	VPOR         Y11, Y8, Y8                             // together
 	VMOVDQU      160(AX), Y9                             // lower bits of 8 weights of each column
-	VMOVDQU      32(AX), Y11                             // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y11                             // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
 	VPOR         Y11, Y9, Y9                             // together
@@ -1618,14 +1618,14 @@ rows4runs:
 	VPMADDUBSW   Y10, Y9, Y7                             // row 3 = products, added in pairs
 	VMOVDQU      128(AX), Y8                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y8, Y8                              // high nibbles
-	VMOVDQU      (AX), Y11                               // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y11                               // upper bits of the column's weights
 	VPSRLW       $2, Y11, Y11                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
 	VPOR         Y11, Y8, Y8                             // together
 	VMOVDQU      160(AX), Y9                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
-	VMOVDQU      32(AX), Y11                             // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y11                             // upper bits of the column's weights
 	VPSRLW       $2, Y11, Y11                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
@@ -1681,13 +1681,13 @@ rows4runs:
 	VPADDD       224(R11), Y7, Y7                        // added to those of 256
 	VMOVDQA      Y7, 224(R11)                            // back
 	VMOVDQU      256(AX), Y8                             // lower bits of 8 weights of each column
-	VMOVDQU      192(AX), Y11                            // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y11                            // upper bits of the column's weights
 	VPSLLW       $4, Y11, Y11                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
 	VPOR         Y11, Y8, Y8                             // together
 	VMOVDQU      288(AX), Y9                             // lower bits of 8 weights of each column
-	VMOVDQU      224(AX), Y11                            // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y11                            // upper bits of the column's weights
 	VPSLLW       $4, Y11, Y11                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
@@ -1706,14 +1706,14 @@ rows4runs:
 	VPMADDUBSW   Y10, Y9, Y7                             // row 3 = products, added in pairs
 	VMOVDQU      256(AX), Y8                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y8, Y8                              // high nibbles
-	VMOVDQU      192(AX), Y11                            // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y11                            // upper bits of the column's weights
 	VPSLLW       $2, Y11, Y11                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
 	VPOR         Y11, Y8, Y8                             // together
 	VMOVDQU      288(AX), Y9                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
-	VMOVDQU      224(AX), Y11                            // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y11                            // upper bits of the column's weights
 	VPSLLW       $2, Y11, Y11                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
@@ -1769,12 +1769,12 @@ rows4runs:
 	VPADDD       224(R11), Y7, Y7                        // added to those of 256
 	VMOVDQA      Y7, 224(R11)                            // back
 	VMOVDQU      320(AX), Y8                             // lower bits of 8 weights of each column
-	VMOVDQU      192(AX), Y11                            // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y11                            // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
 	VPOR         Y11, Y8, Y8                             // together
 	VMOVDQU      352(AX), Y9                             // lower bits of 8 weights of each column
-	VMOVDQU      224(AX), Y11                            // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y11                            // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
 	VPOR         Y11, Y9, Y9                             // together
@@ -1792,14 +1792,14 @@ rows4runs:
 	VPMADDUBSW   Y10, Y9, Y7                             // row 3 = products, added in pairs
 	VMOVDQU      320(AX), Y8                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y8, Y8                              // high nibbles
-	VMOVDQU      192(AX), Y11                            // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y11                            // upper bits of the column's weights
 	VPSRLW       $2, Y11, Y11                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
 	VPOR         Y11, Y8, Y8                             // together
 	VMOVDQU      352(AX), Y9                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
-	VMOVDQU      224(AX), Y11                            // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y11                            // upper bits of the column's weights
 	VPSRLW       $2, Y11, Y11                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VPAND        upper<>(SB), Y11, Y11                   // their upper bits
@@ -2202,13 +2202,13 @@ rows5runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU      64(AX), Y10                             // lower bits of 8 weights of each column
-	VMOVDQU      (AX), Y13                               // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y13                               // upper bits of the column's weights
 	VPSLLW       $4, Y13, Y13                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
 	VPOR         Y13, Y10, Y10                           // together
 	VMOVDQU      96(AX), Y11                             // lower bits of 8 weights of each column
-	VMOVDQU      32(AX), Y13                             // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y13                             // upper bits of the column's weights
 	VPSLLW       $4, Y13, Y13                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
@@ -2230,14 +2230,14 @@ rows5runs:
 	VPMADDUBSW   Y12, Y11, Y9                            // row 4 = products, added in pairs
 	VMOVDQU      64(AX), Y10                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y10, Y10                            // high nibbles
-	VMOVDQU      (AX), Y13                               // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y13                               // upper bits of the column's weights
 	VPSLLW       $2, Y13, Y13                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
 	VPOR         Y13, Y10, Y10                           // together
 	VMOVDQU      96(AX), Y11                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
-	VMOVDQU      32(AX), Y13                             // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y13                             // upper bits of the column's weights
 	VPSLLW       $2, Y13, Y13                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
@@ -2304,12 +2304,12 @@ rows5runs:
 	VPADDD       288(R11), Y9, Y9                        // added to those of 256
 	VMOVDQA      Y9, 288(R11)                            // back
 	VMOVDQU      128(AX), Y10                            // lower bits of 8 weights of each column
-	VMOVDQU      (AX), Y13                               // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y13                               // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
 	VPOR         Y13, Y10, Y10                           // together
 	VMOVDQU      160(AX), Y11                            // lower bits of 8 weights of each column
-	VMOVDQU      32(AX), Y13                             // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y13                             // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
 	VPOR         Y13, Y11, Y11                           // together
@@ -2330,14 +2330,14 @@ rows5runs:
 	VPMADDUBSW   Y12, Y11, Y9                            // row 4 = products, added in pairs
 	VMOVDQU      128(AX), Y10                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Y10, Y10                            // high nibbles
-	VMOVDQU      (AX), Y13                               // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y13                               // upper bits of the column's weights
 	VPSRLW       $2, Y13, Y13                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
 	VPOR         Y13, Y10, Y10                           // together
 	VMOVDQU      160(AX), Y11                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
-	VMOVDQU      32(AX), Y13                             // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y13                             // upper bits of the column's weights
 	VPSRLW       $2, Y13, Y13                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
@@ -2404,13 +2404,13 @@ rows5runs:
 	VPADDD       288(R11), Y9, Y9                        // added to those of 256
 	VMOVDQA      Y9, 288(R11)                            // back
 	VMOVDQU      256(AX), Y10                            // lower bits of 8 weights of each column
-	VMOVDQU      192(AX), Y13                            // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y13                            // upper bits of the column's weights
 	VPSLLW       $4, Y13, Y13                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
 	VPOR         Y13, Y10, Y10                           // together
 	VMOVDQU      288(AX), Y11                            // lower bits of 8 weights of each column
-	VMOVDQU      224(AX), Y13                            // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y13                            // upper bits of the column's weights
 	VPSLLW       $4, Y13, Y13                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
@@ -2432,14 +2432,14 @@ rows5runs:
 	VPMADDUBSW   Y12, Y11, Y9                            // row 4 = products, added in pairs
 	VMOVDQU      256(AX), Y10                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Y10, Y10                            // high nibbles
-	VMOVDQU      192(AX), Y13                            // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y13                            // upper bits of the column's weights
 	VPSLLW       $2, Y13, Y13                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
 	VPOR         Y13, Y10, Y10                           // together
 	VMOVDQU      288(AX), Y11                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
-	VMOVDQU      224(AX), Y13                            // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y13                            // upper bits of the column's weights
 	VPSLLW       $2, Y13, Y13                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
@@ -2506,12 +2506,12 @@ rows5runs:
 	VPADDD       288(R11), Y9, Y9                        // added to those of 256
 	VMOVDQA      Y9, 288(R11)                            // back
 	VMOVDQU      320(AX), Y10                            // lower bits of 8 weights of each column
-	VMOVDQU      192(AX), Y13                            // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y13                            // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
 	VPOR         Y13, Y10, Y10                           // together
 	VMOVDQU      352(AX), Y11                            // lower bits of 8 weights of each column
-	VMOVDQU      224(AX), Y13                            // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y13                            // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
 	VPOR         Y13, Y11, Y11                           // together
@@ -2532,14 +2532,14 @@ rows5runs:
 	VPMADDUBSW   Y12, Y11, Y9                            // row 4 = products, added in pairs
 	VMOVDQU      320(AX), Y10                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Y10, Y10                            // high nibbles
-	VMOVDQU      192(AX), Y13                            // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y13                            // upper bits of the column's weights
 	VPSRLW       $2, Y13, Y13                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
 	VPOR         Y13, Y10, Y10                           // together
 	VMOVDQU      352(AX), Y11                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
-	VMOVDQU      224(AX), Y13                            // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y13                            // upper bits of the column's weights
 	VPSRLW       $2, Y13, Y13                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VPAND        upper<>(SB), Y13, Y13                   // their upper bits
@@ -3014,13 +3014,13 @@ rows6runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU      64(AX), Y12                             // lower bits of 8 weights of each column
-	VMOVDQU      (AX), Y15                               // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y15                               // upper bits of the column's weights
 	VPSLLW       $4, Y15, Y15                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
 	VPOR         Y15, Y12, Y12                           // together
 	VMOVDQU      96(AX), Y13                             // lower bits of 8 weights of each column
-	VMOVDQU      32(AX), Y15                             // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y15                             // upper bits of the column's weights
 	VPSLLW       $4, Y15, Y15                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
@@ -3045,14 +3045,14 @@ rows6runs:
 	VPMADDUBSW   Y14, Y13, Y11                           // row 5 = products, added in pairs
 	VMOVDQU      64(AX), Y12                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y12, Y12                            // high nibbles
-	VMOVDQU      (AX), Y15                               // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y15                               // upper bits of the column's weights
 	VPSLLW       $2, Y15, Y15                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
 	VPOR         Y15, Y12, Y12                           // together
 	VMOVDQU      96(AX), Y13                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
-	VMOVDQU      32(AX), Y15                             // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y15                             // upper bits of the column's weights
 	VPSLLW       $2, Y15, Y15                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
@@ -3130,12 +3130,12 @@ rows6runs:
 	VPADDD       352(R11), Y11, Y11                      // added to those of 256
 	VMOVDQA      Y11, 352(R11)                           // back
 	VMOVDQU      128(AX), Y12                            // lower bits of 8 weights of each column
-	VMOVDQU      (AX), Y15                               // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y15                               // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
 	VPOR         Y15, Y12, Y12                           // together
 	VMOVDQU      160(AX), Y13                            // lower bits of 8 weights of each column
-	VMOVDQU      32(AX), Y15                             // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y15                             // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
 	VPOR         Y15, Y13, Y13                           // together
@@ -3159,14 +3159,14 @@ rows6runs:
 	VPMADDUBSW   Y14, Y13, Y11                           // row 5 = products, added in pairs
 	VMOVDQU      128(AX), Y12                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Y12, Y12                            // high nibbles
-	VMOVDQU      (AX), Y15                               // upper bits of 16 weights of each column
+	VMOVDQU      (AX), Y15                               // upper bits of the column's weights
 	VPSRLW       $2, Y15, Y15                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
 	VPOR         Y15, Y12, Y12                           // together
 	VMOVDQU      160(AX), Y13                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
-	VMOVDQU      32(AX), Y15                             // upper bits of 16 weights of each column
+	VMOVDQU      32(AX), Y15                             // upper bits of the column's weights
 	VPSRLW       $2, Y15, Y15                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
@@ -3244,13 +3244,13 @@ rows6runs:
 	VPADDD       352(R11), Y11, Y11                      // added to those of 256
 	VMOVDQA      Y11, 352(R11)                           // back
 	VMOVDQU      256(AX), Y12                            // lower bits of 8 weights of each column
-	VMOVDQU      192(AX), Y15                            // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y15                            // upper bits of the column's weights
 	VPSLLW       $4, Y15, Y15                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
 	VPOR         Y15, Y12, Y12                           // together
 	VMOVDQU      288(AX), Y13                            // lower bits of 8 weights of each column
-	VMOVDQU      224(AX), Y15                            // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y15                            // upper bits of the column's weights
 	VPSLLW       $4, Y15, Y15                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
@@ -3275,14 +3275,14 @@ rows6runs:
 	VPMADDUBSW   Y14, Y13, Y11                           // row 5 = products, added in pairs
 	VMOVDQU      256(AX), Y12                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Y12, Y12                            // high nibbles
-	VMOVDQU      192(AX), Y15                            // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y15                            // upper bits of the column's weights
 	VPSLLW       $2, Y15, Y15                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
 	VPOR         Y15, Y12, Y12                           // together
 	VMOVDQU      288(AX), Y13                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
-	VMOVDQU      224(AX), Y15                            // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y15                            // upper bits of the column's weights
 	VPSLLW       $2, Y15, Y15                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
@@ -3360,12 +3360,12 @@ rows6runs:
 	VPADDD       352(R11), Y11, Y11                      // added to those of 256
 	VMOVDQA      Y11, 352(R11)                           // back
 	VMOVDQU      320(AX), Y12                            // lower bits of 8 weights of each column
-	VMOVDQU      192(AX), Y15                            // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y15                            // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
 	VPOR         Y15, Y12, Y12                           // together
 	VMOVDQU      352(AX), Y13                            // lower bits of 8 weights of each column
-	VMOVDQU      224(AX), Y15                            // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y15                            // upper bits of the column's weights
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
 	VPOR         Y15, Y13, Y13                           // together
@@ -3389,14 +3389,14 @@ rows6runs:
 	VPMADDUBSW   Y14, Y13, Y11                           // row 5 = products, added in pairs
 	VMOVDQU      320(AX), Y12                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Y12, Y12                            // high nibbles
-	VMOVDQU      192(AX), Y15                            // upper bits of 16 weights of each column
+	VMOVDQU      192(AX), Y15                            // upper bits of the column's weights
 	VPSRLW       $2, Y15, Y15                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits
 	VPOR         Y15, Y12, Y12                           // together
 	VMOVDQU      352(AX), Y13                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
-	VMOVDQU      224(AX), Y15                            // upper bits of 16 weights of each column
+	VMOVDQU      224(AX), Y15                            // upper bits of the column's weights
 	VPSRLW       $2, Y15, Y15                            // these weights' to their place
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VPAND        upper<>(SB), Y15, Y15                   // their upper bits

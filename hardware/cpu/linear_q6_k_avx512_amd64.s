@@ -19,8 +19,8 @@ TEXT ·linearQ6_KAVX512Rows1(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (DI)                                // row 0 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z6                                  // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z7                                  // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z8                                  // in all bytes
 
 rows1super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -64,19 +64,19 @@ rows1super:
 
 rows1runs:
 	VMOVDQU64    64(AX), Z2                              // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z5                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z5                                // upper bits of the column's weights
 	VPSLLW       $4, Z5, Z5                              // these weights' to their place
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPBROADCASTD (CX), Z4                                // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z0                              // row 0 = products, added in pairs
 	VMOVDQU64    64(AX), Z2                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
-	VMOVDQU64    (AX), Z5                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z5                                // upper bits of the column's weights
 	VPSLLW       $2, Z5, Z5                              // these weights' to their place
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPBROADCASTD 4(CX), Z4                               // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
@@ -87,18 +87,18 @@ rows1runs:
 	VPMADDWD     Z2, Z0, Z0                              // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z1, Z1                              // added to those of 256
 	VMOVDQU64    128(AX), Z2                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z5                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z5                                // upper bits of the column's weights
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPBROADCASTD 8(CX), Z4                               // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z0                              // row 0 = products, added in pairs
 	VMOVDQU64    128(AX), Z2                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
-	VMOVDQU64    (AX), Z5                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z5                                // upper bits of the column's weights
 	VPSRLW       $2, Z5, Z5                              // these weights' to their place
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPBROADCASTD 12(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
@@ -109,19 +109,19 @@ rows1runs:
 	VPMADDWD     Z2, Z0, Z0                              // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z1, Z1                              // added to those of 256
 	VMOVDQU64    256(AX), Z2                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z5                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z5                             // upper bits of the column's weights
 	VPSLLW       $4, Z5, Z5                              // these weights' to their place
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPBROADCASTD 16(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z0                              // row 0 = products, added in pairs
 	VMOVDQU64    256(AX), Z2                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
-	VMOVDQU64    192(AX), Z5                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z5                             // upper bits of the column's weights
 	VPSLLW       $2, Z5, Z5                              // these weights' to their place
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPBROADCASTD 20(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
@@ -132,18 +132,18 @@ rows1runs:
 	VPMADDWD     Z2, Z0, Z0                              // row 0, scaled, to 32 bits
 	VPADDD       Z0, Z1, Z1                              // added to those of 256
 	VMOVDQU64    320(AX), Z2                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z5                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z5                             // upper bits of the column's weights
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPBROADCASTD 24(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z0                              // row 0 = products, added in pairs
 	VMOVDQU64    320(AX), Z2                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
-	VMOVDQU64    192(AX), Z5                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z5                             // upper bits of the column's weights
 	VPSRLW       $2, Z5, Z5                              // these weights' to their place
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPBROADCASTD 28(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
@@ -186,8 +186,8 @@ TEXT ·linearQ6_KAVX512Rows2(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (DI)(SI*1)                          // row 1 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z8                                  // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z9                                  // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z10                                 // in all bytes
 
 rows2super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -257,10 +257,10 @@ rows2super:
 
 rows2runs:
 	VMOVDQU64    64(AX), Z4                              // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z7                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z7                                // upper bits of the column's weights
 	VPSLLW       $4, Z7, Z7                              // these weights' to their place
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPBROADCASTD (CX), Z6                                // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z0                              // row 0 = products, added in pairs
@@ -268,10 +268,10 @@ rows2runs:
 	VPMADDUBSW   Z6, Z4, Z1                              // row 1 = products, added in pairs
 	VMOVDQU64    64(AX), Z4                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
-	VMOVDQU64    (AX), Z7                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z7                                // upper bits of the column's weights
 	VPSLLW       $2, Z7, Z7                              // these weights' to their place
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPBROADCASTD 8(CX), Z6                               // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
@@ -287,9 +287,9 @@ rows2runs:
 	VPMADDWD     Z4, Z1, Z1                              // row 1, scaled, to 32 bits
 	VPADDD       Z1, Z3, Z3                              // added to those of 256
 	VMOVDQU64    128(AX), Z4                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z7                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z7                                // upper bits of the column's weights
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPBROADCASTD 16(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z0                              // row 0 = products, added in pairs
@@ -297,10 +297,10 @@ rows2runs:
 	VPMADDUBSW   Z6, Z4, Z1                              // row 1 = products, added in pairs
 	VMOVDQU64    128(AX), Z4                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
-	VMOVDQU64    (AX), Z7                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z7                                // upper bits of the column's weights
 	VPSRLW       $2, Z7, Z7                              // these weights' to their place
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPBROADCASTD 24(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
@@ -316,10 +316,10 @@ rows2runs:
 	VPMADDWD     Z4, Z1, Z1                              // row 1, scaled, to 32 bits
 	VPADDD       Z1, Z3, Z3                              // added to those of 256
 	VMOVDQU64    256(AX), Z4                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z7                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z7                             // upper bits of the column's weights
 	VPSLLW       $4, Z7, Z7                              // these weights' to their place
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPBROADCASTD 32(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z0                              // row 0 = products, added in pairs
@@ -327,10 +327,10 @@ rows2runs:
 	VPMADDUBSW   Z6, Z4, Z1                              // row 1 = products, added in pairs
 	VMOVDQU64    256(AX), Z4                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
-	VMOVDQU64    192(AX), Z7                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z7                             // upper bits of the column's weights
 	VPSLLW       $2, Z7, Z7                              // these weights' to their place
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPBROADCASTD 40(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
@@ -346,9 +346,9 @@ rows2runs:
 	VPMADDWD     Z4, Z1, Z1                              // row 1, scaled, to 32 bits
 	VPADDD       Z1, Z3, Z3                              // added to those of 256
 	VMOVDQU64    320(AX), Z4                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z7                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z7                             // upper bits of the column's weights
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPBROADCASTD 48(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z0                              // row 0 = products, added in pairs
@@ -356,10 +356,10 @@ rows2runs:
 	VPMADDUBSW   Z6, Z4, Z1                              // row 1 = products, added in pairs
 	VMOVDQU64    320(AX), Z4                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
-	VMOVDQU64    192(AX), Z7                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z7                             // upper bits of the column's weights
 	VPSRLW       $2, Z7, Z7                              // these weights' to their place
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPBROADCASTD 56(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
@@ -413,8 +413,8 @@ TEXT ·linearQ6_KAVX512Rows3(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (DI)(SI*2)                          // row 2 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z10                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z11                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z12                                 // in all bytes
 
 rows3super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -510,10 +510,10 @@ rows3super:
 
 rows3runs:
 	VMOVDQU64    64(AX), Z6                              // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z9                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z9                                // upper bits of the column's weights
 	VPSLLW       $4, Z9, Z9                              // these weights' to their place
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPBROADCASTD (CX), Z8                                // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z0                              // row 0 = products, added in pairs
@@ -523,10 +523,10 @@ rows3runs:
 	VPMADDUBSW   Z8, Z6, Z2                              // row 2 = products, added in pairs
 	VMOVDQU64    64(AX), Z6                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
-	VMOVDQU64    (AX), Z9                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z9                                // upper bits of the column's weights
 	VPSLLW       $2, Z9, Z9                              // these weights' to their place
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPBROADCASTD 12(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
@@ -547,9 +547,9 @@ rows3runs:
 	VPMADDWD     Z6, Z2, Z2                              // row 2, scaled, to 32 bits
 	VPADDD       Z2, Z5, Z5                              // added to those of 256
 	VMOVDQU64    128(AX), Z6                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z9                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z9                                // upper bits of the column's weights
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPBROADCASTD 24(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z0                              // row 0 = products, added in pairs
@@ -559,10 +559,10 @@ rows3runs:
 	VPMADDUBSW   Z8, Z6, Z2                              // row 2 = products, added in pairs
 	VMOVDQU64    128(AX), Z6                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
-	VMOVDQU64    (AX), Z9                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z9                                // upper bits of the column's weights
 	VPSRLW       $2, Z9, Z9                              // these weights' to their place
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPBROADCASTD 36(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
@@ -583,10 +583,10 @@ rows3runs:
 	VPMADDWD     Z6, Z2, Z2                              // row 2, scaled, to 32 bits
 	VPADDD       Z2, Z5, Z5                              // added to those of 256
 	VMOVDQU64    256(AX), Z6                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z9                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z9                             // upper bits of the column's weights
 	VPSLLW       $4, Z9, Z9                              // these weights' to their place
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPBROADCASTD 48(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z0                              // row 0 = products, added in pairs
@@ -596,10 +596,10 @@ rows3runs:
 	VPMADDUBSW   Z8, Z6, Z2                              // row 2 = products, added in pairs
 	VMOVDQU64    256(AX), Z6                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
-	VMOVDQU64    192(AX), Z9                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z9                             // upper bits of the column's weights
 	VPSLLW       $2, Z9, Z9                              // these weights' to their place
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPBROADCASTD 60(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
@@ -620,9 +620,9 @@ rows3runs:
 	VPMADDWD     Z6, Z2, Z2                              // row 2, scaled, to 32 bits
 	VPADDD       Z2, Z5, Z5                              // added to those of 256
 	VMOVDQU64    320(AX), Z6                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z9                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z9                             // upper bits of the column's weights
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPBROADCASTD 72(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z0                              // row 0 = products, added in pairs
@@ -632,10 +632,10 @@ rows3runs:
 	VPMADDUBSW   Z8, Z6, Z2                              // row 2 = products, added in pairs
 	VMOVDQU64    320(AX), Z6                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
-	VMOVDQU64    192(AX), Z9                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z9                             // upper bits of the column's weights
 	VPSRLW       $2, Z9, Z9                              // these weights' to their place
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPBROADCASTD 84(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
@@ -701,8 +701,8 @@ TEXT ·linearQ6_KAVX512Rows4(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (DI)(R9*1)                          // row 3 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z12                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z13                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z14                                 // in all bytes
 
 rows4super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -830,10 +830,10 @@ rows4runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU64    64(AX), Z8                              // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z11                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z11                               // upper bits of the column's weights
 	VPSLLW       $4, Z11, Z11                            // these weights' to their place
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPBROADCASTD (CX), Z10                               // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z0                             // row 0 = products, added in pairs
@@ -845,10 +845,10 @@ rows4runs:
 	VPMADDUBSW   Z10, Z8, Z3                             // row 3 = products, added in pairs
 	VMOVDQU64    64(AX), Z8                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
-	VMOVDQU64    (AX), Z11                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z11                               // upper bits of the column's weights
 	VPSLLW       $2, Z11, Z11                            // these weights' to their place
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPBROADCASTD 16(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
@@ -874,9 +874,9 @@ rows4runs:
 	VPMADDWD     Z8, Z3, Z3                              // row 3, scaled, to 32 bits
 	VPADDD       Z3, Z7, Z7                              // added to those of 256
 	VMOVDQU64    128(AX), Z8                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z11                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z11                               // upper bits of the column's weights
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPBROADCASTD 32(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z0                             // row 0 = products, added in pairs
@@ -888,10 +888,10 @@ rows4runs:
 	VPMADDUBSW   Z10, Z8, Z3                             // row 3 = products, added in pairs
 	VMOVDQU64    128(AX), Z8                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
-	VMOVDQU64    (AX), Z11                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z11                               // upper bits of the column's weights
 	VPSRLW       $2, Z11, Z11                            // these weights' to their place
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPBROADCASTD 48(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
@@ -917,10 +917,10 @@ rows4runs:
 	VPMADDWD     Z8, Z3, Z3                              // row 3, scaled, to 32 bits
 	VPADDD       Z3, Z7, Z7                              // added to those of 256
 	VMOVDQU64    256(AX), Z8                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z11                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z11                            // upper bits of the column's weights
 	VPSLLW       $4, Z11, Z11                            // these weights' to their place
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPBROADCASTD 64(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z0                             // row 0 = products, added in pairs
@@ -932,10 +932,10 @@ rows4runs:
 	VPMADDUBSW   Z10, Z8, Z3                             // row 3 = products, added in pairs
 	VMOVDQU64    256(AX), Z8                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
-	VMOVDQU64    192(AX), Z11                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z11                            // upper bits of the column's weights
 	VPSLLW       $2, Z11, Z11                            // these weights' to their place
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPBROADCASTD 80(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
@@ -961,9 +961,9 @@ rows4runs:
 	VPMADDWD     Z8, Z3, Z3                              // row 3, scaled, to 32 bits
 	VPADDD       Z3, Z7, Z7                              // added to those of 256
 	VMOVDQU64    320(AX), Z8                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z11                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z11                            // upper bits of the column's weights
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPBROADCASTD 96(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z0                             // row 0 = products, added in pairs
@@ -975,10 +975,10 @@ rows4runs:
 	VPMADDUBSW   Z10, Z8, Z3                             // row 3 = products, added in pairs
 	VMOVDQU64    320(AX), Z8                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
-	VMOVDQU64    192(AX), Z11                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z11                            // upper bits of the column's weights
 	VPSRLW       $2, Z11, Z11                            // these weights' to their place
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPBROADCASTD 112(CX), Z10                            // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
@@ -1055,8 +1055,8 @@ TEXT ·linearQ6_KAVX512Rows5(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (DI)(SI*4)                          // row 4 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z14                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z15                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z16                                 // in all bytes
 
 rows5super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -1210,10 +1210,10 @@ rows5runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU64    64(AX), Z10                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z13                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z13                               // upper bits of the column's weights
 	VPSLLW       $4, Z13, Z13                            // these weights' to their place
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPBROADCASTD (CX), Z12                               // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z0                            // row 0 = products, added in pairs
@@ -1227,10 +1227,10 @@ rows5runs:
 	VPMADDUBSW   Z12, Z10, Z4                            // row 4 = products, added in pairs
 	VMOVDQU64    64(AX), Z10                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
-	VMOVDQU64    (AX), Z13                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z13                               // upper bits of the column's weights
 	VPSLLW       $2, Z13, Z13                            // these weights' to their place
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPBROADCASTD 20(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
@@ -1261,9 +1261,9 @@ rows5runs:
 	VPMADDWD     Z10, Z4, Z4                             // row 4, scaled, to 32 bits
 	VPADDD       Z4, Z9, Z9                              // added to those of 256
 	VMOVDQU64    128(AX), Z10                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z13                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z13                               // upper bits of the column's weights
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPBROADCASTD 40(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z0                            // row 0 = products, added in pairs
@@ -1277,10 +1277,10 @@ rows5runs:
 	VPMADDUBSW   Z12, Z10, Z4                            // row 4 = products, added in pairs
 	VMOVDQU64    128(AX), Z10                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
-	VMOVDQU64    (AX), Z13                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z13                               // upper bits of the column's weights
 	VPSRLW       $2, Z13, Z13                            // these weights' to their place
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPBROADCASTD 60(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
@@ -1311,10 +1311,10 @@ rows5runs:
 	VPMADDWD     Z10, Z4, Z4                             // row 4, scaled, to 32 bits
 	VPADDD       Z4, Z9, Z9                              // added to those of 256
 	VMOVDQU64    256(AX), Z10                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z13                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z13                            // upper bits of the column's weights
 	VPSLLW       $4, Z13, Z13                            // these weights' to their place
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPBROADCASTD 80(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z0                            // row 0 = products, added in pairs
@@ -1328,10 +1328,10 @@ rows5runs:
 	VPMADDUBSW   Z12, Z10, Z4                            // row 4 = products, added in pairs
 	VMOVDQU64    256(AX), Z10                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
-	VMOVDQU64    192(AX), Z13                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z13                            // upper bits of the column's weights
 	VPSLLW       $2, Z13, Z13                            // these weights' to their place
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPBROADCASTD 100(CX), Z12                            // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
@@ -1362,9 +1362,9 @@ rows5runs:
 	VPMADDWD     Z10, Z4, Z4                             // row 4, scaled, to 32 bits
 	VPADDD       Z4, Z9, Z9                              // added to those of 256
 	VMOVDQU64    320(AX), Z10                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z13                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z13                            // upper bits of the column's weights
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPBROADCASTD 120(CX), Z12                            // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z0                            // row 0 = products, added in pairs
@@ -1378,10 +1378,10 @@ rows5runs:
 	VPMADDUBSW   Z12, Z10, Z4                            // row 4 = products, added in pairs
 	VMOVDQU64    320(AX), Z10                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
-	VMOVDQU64    192(AX), Z13                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z13                            // upper bits of the column's weights
 	VPSRLW       $2, Z13, Z13                            // these weights' to their place
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPBROADCASTD 140(CX), Z12                            // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
@@ -1470,8 +1470,8 @@ TEXT ·linearQ6_KAVX512Rows6(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (DI)(R10*1)                         // row 5 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z16                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z17                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z18                                 // in all bytes
 
 rows6super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -1651,10 +1651,10 @@ rows6runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU64    64(AX), Z12                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z15                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z15                               // upper bits of the column's weights
 	VPSLLW       $4, Z15, Z15                            // these weights' to their place
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPBROADCASTD (CX), Z14                               // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z0                            // row 0 = products, added in pairs
@@ -1670,10 +1670,10 @@ rows6runs:
 	VPMADDUBSW   Z14, Z12, Z5                            // row 5 = products, added in pairs
 	VMOVDQU64    64(AX), Z12                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
-	VMOVDQU64    (AX), Z15                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z15                               // upper bits of the column's weights
 	VPSLLW       $2, Z15, Z15                            // these weights' to their place
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPBROADCASTD 24(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
@@ -1709,9 +1709,9 @@ rows6runs:
 	VPMADDWD     Z12, Z5, Z5                             // row 5, scaled, to 32 bits
 	VPADDD       Z5, Z11, Z11                            // added to those of 256
 	VMOVDQU64    128(AX), Z12                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z15                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z15                               // upper bits of the column's weights
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPBROADCASTD 48(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z0                            // row 0 = products, added in pairs
@@ -1727,10 +1727,10 @@ rows6runs:
 	VPMADDUBSW   Z14, Z12, Z5                            // row 5 = products, added in pairs
 	VMOVDQU64    128(AX), Z12                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
-	VMOVDQU64    (AX), Z15                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z15                               // upper bits of the column's weights
 	VPSRLW       $2, Z15, Z15                            // these weights' to their place
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPBROADCASTD 72(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
@@ -1766,10 +1766,10 @@ rows6runs:
 	VPMADDWD     Z12, Z5, Z5                             // row 5, scaled, to 32 bits
 	VPADDD       Z5, Z11, Z11                            // added to those of 256
 	VMOVDQU64    256(AX), Z12                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z15                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z15                            // upper bits of the column's weights
 	VPSLLW       $4, Z15, Z15                            // these weights' to their place
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPBROADCASTD 96(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z0                            // row 0 = products, added in pairs
@@ -1785,10 +1785,10 @@ rows6runs:
 	VPMADDUBSW   Z14, Z12, Z5                            // row 5 = products, added in pairs
 	VMOVDQU64    256(AX), Z12                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
-	VMOVDQU64    192(AX), Z15                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z15                            // upper bits of the column's weights
 	VPSLLW       $2, Z15, Z15                            // these weights' to their place
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPBROADCASTD 120(CX), Z14                            // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
@@ -1824,9 +1824,9 @@ rows6runs:
 	VPMADDWD     Z12, Z5, Z5                             // row 5, scaled, to 32 bits
 	VPADDD       Z5, Z11, Z11                            // added to those of 256
 	VMOVDQU64    320(AX), Z12                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z15                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z15                            // upper bits of the column's weights
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPBROADCASTD 144(CX), Z14                            // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z0                            // row 0 = products, added in pairs
@@ -1842,10 +1842,10 @@ rows6runs:
 	VPMADDUBSW   Z14, Z12, Z5                            // row 5 = products, added in pairs
 	VMOVDQU64    320(AX), Z12                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
-	VMOVDQU64    192(AX), Z15                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z15                            // upper bits of the column's weights
 	VPSRLW       $2, Z15, Z15                            // these weights' to their place
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPBROADCASTD 168(CX), Z14                            // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
@@ -1946,8 +1946,8 @@ TEXT ·linearQ6_KAVX512Rows7(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (R11)                               // row 6 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z18                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z19                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z20                                 // in all bytes
 
 rows7super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -2153,10 +2153,10 @@ rows7runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU64    64(AX), Z14                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z17                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z17                               // upper bits of the column's weights
 	VPSLLW       $4, Z17, Z17                            // these weights' to their place
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPBROADCASTD (CX), Z16                               // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z0                            // row 0 = products, added in pairs
@@ -2174,10 +2174,10 @@ rows7runs:
 	VPMADDUBSW   Z16, Z14, Z6                            // row 6 = products, added in pairs
 	VMOVDQU64    64(AX), Z14                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
-	VMOVDQU64    (AX), Z17                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z17                               // upper bits of the column's weights
 	VPSLLW       $2, Z17, Z17                            // these weights' to their place
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPBROADCASTD 28(CX), Z16                             // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
@@ -2218,9 +2218,9 @@ rows7runs:
 	VPMADDWD     Z14, Z6, Z6                             // row 6, scaled, to 32 bits
 	VPADDD       Z6, Z13, Z13                            // added to those of 256
 	VMOVDQU64    128(AX), Z14                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z17                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z17                               // upper bits of the column's weights
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPBROADCASTD 56(CX), Z16                             // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z0                            // row 0 = products, added in pairs
@@ -2238,10 +2238,10 @@ rows7runs:
 	VPMADDUBSW   Z16, Z14, Z6                            // row 6 = products, added in pairs
 	VMOVDQU64    128(AX), Z14                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
-	VMOVDQU64    (AX), Z17                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z17                               // upper bits of the column's weights
 	VPSRLW       $2, Z17, Z17                            // these weights' to their place
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPBROADCASTD 84(CX), Z16                             // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
@@ -2282,10 +2282,10 @@ rows7runs:
 	VPMADDWD     Z14, Z6, Z6                             // row 6, scaled, to 32 bits
 	VPADDD       Z6, Z13, Z13                            // added to those of 256
 	VMOVDQU64    256(AX), Z14                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z17                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z17                            // upper bits of the column's weights
 	VPSLLW       $4, Z17, Z17                            // these weights' to their place
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPBROADCASTD 112(CX), Z16                            // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z0                            // row 0 = products, added in pairs
@@ -2303,10 +2303,10 @@ rows7runs:
 	VPMADDUBSW   Z16, Z14, Z6                            // row 6 = products, added in pairs
 	VMOVDQU64    256(AX), Z14                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
-	VMOVDQU64    192(AX), Z17                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z17                            // upper bits of the column's weights
 	VPSLLW       $2, Z17, Z17                            // these weights' to their place
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPBROADCASTD 140(CX), Z16                            // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
@@ -2347,9 +2347,9 @@ rows7runs:
 	VPMADDWD     Z14, Z6, Z6                             // row 6, scaled, to 32 bits
 	VPADDD       Z6, Z13, Z13                            // added to those of 256
 	VMOVDQU64    320(AX), Z14                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z17                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z17                            // upper bits of the column's weights
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPBROADCASTD 168(CX), Z16                            // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z0                            // row 0 = products, added in pairs
@@ -2367,10 +2367,10 @@ rows7runs:
 	VPMADDUBSW   Z16, Z14, Z6                            // row 6 = products, added in pairs
 	VMOVDQU64    320(AX), Z14                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
-	VMOVDQU64    192(AX), Z17                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z17                            // upper bits of the column's weights
 	VPSRLW       $2, Z17, Z17                            // these weights' to their place
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPBROADCASTD 196(CX), Z16                            // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
@@ -2482,8 +2482,8 @@ TEXT ·linearQ6_KAVX512Rows8(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (R11)(SI*1)                         // row 7 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z20                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z21                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z22                                 // in all bytes
 
 rows8super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -2715,10 +2715,10 @@ rows8runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU64    64(AX), Z16                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z19                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z19                               // upper bits of the column's weights
 	VPSLLW       $4, Z19, Z19                            // these weights' to their place
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPBROADCASTD (CX), Z18                               // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z0                            // row 0 = products, added in pairs
@@ -2738,10 +2738,10 @@ rows8runs:
 	VPMADDUBSW   Z18, Z16, Z7                            // row 7 = products, added in pairs
 	VMOVDQU64    64(AX), Z16                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
-	VMOVDQU64    (AX), Z19                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z19                               // upper bits of the column's weights
 	VPSLLW       $2, Z19, Z19                            // these weights' to their place
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPBROADCASTD 32(CX), Z18                             // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
@@ -2787,9 +2787,9 @@ rows8runs:
 	VPMADDWD     Z16, Z7, Z7                             // row 7, scaled, to 32 bits
 	VPADDD       Z7, Z15, Z15                            // added to those of 256
 	VMOVDQU64    128(AX), Z16                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z19                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z19                               // upper bits of the column's weights
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPBROADCASTD 64(CX), Z18                             // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z0                            // row 0 = products, added in pairs
@@ -2809,10 +2809,10 @@ rows8runs:
 	VPMADDUBSW   Z18, Z16, Z7                            // row 7 = products, added in pairs
 	VMOVDQU64    128(AX), Z16                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
-	VMOVDQU64    (AX), Z19                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z19                               // upper bits of the column's weights
 	VPSRLW       $2, Z19, Z19                            // these weights' to their place
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPBROADCASTD 96(CX), Z18                             // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
@@ -2858,10 +2858,10 @@ rows8runs:
 	VPMADDWD     Z16, Z7, Z7                             // row 7, scaled, to 32 bits
 	VPADDD       Z7, Z15, Z15                            // added to those of 256
 	VMOVDQU64    256(AX), Z16                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z19                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z19                            // upper bits of the column's weights
 	VPSLLW       $4, Z19, Z19                            // these weights' to their place
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPBROADCASTD 128(CX), Z18                            // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z0                            // row 0 = products, added in pairs
@@ -2881,10 +2881,10 @@ rows8runs:
 	VPMADDUBSW   Z18, Z16, Z7                            // row 7 = products, added in pairs
 	VMOVDQU64    256(AX), Z16                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
-	VMOVDQU64    192(AX), Z19                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z19                            // upper bits of the column's weights
 	VPSLLW       $2, Z19, Z19                            // these weights' to their place
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPBROADCASTD 160(CX), Z18                            // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
@@ -2930,9 +2930,9 @@ rows8runs:
 	VPMADDWD     Z16, Z7, Z7                             // row 7, scaled, to 32 bits
 	VPADDD       Z7, Z15, Z15                            // added to those of 256
 	VMOVDQU64    320(AX), Z16                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z19                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z19                            // upper bits of the column's weights
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPBROADCASTD 192(CX), Z18                            // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z0                            // row 0 = products, added in pairs
@@ -2952,10 +2952,10 @@ rows8runs:
 	VPMADDUBSW   Z18, Z16, Z7                            // row 7 = products, added in pairs
 	VMOVDQU64    320(AX), Z16                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
-	VMOVDQU64    192(AX), Z19                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z19                            // upper bits of the column's weights
 	VPSRLW       $2, Z19, Z19                            // these weights' to their place
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPBROADCASTD 224(CX), Z18                            // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
@@ -3078,8 +3078,8 @@ TEXT ·linearQ6_KAVX512Rows9(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (R11)(SI*2)                         // row 8 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z22                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z23                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z24                                 // in all bytes
 
 rows9super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -3337,10 +3337,10 @@ rows9runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU64    64(AX), Z18                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z21                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z21                               // upper bits of the column's weights
 	VPSLLW       $4, Z21, Z21                            // these weights' to their place
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPBROADCASTD (CX), Z20                               // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z0                            // row 0 = products, added in pairs
@@ -3362,10 +3362,10 @@ rows9runs:
 	VPMADDUBSW   Z20, Z18, Z8                            // row 8 = products, added in pairs
 	VMOVDQU64    64(AX), Z18                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
-	VMOVDQU64    (AX), Z21                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z21                               // upper bits of the column's weights
 	VPSLLW       $2, Z21, Z21                            // these weights' to their place
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPBROADCASTD 36(CX), Z20                             // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
@@ -3416,9 +3416,9 @@ rows9runs:
 	VPMADDWD     Z18, Z8, Z8                             // row 8, scaled, to 32 bits
 	VPADDD       Z8, Z17, Z17                            // added to those of 256
 	VMOVDQU64    128(AX), Z18                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z21                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z21                               // upper bits of the column's weights
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPBROADCASTD 72(CX), Z20                             // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z0                            // row 0 = products, added in pairs
@@ -3440,10 +3440,10 @@ rows9runs:
 	VPMADDUBSW   Z20, Z18, Z8                            // row 8 = products, added in pairs
 	VMOVDQU64    128(AX), Z18                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
-	VMOVDQU64    (AX), Z21                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z21                               // upper bits of the column's weights
 	VPSRLW       $2, Z21, Z21                            // these weights' to their place
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPBROADCASTD 108(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
@@ -3494,10 +3494,10 @@ rows9runs:
 	VPMADDWD     Z18, Z8, Z8                             // row 8, scaled, to 32 bits
 	VPADDD       Z8, Z17, Z17                            // added to those of 256
 	VMOVDQU64    256(AX), Z18                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z21                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z21                            // upper bits of the column's weights
 	VPSLLW       $4, Z21, Z21                            // these weights' to their place
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPBROADCASTD 144(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z0                            // row 0 = products, added in pairs
@@ -3519,10 +3519,10 @@ rows9runs:
 	VPMADDUBSW   Z20, Z18, Z8                            // row 8 = products, added in pairs
 	VMOVDQU64    256(AX), Z18                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
-	VMOVDQU64    192(AX), Z21                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z21                            // upper bits of the column's weights
 	VPSLLW       $2, Z21, Z21                            // these weights' to their place
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPBROADCASTD 180(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
@@ -3573,9 +3573,9 @@ rows9runs:
 	VPMADDWD     Z18, Z8, Z8                             // row 8, scaled, to 32 bits
 	VPADDD       Z8, Z17, Z17                            // added to those of 256
 	VMOVDQU64    320(AX), Z18                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z21                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z21                            // upper bits of the column's weights
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPBROADCASTD 216(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z0                            // row 0 = products, added in pairs
@@ -3597,10 +3597,10 @@ rows9runs:
 	VPMADDUBSW   Z20, Z18, Z8                            // row 8 = products, added in pairs
 	VMOVDQU64    320(AX), Z18                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
-	VMOVDQU64    192(AX), Z21                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z21                            // upper bits of the column's weights
 	VPSRLW       $2, Z21, Z21                            // these weights' to their place
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPBROADCASTD 252(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
@@ -3734,8 +3734,8 @@ TEXT ·linearQ6_KAVX512Rows10(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (R11)(R9*1)                         // row 9 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z24                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z25                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z26                                 // in all bytes
 
 rows10super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -4019,10 +4019,10 @@ rows10runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU64    64(AX), Z20                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z23                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z23                               // upper bits of the column's weights
 	VPSLLW       $4, Z23, Z23                            // these weights' to their place
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPBROADCASTD (CX), Z22                               // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z0                            // row 0 = products, added in pairs
@@ -4046,10 +4046,10 @@ rows10runs:
 	VPMADDUBSW   Z22, Z20, Z9                            // row 9 = products, added in pairs
 	VMOVDQU64    64(AX), Z20                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
-	VMOVDQU64    (AX), Z23                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z23                               // upper bits of the column's weights
 	VPSLLW       $2, Z23, Z23                            // these weights' to their place
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPBROADCASTD 40(CX), Z22                             // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
@@ -4105,9 +4105,9 @@ rows10runs:
 	VPMADDWD     Z20, Z9, Z9                             // row 9, scaled, to 32 bits
 	VPADDD       Z9, Z19, Z19                            // added to those of 256
 	VMOVDQU64    128(AX), Z20                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z23                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z23                               // upper bits of the column's weights
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPBROADCASTD 80(CX), Z22                             // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z0                            // row 0 = products, added in pairs
@@ -4131,10 +4131,10 @@ rows10runs:
 	VPMADDUBSW   Z22, Z20, Z9                            // row 9 = products, added in pairs
 	VMOVDQU64    128(AX), Z20                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
-	VMOVDQU64    (AX), Z23                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z23                               // upper bits of the column's weights
 	VPSRLW       $2, Z23, Z23                            // these weights' to their place
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPBROADCASTD 120(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
@@ -4190,10 +4190,10 @@ rows10runs:
 	VPMADDWD     Z20, Z9, Z9                             // row 9, scaled, to 32 bits
 	VPADDD       Z9, Z19, Z19                            // added to those of 256
 	VMOVDQU64    256(AX), Z20                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z23                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z23                            // upper bits of the column's weights
 	VPSLLW       $4, Z23, Z23                            // these weights' to their place
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPBROADCASTD 160(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z0                            // row 0 = products, added in pairs
@@ -4217,10 +4217,10 @@ rows10runs:
 	VPMADDUBSW   Z22, Z20, Z9                            // row 9 = products, added in pairs
 	VMOVDQU64    256(AX), Z20                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
-	VMOVDQU64    192(AX), Z23                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z23                            // upper bits of the column's weights
 	VPSLLW       $2, Z23, Z23                            // these weights' to their place
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPBROADCASTD 200(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
@@ -4276,9 +4276,9 @@ rows10runs:
 	VPMADDWD     Z20, Z9, Z9                             // row 9, scaled, to 32 bits
 	VPADDD       Z9, Z19, Z19                            // added to those of 256
 	VMOVDQU64    320(AX), Z20                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z23                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z23                            // upper bits of the column's weights
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPBROADCASTD 240(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z0                            // row 0 = products, added in pairs
@@ -4302,10 +4302,10 @@ rows10runs:
 	VPMADDUBSW   Z22, Z20, Z9                            // row 9 = products, added in pairs
 	VMOVDQU64    320(AX), Z20                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
-	VMOVDQU64    192(AX), Z23                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z23                            // upper bits of the column's weights
 	VPSRLW       $2, Z23, Z23                            // these weights' to their place
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPBROADCASTD 280(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
@@ -4450,8 +4450,8 @@ TEXT ·linearQ6_KAVX512Rows11(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (R11)(SI*4)                         // row 10 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z26                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z27                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z28                                 // in all bytes
 
 rows11super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -4761,10 +4761,10 @@ rows11runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU64    64(AX), Z22                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z25                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z25                               // upper bits of the column's weights
 	VPSLLW       $4, Z25, Z25                            // these weights' to their place
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPBROADCASTD (CX), Z24                               // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z0                            // row 0 = products, added in pairs
@@ -4790,10 +4790,10 @@ rows11runs:
 	VPMADDUBSW   Z24, Z22, Z10                           // row 10 = products, added in pairs
 	VMOVDQU64    64(AX), Z22                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
-	VMOVDQU64    (AX), Z25                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z25                               // upper bits of the column's weights
 	VPSLLW       $2, Z25, Z25                            // these weights' to their place
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPBROADCASTD 44(CX), Z24                             // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
@@ -4854,9 +4854,9 @@ rows11runs:
 	VPMADDWD     Z22, Z10, Z10                           // row 10, scaled, to 32 bits
 	VPADDD       Z10, Z21, Z21                           // added to those of 256
 	VMOVDQU64    128(AX), Z22                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z25                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z25                               // upper bits of the column's weights
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPBROADCASTD 88(CX), Z24                             // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z0                            // row 0 = products, added in pairs
@@ -4882,10 +4882,10 @@ rows11runs:
 	VPMADDUBSW   Z24, Z22, Z10                           // row 10 = products, added in pairs
 	VMOVDQU64    128(AX), Z22                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
-	VMOVDQU64    (AX), Z25                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z25                               // upper bits of the column's weights
 	VPSRLW       $2, Z25, Z25                            // these weights' to their place
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPBROADCASTD 132(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
@@ -4946,10 +4946,10 @@ rows11runs:
 	VPMADDWD     Z22, Z10, Z10                           // row 10, scaled, to 32 bits
 	VPADDD       Z10, Z21, Z21                           // added to those of 256
 	VMOVDQU64    256(AX), Z22                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z25                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z25                            // upper bits of the column's weights
 	VPSLLW       $4, Z25, Z25                            // these weights' to their place
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPBROADCASTD 176(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z0                            // row 0 = products, added in pairs
@@ -4975,10 +4975,10 @@ rows11runs:
 	VPMADDUBSW   Z24, Z22, Z10                           // row 10 = products, added in pairs
 	VMOVDQU64    256(AX), Z22                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
-	VMOVDQU64    192(AX), Z25                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z25                            // upper bits of the column's weights
 	VPSLLW       $2, Z25, Z25                            // these weights' to their place
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPBROADCASTD 220(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
@@ -5039,9 +5039,9 @@ rows11runs:
 	VPMADDWD     Z22, Z10, Z10                           // row 10, scaled, to 32 bits
 	VPADDD       Z10, Z21, Z21                           // added to those of 256
 	VMOVDQU64    320(AX), Z22                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z25                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z25                            // upper bits of the column's weights
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPBROADCASTD 264(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z0                            // row 0 = products, added in pairs
@@ -5067,10 +5067,10 @@ rows11runs:
 	VPMADDUBSW   Z24, Z22, Z10                           // row 10 = products, added in pairs
 	VMOVDQU64    320(AX), Z22                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
-	VMOVDQU64    192(AX), Z25                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z25                            // upper bits of the column's weights
 	VPSRLW       $2, Z25, Z25                            // these weights' to their place
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPBROADCASTD 308(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
@@ -5226,8 +5226,8 @@ TEXT ·linearQ6_KAVX512Rows12(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (R11)(R10*1)                        // row 11 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z28                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z29                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z30                                 // in all bytes
 
 rows12super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -5563,10 +5563,10 @@ rows12runs:
 	PREFETCHT1   4352(AX)                                // weights of the next page
 	PREFETCHT1   4416(AX)                                // weights of the next page
 	VMOVDQU64    64(AX), Z24                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z27                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z27                               // upper bits of the column's weights
 	VPSLLW       $4, Z27, Z27                            // these weights' to their place
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPBROADCASTD (CX), Z26                               // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z0                            // row 0 = products, added in pairs
@@ -5594,10 +5594,10 @@ rows12runs:
 	VPMADDUBSW   Z26, Z24, Z11                           // row 11 = products, added in pairs
 	VMOVDQU64    64(AX), Z24                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
-	VMOVDQU64    (AX), Z27                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z27                               // upper bits of the column's weights
 	VPSLLW       $2, Z27, Z27                            // these weights' to their place
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPBROADCASTD 48(CX), Z26                             // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
@@ -5663,9 +5663,9 @@ rows12runs:
 	VPMADDWD     Z24, Z11, Z11                           // row 11, scaled, to 32 bits
 	VPADDD       Z11, Z23, Z23                           // added to those of 256
 	VMOVDQU64    128(AX), Z24                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z27                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z27                               // upper bits of the column's weights
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPBROADCASTD 96(CX), Z26                             // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z0                            // row 0 = products, added in pairs
@@ -5693,10 +5693,10 @@ rows12runs:
 	VPMADDUBSW   Z26, Z24, Z11                           // row 11 = products, added in pairs
 	VMOVDQU64    128(AX), Z24                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
-	VMOVDQU64    (AX), Z27                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z27                               // upper bits of the column's weights
 	VPSRLW       $2, Z27, Z27                            // these weights' to their place
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPBROADCASTD 144(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
@@ -5762,10 +5762,10 @@ rows12runs:
 	VPMADDWD     Z24, Z11, Z11                           // row 11, scaled, to 32 bits
 	VPADDD       Z11, Z23, Z23                           // added to those of 256
 	VMOVDQU64    256(AX), Z24                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z27                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z27                            // upper bits of the column's weights
 	VPSLLW       $4, Z27, Z27                            // these weights' to their place
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPBROADCASTD 192(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z0                            // row 0 = products, added in pairs
@@ -5793,10 +5793,10 @@ rows12runs:
 	VPMADDUBSW   Z26, Z24, Z11                           // row 11 = products, added in pairs
 	VMOVDQU64    256(AX), Z24                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
-	VMOVDQU64    192(AX), Z27                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z27                            // upper bits of the column's weights
 	VPSLLW       $2, Z27, Z27                            // these weights' to their place
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPBROADCASTD 240(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
@@ -5862,9 +5862,9 @@ rows12runs:
 	VPMADDWD     Z24, Z11, Z11                           // row 11, scaled, to 32 bits
 	VPADDD       Z11, Z23, Z23                           // added to those of 256
 	VMOVDQU64    320(AX), Z24                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z27                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z27                            // upper bits of the column's weights
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPBROADCASTD 288(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z0                            // row 0 = products, added in pairs
@@ -5892,10 +5892,10 @@ rows12runs:
 	VPMADDUBSW   Z26, Z24, Z11                           // row 11 = products, added in pairs
 	VMOVDQU64    320(AX), Z24                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
-	VMOVDQU64    192(AX), Z27                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z27                            // upper bits of the column's weights
 	VPSRLW       $2, Z27, Z27                            // these weights' to their place
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPBROADCASTD 336(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs

@@ -19,8 +19,8 @@ TEXT ·linearQ6_KVNNIRows1(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (DI)                                // row 0 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z6                                  // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z7                                  // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z8                                  // in all bytes
 
 rows1super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -65,32 +65,32 @@ rows1super:
 rows1runs:
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VMOVDQU64    64(AX), Z2                              // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z5                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z5                                // upper bits of the column's weights
 	VPSLLW       $4, Z5, Z5                              // these weights' to their place
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPDPBUSD.BCST (CX), Z2, Z0                           // row 0 += 4 products
 	VMOVDQU64    64(AX), Z2                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
-	VMOVDQU64    (AX), Z5                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z5                                // upper bits of the column's weights
 	VPSLLW       $2, Z5, Z5                              // these weights' to their place
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPDPBUSD.BCST 4(CX), Z2, Z0                          // row 0 += 4 products
 	VMOVDQU64    128(AX), Z2                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z5                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z5                                // upper bits of the column's weights
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPDPBUSD.BCST 8(CX), Z2, Z0                          // row 0 += 4 products
 	VMOVDQU64    128(AX), Z2                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
-	VMOVDQU64    (AX), Z5                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z5                                // upper bits of the column's weights
 	VPSRLW       $2, Z5, Z5                              // these weights' to their place
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPDPBUSD.BCST 12(CX), Z2, Z0                         // row 0 += 4 products
 	VPMOVSXBW    (R8), Z2                                // scales of two runs
@@ -100,32 +100,32 @@ rows1runs:
 	VPADDD       Z0, Z1, Z1                              // added to those of 256
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VMOVDQU64    256(AX), Z2                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z5                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z5                             // upper bits of the column's weights
 	VPSLLW       $4, Z5, Z5                              // these weights' to their place
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPDPBUSD.BCST 16(CX), Z2, Z0                         // row 0 += 4 products
 	VMOVDQU64    256(AX), Z2                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
-	VMOVDQU64    192(AX), Z5                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z5                             // upper bits of the column's weights
 	VPSLLW       $2, Z5, Z5                              // these weights' to their place
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPDPBUSD.BCST 20(CX), Z2, Z0                         // row 0 += 4 products
 	VMOVDQU64    320(AX), Z2                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z5                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z5                             // upper bits of the column's weights
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPDPBUSD.BCST 24(CX), Z2, Z0                         // row 0 += 4 products
 	VMOVDQU64    320(AX), Z2                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
-	VMOVDQU64    192(AX), Z5                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z5                             // upper bits of the column's weights
 	VPSRLW       $2, Z5, Z5                              // these weights' to their place
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPANDD       Z7, Z5, Z5                              // their upper bits
+	VPANDD       Z8, Z5, Z5                              // their upper bits
 	VPORD        Z5, Z2, Z2                              // together
 	VPDPBUSD.BCST 28(CX), Z2, Z0                         // row 0 += 4 products
 	VPMOVSXBW    (R8), Z2                                // scales of two runs
@@ -165,8 +165,8 @@ TEXT ·linearQ6_KVNNIRows2(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (DI)(SI*1)                          // row 1 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z8                                  // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z9                                  // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z10                                 // in all bytes
 
 rows2super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -238,35 +238,35 @@ rows2runs:
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VMOVDQU64    64(AX), Z4                              // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z7                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z7                                // upper bits of the column's weights
 	VPSLLW       $4, Z7, Z7                              // these weights' to their place
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPDPBUSD.BCST (CX), Z4, Z0                           // row 0 += 4 products
 	VPDPBUSD.BCST 4(CX), Z4, Z1                          // row 1 += 4 products
 	VMOVDQU64    64(AX), Z4                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
-	VMOVDQU64    (AX), Z7                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z7                                // upper bits of the column's weights
 	VPSLLW       $2, Z7, Z7                              // these weights' to their place
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPDPBUSD.BCST 8(CX), Z4, Z0                          // row 0 += 4 products
 	VPDPBUSD.BCST 12(CX), Z4, Z1                         // row 1 += 4 products
 	VMOVDQU64    128(AX), Z4                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z7                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z7                                // upper bits of the column's weights
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPDPBUSD.BCST 16(CX), Z4, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 20(CX), Z4, Z1                         // row 1 += 4 products
 	VMOVDQU64    128(AX), Z4                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
-	VMOVDQU64    (AX), Z7                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z7                                // upper bits of the column's weights
 	VPSRLW       $2, Z7, Z7                              // these weights' to their place
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPDPBUSD.BCST 24(CX), Z4, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 28(CX), Z4, Z1                         // row 1 += 4 products
@@ -280,35 +280,35 @@ rows2runs:
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VMOVDQU64    256(AX), Z4                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z7                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z7                             // upper bits of the column's weights
 	VPSLLW       $4, Z7, Z7                              // these weights' to their place
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPDPBUSD.BCST 32(CX), Z4, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 36(CX), Z4, Z1                         // row 1 += 4 products
 	VMOVDQU64    256(AX), Z4                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
-	VMOVDQU64    192(AX), Z7                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z7                             // upper bits of the column's weights
 	VPSLLW       $2, Z7, Z7                              // these weights' to their place
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPDPBUSD.BCST 40(CX), Z4, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 44(CX), Z4, Z1                         // row 1 += 4 products
 	VMOVDQU64    320(AX), Z4                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z7                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z7                             // upper bits of the column's weights
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPDPBUSD.BCST 48(CX), Z4, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 52(CX), Z4, Z1                         // row 1 += 4 products
 	VMOVDQU64    320(AX), Z4                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
-	VMOVDQU64    192(AX), Z7                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z7                             // upper bits of the column's weights
 	VPSRLW       $2, Z7, Z7                              // these weights' to their place
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPANDD       Z9, Z7, Z7                              // their upper bits
+	VPANDD       Z10, Z7, Z7                             // their upper bits
 	VPORD        Z7, Z4, Z4                              // together
 	VPDPBUSD.BCST 56(CX), Z4, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 60(CX), Z4, Z1                         // row 1 += 4 products
@@ -357,8 +357,8 @@ TEXT ·linearQ6_KVNNIRows3(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (DI)(SI*2)                          // row 2 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z10                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z11                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z12                                 // in all bytes
 
 rows3super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -457,38 +457,38 @@ rows3runs:
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VMOVDQU64    64(AX), Z6                              // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z9                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z9                                // upper bits of the column's weights
 	VPSLLW       $4, Z9, Z9                              // these weights' to their place
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPDPBUSD.BCST (CX), Z6, Z0                           // row 0 += 4 products
 	VPDPBUSD.BCST 4(CX), Z6, Z1                          // row 1 += 4 products
 	VPDPBUSD.BCST 8(CX), Z6, Z2                          // row 2 += 4 products
 	VMOVDQU64    64(AX), Z6                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
-	VMOVDQU64    (AX), Z9                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z9                                // upper bits of the column's weights
 	VPSLLW       $2, Z9, Z9                              // these weights' to their place
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPDPBUSD.BCST 12(CX), Z6, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 16(CX), Z6, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 20(CX), Z6, Z2                         // row 2 += 4 products
 	VMOVDQU64    128(AX), Z6                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z9                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z9                                // upper bits of the column's weights
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPDPBUSD.BCST 24(CX), Z6, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 28(CX), Z6, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 32(CX), Z6, Z2                         // row 2 += 4 products
 	VMOVDQU64    128(AX), Z6                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
-	VMOVDQU64    (AX), Z9                                // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z9                                // upper bits of the column's weights
 	VPSRLW       $2, Z9, Z9                              // these weights' to their place
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPDPBUSD.BCST 36(CX), Z6, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 40(CX), Z6, Z1                         // row 1 += 4 products
@@ -506,38 +506,38 @@ rows3runs:
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VMOVDQU64    256(AX), Z6                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z9                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z9                             // upper bits of the column's weights
 	VPSLLW       $4, Z9, Z9                              // these weights' to their place
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPDPBUSD.BCST 48(CX), Z6, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 52(CX), Z6, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 56(CX), Z6, Z2                         // row 2 += 4 products
 	VMOVDQU64    256(AX), Z6                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
-	VMOVDQU64    192(AX), Z9                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z9                             // upper bits of the column's weights
 	VPSLLW       $2, Z9, Z9                              // these weights' to their place
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPDPBUSD.BCST 60(CX), Z6, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 64(CX), Z6, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 68(CX), Z6, Z2                         // row 2 += 4 products
 	VMOVDQU64    320(AX), Z6                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z9                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z9                             // upper bits of the column's weights
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPDPBUSD.BCST 72(CX), Z6, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 76(CX), Z6, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 80(CX), Z6, Z2                         // row 2 += 4 products
 	VMOVDQU64    320(AX), Z6                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
-	VMOVDQU64    192(AX), Z9                             // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z9                             // upper bits of the column's weights
 	VPSRLW       $2, Z9, Z9                              // these weights' to their place
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPANDD       Z11, Z9, Z9                             // their upper bits
+	VPANDD       Z12, Z9, Z9                             // their upper bits
 	VPORD        Z9, Z6, Z6                              // together
 	VPDPBUSD.BCST 84(CX), Z6, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 88(CX), Z6, Z1                         // row 1 += 4 products
@@ -596,8 +596,8 @@ TEXT ·linearQ6_KVNNIRows4(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (DI)(R9*1)                          // row 3 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z12                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z13                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z14                                 // in all bytes
 
 rows4super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -729,10 +729,10 @@ rows4runs:
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VMOVDQU64    64(AX), Z8                              // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z11                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z11                               // upper bits of the column's weights
 	VPSLLW       $4, Z11, Z11                            // these weights' to their place
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPDPBUSD.BCST (CX), Z8, Z0                           // row 0 += 4 products
 	VPDPBUSD.BCST 4(CX), Z8, Z1                          // row 1 += 4 products
@@ -740,19 +740,19 @@ rows4runs:
 	VPDPBUSD.BCST 12(CX), Z8, Z3                         // row 3 += 4 products
 	VMOVDQU64    64(AX), Z8                              // lower bits of 8 weights of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
-	VMOVDQU64    (AX), Z11                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z11                               // upper bits of the column's weights
 	VPSLLW       $2, Z11, Z11                            // these weights' to their place
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPDPBUSD.BCST 16(CX), Z8, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 20(CX), Z8, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 24(CX), Z8, Z2                         // row 2 += 4 products
 	VPDPBUSD.BCST 28(CX), Z8, Z3                         // row 3 += 4 products
 	VMOVDQU64    128(AX), Z8                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z11                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z11                               // upper bits of the column's weights
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPDPBUSD.BCST 32(CX), Z8, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 36(CX), Z8, Z1                         // row 1 += 4 products
@@ -760,10 +760,10 @@ rows4runs:
 	VPDPBUSD.BCST 44(CX), Z8, Z3                         // row 3 += 4 products
 	VMOVDQU64    128(AX), Z8                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
-	VMOVDQU64    (AX), Z11                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z11                               // upper bits of the column's weights
 	VPSRLW       $2, Z11, Z11                            // these weights' to their place
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPDPBUSD.BCST 48(CX), Z8, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 52(CX), Z8, Z1                         // row 1 += 4 products
@@ -785,10 +785,10 @@ rows4runs:
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VMOVDQU64    256(AX), Z8                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z11                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z11                            // upper bits of the column's weights
 	VPSLLW       $4, Z11, Z11                            // these weights' to their place
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPDPBUSD.BCST 64(CX), Z8, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 68(CX), Z8, Z1                         // row 1 += 4 products
@@ -796,19 +796,19 @@ rows4runs:
 	VPDPBUSD.BCST 76(CX), Z8, Z3                         // row 3 += 4 products
 	VMOVDQU64    256(AX), Z8                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
-	VMOVDQU64    192(AX), Z11                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z11                            // upper bits of the column's weights
 	VPSLLW       $2, Z11, Z11                            // these weights' to their place
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPDPBUSD.BCST 80(CX), Z8, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 84(CX), Z8, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 88(CX), Z8, Z2                         // row 2 += 4 products
 	VPDPBUSD.BCST 92(CX), Z8, Z3                         // row 3 += 4 products
 	VMOVDQU64    320(AX), Z8                             // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z11                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z11                            // upper bits of the column's weights
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPDPBUSD.BCST 96(CX), Z8, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 100(CX), Z8, Z1                        // row 1 += 4 products
@@ -816,10 +816,10 @@ rows4runs:
 	VPDPBUSD.BCST 108(CX), Z8, Z3                        // row 3 += 4 products
 	VMOVDQU64    320(AX), Z8                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
-	VMOVDQU64    192(AX), Z11                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z11                            // upper bits of the column's weights
 	VPSRLW       $2, Z11, Z11                            // these weights' to their place
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPANDD       Z13, Z11, Z11                           // their upper bits
+	VPANDD       Z14, Z11, Z11                           // their upper bits
 	VPORD        Z11, Z8, Z8                             // together
 	VPDPBUSD.BCST 112(CX), Z8, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 116(CX), Z8, Z1                        // row 1 += 4 products
@@ -887,8 +887,8 @@ TEXT ·linearQ6_KVNNIRows5(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (DI)(SI*4)                          // row 4 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z14                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z15                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z16                                 // in all bytes
 
 rows5super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -1047,10 +1047,10 @@ rows5runs:
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VMOVDQU64    64(AX), Z10                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z13                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z13                               // upper bits of the column's weights
 	VPSLLW       $4, Z13, Z13                            // these weights' to their place
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPDPBUSD.BCST (CX), Z10, Z0                          // row 0 += 4 products
 	VPDPBUSD.BCST 4(CX), Z10, Z1                         // row 1 += 4 products
@@ -1059,10 +1059,10 @@ rows5runs:
 	VPDPBUSD.BCST 16(CX), Z10, Z4                        // row 4 += 4 products
 	VMOVDQU64    64(AX), Z10                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
-	VMOVDQU64    (AX), Z13                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z13                               // upper bits of the column's weights
 	VPSLLW       $2, Z13, Z13                            // these weights' to their place
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPDPBUSD.BCST 20(CX), Z10, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 24(CX), Z10, Z1                        // row 1 += 4 products
@@ -1070,9 +1070,9 @@ rows5runs:
 	VPDPBUSD.BCST 32(CX), Z10, Z3                        // row 3 += 4 products
 	VPDPBUSD.BCST 36(CX), Z10, Z4                        // row 4 += 4 products
 	VMOVDQU64    128(AX), Z10                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z13                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z13                               // upper bits of the column's weights
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPDPBUSD.BCST 40(CX), Z10, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 44(CX), Z10, Z1                        // row 1 += 4 products
@@ -1081,10 +1081,10 @@ rows5runs:
 	VPDPBUSD.BCST 56(CX), Z10, Z4                        // row 4 += 4 products
 	VMOVDQU64    128(AX), Z10                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
-	VMOVDQU64    (AX), Z13                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z13                               // upper bits of the column's weights
 	VPSRLW       $2, Z13, Z13                            // these weights' to their place
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPDPBUSD.BCST 60(CX), Z10, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 64(CX), Z10, Z1                        // row 1 += 4 products
@@ -1110,10 +1110,10 @@ rows5runs:
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VMOVDQU64    256(AX), Z10                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z13                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z13                            // upper bits of the column's weights
 	VPSLLW       $4, Z13, Z13                            // these weights' to their place
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPDPBUSD.BCST 80(CX), Z10, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 84(CX), Z10, Z1                        // row 1 += 4 products
@@ -1122,10 +1122,10 @@ rows5runs:
 	VPDPBUSD.BCST 96(CX), Z10, Z4                        // row 4 += 4 products
 	VMOVDQU64    256(AX), Z10                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
-	VMOVDQU64    192(AX), Z13                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z13                            // upper bits of the column's weights
 	VPSLLW       $2, Z13, Z13                            // these weights' to their place
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPDPBUSD.BCST 100(CX), Z10, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 104(CX), Z10, Z1                       // row 1 += 4 products
@@ -1133,9 +1133,9 @@ rows5runs:
 	VPDPBUSD.BCST 112(CX), Z10, Z3                       // row 3 += 4 products
 	VPDPBUSD.BCST 116(CX), Z10, Z4                       // row 4 += 4 products
 	VMOVDQU64    320(AX), Z10                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z13                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z13                            // upper bits of the column's weights
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPDPBUSD.BCST 120(CX), Z10, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 124(CX), Z10, Z1                       // row 1 += 4 products
@@ -1144,10 +1144,10 @@ rows5runs:
 	VPDPBUSD.BCST 136(CX), Z10, Z4                       // row 4 += 4 products
 	VMOVDQU64    320(AX), Z10                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
-	VMOVDQU64    192(AX), Z13                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z13                            // upper bits of the column's weights
 	VPSRLW       $2, Z13, Z13                            // these weights' to their place
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPANDD       Z15, Z13, Z13                           // their upper bits
+	VPANDD       Z16, Z13, Z13                           // their upper bits
 	VPORD        Z13, Z10, Z10                           // together
 	VPDPBUSD.BCST 140(CX), Z10, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 144(CX), Z10, Z1                       // row 1 += 4 products
@@ -1225,8 +1225,8 @@ TEXT ·linearQ6_KVNNIRows6(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (DI)(R10*1)                         // row 5 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z16                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z17                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z18                                 // in all bytes
 
 rows6super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -1412,10 +1412,10 @@ rows6runs:
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VMOVDQU64    64(AX), Z12                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z15                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z15                               // upper bits of the column's weights
 	VPSLLW       $4, Z15, Z15                            // these weights' to their place
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPDPBUSD.BCST (CX), Z12, Z0                          // row 0 += 4 products
 	VPDPBUSD.BCST 4(CX), Z12, Z1                         // row 1 += 4 products
@@ -1425,10 +1425,10 @@ rows6runs:
 	VPDPBUSD.BCST 20(CX), Z12, Z5                        // row 5 += 4 products
 	VMOVDQU64    64(AX), Z12                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
-	VMOVDQU64    (AX), Z15                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z15                               // upper bits of the column's weights
 	VPSLLW       $2, Z15, Z15                            // these weights' to their place
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPDPBUSD.BCST 24(CX), Z12, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 28(CX), Z12, Z1                        // row 1 += 4 products
@@ -1437,9 +1437,9 @@ rows6runs:
 	VPDPBUSD.BCST 40(CX), Z12, Z4                        // row 4 += 4 products
 	VPDPBUSD.BCST 44(CX), Z12, Z5                        // row 5 += 4 products
 	VMOVDQU64    128(AX), Z12                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z15                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z15                               // upper bits of the column's weights
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPDPBUSD.BCST 48(CX), Z12, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 52(CX), Z12, Z1                        // row 1 += 4 products
@@ -1449,10 +1449,10 @@ rows6runs:
 	VPDPBUSD.BCST 68(CX), Z12, Z5                        // row 5 += 4 products
 	VMOVDQU64    128(AX), Z12                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
-	VMOVDQU64    (AX), Z15                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z15                               // upper bits of the column's weights
 	VPSRLW       $2, Z15, Z15                            // these weights' to their place
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPDPBUSD.BCST 72(CX), Z12, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 76(CX), Z12, Z1                        // row 1 += 4 products
@@ -1482,10 +1482,10 @@ rows6runs:
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VMOVDQU64    256(AX), Z12                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z15                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z15                            // upper bits of the column's weights
 	VPSLLW       $4, Z15, Z15                            // these weights' to their place
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPDPBUSD.BCST 96(CX), Z12, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 100(CX), Z12, Z1                       // row 1 += 4 products
@@ -1495,10 +1495,10 @@ rows6runs:
 	VPDPBUSD.BCST 116(CX), Z12, Z5                       // row 5 += 4 products
 	VMOVDQU64    256(AX), Z12                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
-	VMOVDQU64    192(AX), Z15                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z15                            // upper bits of the column's weights
 	VPSLLW       $2, Z15, Z15                            // these weights' to their place
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPDPBUSD.BCST 120(CX), Z12, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 124(CX), Z12, Z1                       // row 1 += 4 products
@@ -1507,9 +1507,9 @@ rows6runs:
 	VPDPBUSD.BCST 136(CX), Z12, Z4                       // row 4 += 4 products
 	VPDPBUSD.BCST 140(CX), Z12, Z5                       // row 5 += 4 products
 	VMOVDQU64    320(AX), Z12                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z15                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z15                            // upper bits of the column's weights
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPDPBUSD.BCST 144(CX), Z12, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 148(CX), Z12, Z1                       // row 1 += 4 products
@@ -1519,10 +1519,10 @@ rows6runs:
 	VPDPBUSD.BCST 164(CX), Z12, Z5                       // row 5 += 4 products
 	VMOVDQU64    320(AX), Z12                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
-	VMOVDQU64    192(AX), Z15                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z15                            // upper bits of the column's weights
 	VPSRLW       $2, Z15, Z15                            // these weights' to their place
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPANDD       Z17, Z15, Z15                           // their upper bits
+	VPANDD       Z18, Z15, Z15                           // their upper bits
 	VPORD        Z15, Z12, Z12                           // together
 	VPDPBUSD.BCST 168(CX), Z12, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 172(CX), Z12, Z1                       // row 1 += 4 products
@@ -1610,8 +1610,8 @@ TEXT ·linearQ6_KVNNIRows7(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (R11)                               // row 6 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z18                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z19                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z20                                 // in all bytes
 
 rows7super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -1824,10 +1824,10 @@ rows7runs:
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VMOVDQU64    64(AX), Z14                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z17                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z17                               // upper bits of the column's weights
 	VPSLLW       $4, Z17, Z17                            // these weights' to their place
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPDPBUSD.BCST (CX), Z14, Z0                          // row 0 += 4 products
 	VPDPBUSD.BCST 4(CX), Z14, Z1                         // row 1 += 4 products
@@ -1838,10 +1838,10 @@ rows7runs:
 	VPDPBUSD.BCST 24(CX), Z14, Z6                        // row 6 += 4 products
 	VMOVDQU64    64(AX), Z14                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
-	VMOVDQU64    (AX), Z17                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z17                               // upper bits of the column's weights
 	VPSLLW       $2, Z17, Z17                            // these weights' to their place
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPDPBUSD.BCST 28(CX), Z14, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 32(CX), Z14, Z1                        // row 1 += 4 products
@@ -1851,9 +1851,9 @@ rows7runs:
 	VPDPBUSD.BCST 48(CX), Z14, Z5                        // row 5 += 4 products
 	VPDPBUSD.BCST 52(CX), Z14, Z6                        // row 6 += 4 products
 	VMOVDQU64    128(AX), Z14                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z17                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z17                               // upper bits of the column's weights
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPDPBUSD.BCST 56(CX), Z14, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 60(CX), Z14, Z1                        // row 1 += 4 products
@@ -1864,10 +1864,10 @@ rows7runs:
 	VPDPBUSD.BCST 80(CX), Z14, Z6                        // row 6 += 4 products
 	VMOVDQU64    128(AX), Z14                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
-	VMOVDQU64    (AX), Z17                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z17                               // upper bits of the column's weights
 	VPSRLW       $2, Z17, Z17                            // these weights' to their place
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPDPBUSD.BCST 84(CX), Z14, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 88(CX), Z14, Z1                        // row 1 += 4 products
@@ -1901,10 +1901,10 @@ rows7runs:
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VMOVDQU64    256(AX), Z14                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z17                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z17                            // upper bits of the column's weights
 	VPSLLW       $4, Z17, Z17                            // these weights' to their place
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPDPBUSD.BCST 112(CX), Z14, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 116(CX), Z14, Z1                       // row 1 += 4 products
@@ -1915,10 +1915,10 @@ rows7runs:
 	VPDPBUSD.BCST 136(CX), Z14, Z6                       // row 6 += 4 products
 	VMOVDQU64    256(AX), Z14                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
-	VMOVDQU64    192(AX), Z17                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z17                            // upper bits of the column's weights
 	VPSLLW       $2, Z17, Z17                            // these weights' to their place
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPDPBUSD.BCST 140(CX), Z14, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 144(CX), Z14, Z1                       // row 1 += 4 products
@@ -1928,9 +1928,9 @@ rows7runs:
 	VPDPBUSD.BCST 160(CX), Z14, Z5                       // row 5 += 4 products
 	VPDPBUSD.BCST 164(CX), Z14, Z6                       // row 6 += 4 products
 	VMOVDQU64    320(AX), Z14                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z17                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z17                            // upper bits of the column's weights
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPDPBUSD.BCST 168(CX), Z14, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 172(CX), Z14, Z1                       // row 1 += 4 products
@@ -1941,10 +1941,10 @@ rows7runs:
 	VPDPBUSD.BCST 192(CX), Z14, Z6                       // row 6 += 4 products
 	VMOVDQU64    320(AX), Z14                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
-	VMOVDQU64    192(AX), Z17                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z17                            // upper bits of the column's weights
 	VPSRLW       $2, Z17, Z17                            // these weights' to their place
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPANDD       Z19, Z17, Z17                           // their upper bits
+	VPANDD       Z20, Z17, Z17                           // their upper bits
 	VPORD        Z17, Z14, Z14                           // together
 	VPDPBUSD.BCST 196(CX), Z14, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 200(CX), Z14, Z1                       // row 1 += 4 products
@@ -2041,8 +2041,8 @@ TEXT ·linearQ6_KVNNIRows8(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (R11)(SI*1)                         // row 7 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z20                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z21                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z22                                 // in all bytes
 
 rows8super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -2282,10 +2282,10 @@ rows8runs:
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VMOVDQU64    64(AX), Z16                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z19                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z19                               // upper bits of the column's weights
 	VPSLLW       $4, Z19, Z19                            // these weights' to their place
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPDPBUSD.BCST (CX), Z16, Z0                          // row 0 += 4 products
 	VPDPBUSD.BCST 4(CX), Z16, Z1                         // row 1 += 4 products
@@ -2297,10 +2297,10 @@ rows8runs:
 	VPDPBUSD.BCST 28(CX), Z16, Z7                        // row 7 += 4 products
 	VMOVDQU64    64(AX), Z16                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
-	VMOVDQU64    (AX), Z19                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z19                               // upper bits of the column's weights
 	VPSLLW       $2, Z19, Z19                            // these weights' to their place
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPDPBUSD.BCST 32(CX), Z16, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 36(CX), Z16, Z1                        // row 1 += 4 products
@@ -2311,9 +2311,9 @@ rows8runs:
 	VPDPBUSD.BCST 56(CX), Z16, Z6                        // row 6 += 4 products
 	VPDPBUSD.BCST 60(CX), Z16, Z7                        // row 7 += 4 products
 	VMOVDQU64    128(AX), Z16                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z19                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z19                               // upper bits of the column's weights
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPDPBUSD.BCST 64(CX), Z16, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 68(CX), Z16, Z1                        // row 1 += 4 products
@@ -2325,10 +2325,10 @@ rows8runs:
 	VPDPBUSD.BCST 92(CX), Z16, Z7                        // row 7 += 4 products
 	VMOVDQU64    128(AX), Z16                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
-	VMOVDQU64    (AX), Z19                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z19                               // upper bits of the column's weights
 	VPSRLW       $2, Z19, Z19                            // these weights' to their place
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPDPBUSD.BCST 96(CX), Z16, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 100(CX), Z16, Z1                       // row 1 += 4 products
@@ -2366,10 +2366,10 @@ rows8runs:
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VMOVDQU64    256(AX), Z16                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z19                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z19                            // upper bits of the column's weights
 	VPSLLW       $4, Z19, Z19                            // these weights' to their place
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPDPBUSD.BCST 128(CX), Z16, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 132(CX), Z16, Z1                       // row 1 += 4 products
@@ -2381,10 +2381,10 @@ rows8runs:
 	VPDPBUSD.BCST 156(CX), Z16, Z7                       // row 7 += 4 products
 	VMOVDQU64    256(AX), Z16                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
-	VMOVDQU64    192(AX), Z19                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z19                            // upper bits of the column's weights
 	VPSLLW       $2, Z19, Z19                            // these weights' to their place
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPDPBUSD.BCST 160(CX), Z16, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 164(CX), Z16, Z1                       // row 1 += 4 products
@@ -2395,9 +2395,9 @@ rows8runs:
 	VPDPBUSD.BCST 184(CX), Z16, Z6                       // row 6 += 4 products
 	VPDPBUSD.BCST 188(CX), Z16, Z7                       // row 7 += 4 products
 	VMOVDQU64    320(AX), Z16                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z19                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z19                            // upper bits of the column's weights
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPDPBUSD.BCST 192(CX), Z16, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 196(CX), Z16, Z1                       // row 1 += 4 products
@@ -2409,10 +2409,10 @@ rows8runs:
 	VPDPBUSD.BCST 220(CX), Z16, Z7                       // row 7 += 4 products
 	VMOVDQU64    320(AX), Z16                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
-	VMOVDQU64    192(AX), Z19                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z19                            // upper bits of the column's weights
 	VPSRLW       $2, Z19, Z19                            // these weights' to their place
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPANDD       Z21, Z19, Z19                           // their upper bits
+	VPANDD       Z22, Z19, Z19                           // their upper bits
 	VPORD        Z19, Z16, Z16                           // together
 	VPDPBUSD.BCST 224(CX), Z16, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 228(CX), Z16, Z1                       // row 1 += 4 products
@@ -2518,8 +2518,8 @@ TEXT ·linearQ6_KVNNIRows9(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (R11)(SI*2)                         // row 8 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z22                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z23                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z24                                 // in all bytes
 
 rows9super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -2786,10 +2786,10 @@ rows9runs:
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VMOVDQU64    64(AX), Z18                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z21                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z21                               // upper bits of the column's weights
 	VPSLLW       $4, Z21, Z21                            // these weights' to their place
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPDPBUSD.BCST (CX), Z18, Z0                          // row 0 += 4 products
 	VPDPBUSD.BCST 4(CX), Z18, Z1                         // row 1 += 4 products
@@ -2802,10 +2802,10 @@ rows9runs:
 	VPDPBUSD.BCST 32(CX), Z18, Z8                        // row 8 += 4 products
 	VMOVDQU64    64(AX), Z18                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
-	VMOVDQU64    (AX), Z21                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z21                               // upper bits of the column's weights
 	VPSLLW       $2, Z21, Z21                            // these weights' to their place
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPDPBUSD.BCST 36(CX), Z18, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 40(CX), Z18, Z1                        // row 1 += 4 products
@@ -2817,9 +2817,9 @@ rows9runs:
 	VPDPBUSD.BCST 64(CX), Z18, Z7                        // row 7 += 4 products
 	VPDPBUSD.BCST 68(CX), Z18, Z8                        // row 8 += 4 products
 	VMOVDQU64    128(AX), Z18                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z21                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z21                               // upper bits of the column's weights
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPDPBUSD.BCST 72(CX), Z18, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 76(CX), Z18, Z1                        // row 1 += 4 products
@@ -2832,10 +2832,10 @@ rows9runs:
 	VPDPBUSD.BCST 104(CX), Z18, Z8                       // row 8 += 4 products
 	VMOVDQU64    128(AX), Z18                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
-	VMOVDQU64    (AX), Z21                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z21                               // upper bits of the column's weights
 	VPSRLW       $2, Z21, Z21                            // these weights' to their place
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPDPBUSD.BCST 108(CX), Z18, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 112(CX), Z18, Z1                       // row 1 += 4 products
@@ -2877,10 +2877,10 @@ rows9runs:
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VMOVDQU64    256(AX), Z18                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z21                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z21                            // upper bits of the column's weights
 	VPSLLW       $4, Z21, Z21                            // these weights' to their place
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPDPBUSD.BCST 144(CX), Z18, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 148(CX), Z18, Z1                       // row 1 += 4 products
@@ -2893,10 +2893,10 @@ rows9runs:
 	VPDPBUSD.BCST 176(CX), Z18, Z8                       // row 8 += 4 products
 	VMOVDQU64    256(AX), Z18                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
-	VMOVDQU64    192(AX), Z21                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z21                            // upper bits of the column's weights
 	VPSLLW       $2, Z21, Z21                            // these weights' to their place
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPDPBUSD.BCST 180(CX), Z18, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 184(CX), Z18, Z1                       // row 1 += 4 products
@@ -2908,9 +2908,9 @@ rows9runs:
 	VPDPBUSD.BCST 208(CX), Z18, Z7                       // row 7 += 4 products
 	VPDPBUSD.BCST 212(CX), Z18, Z8                       // row 8 += 4 products
 	VMOVDQU64    320(AX), Z18                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z21                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z21                            // upper bits of the column's weights
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPDPBUSD.BCST 216(CX), Z18, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 220(CX), Z18, Z1                       // row 1 += 4 products
@@ -2923,10 +2923,10 @@ rows9runs:
 	VPDPBUSD.BCST 248(CX), Z18, Z8                       // row 8 += 4 products
 	VMOVDQU64    320(AX), Z18                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
-	VMOVDQU64    192(AX), Z21                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z21                            // upper bits of the column's weights
 	VPSRLW       $2, Z21, Z21                            // these weights' to their place
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPANDD       Z23, Z21, Z21                           // their upper bits
+	VPANDD       Z24, Z21, Z21                           // their upper bits
 	VPORD        Z21, Z18, Z18                           // together
 	VPDPBUSD.BCST 252(CX), Z18, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 256(CX), Z18, Z1                       // row 1 += 4 products
@@ -3041,8 +3041,8 @@ TEXT ·linearQ6_KVNNIRows10(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (R11)(R9*1)                         // row 9 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z24                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z25                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z26                                 // in all bytes
 
 rows10super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -3336,10 +3336,10 @@ rows10runs:
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VMOVDQU64    64(AX), Z20                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z23                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z23                               // upper bits of the column's weights
 	VPSLLW       $4, Z23, Z23                            // these weights' to their place
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPDPBUSD.BCST (CX), Z20, Z0                          // row 0 += 4 products
 	VPDPBUSD.BCST 4(CX), Z20, Z1                         // row 1 += 4 products
@@ -3353,10 +3353,10 @@ rows10runs:
 	VPDPBUSD.BCST 36(CX), Z20, Z9                        // row 9 += 4 products
 	VMOVDQU64    64(AX), Z20                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
-	VMOVDQU64    (AX), Z23                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z23                               // upper bits of the column's weights
 	VPSLLW       $2, Z23, Z23                            // these weights' to their place
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPDPBUSD.BCST 40(CX), Z20, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 44(CX), Z20, Z1                        // row 1 += 4 products
@@ -3369,9 +3369,9 @@ rows10runs:
 	VPDPBUSD.BCST 72(CX), Z20, Z8                        // row 8 += 4 products
 	VPDPBUSD.BCST 76(CX), Z20, Z9                        // row 9 += 4 products
 	VMOVDQU64    128(AX), Z20                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z23                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z23                               // upper bits of the column's weights
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPDPBUSD.BCST 80(CX), Z20, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 84(CX), Z20, Z1                        // row 1 += 4 products
@@ -3385,10 +3385,10 @@ rows10runs:
 	VPDPBUSD.BCST 116(CX), Z20, Z9                       // row 9 += 4 products
 	VMOVDQU64    128(AX), Z20                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
-	VMOVDQU64    (AX), Z23                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z23                               // upper bits of the column's weights
 	VPSRLW       $2, Z23, Z23                            // these weights' to their place
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPDPBUSD.BCST 120(CX), Z20, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 124(CX), Z20, Z1                       // row 1 += 4 products
@@ -3434,10 +3434,10 @@ rows10runs:
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VMOVDQU64    256(AX), Z20                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z23                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z23                            // upper bits of the column's weights
 	VPSLLW       $4, Z23, Z23                            // these weights' to their place
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPDPBUSD.BCST 160(CX), Z20, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 164(CX), Z20, Z1                       // row 1 += 4 products
@@ -3451,10 +3451,10 @@ rows10runs:
 	VPDPBUSD.BCST 196(CX), Z20, Z9                       // row 9 += 4 products
 	VMOVDQU64    256(AX), Z20                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
-	VMOVDQU64    192(AX), Z23                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z23                            // upper bits of the column's weights
 	VPSLLW       $2, Z23, Z23                            // these weights' to their place
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPDPBUSD.BCST 200(CX), Z20, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 204(CX), Z20, Z1                       // row 1 += 4 products
@@ -3467,9 +3467,9 @@ rows10runs:
 	VPDPBUSD.BCST 232(CX), Z20, Z8                       // row 8 += 4 products
 	VPDPBUSD.BCST 236(CX), Z20, Z9                       // row 9 += 4 products
 	VMOVDQU64    320(AX), Z20                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z23                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z23                            // upper bits of the column's weights
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPDPBUSD.BCST 240(CX), Z20, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 244(CX), Z20, Z1                       // row 1 += 4 products
@@ -3483,10 +3483,10 @@ rows10runs:
 	VPDPBUSD.BCST 276(CX), Z20, Z9                       // row 9 += 4 products
 	VMOVDQU64    320(AX), Z20                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
-	VMOVDQU64    192(AX), Z23                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z23                            // upper bits of the column's weights
 	VPSRLW       $2, Z23, Z23                            // these weights' to their place
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPANDD       Z25, Z23, Z23                           // their upper bits
+	VPANDD       Z26, Z23, Z23                           // their upper bits
 	VPORD        Z23, Z20, Z20                           // together
 	VPDPBUSD.BCST 280(CX), Z20, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 284(CX), Z20, Z1                       // row 1 += 4 products
@@ -3610,8 +3610,8 @@ TEXT ·linearQ6_KVNNIRows11(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (R11)(SI*4)                         // row 10 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z26                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z27                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z28                                 // in all bytes
 
 rows11super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -3932,10 +3932,10 @@ rows11runs:
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VPXORD       Z10, Z10, Z10                           // no products yet
 	VMOVDQU64    64(AX), Z22                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z25                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z25                               // upper bits of the column's weights
 	VPSLLW       $4, Z25, Z25                            // these weights' to their place
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPDPBUSD.BCST (CX), Z22, Z0                          // row 0 += 4 products
 	VPDPBUSD.BCST 4(CX), Z22, Z1                         // row 1 += 4 products
@@ -3950,10 +3950,10 @@ rows11runs:
 	VPDPBUSD.BCST 40(CX), Z22, Z10                       // row 10 += 4 products
 	VMOVDQU64    64(AX), Z22                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
-	VMOVDQU64    (AX), Z25                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z25                               // upper bits of the column's weights
 	VPSLLW       $2, Z25, Z25                            // these weights' to their place
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPDPBUSD.BCST 44(CX), Z22, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 48(CX), Z22, Z1                        // row 1 += 4 products
@@ -3967,9 +3967,9 @@ rows11runs:
 	VPDPBUSD.BCST 80(CX), Z22, Z9                        // row 9 += 4 products
 	VPDPBUSD.BCST 84(CX), Z22, Z10                       // row 10 += 4 products
 	VMOVDQU64    128(AX), Z22                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z25                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z25                               // upper bits of the column's weights
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPDPBUSD.BCST 88(CX), Z22, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 92(CX), Z22, Z1                        // row 1 += 4 products
@@ -3984,10 +3984,10 @@ rows11runs:
 	VPDPBUSD.BCST 128(CX), Z22, Z10                      // row 10 += 4 products
 	VMOVDQU64    128(AX), Z22                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
-	VMOVDQU64    (AX), Z25                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z25                               // upper bits of the column's weights
 	VPSRLW       $2, Z25, Z25                            // these weights' to their place
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPDPBUSD.BCST 132(CX), Z22, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 136(CX), Z22, Z1                       // row 1 += 4 products
@@ -4037,10 +4037,10 @@ rows11runs:
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VPXORD       Z10, Z10, Z10                           // no products yet
 	VMOVDQU64    256(AX), Z22                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z25                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z25                            // upper bits of the column's weights
 	VPSLLW       $4, Z25, Z25                            // these weights' to their place
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPDPBUSD.BCST 176(CX), Z22, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 180(CX), Z22, Z1                       // row 1 += 4 products
@@ -4055,10 +4055,10 @@ rows11runs:
 	VPDPBUSD.BCST 216(CX), Z22, Z10                      // row 10 += 4 products
 	VMOVDQU64    256(AX), Z22                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
-	VMOVDQU64    192(AX), Z25                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z25                            // upper bits of the column's weights
 	VPSLLW       $2, Z25, Z25                            // these weights' to their place
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPDPBUSD.BCST 220(CX), Z22, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 224(CX), Z22, Z1                       // row 1 += 4 products
@@ -4072,9 +4072,9 @@ rows11runs:
 	VPDPBUSD.BCST 256(CX), Z22, Z9                       // row 9 += 4 products
 	VPDPBUSD.BCST 260(CX), Z22, Z10                      // row 10 += 4 products
 	VMOVDQU64    320(AX), Z22                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z25                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z25                            // upper bits of the column's weights
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPDPBUSD.BCST 264(CX), Z22, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 268(CX), Z22, Z1                       // row 1 += 4 products
@@ -4089,10 +4089,10 @@ rows11runs:
 	VPDPBUSD.BCST 304(CX), Z22, Z10                      // row 10 += 4 products
 	VMOVDQU64    320(AX), Z22                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
-	VMOVDQU64    192(AX), Z25                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z25                            // upper bits of the column's weights
 	VPSRLW       $2, Z25, Z25                            // these weights' to their place
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPANDD       Z27, Z25, Z25                           // their upper bits
+	VPANDD       Z28, Z25, Z25                           // their upper bits
 	VPORD        Z25, Z22, Z22                           // together
 	VPDPBUSD.BCST 308(CX), Z22, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 312(CX), Z22, Z1                       // row 1 += 4 products
@@ -4225,8 +4225,8 @@ TEXT ·linearQ6_KVNNIRows12(SB), NOSPLIT, $0-40
 	VMOVUPS      Z0, (R11)(R10*1)                        // row 11 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
 	VPBROADCASTD R8, Z28                                 // in all bytes
-	MOVL         $0x30303030, R8                         // the two bits above them
-	VPBROADCASTD R8, Z29                                 // in all bytes
+	MOVL         $0x30303030, R8                         // bits above them
+	VPBROADCASTD R8, Z30                                 // in all bytes
 
 rows12super:
 	LEAQ         64(AX), R8                              // scales of runs
@@ -4574,10 +4574,10 @@ rows12runs:
 	VPXORD       Z10, Z10, Z10                           // no products yet
 	VPXORD       Z11, Z11, Z11                           // no products yet
 	VMOVDQU64    64(AX), Z24                             // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z27                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z27                               // upper bits of the column's weights
 	VPSLLW       $4, Z27, Z27                            // these weights' to their place
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPDPBUSD.BCST (CX), Z24, Z0                          // row 0 += 4 products
 	VPDPBUSD.BCST 4(CX), Z24, Z1                         // row 1 += 4 products
@@ -4593,10 +4593,10 @@ rows12runs:
 	VPDPBUSD.BCST 44(CX), Z24, Z11                       // row 11 += 4 products
 	VMOVDQU64    64(AX), Z24                             // lower bits of 8 weights of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
-	VMOVDQU64    (AX), Z27                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z27                               // upper bits of the column's weights
 	VPSLLW       $2, Z27, Z27                            // these weights' to their place
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPDPBUSD.BCST 48(CX), Z24, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 52(CX), Z24, Z1                        // row 1 += 4 products
@@ -4611,9 +4611,9 @@ rows12runs:
 	VPDPBUSD.BCST 88(CX), Z24, Z10                       // row 10 += 4 products
 	VPDPBUSD.BCST 92(CX), Z24, Z11                       // row 11 += 4 products
 	VMOVDQU64    128(AX), Z24                            // lower bits of 8 weights of each column
-	VMOVDQU64    (AX), Z27                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z27                               // upper bits of the column's weights
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPDPBUSD.BCST 96(CX), Z24, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 100(CX), Z24, Z1                       // row 1 += 4 products
@@ -4629,10 +4629,10 @@ rows12runs:
 	VPDPBUSD.BCST 140(CX), Z24, Z11                      // row 11 += 4 products
 	VMOVDQU64    128(AX), Z24                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
-	VMOVDQU64    (AX), Z27                               // upper bits of 16 weights of each column
+	VMOVDQU64    (AX), Z27                               // upper bits of the column's weights
 	VPSRLW       $2, Z27, Z27                            // these weights' to their place
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPDPBUSD.BCST 144(CX), Z24, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 148(CX), Z24, Z1                       // row 1 += 4 products
@@ -4686,10 +4686,10 @@ rows12runs:
 	VPXORD       Z10, Z10, Z10                           // no products yet
 	VPXORD       Z11, Z11, Z11                           // no products yet
 	VMOVDQU64    256(AX), Z24                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z27                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z27                            // upper bits of the column's weights
 	VPSLLW       $4, Z27, Z27                            // these weights' to their place
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPDPBUSD.BCST 192(CX), Z24, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 196(CX), Z24, Z1                       // row 1 += 4 products
@@ -4705,10 +4705,10 @@ rows12runs:
 	VPDPBUSD.BCST 236(CX), Z24, Z11                      // row 11 += 4 products
 	VMOVDQU64    256(AX), Z24                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
-	VMOVDQU64    192(AX), Z27                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z27                            // upper bits of the column's weights
 	VPSLLW       $2, Z27, Z27                            // these weights' to their place
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPDPBUSD.BCST 240(CX), Z24, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 244(CX), Z24, Z1                       // row 1 += 4 products
@@ -4723,9 +4723,9 @@ rows12runs:
 	VPDPBUSD.BCST 280(CX), Z24, Z10                      // row 10 += 4 products
 	VPDPBUSD.BCST 284(CX), Z24, Z11                      // row 11 += 4 products
 	VMOVDQU64    320(AX), Z24                            // lower bits of 8 weights of each column
-	VMOVDQU64    192(AX), Z27                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z27                            // upper bits of the column's weights
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPDPBUSD.BCST 288(CX), Z24, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 292(CX), Z24, Z1                       // row 1 += 4 products
@@ -4741,10 +4741,10 @@ rows12runs:
 	VPDPBUSD.BCST 332(CX), Z24, Z11                      // row 11 += 4 products
 	VMOVDQU64    320(AX), Z24                            // lower bits of 8 weights of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
-	VMOVDQU64    192(AX), Z27                            // upper bits of 16 weights of each column
+	VMOVDQU64    192(AX), Z27                            // upper bits of the column's weights
 	VPSRLW       $2, Z27, Z27                            // these weights' to their place
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPANDD       Z29, Z27, Z27                           // their upper bits
+	VPANDD       Z30, Z27, Z27                           // their upper bits
 	VPORD        Z27, Z24, Z24                           // together
 	VPDPBUSD.BCST 336(CX), Z24, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 340(CX), Z24, Z1                       // row 1 += 4 products

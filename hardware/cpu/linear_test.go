@@ -92,7 +92,7 @@ func runLen(f *quant.Format) int {
 	switch f {
 	case quant.Q8_0, quant.Q4_0:
 		return shortRun
-	case quant.Q4_K, quant.Q6_K:
+	case quant.Q4_K, quant.Q5_K, quant.Q6_K:
 		return longRun
 	default:
 		return 1
@@ -201,7 +201,7 @@ func TestLinearAgainstGeneric(t *testing.T) {
 					o, row := j%out, j/out
 					l.format.Dequantize(w, data[o*rowBytes:][:rowBytes])
 					bound := 2*referenceDot(l.format, w, x[row*in:][:in]).rounding + 1e-30
-					if l.format == quant.Q4_K {
+					if l.format == quant.Q4_K || l.format == quant.Q5_K {
 						bound *= 4 // the minimums' part and the scales' part may each be larger than their difference
 					}
 					if diff := math.Abs(float64(got[j]) - float64(want[j])); !(diff <= bound) {
@@ -369,7 +369,7 @@ func TestLinearFullRange(t *testing.T) {
 // scaleOffsets are the places of half-precision scales in a block.
 func scaleOffsets(f *quant.Format) []int {
 	switch f {
-	case quant.Q4_K:
+	case quant.Q4_K, quant.Q5_K:
 		return []int{0, 2}
 	case quant.Q6_K:
 		return []int{208}

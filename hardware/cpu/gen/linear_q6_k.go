@@ -7,33 +7,30 @@ const (
 	scalesQ6     = 64   // of the scales in them
 	runsQ6       = 320  // of the first run
 	bytesOfRunQ6 = 192
+	sixthBits    = 0x30303030
 )
 
 // linearQ6K writes the kernels of Q6_K.
 func linearQ6K(s *stubs, set isa) *file {
 	f := newFile("linear_q6_k", set)
-	mask, upper := "", ""
+	var c superConstants
 	if !set.wide() {
-		mask = f.constant("nibbles", "low nibbles of bytes", 0x0f0f0f0f)
-		upper = f.constant("upper", "the two bits above them", 0x30303030)
+		c.mask = f.constant("nibbles", "low nibbles of bytes", 0x0f0f0f0f)
+		c.upper = f.constant("upper", "the two bits above them", sixthBits)
 	}
 	var names []string
 	for n := 1; n <= set.maxRows; n++ {
-		q6K(f, s, set, n, mask, upper)
+		q6K(f, s, set, n, c)
 		names = append(names, fmt.Sprintf("linearQ6_K%sRows%d", set.suffix, n))
 	}
 	s.table("linearQ6_K"+set.suffix, "panelKernel", "the kernels of Q6_K", names)
 	return f
 }
 
-// sixes is a kernel of Q6_K: the sums are those of Q4_K's, the weights are put together from two places.
-type sixes struct {
-	*superSums
-	upper    string // mask of the upper bits, in memory
-	upperReg int    // or in a register
-}
+// sixes is a kernel of Q6_K.
+type sixes struct{ *superSums }
 
-func q6K(f *file, s *stubs, set isa, n int, mask, upper string) {
+func q6K(f *file, s *stubs, set isa, n int, c superConstants) {
 	frame := 0
 	if !set.wide() {
 		frame = 64*n + 64 // and room to align it
@@ -42,12 +39,10 @@ func q6K(f *file, s *stubs, set isa, n int, mask, upper string) {
 		"dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.",
 		"blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.",
 		fmt.Sprintf("Registers: %s0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.", set.prefix))
-	k := &sixes{superSums: newSuperSums(linear, mask, ""), upper: upper}
-	k.upperReg = k.onesReg
+	k := &sixes{newSuperSums(linear, c)}
 	if set.wide() {
 		k.nibbleMask(k.maskReg)
-		k.op("the two bits above them", "MOVL $0x30303030, R8")
-		k.op("in all bytes", "VPBROADCASTD R8, %s", k.v(k.upperReg))
+		k.upperMask(sixthBits)
 	} else {
 		k.alignStack(frame)
 	}
@@ -105,24 +100,14 @@ func (k *sixes) run(run int) {
 	}
 	for step := range 4 {
 		for h := range k.halves() {
-			k.weights(bytesOfRunQ6*run, step, h)
+			k.weights(h, bytesOfRunQ6*run, step, 4-2*step)
 		}
 		x := 4 * k.rows * (4*run + step)
 		if k.vnni {
 			k.quadsAt(k.w[0], x)
 			continue
 		}
-		for r := range k.rows {
-			k.op(fmt.Sprintf("4 elements of row %d", r), "VPBROADCASTD %s, %s", mem(x+4*r, "CX"), k.v(k.a))
-			for h := range k.halves() {
-				if step%2 == 0 {
-					k.op(fmt.Sprintf("row %d = products, added in pairs", r), "VPMADDUBSW %s, %s, %s", k.v(k.a), k.v(k.w[h]), k.v(k.sum(r, h)))
-					continue
-				}
-				k.op("products, added in pairs", "VPMADDUBSW %s, %s, %s", k.v(k.a), k.v(k.w[h]), k.v(k.t))
-				k.op(fmt.Sprintf("row %d += products", r), "VPADDW %s, %s, %s", k.v(k.t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
-			}
-		}
+		k.products(x, step%2 == 0)
 		if step%2 == 1 {
 			k.scaleWords(run)
 		}
@@ -130,31 +115,6 @@ func (k *sixes) run(run int) {
 	if k.vnni {
 		k.scaleDwords(run)
 	}
-}
-
-// weights puts four weights of each column together in w[h]: step s of the run whose bytes are at an offset of AX.
-func (k *sixes) weights(offset, step, h int) {
-	w, t := k.w[h], k.t
-	k.load(w, mem(offset+64+64*(step/2)+h*k.bytes, "AX"), "lower bits of 8 weights of each column")
-	if step%2 == 1 {
-		k.op("high nibbles", "VPSRLW $4, %s, %s", k.v(w), k.v(w))
-	}
-	k.load(t, mem(offset+h*k.bytes, "AX"), "upper bits of 16 weights of each column")
-	switch step {
-	case 0, 1:
-		k.op("these weights' to their place", "VPSLLW $%d, %s, %s", 4-2*step, k.v(t), k.v(t))
-	case 3:
-		k.op("these weights' to their place", "VPSRLW $2, %s, %s", k.v(t), k.v(t))
-	}
-	if k.wide() {
-		k.op("one nibble of a byte", "VPANDD %s, %s, %s", k.v(k.maskReg), k.v(w), k.v(w))
-		k.op("their upper bits", "VPANDD %s, %s, %s", k.v(k.upperReg), k.v(t), k.v(t))
-		k.op("together", "VPORD %s, %s, %s", k.v(t), k.v(w), k.v(w))
-		return
-	}
-	k.op("one nibble of a byte", "VPAND %s, %s, %s", k.mask, k.v(w), k.v(w))
-	k.op("their upper bits", "VPAND %s, %s, %s", k.upper, k.v(t), k.v(t))
-	k.op("together", "VPOR %s, %s, %s", k.v(t), k.v(w), k.v(w))
 }
 
 // scaleWords multiplies 16-bit sums with the scale of the run and adds them to those of 256.
