@@ -6,6 +6,7 @@
 package sharedtest
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"io"
@@ -18,17 +19,31 @@ import (
 // Root returns the folder of the reference data; it skips or fails t when there is none.
 func Root(t testing.TB) string {
 	t.Helper()
-	root := os.Getenv("HEARTH_SHARED")
-	if root == "" {
-		root = filepath.Join(moduleRoot(t), "..", "shared")
-	}
-	if info, err := os.Stat(root); err != nil || !info.IsDir() {
+	root, present := find(t)
+	if !present {
 		if os.Getenv("HEARTH_SHARED_REQUIRED") != "" {
 			t.Fatalf("sharedtest: reference data not found at %s, and HEARTH_SHARED_REQUIRED is set", root)
 		}
 		t.Skipf("sharedtest: reference data not found at %s; set HEARTH_SHARED to its folder to run this test", root)
 	}
 	return root
+}
+
+// Present reports whether there is reference data, for tests that also do something without it.
+func Present(t testing.TB) bool {
+	t.Helper()
+	_, present := find(t)
+	return present
+}
+
+func find(t testing.TB) (root string, present bool) {
+	t.Helper()
+	root = os.Getenv("HEARTH_SHARED")
+	if root == "" {
+		root = filepath.Join(moduleRoot(t), "..", "shared")
+	}
+	info, err := os.Stat(root)
+	return root, err == nil && info.IsDir()
 }
 
 // Path returns the path of a file or folder of the reference data; it skips or fails t as Root does.
@@ -57,6 +72,25 @@ func ReadFile(t testing.TB, elem ...string) []byte {
 		t.Fatalf("sharedtest: %s: %v", path, err)
 	}
 	return plain
+}
+
+// ReadArchive returns the files of a compressed tar archive of the reference data by name.
+func ReadArchive(t testing.TB, elem ...string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	archive := tar.NewReader(bytes.NewReader(ReadFile(t, elem...)))
+	for {
+		header, err := archive.Next()
+		if err == io.EOF {
+			return files
+		}
+		if err == nil {
+			files[header.Name], err = io.ReadAll(archive)
+		}
+		if err != nil {
+			t.Fatalf("sharedtest: %s: %v", filepath.Join(elem...), err)
+		}
+	}
 }
 
 // moduleRoot walks up from the test's folder to the folder that holds go.mod.

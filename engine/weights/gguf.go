@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"unicode/utf8"
@@ -111,15 +112,7 @@ type place struct {
 
 // layOut gives each tensor its bytes, after checking that they lie in the section, next to each other.
 func layOut(places []place, section []byte, alignment uint64) error {
-	slices.SortStableFunc(places, func(a, b place) int {
-		switch {
-		case a.offset < b.offset:
-			return -1
-		case a.offset > b.offset:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(places, func(a, b place) int { return cmp.Compare(a.offset, b.offset) })
 	end := uint64(0) // of the tensors before
 	for _, p := range places {
 		size, have := uint64(p.tensor.size), uint64(len(section))

@@ -219,14 +219,16 @@ func TestWriteGGUFRefuses(t *testing.T) {
 	odd.Type, odd.Shape = 2, []int{33}
 	removed := good
 	removed.Type = 4
+	empty := good
+	empty.Shape = []int{2, 0}
 	long := good
 	long.Name = strings.Repeat("n", 64)
 	for name, tensors := range map[string][]NewTensor{
-		"too few bytes": {short}, "twice": {good, good}, "half a block": {odd}, "removed type": {removed}, "long name": {long},
+		"too few bytes": {short}, "twice": {good, good}, "half a block": {odd}, "removed type": {removed}, "long name": {long}, "no elements": {empty},
 	} {
 		path := filepath.Join(t.TempDir(), "out.gguf")
-		if err := SaveGGUF(path, NewMetadata(), tensors); err == nil {
-			t.Errorf("%s: written", name)
+		if err := SaveGGUF(path, NewMetadata(), tensors); err == nil || !strings.HasPrefix(err.Error(), "weights: "+path+": tensor ") {
+			t.Errorf("%s: %v, want an error that names file and tensor", name, err)
 		}
 		if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 0 {
 			t.Errorf("%s: %v was left behind", name, entries)

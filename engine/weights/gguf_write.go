@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
+	"slices"
 
 	"hearth/hardware/quant"
 )
@@ -26,41 +25,30 @@ type NewTensor struct {
 func (t *NewTensor) Size() (int64, error) {
 	blockLen, blockBytes, ok := quant.TypeSize(t.Type)
 	if !ok {
-		return 0, fmt.Errorf("weights: tensor %q: %w: %s", t.Name, ErrUnsupported, quant.TypeName(t.Type))
+		return 0, fmt.Errorf("tensor %q: %w: %s", t.Name, ErrUnsupported, quant.TypeName(t.Type))
 	}
 	size, err := tensorSize(t.Shape, blockLen, blockBytes)
 	if err != nil {
-		return 0, fmt.Errorf("weights: tensor %q: %w", t.Name, err)
+		return 0, fmt.Errorf("tensor %q: %w", t.Name, err)
 	}
 	return int64(size), nil
 }
 
-// SaveGGUF writes a GGUF file at path: aside first, and renamed when it is whole, so that nobody ever sees half of it.
+// SaveGGUF writes a GGUF file at path, whole or not at all.
 func SaveGGUF(path string, md *Metadata, tensors []NewTensor) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("weights: %w", err)
-	}
-	defer os.Remove(f.Name()) // fails once it is renamed
-	err = WriteGGUF(f, md, tensors)
-	if err == nil {
-		err = f.Chmod(0o644) // temporary files are private
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("weights: %s: %w", path, err)
-	}
-	return nil
+	return saveAside(path, func(w io.Writer) error { return writeGGUF(w, md, tensors) })
 }
 
 // WriteGGUF writes a GGUF file of version 3. The tensors follow each other in the given order, aligned as the key
 // general.alignment says, or else to 32 bytes. Nothing is written when a name, a shape or a type is wrong.
 func WriteGGUF(w io.Writer, md *Metadata, tensors []NewTensor) error {
+	if err := writeGGUF(w, md, tensors); err != nil {
+		return fmt.Errorf("weights: %w", err)
+	}
+	return nil
+}
+
+func writeGGUF(w io.Writer, md *Metadata, tensors []NewTensor) error {
 	alignment, err := ggufAlign(md)
 	if err != nil {
 		return err
@@ -101,7 +89,7 @@ func ggufHeader(md *Metadata, tensors []NewTensor, alignment uint64) ([]byte, []
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(md.Keys())))
 	for _, key := range md.Keys() {
 		if len(key) == 0 || len(key) > maxKeyBytes {
-			return nil, nil, fmt.Errorf("weights: a key of %d bytes, want 1 to %d", len(key), maxKeyBytes)
+			return nil, nil, fmt.Errorf("a key of %d bytes, want 1 to %d", len(key), maxKeyBytes)
 		}
 		value, _ := md.Get(key)
 		b = appendValue(appendString(b, key), value)
@@ -111,8 +99,8 @@ func ggufHeader(md *Metadata, tensors []NewTensor, alignment uint64) ([]byte, []
 	offset := uint64(0)
 	for i := range tensors {
 		t := &tensors[i]
-		if len(t.Name) == 0 || len(t.Name) > maxNameBytes || seen[t.Name] || len(t.Shape) == 0 || len(t.Shape) > maxDims {
-			return nil, nil, fmt.Errorf("weights: tensor %q with the shape %v: want a name of its own of 1 to %d bytes, and 1 to %d dimensions",
+		if len(t.Name) == 0 || len(t.Name) > maxNameBytes || seen[t.Name] || len(t.Shape) == 0 || len(t.Shape) > maxDims || slices.Min(t.Shape) < 1 {
+			return nil, nil, fmt.Errorf("tensor %q with the shape %v: want a name of its own of 1 to %d bytes, and 1 to %d dimensions of at least 1",
 				t.Name, t.Shape, maxNameBytes, maxDims)
 		}
 		seen[t.Name] = true

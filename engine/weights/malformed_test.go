@@ -1,10 +1,7 @@
 package weights
 
 import (
-	"archive/tar"
-	"bytes"
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,11 +14,7 @@ import (
 // malformedSeeds returns the files of the malformed set whose name ends in suffix, none where the set is absent: fuzzing
 // works without them too.
 func malformedSeeds(f *testing.F, suffix string) [][]byte {
-	folder := os.Getenv("HEARTH_SHARED")
-	if folder == "" {
-		folder = filepath.Join("..", "..", "..", "shared")
-	}
-	if _, err := os.Stat(folder); err != nil {
+	if !sharedtest.Present(f) {
 		return nil
 	}
 	var seeds [][]byte
@@ -36,21 +29,7 @@ func malformedSeeds(f *testing.F, suffix string) [][]byte {
 // malformedFiles returns the files of the malformed set by name.
 func malformedFiles(t testing.TB) map[string][]byte {
 	t.Helper()
-	// ReadFile decompresses names ending in .gz.
-	archive := tar.NewReader(bytes.NewReader(sharedtest.ReadFile(t, "testdata", "malformed", "malformed.tar.gz")))
-	files := map[string][]byte{}
-	for {
-		header, err := archive.Next()
-		if err == io.EOF {
-			return files
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if files[header.Name], err = io.ReadAll(archive); err != nil {
-			t.Fatal(err)
-		}
-	}
+	return sharedtest.ReadArchive(t, "testdata", "malformed", "malformed.tar.gz")
 }
 
 // TestMalformed holds the verdicts that need no knowledge of models, and that a small file never costs much memory.

@@ -16,12 +16,11 @@ type Recipe struct {
 	FileType uint32        // general.file_type
 	Format   *quant.Format // what most tensors get
 
-	head      *quant.Format // output head, or the embedding where they are tied
-	embedding *quant.Format // nil: Format
-	attnOut   *quant.Format // nil: Format
-	experts   *quant.Format // stacks of experts; nil: as other tensors
-	value     func(p position, queriesPerKV int) *quant.Format
-	down      func(p position) *quant.Format
+	head    *quant.Format // output head, or the embedding where they are tied
+	attnOut *quant.Format // nil: Format
+	experts *quant.Format // stacks of experts; nil: as other tensors
+	value   func(p position, queriesPerKV int) *quant.Format
+	down    func(p position) *quant.Format
 }
 
 // position is that of a tensor among those of its kind.
@@ -157,7 +156,7 @@ func (r *Recipe) choose(m RecipeModel, t Tensor, values position) *quant.Format 
 	case t.Name == "output.weight" || t.Name == "token_embd.weight" && m.Tied:
 		return r.head
 	case t.Name == "token_embd.weight":
-		return orDefault(r.embedding, r.Format)
+		return r.Format
 	case r.experts != nil && len(t.Shape) == 3:
 		return r.experts
 	case isValueLike(t.Name) && r.value != nil:

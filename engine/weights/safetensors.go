@@ -2,6 +2,7 @@ package weights
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,7 @@ import (
 
 const (
 	maxHeaderBytes = 100 << 20 // the limit of the reference implementation
+	maxNumbers     = 64        // dimensions of a tensor: no framework has more
 	metadataName   = "__metadata__"
 )
 
@@ -85,10 +87,7 @@ func parseSafetensors(file []byte) ([]rawTensor, *Metadata, error) {
 // checkCover verifies that the tensors cover the data exactly, gives them their bytes and orders them.
 func checkCover(tensors []rawTensor, data []byte) error {
 	slices.SortStableFunc(tensors, func(a, b rawTensor) int {
-		if a.begin != b.begin {
-			return compareUint(a.begin, b.begin)
-		}
-		return compareUint(a.end, b.end)
+		return cmp.Or(cmp.Compare(a.begin, b.begin), cmp.Compare(a.end, b.end))
 	})
 	end := uint64(0)
 	for i := range tensors {
@@ -113,13 +112,6 @@ func checkCover(tensors []rawTensor, data []byte) error {
 		return fmt.Errorf("%w: %d bytes follow the last tensor", ErrCorrupt, uint64(len(data))-end)
 	}
 	return nil
-}
-
-func compareUint(a, b uint64) int {
-	if a < b {
-		return -1
-	}
-	return 1
 }
 
 // bytes is the size that type and shape ask for.
@@ -274,7 +266,7 @@ func (p *headerParser) text() (string, error) {
 	return s, nil
 }
 
-// numbers reads an array of whole numbers, never nil.
+// numbers reads a short array of whole numbers, never nil.
 func (p *headerParser) numbers() ([]uint64, error) {
 	if err := p.delim('[', "an array"); err != nil {
 		return nil, err
@@ -290,6 +282,9 @@ func (p *headerParser) numbers() ([]uint64, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s, want a whole number", quote(token))
 		}
+		if len(values) == maxNumbers {
+			return nil, fmt.Errorf("more than %d numbers", maxNumbers)
+		}
 		values = append(values, v)
 	}
 	return values, p.delim(']', "the end of an array")
@@ -303,9 +298,21 @@ type OutTensor struct {
 	Data  []byte // little-endian, rows in order
 }
 
+// SaveSafetensors writes a safetensors file at path, whole or not at all.
+func SaveSafetensors(path string, tensors []OutTensor) error {
+	return saveAside(path, func(w io.Writer) error { return writeSafetensors(w, tensors) })
+}
+
 // WriteSafetensors writes a safetensors file with the tensors in the given order. It fails on a tensor whose data do not
 // fit its shape, before anything is written.
 func WriteSafetensors(w io.Writer, tensors []OutTensor) error {
+	if err := writeSafetensors(w, tensors); err != nil {
+		return fmt.Errorf("weights: %w", err)
+	}
+	return nil
+}
+
+func writeSafetensors(w io.Writer, tensors []OutTensor) error {
 	header := []byte{'{'}
 	begin := uint64(0)
 	seen := map[string]bool{}
@@ -314,9 +321,9 @@ func WriteSafetensors(w io.Writer, tensors []OutTensor) error {
 		size, err := raw.bytes()
 		switch {
 		case err != nil:
-			return fmt.Errorf("weights: tensor %q: %w", t.Name, err)
+			return fmt.Errorf("tensor %q: %w", t.Name, err)
 		case dataTypes[t.DType].bits == 0 || size != uint64(len(t.Data)) || seen[t.Name]:
-			return fmt.Errorf("weights: tensor %q: type %q, shape %v and %d bytes do not fit, or the name is there twice", t.Name, t.DType, t.Shape, len(t.Data))
+			return fmt.Errorf("tensor %q: type %q, shape %v and %d bytes do not fit, or the name is there twice", t.Name, t.DType, t.Shape, len(t.Data))
 		}
 		seen[t.Name] = true
 		entry, err := json.Marshal(map[string]any{

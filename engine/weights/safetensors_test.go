@@ -68,6 +68,16 @@ func TestWriteSafetensorsRefuses(t *testing.T) {
 	}
 }
 
+// TestSafetensorsShapes refuses a shape of very many dimensions, in few words.
+func TestSafetensorsShapes(t *testing.T) {
+	header := `{"a":{"dtype":"F32","shape":[1` + strings.Repeat(",1", 1<<16) + `],"data_offsets":[0,4]}}`
+	file := append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)
+	_, err := OpenBytes("a.safetensors", append(file, 0, 0, 0, 0))
+	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), `tensor "a": shape`) || len(err.Error()) > 200 {
+		t.Errorf("%.300v, want ErrCorrupt naming the shape", err)
+	}
+}
+
 // folder writes files into a new folder; values that are not bytes are written as JSON.
 func folder(t *testing.T, files map[string]any) string {
 	t.Helper()

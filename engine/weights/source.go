@@ -219,7 +219,7 @@ func (s *source) Close() error {
 	return errors.Join(errs...)
 }
 
-// tensorSize returns the elements and bytes of a tensor whose innermost dimension holds whole blocks.
+// tensorSize returns the bytes of a tensor whose innermost dimension holds whole blocks.
 func tensorSize(shape []int, blockLen, blockBytes int) (bytes uint64, err error) {
 	rowLen := 1
 	if len(shape) > 0 {
