@@ -1,8 +1,6 @@
 package main
 
 import (
-	"path/filepath"
-
 	"github.com/spf13/pflag"
 
 	"hearth/hardware"
@@ -22,10 +20,7 @@ func (d *deviceFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&d.isa, "isa", "", "instruction set to use, for comparisons (default: the best of this machine)")
 }
 
-// open starts the device. The Go scheduler gets one thread more than the kernels: workers spin, and the garbage
-// collector and the network need a place to run.
+// open starts the device.
 func (d *deviceFlags) open() (hardware.Device, error) {
 	return all.Open(d.name, all.Options{Threads: d.threads, ISA: d.isa})
 }
-
-func dirOf(path string) string { return filepath.Dir(path) }

@@ -124,9 +124,11 @@ func checkTensor(ctx context.Context, t weights.Tensor, bar *progressBar) error 
 	}
 	for i, element := range bad {
 		if element > 0 {
-			at := i*checkChunk + element - 1
-			row := t.Shape[len(t.Shape)-1]
-			return fmt.Errorf("%w: tensor %q: the weight in row %d, column %d is not finite", weights.ErrCorrupt, t.Name, at/row, at%row)
+			at, columns := i*checkChunk+element-1, 1 // of a tensor without dimensions
+			if len(t.Shape) > 0 {
+				columns = t.Shape[len(t.Shape)-1]
+			}
+			return fmt.Errorf("%w: tensor %q: the weight in row %d, column %d is not finite", weights.ErrCorrupt, t.Name, at/columns, at%columns)
 		}
 	}
 	return nil

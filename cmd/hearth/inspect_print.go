@@ -26,7 +26,7 @@ func (r *report) print(out io.Writer) error {
 	}
 	r.Memory.rows(row, r.Hyperparameters)
 	if r.Problem != "" {
-		row("problem", "%s", r.Problem)
+		row("problem", "%s", visible(r.Problem))
 	}
 	if r.Check != nil && r.Check.OK {
 		row("check", "all hyperparameters, tensors and weights are good")

@@ -1,16 +1,18 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
-	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"hearth/cmd/sharedtest"
+	"hearth/engine/weights"
+	"hearth/hardware/quant"
 )
 
 // execute runs a command line and returns what it printed.
@@ -74,7 +76,7 @@ func TestInspectMalformed(t *testing.T) {
 	if err := json.Unmarshal(sharedtest.ReadFile(t, "testdata", "malformed", "manifest.json"), &manifest); err != nil {
 		t.Fatal(err)
 	}
-	files := unpack(t, sharedtest.ReadFile(t, "testdata", "malformed", "malformed.tar.gz"))
+	files := sharedtest.ReadArchive(t, "testdata", "malformed", "malformed.tar.gz")
 	for _, c := range manifest {
 		path := filepath.Join(t.TempDir(), c.File)
 		if err := os.WriteFile(path, files[c.File], 0o600); err != nil {
@@ -101,20 +103,22 @@ func TestInspectMalformed(t *testing.T) {
 	}
 }
 
-// unpack returns the files of a tar archive.
-func unpack(t testing.TB, archive []byte) map[string][]byte {
-	t.Helper()
-	files := map[string][]byte{}
-	for r := tar.NewReader(bytes.NewReader(archive)); ; {
-		header, err := r.Next()
-		if err == io.EOF {
-			return files
+// TestCheckTensor names the weight that is not finite, also where a tensor has no dimensions.
+func TestCheckTensor(t *testing.T) {
+	bar := newProgressBar("", 0)
+	for _, c := range []struct {
+		shape []int
+		at    int
+		want  string
+	}{{nil, 0, "row 0, column 0"}, {[]int{2, 40000}, 50000, "row 1, column 10000"}, {[]int{40000}, 39999, "row 0, column 39999"}, {[]int{0, 4}, -1, ""}} {
+		tensor := weights.Tensor{Name: "x", Format: quant.F32, Shape: c.shape}
+		tensor.Data = make([]byte, 4*tensor.Elements())
+		if c.at >= 0 {
+			binary.LittleEndian.PutUint32(tensor.Data[4*c.at:], math.Float32bits(float32(math.NaN())))
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if files[header.Name], err = io.ReadAll(r); err != nil {
-			t.Fatal(err)
+		err := checkTensor(t.Context(), tensor, bar)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("shape %v: %v, want %q", c.shape, err, c.want)
 		}
 	}
 }

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 
@@ -45,8 +43,11 @@ logits float32 [positions, vocab], tokens int32 [n] and positions int32 [positio
 			if !ok {
 				return fmt.Errorf("--kv-type: unknown format %q", kvType)
 			}
-			if out == "" {
+			switch {
+			case out == "":
 				return fmt.Errorf("--out is missing")
+			case chunk < 1:
+				return fmt.Errorf("--chunk: %d, want at least 1", chunk)
 			}
 			dev, err := device.open()
 			if err != nil {
@@ -84,7 +85,7 @@ func logits(ctx context.Context, path string, tokens []int32, positions []int, o
 	return engine.Logits(ctx, m, tokens, positions, opts)
 }
 
-// writeLogits writes the file aside and renames it, so that it is whole or absent.
+// writeLogits writes the tensors that the command promises.
 func writeLogits(path string, tokens []int32, positions []int, rows [][]float32) error {
 	var data []byte
 	for _, row := range rows {
@@ -96,27 +97,11 @@ func writeLogits(path string, tokens []int32, positions []int, rows [][]float32)
 	for i, p := range positions {
 		where[i] = int32(p)
 	}
-	file, err := os.CreateTemp(dirOf(path), ".logits-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	w := bufio.NewWriter(file)
-	err = weights.WriteSafetensors(w, []weights.OutTensor{
+	return weights.SaveSafetensors(path, []weights.OutTensor{
 		{Name: "logits", DType: "F32", Shape: []int{len(rows), len(rows[0])}, Data: data},
 		{Name: "positions", DType: "I32", Shape: []int{len(where)}, Data: int32Bytes(where)},
 		{Name: "tokens", DType: "I32", Shape: []int{len(tokens)}, Data: int32Bytes(tokens)},
 	})
-	if err == nil {
-		err = w.Flush()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
 }
 
 func int32Bytes(values []int32) []byte {
@@ -127,17 +112,17 @@ func int32Bytes(values []int32) []byte {
 	return data
 }
 
-// parseInts reads ids separated by commas.
+// parseInts reads numbers separated by commas: token ids or positions.
 func parseInts(list string) ([]int32, error) {
-	var ids []int32
+	var numbers []int32
 	for field := range strings.SplitSeq(list, ",") {
-		id, err := strconv.ParseInt(strings.TrimSpace(field), 10, 32)
+		n, err := strconv.ParseInt(strings.TrimSpace(field), 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("%q is not a token id", field)
+			return nil, fmt.Errorf("%q is not a number", field)
 		}
-		ids = append(ids, int32(id))
+		numbers = append(numbers, int32(n))
 	}
-	return ids, nil
+	return numbers, nil
 }
 
 // parsePositions reads "all", "last" or a list; -1 counts from the end.
@@ -152,11 +137,11 @@ func parsePositions(list string, n int) ([]int, error) {
 	case "last":
 		return []int{n - 1}, nil
 	}
-	ids, err := parseInts(list)
+	numbers, err := parseInts(list)
 	if err != nil {
 		return nil, fmt.Errorf("want all, last, or a list of numbers: %w", err)
 	}
-	for _, p := range ids {
+	for _, p := range numbers {
 		if p < 0 {
 			p += int32(n)
 		}

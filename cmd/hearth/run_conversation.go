@@ -73,19 +73,7 @@ func (c *conversation) save(path string) error {
 	if err := encoder.Encode(all); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".conversation-*") // for the user alone
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	_, err = file.Write(data.Bytes())
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
+	return savePrivate(path, data.Bytes())
 }
 
 // readConversation reads a JSON array of messages. Errors name the message that is wrong.

@@ -86,19 +86,7 @@ func readEnd(path string, limit int64) ([]byte, error) {
 
 // rewrite shortens the file to the lines that are remembered.
 func (h *lineHistory) rewrite() error {
-	file, err := os.CreateTemp(filepath.Dir(h.path), ".history-*") // for the user alone
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	_, err = io.WriteString(file, strings.Join(h.lines, "\n")+"\n")
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), h.path)
+	return savePrivate(h.path, []byte(strings.Join(h.lines, "\n")+"\n"))
 }
 
 // add remembers a line, unless it is blank or the same as the last one, and appends it to the file.

@@ -183,6 +183,17 @@ func writeTest(t testing.TB, path string, data []byte) {
 	}
 }
 
+// TestVocabularyRefuses gives ids that no vocabulary has.
+func TestVocabularyRefuses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokenizer.json")
+	for _, id := range []string{"2147483647", "-2147483648", "4194304", "-1"} {
+		writeTest(t, path, []byte(`{"model": {"type": "BPE", "vocab": {"a": 0, "b": `+id+`}}, "added_tokens": []}`))
+		if _, err := readVocabulary(path); err == nil || !strings.Contains(err.Error(), "id") {
+			t.Errorf("id %s: %v, want an error about ids", id, err)
+		}
+	}
+}
+
 func TestSynthRefuses(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "x.gguf")
 	for _, args := range [][]string{

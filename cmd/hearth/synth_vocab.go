@@ -150,16 +150,17 @@ func (f *tokenizerJSON) vocabulary() (*vocabulary, error) {
 	for i, m := range f.Model.Merges {
 		v.merges[i] = string(m)
 	}
-	size := int32(0)
+	last := int32(-1)
 	for _, id := range f.Model.Vocab {
-		size = max(size, id+1)
+		last = max(last, id)
 	}
 	for _, t := range f.AddedTokens {
-		size = max(size, t.ID+1)
+		last = max(last, t.ID)
 	}
-	if size <= 0 || size > maxVocabulary {
-		return nil, fmt.Errorf("ids up to %d, want 1 to %d tokens", int64(size)-1, maxVocabulary)
+	if last < 0 || last >= maxVocabulary {
+		return nil, fmt.Errorf("ids up to %d, want 1 to %d tokens", last, maxVocabulary)
 	}
+	size := last + 1
 	v.tokens, v.types = make([]string, size), make([]int32, size)
 	for i := range v.tokens {
 		v.tokens[i], v.types[i] = fmt.Sprintf("[PAD%d]", i), unusedToken

@@ -61,7 +61,7 @@ func TestTokenizeErrors(t *testing.T) {
 		{`{"bytes": [256]}`, []string{"tokenize", "--jsonl"}, "line 1: \"bytes\": 256 is not a byte"},
 		{"{\"text\": \"\xff\"}", []string{"tokenize", "--jsonl"}, "line 1: is not UTF-8"},
 		{"", []string{"detokenize"}, "--ids is missing"},
-		{"", []string{"detokenize", "--ids", "1,x"}, `--ids: "x" is not a token id`},
+		{"", []string{"detokenize", "--ids", "1,x"}, `--ids: "x" is not a number`},
 		{"", []string{"detokenize", "--ids", "1,512"}, "--ids: token 512 at position 1 is not in the vocabulary of 512"},
 		{"", []string{"detokenize", "--ids", "-1"}, "token -1 at position 0"},
 		{"{}", []string{"detokenize", "--jsonl"}, `line 1: want an object with "ids"`},
