@@ -86,7 +86,7 @@ func (t *attentionTile) partition(part int) {
 	begin, end := part*partitionLen, min((part+1)*partitionLen, last)
 	t.first = t.seeing(begin)
 	for row := t.first; row < rows; row++ {
-		a.max[row], a.sum[row] = negativeInfinity, 0
+		a.max[row], a.sum[row] = float32(math.Inf(-1)), 0
 	}
 	clear(a.acc[t.first*t.valueCols : rows*t.valueCols])
 	for base := begin; base < end; base += blockLen {

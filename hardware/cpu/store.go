@@ -3,7 +3,6 @@ package cpu
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 
 	"hearth/hardware"
 	"hearth/hardware/quant"
@@ -174,6 +173,3 @@ func (o *freshBlocks) run(w *worker, item int) {
 	block, s := w.queue.block(int(w.step.fresh[item/len(o.streams)])), o.streams[item%len(o.streams)]
 	clear(block[s.offset:][:s.bytes()])
 }
-
-// negativeInfinity is the score of what is not there.
-var negativeInfinity = float32(math.Inf(-1))
