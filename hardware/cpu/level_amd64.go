@@ -26,9 +26,9 @@ func assemblyLevels() []level {
 func avx2Kernels() *kernels {
 	return &kernels{
 		level: "avx2",
-		linears: append(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()),
+		linears: withLikesOfQ8_0(append(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()),
 			pairLinearQ8_0(linearQ8_0AVX2()), quadLinearQ4_0(linearQ4_0AVX2()), superLinearQ4_K(linearQ4_KAVX2()),
-			superLinearQ5_K(linearQ5_KAVX2()), superLinearQ6_K(linearQ6_KAVX2())),
+			superLinearQ5_K(linearQ5_KAVX2()), superLinearQ6_K(linearQ6_KAVX2()))),
 		gemmF32:      floatGemm(gemmF32AVX2()),
 		gemmF16:      floatGemm(gemmF16AVX2()),
 		gemmBF16:     floatGemm(gemmBF16AVX2()),
@@ -50,9 +50,9 @@ func avx2Kernels() *kernels {
 func avx512Kernels() *kernels {
 	k := avx2Kernels()
 	k.level = "avx512"
-	k.linears = append(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()),
+	k.linears = withLikesOfQ8_0(append(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()),
 		pairLinearQ8_0(linearQ8_0AVX512()), quadLinearQ4_0(linearQ4_0AVX512()), superLinearQ4_K(linearQ4_KAVX512()),
-		superLinearQ5_K(linearQ5_KAVX512()), superLinearQ6_K(linearQ6_KAVX512()))
+		superLinearQ5_K(linearQ5_KAVX512()), superLinearQ6_K(linearQ6_KAVX512())))
 	k.gemmF32 = floatGemm(gemmF32AVX512())
 	k.gemmF16 = floatGemm(gemmF16AVX512())
 	k.gemmBF16 = floatGemm(gemmBF16AVX512())
@@ -63,8 +63,8 @@ func avx512Kernels() *kernels {
 func vnniKernels() *kernels {
 	k := avx512Kernels()
 	k.level = "avx512vnni"
-	k.linears = append(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()),
+	k.linears = withLikesOfQ8_0(append(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()),
 		quadLinearQ8_0(linearQ8_0VNNI()), quadLinearQ4_0(linearQ4_0VNNI()), superLinearQ4_K(linearQ4_KVNNI()),
-		superLinearQ5_K(linearQ5_KVNNI()), superLinearQ6_K(linearQ6_KVNNI()))
+		superLinearQ5_K(linearQ5_KVNNI()), superLinearQ6_K(linearQ6_KVNNI())))
 	return k
 }

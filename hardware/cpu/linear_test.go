@@ -90,7 +90,7 @@ func multiplied(t *testing.T, l *linear, panels []byte, x []float32, stride, row
 // runLen is how many activations share a scale, 1 where there is none.
 func runLen(f *quant.Format) int {
 	switch f {
-	case quant.Q8_0, quant.Q4_0:
+	case quant.Q8_0, quant.Q4_0, quant.Q5_0, quant.IQ4_NL:
 		return shortRun
 	case quant.Q4_K, quant.Q5_K, quant.Q6_K:
 		return longRun
