@@ -75,6 +75,10 @@ fuzz: ## fuzz every target for FUZZTIME
 e2e: build ## drive the real binary with OpenAI's official clients (needs node and npm)
 	cd server/e2e && npm ci --silent --no-audit --no-fund && HEARTH_BIN=$(abspath $(BIN))/hearth $(GO) test -count=1 ./...
 
+.PHONY: emulate
+emulate: ## test the AVX-512 kernels in an emulator, some minutes a level (needs Debian and root)
+	hardware/cpu/testdata/emulate.sh
+
 .PHONY: bench
 bench: ## run the Go benchmarks that match BENCH
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
