@@ -63,8 +63,8 @@ func (p *prober) pciDevices() []pciDevice {
 	return devices
 }
 
-// driver names the driver bound to a device: what the link points to, or the module's name in uevent, which a copied
-// tree without links still has.
+// driver names the driver bound to a device, as its uevent file tells: unlike the link beside it, a copied tree still
+// has it.
 func (p *prober) driver(folder string) string {
 	for line := range strings.SplitSeq(p.text(folder+"/uevent"), "\n") {
 		if name, ok := strings.CutPrefix(line, "DRIVER="); ok {

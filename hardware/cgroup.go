@@ -25,7 +25,7 @@ func (p *prober) limits(memory MachineMemory) ProcessLimits {
 				p.limitsV2(&l, memory, path.Join("sys/fs/cgroup", group))
 			case slices.Contains(controllers, "memory"):
 				folder := path.Join("sys/fs/cgroup/memory", group)
-				l.memory(memory, p.number(folder+"/memory.limit_in_bytes"), p.number(folder+"/memory.usage_in_bytes"), 1)
+				l.memory(memory, p.number(folder+"/memory.limit_in_bytes"), p.held(folder, "usage_in_bytes", "total_"), 1)
 			case slices.Contains(controllers, "cpu"):
 				p.quotaV1(&l, group)
 			}
@@ -38,10 +38,18 @@ func (p *prober) limits(memory MachineMemory) ProcessLimits {
 }
 
 func (p *prober) limitsV2(l *ProcessLimits, memory MachineMemory, folder string) {
-	l.memory(memory, p.number(folder+"/memory.max"), p.number(folder+"/memory.current"), 2)
+	l.memory(memory, p.number(folder+"/memory.max"), p.held(folder, "current", ""), 2)
 	if quota := strings.Fields(p.text(folder + "/cpu.max")); len(quota) == 2 && quota[0] != "max" {
 		l.quota(quota[0], quota[1], 2)
 	}
+}
+
+// held is the memory of a group that the kernel cannot take back at once: its usage without the pages of files, which
+// would otherwise count against a model as soon as its file was copied or read.
+func (p *prober) held(folder, usage, prefix string) uint64 {
+	stat := p.properties(folder + "/memory.stat")
+	used := p.number(folder + "/memory." + usage)
+	return used - min(used, stat[prefix+"inactive_file"]+stat[prefix+"active_file"])
 }
 
 // quotaV1 looks where distributions mount the controller: alone, or together with cpuacct.

@@ -1,10 +1,6 @@
 package hardware
 
-import (
-	"encoding/json"
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // neuronChips are AWS Neuron devices by their PCI device id: the table that the driver itself binds
 // (aws-neuron-driver, neuron_device.h), with physical cores and memory of one device. Neither is readable from the
@@ -40,7 +36,7 @@ func (p *prober) neuron(devices []pciDevice) []Accelerator {
 			PCIID: d.vendor + ":" + d.device, NUMANode: -1, Driver: version,
 			Arch: p.text(folder + "neuron_core0/info/architecture/arch_type"), Connected: parseList(p.text(folder + "connected_devices")),
 		}
-		if cores := p.number(folder + "core_count"); cores > 0 { // readable by root only
+		if cores := p.number(folder + "core_count"); cores > 0 && cores <= maxListed { // readable by root only
 			a.Cores = int(cores)
 		}
 		for core := range a.Cores {
@@ -66,44 +62,4 @@ func (p *prober) neuronCoreMemory(folder string) uint64 {
 		}
 	}
 	return used
-}
-
-// NeuronDevice is one device as `neuron-ls --json-output` prints it (AWS Neuron documentation, neuron-ls user guide).
-type NeuronDevice struct {
-	Index        int             `json:"neuron_device"`
-	PCI          string          `json:"bdf"`
-	Cores        int             `json:"nc_count"` // logical cores
-	LogicalCores int             `json:"logical_neuroncore_config"`
-	MemoryBytes  uint64          `json:"memory_size"`
-	CoreIDs      []int           `json:"neuroncore_ids"`
-	Connected    []int           `json:"connected_to"`
-	NUMANode     string          `json:"numa_node"`
-	CPUs         string          `json:"cpu_affinity"`
-	Processes    []NeuronProcess `json:"neuron_processes"`
-}
-
-// NeuronProcess is a process that holds cores of a device.
-type NeuronProcess struct {
-	PID     int    `json:"pid"`
-	Command string `json:"command"`
-	Runtime string `json:"neuron_runtime_version"`
-}
-
-// ParseNeuronLS reads the output of `neuron-ls --json-output`: an array of devices, or an object that holds one.
-func ParseNeuronLS(output []byte) ([]NeuronDevice, error) {
-	var devices []NeuronDevice
-	listErr := json.Unmarshal(output, &devices)
-	if listErr == nil {
-		return devices, nil
-	}
-	var wrapped map[string]json.RawMessage
-	if !strings.HasPrefix(strings.TrimSpace(string(output)), "{") || json.Unmarshal(output, &wrapped) != nil {
-		return nil, fmt.Errorf("hardware: neuron-ls output: %w", listErr)
-	}
-	for _, value := range wrapped {
-		if json.Unmarshal(value, &devices) == nil && len(devices) > 0 {
-			return devices, nil
-		}
-	}
-	return nil, fmt.Errorf("hardware: neuron-ls output holds no list of devices")
 }

@@ -34,7 +34,7 @@ type MachineMemory struct {
 type ProcessLimits struct {
 	CPUs           float64 `json:"cpus"`            // processors' worth of time per second, 0: no limit
 	MemoryBytes    uint64  `json:"memory_bytes"`    // most memory of the group, 0: no limit
-	MemoryUsed     uint64  `json:"memory_used"`     // of MemoryBytes, used by the group now
+	MemoryUsed     uint64  `json:"memory_used"`     // of MemoryBytes, used by the group now, cached files left out
 	CgroupVersion  int     `json:"cgroup_version"`  // 1, 2, or 0 without control groups
 	UsableBytes    uint64  `json:"usable_bytes"`    // available memory within the limit
 	ThreadsAdvised int     `json:"threads_advised"` // see Machine.Threads
@@ -164,9 +164,12 @@ func parseList(list string) []int {
 		}
 		hi := lo
 		if isRange {
-			if hi, err = strconv.Atoi(last); err != nil || hi-lo > maxListed {
+			if hi, err = strconv.Atoi(last); err != nil {
 				continue
 			}
+		}
+		if lo < 0 || hi > maxListed {
+			continue
 		}
 		for ; lo <= hi; lo++ {
 			members = append(members, lo)
@@ -175,7 +178,7 @@ func parseList(list string) []int {
 	return members
 }
 
-// maxListed bounds a range in a list: no machine has more processors.
+// maxListed bounds the numbers in a list: no machine has more processors or devices.
 const maxListed = 1 << 16
 
 // instance returns the EC2 instance type, which Nitro machines give as the product's name.

@@ -83,12 +83,14 @@ func TestProbeLimits(t *testing.T) {
 	for name, files := range map[string]tree{
 		"v2, from an ancestor": {
 			"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/memory.max": "8589934592", "sys/fs/cgroup/a/memory.current": "1073741824",
+			"sys/fs/cgroup/a/memory.stat":  "anon 1073741824\nfile 0\ninactive_file 0\nactive_file 0",
 			"sys/fs/cgroup/a/b/memory.max": "max", "sys/fs/cgroup/a/b/cpu.max": "350000 100000",
 		},
 		"v1": {
 			"proc/self/cgroup": "4:memory:/x\n1:cpu,cpuacct:/x",
 			"sys/fs/cgroup/memory/x/memory.limit_in_bytes":  "8589934592",
-			"sys/fs/cgroup/memory/x/memory.usage_in_bytes":  "1073741824",
+			"sys/fs/cgroup/memory/x/memory.usage_in_bytes":  "4294967296",
+			"sys/fs/cgroup/memory/x/memory.stat":            "cache 3221225472\ninactive_file 1\ntotal_inactive_file 2147483648\ntotal_active_file 1073741824",
 			"sys/fs/cgroup/memory/memory.limit_in_bytes":    "9223372036854771712", // no limit
 			"sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_quota_us":  "350000",
 			"sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_period_us": "100000",
@@ -98,6 +100,10 @@ func TestProbeLimits(t *testing.T) {
 		"in a container, which sees its group as the root": {
 			"proc/self/cgroup": "0::/docker/0123", "sys/fs/cgroup/memory.max": "8589934592", "sys/fs/cgroup/memory.current": "1073741824",
 			"sys/fs/cgroup/cpu.max": "350000 100000",
+		},
+		"full of cached files": {
+			"proc/self/cgroup": "0::/", "sys/fs/cgroup/memory.max": "8589934592", "sys/fs/cgroup/memory.current": "8589934592",
+			"sys/fs/cgroup/memory.stat": "anon 1000000000\ninactive_file 7000000000\nactive_file 516192768\nshmem 4096", "sys/fs/cgroup/cpu.max": "350000 100000",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -235,28 +241,9 @@ func TestProbeHost(t *testing.T) {
 	}
 }
 
-func TestParseNeuronLS(t *testing.T) {
-	const list = `[{"neuron_device":0,"bdf":"cc:00.0","cpu_affinity":"48-95,144-191","numa_node":"1","connected_to":[12,3,4,1],"nc_count":4,
-		"logical_neuroncore_config":2,"memory_size":103079215104,"neuroncore_ids":[0,1,2,3],
-		"neuron_processes":[{"pid":113985,"command":"neuron-bench exec","neuron_runtime_version":"2.0.0"}]}]`
-	for _, output := range []string{list, `{"instance_type":"trn2.48xlarge","neuron_devices":` + list + `}`} {
-		devices, err := ParseNeuronLS([]byte(output))
-		if err != nil || len(devices) != 1 {
-			t.Fatalf("ParseNeuronLS: %v, %+v", err, devices)
-		}
-		if d := devices[0]; d.PCI != "cc:00.0" || d.MemoryBytes != 96<<30 || d.CoreIDs[3] != 3 || d.LogicalCores != 2 || d.Processes[0].PID != 113985 {
-			t.Errorf("device is %+v", d)
-		}
-	}
-	for _, output := range []string{"", "no devices", "{}", `{"a":1}`, `[1]`} {
-		if devices, err := ParseNeuronLS([]byte(output)); err == nil {
-			t.Errorf("ParseNeuronLS(%q) = %+v, want an error", output, devices)
-		}
-	}
-}
-
 func TestParseList(t *testing.T) {
-	for text, want := range map[string][]int{"": nil, "3": {3}, "0-2,5": {0, 1, 2, 5}, "12, 3": {12, 3}, "x,1": {1}, "0-99999999": nil, "5-3": nil} {
+	for text, want := range map[string][]int{"": nil, "3": {3}, "0-2,5": {0, 1, 2, 5}, "12, 3": {12, 3}, "x,1": {1}, "0-99999999": nil, "5-3": nil,
+		"9223372036854775800-9223372036854775807": nil, "7--9223372036854775808,4": {4}} {
 		if got := parseList(text); !slices.Equal(got, want) {
 			t.Errorf("parseList(%q) = %v, want %v", text, got, want)
 		}

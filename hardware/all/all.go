@@ -48,14 +48,14 @@ func Open(name string, o Options) (hardware.Device, error) {
 func openGorgonia(Options) (hardware.Device, error) { return gorgonia.Open(gorgonia.Options{}) }
 
 func openCPU(o Options) (hardware.Device, error) {
+	machine := hardware.Probe("")
 	threads := o.Threads
 	if threads == 0 {
-		threads = hardware.Threads()
+		threads = min(machine.Threads(), runtime.NumCPU())
 	}
 	// One more thread than the kernels use: they spin, and the collector and the network need a place to run.
 	if runtime.GOMAXPROCS(0) < threads+1 {
 		runtime.GOMAXPROCS(threads + 1)
 	}
-	machine := hardware.Probe("")
 	return cpu.Open(cpu.Options{Threads: threads, ISA: o.ISA, FreeBytes: machine.Limits.UsableBytes})
 }
