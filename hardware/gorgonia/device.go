@@ -66,11 +66,11 @@ func check(p *hardware.Program, l *hardware.Limits) error {
 		}
 	}
 	if l.KV != nil && !slices.Contains(streamFormats, l.KV) {
-		return fmt.Errorf("%w: gorgonia keeps no cache rows of %s", hardware.ErrUnsupported, l.KV)
+		return fmt.Errorf("%w: gorgonia: cache rows of %s", hardware.ErrUnsupported, l.KV)
 	}
 	for _, s := range p.Streams() {
 		if l.KV != nil && s.Dim%l.KV.BlockLen != 0 {
-			return fmt.Errorf("%w: stream %q has heads of %d, %s needs a multiple of %d", hardware.ErrUnsupported, s.Name, s.Dim, l.KV, l.KV.BlockLen)
+			return fmt.Errorf("%w: gorgonia: stream %q has heads of %d, %s needs a multiple of %d", hardware.ErrUnsupported, s.Name, s.Dim, l.KV, l.KV.BlockLen)
 		}
 	}
 	return nil
@@ -132,7 +132,7 @@ func (q *queue) loadWeights(ctx context.Context, total int64) error {
 		}
 		w := q.program.WeightAt(i)
 		if w.Data == nil {
-			return fmt.Errorf("hardware: weight %q has no data", w.Name)
+			return fmt.Errorf("gorgonia: weight %q has no data", w.Name)
 		}
 		values := make([]float32, w.Out*w.In*max(w.Experts, 1))
 		w.Format.Dequantize(values, w.Data)

@@ -224,12 +224,12 @@ func (q *queue) route(a *hardware.RouteArgs, rows int) {
 
 func (q *queue) experts(a *hardware.ExpertsArgs, rows int) {
 	chosen := &q.routes[a.Routes.Index()]
+	all, s := q.gather(a.X, rows), shape{1, q.program.WeightInfo(a.Gate).Out}
 	for r := range rows {
-		x := q.gather(a.X, rows)[r*a.X.Size():][:a.X.Size()]
+		x := all[r*a.X.Size():][:a.X.Size()]
 		y := q.head(a.Dst, r, 0)
 		for i, e := range chosen.experts[r] {
 			gate, up := q.multiply(a.Gate, e, x, 1), q.multiply(a.Up, e, x, 1)
-			s := shape{1, len(gate)}
 			hidden := q.compute(q.graph(graphKey{kind: "swiglu", a: 1, b: s.cols}, []shape{s, s}, swiglu), gate, up)
 			down := q.multiply(a.Down, e, slices.Clone(hidden), 1)
 			if q.fault != nil {
