@@ -35,7 +35,7 @@ func testAttention(t *testing.T, d hardware.Device, c *Config, kv *quant.Format,
 		t.Skip("not claimed")
 	}
 	steps := []int{1, 1, 62, 1, 5, 64, 300, 76, 1, 1, 3, 40, 2}
-	if testing.Short() {
+	if c.brief() {
 		steps = []int{1, 62, 2, 70, 1}
 	}
 	longest := 0

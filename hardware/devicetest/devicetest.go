@@ -32,7 +32,11 @@ type Config struct {
 	MatMulError map[*quant.Format]float64
 	// Allocates says that steps may allocate memory.
 	Allocates bool
+	// Brief takes fewer formats and shorter sequences, as -short does: for a device much like one tested in full.
+	Brief bool
 }
+
+func (c *Config) brief() bool { return c.Brief || testing.Short() }
 
 // defaultError is some ten units in the last place of float32: sums of some hundred elements lose that much.
 const defaultError = 3e-6
@@ -52,7 +56,7 @@ func (c *Config) floatBound() float64 {
 	return c.Error
 }
 
-// Run runs the whole suite. With -short it takes fewer formats and shorter sequences.
+// Run runs the whole suite, or the brief one.
 func Run(t *testing.T, open Open, c Config) {
 	d := opened(t, open)
 	t.Run("operations", func(t *testing.T) { testOperations(t, d, &c) })

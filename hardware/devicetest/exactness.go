@@ -79,7 +79,7 @@ func testExactness(t *testing.T, d hardware.Device, c *Config) {
 	}
 	check(modelSpec{weights: quant.F32, tied: true}, quant.F16, 1, 5, 70)
 	check(modelSpec{weights: quant.Q8_0, moe: true}, quant.F32, 3, 66, 20)
-	if testing.Short() {
+	if c.brief() {
 		return
 	}
 	check(modelSpec{weights: quant.F32}, quant.F32, 580, 9) // more than one partition of attention

@@ -116,7 +116,7 @@ func fillRows(b *hardware.Batch, rows, every int, rng *rand.Rand) {
 
 func testOperations(t *testing.T, d hardware.Device, c *Config) {
 	for _, f := range d.Info().Formats {
-		if testing.Short() && !contains([]*quant.Format{quant.F32, quant.BF16, quant.Q8_0, quant.Q4_K, quant.Q6_K}, f) {
+		if c.brief() && !contains([]*quant.Format{quant.F32, quant.BF16, quant.Q8_0, quant.Q4_K, quant.Q6_K}, f) {
 			continue
 		}
 		t.Run("Embed/"+f.Name, func(t *testing.T) { testEmbed(t, d, f) })
@@ -125,12 +125,12 @@ func testOperations(t *testing.T, d hardware.Device, c *Config) {
 			if f.BlockLen == 1 {
 				in = []int{0, 37, 130}[blocks]
 			}
-			if testing.Short() && in > 256 {
+			if c.brief() && in > 256 {
 				continue
 			}
 			t.Run(fmt.Sprintf("MatMul/%s/in=%d", f.Name, in), func(t *testing.T) { testMatMul(t, d, c, f, in) })
 		}
-		if !testing.Short() || f.BlockLen <= 32 {
+		if !c.brief() || f.BlockLen <= 32 {
 			t.Run("Experts/"+f.Name, func(t *testing.T) { testExperts(t, d, c, f) })
 		}
 	}
