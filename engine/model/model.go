@@ -11,7 +11,7 @@ import (
 )
 
 // ErrUnsupported says that no architecture here runs the file.
-var ErrUnsupported = errors.New("model: unsupported")
+var ErrUnsupported = errors.New("unsupported model")
 
 // Arch is one architecture.
 type Arch struct {

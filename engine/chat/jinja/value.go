@@ -25,9 +25,6 @@ type (
 	float      float64
 )
 
-// Int returns an integer value.
-func Int(n int) Value { return integer(n) }
-
 // undefined is the value of a name, attribute or element that does not exist. It prints as nothing and is false; using
 // it in any other way is an error that says what was missing.
 type undefined struct {
