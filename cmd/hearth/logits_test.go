@@ -96,6 +96,10 @@ func TestLogits(t *testing.T) {
 			t.Errorf("a cache of %s changes the logits by %v", kv, d)
 		}
 	}
+	rows, _ := run("--device", "gorgonia", "--positions", "last")
+	if d := distance(rows[0], all[4]); !(d < 1e-9) {
+		t.Errorf("the independent device's logits differ by %v", d)
+	}
 	if entries, err := os.ReadDir(folder); err != nil || len(entries) != 1 {
 		t.Errorf("files %v, %v, want one", entries, err)
 	}
