@@ -32,6 +32,8 @@ GLOBL nibbles<>(SB), RODATA|NOPTR, $32
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX2Rows1(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -132,6 +134,8 @@ rows1words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX2Rows2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -270,6 +274,8 @@ rows2words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX2Rows3(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -446,6 +452,8 @@ rows3words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX2Rows4(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -661,6 +669,8 @@ rows4words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX2Rows5(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -914,6 +924,8 @@ rows5words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX2Rows6(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order

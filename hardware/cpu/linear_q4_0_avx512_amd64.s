@@ -21,6 +21,8 @@ GLOBL ones<>(SB), RODATA|NOPTR, $32
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX512Rows1(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -94,6 +96,8 @@ rows1words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX512Rows2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -188,6 +192,8 @@ rows2words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX512Rows3(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -303,6 +309,8 @@ rows3words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX512Rows4(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -442,6 +450,8 @@ rows4words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX512Rows5(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -602,6 +612,8 @@ rows5words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX512Rows6(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -784,6 +796,8 @@ rows6words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX512Rows7(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -988,6 +1002,8 @@ rows7words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX512Rows8(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1213,6 +1229,8 @@ rows8words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX512Rows9(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1459,6 +1477,8 @@ rows9words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX512Rows10(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1726,6 +1746,8 @@ rows10words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX512Rows11(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -2014,6 +2036,8 @@ rows11words:
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,
 // and with 64-byte vectors the nibble mask and ones.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0AVX512Rows12(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order

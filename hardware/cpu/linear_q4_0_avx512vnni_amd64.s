@@ -9,6 +9,8 @@
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows1(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -71,6 +73,8 @@ rows1block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -147,6 +151,8 @@ rows2block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows3(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -237,6 +243,8 @@ rows3block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows4(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -346,6 +354,8 @@ rows4block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows5(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -469,6 +479,8 @@ rows5block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows6(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -607,6 +619,8 @@ rows6block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows7(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -760,6 +774,8 @@ rows7block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows8(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -927,6 +943,8 @@ rows8block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows9(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1108,6 +1126,8 @@ rows9block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows10(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1303,6 +1323,8 @@ rows10block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows11(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1512,6 +1534,8 @@ rows11block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows12(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order

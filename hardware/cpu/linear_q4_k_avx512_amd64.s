@@ -9,6 +9,8 @@
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KAVX512Rows1(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -135,6 +137,8 @@ rows1run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KAVX512Rows2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -321,6 +325,8 @@ rows2run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KAVX512Rows3(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -567,6 +573,8 @@ rows3run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KAVX512Rows4(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -878,6 +886,8 @@ rows4run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KAVX512Rows5(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1249,6 +1259,8 @@ rows5run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KAVX512Rows6(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1681,6 +1693,8 @@ rows6run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KAVX512Rows7(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -2174,6 +2188,8 @@ rows7run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KAVX512Rows8(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -2727,6 +2743,8 @@ rows8run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KAVX512Rows9(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -3340,6 +3358,8 @@ rows9run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KAVX512Rows10(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -4013,6 +4033,8 @@ rows10run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KAVX512Rows11(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -4746,6 +4768,8 @@ rows11run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KAVX512Rows12(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order

@@ -9,6 +9,8 @@
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KVNNIRows1(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -100,6 +102,8 @@ rows1run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KVNNIRows2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -224,6 +228,8 @@ rows2run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KVNNIRows3(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -381,6 +387,8 @@ rows3run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KVNNIRows4(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -576,6 +584,8 @@ rows4run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KVNNIRows5(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -804,6 +814,8 @@ rows5run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KVNNIRows6(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1066,6 +1078,8 @@ rows6run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KVNNIRows7(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1362,6 +1376,8 @@ rows7run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KVNNIRows8(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1691,6 +1707,8 @@ rows8run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KVNNIRows9(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -2053,6 +2071,8 @@ rows9run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KVNNIRows10(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -2448,6 +2468,8 @@ rows10run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KVNNIRows11(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -2876,6 +2898,8 @@ rows11run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q4_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_KVNNIRows12(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order

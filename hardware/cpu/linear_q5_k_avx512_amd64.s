@@ -9,6 +9,8 @@
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q5_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ5_KAVX512Rows1(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -170,6 +172,8 @@ rows1run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q5_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ5_KAVX512Rows2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -390,6 +394,8 @@ rows2run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q5_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ5_KAVX512Rows3(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -669,6 +675,8 @@ rows3run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q5_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ5_KAVX512Rows4(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1013,6 +1021,8 @@ rows4run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q5_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ5_KAVX512Rows5(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1416,6 +1426,8 @@ rows5run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q5_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ5_KAVX512Rows6(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1879,6 +1891,8 @@ rows6run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q5_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ5_KAVX512Rows7(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -2402,6 +2416,8 @@ rows7run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q5_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ5_KAVX512Rows8(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -2984,6 +3000,8 @@ rows8run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q5_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ5_KAVX512Rows9(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -3625,6 +3643,8 @@ rows9run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q5_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ5_KAVX512Rows10(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -4325,6 +4345,8 @@ rows10run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q5_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ5_KAVX512Rows11(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -5084,6 +5106,8 @@ rows11run:
 // dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),
 // the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_q5_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ5_KAVX512Rows12(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order

@@ -9,6 +9,8 @@
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KAVX512Rows1(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -175,6 +177,8 @@ rows1runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KAVX512Rows2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -401,6 +405,8 @@ rows2runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KAVX512Rows3(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -687,6 +693,8 @@ rows3runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KAVX512Rows4(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1040,6 +1048,8 @@ rows4runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KAVX512Rows5(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1453,6 +1463,8 @@ rows5runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KAVX512Rows6(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1927,6 +1939,8 @@ rows6runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KAVX512Rows7(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -2462,6 +2476,8 @@ rows7runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KAVX512Rows8(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -3057,6 +3073,8 @@ rows8runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KAVX512Rows9(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -3712,6 +3730,8 @@ rows9runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KAVX512Rows10(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -4427,6 +4447,8 @@ rows10runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KAVX512Rows11(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -5202,6 +5224,8 @@ rows11runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KAVX512Rows12(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order

@@ -9,6 +9,8 @@
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KVNNIRows1(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -154,6 +156,8 @@ rows1runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KVNNIRows2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -345,6 +349,8 @@ rows2runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KVNNIRows3(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -582,6 +588,8 @@ rows3runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KVNNIRows4(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -872,6 +880,8 @@ rows4runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KVNNIRows5(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1208,6 +1218,8 @@ rows5runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KVNNIRows6(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1591,6 +1603,8 @@ rows6runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KVNNIRows7(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -2021,6 +2035,8 @@ rows7runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KVNNIRows8(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -2497,6 +2513,8 @@ rows8runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KVNNIRows9(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -3019,6 +3037,8 @@ rows9runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KVNNIRows10(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -3587,6 +3607,8 @@ rows10runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KVNNIRows11(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -4201,6 +4223,8 @@ rows11runs:
 // dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.
 // blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.
 // Registers: Z0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ6_KVNNIRows12(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order

@@ -9,6 +9,8 @@
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.
 // Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0AVX512Rows1(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -68,6 +70,8 @@ rows1steps:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.
 // Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0AVX512Rows2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -145,6 +149,8 @@ rows2steps:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.
 // Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0AVX512Rows3(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -240,6 +246,8 @@ rows3steps:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.
 // Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0AVX512Rows4(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -356,6 +364,8 @@ rows4steps:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.
 // Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0AVX512Rows5(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -490,6 +500,8 @@ rows5steps:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.
 // Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0AVX512Rows6(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -643,6 +655,8 @@ rows6steps:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.
 // Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0AVX512Rows7(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -815,6 +829,8 @@ rows7steps:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.
 // Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0AVX512Rows8(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1005,6 +1021,8 @@ rows8steps:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.
 // Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0AVX512Rows9(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1213,6 +1231,8 @@ rows9steps:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.
 // Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0AVX512Rows10(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1439,6 +1459,8 @@ rows10steps:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.
 // Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0AVX512Rows11(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1683,6 +1705,8 @@ rows11steps:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.
 // Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0AVX512Rows12(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order

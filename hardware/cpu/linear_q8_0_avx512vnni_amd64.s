@@ -9,6 +9,8 @@
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows1(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -61,6 +63,8 @@ rows1block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows2(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -127,6 +131,8 @@ rows2block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows3(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -207,6 +213,8 @@ rows3block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows4(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -310,6 +318,8 @@ rows4block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows5(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -427,6 +437,8 @@ rows5block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows6(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -559,6 +571,8 @@ rows6block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows7(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -706,6 +720,8 @@ rows7block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows8(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -867,6 +883,8 @@ rows8block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows9(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1042,6 +1060,8 @@ rows9block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows10(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1231,6 +1251,8 @@ rows10block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows11(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order
@@ -1434,6 +1456,8 @@ rows11block:
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
 // Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
+// (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows12(SB), NOSPLIT, $0-40
 	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+8(FP), AX                         // weights, read in order

@@ -180,7 +180,7 @@ GLOBL sign<>(SB), RODATA|NOPTR, $32
 // func sumSquaresAVX2(x []float32) float32
 // CPU: AVX2, FMA, F16C.
 // Sum of x[i]^2: 32 lanes over 32 elements a round, the 8s that are left go to the first 8 lanes, then a tree.
-// Registers: Y0 to Y3 sums, Y4 to Y7 elements, Y9 mask. Tails: the last 1 to 7 elements under a mask.
+// Registers: Y0 to Y3 sums, Y4 to Y7 elements, Y9 mask. DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
 TEXT ·sumSquaresAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), DI                        // x
 	MOVQ         x_len+8(FP), CX                         // elements to do
@@ -243,7 +243,7 @@ done:
 // func maxOfAVX2(x []float32) float32
 // CPU: AVX2, FMA, F16C.
 // Largest element, NaN aside; -Inf for none.
-// Registers: Y0 largest, Y1 elements, Y2 -Inf, Y9 mask. Tails: the last 1 to 7 elements under a mask.
+// Registers: Y0 largest, Y1 elements, Y2 -Inf, Y9 mask. DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
 TEXT ·maxOfAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), DI                        // x
 	MOVQ         x_len+8(FP), CX                         // elements to do
@@ -284,7 +284,7 @@ done:
 // func scaleAVX2(x []float32, s float32)
 // CPU: AVX2, FMA, F16C.
 // x[i] *= s.
-// Registers: Y0 to Y2 elements, Y8 the factor, Y9 mask. Tails: the last 1 to 7 elements under a mask.
+// Registers: Y0 to Y2 elements, Y8 the factor, Y9 mask. DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), DI                        // x
 	MOVQ         x_len+8(FP), CX                         // elements to do
@@ -318,7 +318,7 @@ done:
 // func addAVX2(dst, x []float32)
 // CPU: AVX2, FMA, F16C.
 // dst[i] += x[i].
-// Registers: Y0 to Y2 elements, Y8 the factor, Y9 mask. Tails: the last 1 to 7 elements under a mask.
+// Registers: Y0 to Y2 elements, Y8 the factor, Y9 mask. DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
 TEXT ·addAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dst_base+0(FP), DI                      // dst
 	MOVQ         x_base+24(FP), SI                       // x
@@ -355,7 +355,7 @@ done:
 // func addScaledAVX2(dst, x []float32, s float32)
 // CPU: AVX2, FMA, F16C.
 // dst[i] += s * x[i].
-// Registers: Y0 to Y2 elements, Y8 the factor, Y9 mask. Tails: the last 1 to 7 elements under a mask.
+// Registers: Y0 to Y2 elements, Y8 the factor, Y9 mask. DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
 TEXT ·addScaledAVX2(SB), NOSPLIT, $0-52
 	MOVQ         dst_base+0(FP), DI                      // dst
 	MOVQ         x_base+24(FP), SI                       // x
@@ -393,7 +393,7 @@ done:
 // func scaleMulAVX2(dst, x, w []float32, scale float32)
 // CPU: AVX2, FMA, F16C.
 // dst[i] = x[i] * scale * w[i].
-// Registers: Y0 to Y2 elements, Y8 the factor, Y9 mask. Tails: the last 1 to 7 elements under a mask.
+// Registers: Y0 to Y2 elements, Y8 the factor, Y9 mask. DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
 TEXT ·scaleMulAVX2(SB), NOSPLIT, $0-76
 	MOVQ         dst_base+0(FP), DI                      // dst
 	MOVQ         x_base+24(FP), SI                       // x
@@ -435,7 +435,7 @@ done:
 // func siluMulAVX2(dst, gate, up []float32)
 // CPU: AVX2, FMA, F16C.
 // dst[i] = gate[i] / (1 + e^-gate[i]) * up[i].
-// Registers: Y0 to Y3 exponential, Y4 gate, Y5 up, Y9 mask, Y14 and Y15 bounds. Tails: the last 1 to 7 elements under a mask.
+// Registers: Y0 to Y3 exponential, Y4 gate, Y5 up, Y9 mask, Y14 and Y15 bounds. DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
 TEXT ·siluMulAVX2(SB), NOSPLIT, $0-72
 	MOVQ         dst_base+0(FP), DI                      // dst
 	MOVQ         gate_base+24(FP), SI                    // gate
@@ -528,7 +528,7 @@ done:
 // func expSumAVX2(dst, x []float32, shift float32) float32
 // CPU: AVX2, FMA, F16C.
 // dst[i] = e^(x[i] - shift); returns their sum: 8 lanes, then a tree.
-// Registers: Y0 to Y3 exponential, Y5 sum, Y8 shift, Y9 mask, Y14 and Y15 bounds. Tails: the last 1 to 7 elements under a mask.
+// Registers: Y0 to Y3 exponential, Y5 sum, Y8 shift, Y9 mask, Y14 and Y15 bounds. DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
 TEXT ·expSumAVX2(SB), NOSPLIT, $0-60
 	MOVQ         dst_base+0(FP), DI                      // dst
 	MOVQ         x_base+24(FP), SI                       // x
@@ -625,7 +625,7 @@ done:
 // CPU: AVX2, FMA, F16C.
 // u and v are the halves of x: dst = u cos - v sin, v cos + u sin.
 // Registers: DI dst, SI x, R9 and R10 their second halves, DX cos, R11 sin; Y0 u, Y1 v, Y2 cos, Y3 sin, Y9 mask.
-// Tails: the last 1 to 7 elements under a mask.
+// CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
 TEXT ·rotateHalvesAVX2(SB), NOSPLIT, $0-96
 	MOVQ         dst_base+0(FP), DI                      // dst
 	MOVQ         x_base+24(FP), SI                       // x
@@ -682,7 +682,8 @@ done:
 // func rotatePairsAVX2(dst, x, cos, sin []float32)
 // CPU: AVX2, FMA, F16C.
 // u and v are neighbours in x: dst = u cos - v sin, v cos + u sin. Four pairs are a round, the last ones under masks.
-// Registers: DI dst, SI x, DX cos, R11 sin; Y0 pairs, Y2 cos, Y3 sin, each twice; Y9 and X8 masks.
+// Registers: DI dst, SI x, DX cos, R11 sin; Y0 pairs, Y2 cos, Y3 sin, each twice; Y9 and X8 masks, CX what is left,
+// R8 address of masks.
 TEXT ·rotatePairsAVX2(SB), NOSPLIT, $0-96
 	MOVQ         dst_base+0(FP), DI                      // dst
 	MOVQ         x_base+24(FP), SI                       // x
@@ -737,7 +738,7 @@ done:
 // func halvesAVX2(dst []byte, x []float32)
 // CPU: AVX2, FMA, F16C.
 // dst = x as half precision, to the nearest, ties to even.
-// Registers: DI dst, SI x; Y0 elements, X0 halves, Y9 mask. Tails: 4, 2 and 1 elements as the count's bits say.
+// Registers: DI dst, SI x, CX what is left, R8 address of the mask; Y0 elements, X0 halves, Y9 mask. Tails: 4, 2 and 1 elements as the count's bits say.
 TEXT ·halvesAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dst_base+0(FP), DI                      // dst
 	MOVQ         x_base+24(FP), SI                       // x

@@ -22,6 +22,8 @@ const linearParams = "(dst *float32, panel, tile *byte, blocks, stride int)"
 // beginLinear writes a head, reads the arguments, and clears the float sums: in registers, or in dst.
 func beginLinear(f *file, s *stubs, set isa, name string, n, frame int, inRegisters bool, comment ...string) *linear {
 	sig := signature{fmt.Sprintf("linear%s%sRows%d", name, set.suffix, n), linearParams, 40, frame}
+	comment = append(comment, "DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride",
+		"(R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.")
 	k := &linear{function: f.begin(s, set, sig, comment...), rows: n}
 	k.label = fmt.Sprintf("rows%d", n)
 	k.tmp = n * set.halves()

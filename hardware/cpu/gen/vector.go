@@ -115,7 +115,7 @@ func (v *vectorFile) write(k *function, masked bool, from, pointer, meaning stri
 	}
 }
 
-const tailComment = "Tails: the last 1 to 7 elements under a mask."
+const tailComment = "DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it."
 
 func (v *vectorFile) function(name, params string, argSize int, comment ...string) *function {
 	return v.begin(v.stubs, avx2, signature{name, params, argSize, 0}, comment...)
@@ -305,7 +305,8 @@ const rotateParams = "(dst, x, cos, sin []float32)"
 func (v *vectorFile) rotateHalves() {
 	k := v.function("rotateHalvesAVX2", rotateParams, 96,
 		"u and v are the halves of x: dst = u cos - v sin, v cos + u sin.",
-		"Registers: DI dst, SI x, R9 and R10 their second halves, DX cos, R11 sin; Y0 u, Y1 v, Y2 cos, Y3 sin, Y9 mask.", tailComment)
+		"Registers: DI dst, SI x, R9 and R10 their second halves, DX cos, R11 sin; Y0 u, Y1 v, Y2 cos, Y3 sin, Y9 mask.",
+		"CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.")
 	k.op("dst", "MOVQ dst_base+0(FP), DI")
 	k.op("x", "MOVQ x_base+24(FP), SI")
 	k.op("cos", "MOVQ cos_base+48(FP), DX")
@@ -331,7 +332,8 @@ func (v *vectorFile) rotateHalves() {
 func (v *vectorFile) rotatePairs() {
 	k := v.function("rotatePairsAVX2", rotateParams, 96,
 		"u and v are neighbours in x: dst = u cos - v sin, v cos + u sin. Four pairs are a round, the last ones under masks.",
-		"Registers: DI dst, SI x, DX cos, R11 sin; Y0 pairs, Y2 cos, Y3 sin, each twice; Y9 and X8 masks.")
+		"Registers: DI dst, SI x, DX cos, R11 sin; Y0 pairs, Y2 cos, Y3 sin, each twice; Y9 and X8 masks, CX what is left,",
+		"R8 address of masks.")
 	k.op("dst", "MOVQ dst_base+0(FP), DI")
 	k.op("x", "MOVQ x_base+24(FP), SI")
 	k.op("cos", "MOVQ cos_base+48(FP), DX")
@@ -381,7 +383,7 @@ func (v *vectorFile) rotatePairs() {
 func (v *vectorFile) halves() {
 	k := v.function("halvesAVX2", "(dst []byte, x []float32)", 48,
 		"dst = x as half precision, to the nearest, ties to even.",
-		"Registers: DI dst, SI x; Y0 elements, X0 halves, Y9 mask. Tails: 4, 2 and 1 elements as the count's bits say.")
+		"Registers: DI dst, SI x, CX what is left, R8 address of the mask; Y0 elements, X0 halves, Y9 mask. Tails: 4, 2 and 1 elements as the count's bits say.")
 	v.slices(k, []string{"dst", "x"}, "x")
 	k.op("eight are left?", "SUBQ $8, CX")
 	k.op("no", "JLT tail")
