@@ -72,7 +72,8 @@ func printMachine(out io.Writer, m *hardware.Machine) error {
 	if m.Instance != "" {
 		row("instance", "%s", m.Instance)
 	}
-	row("threads", "%d kernel threads, %s usable for models", m.Threads(), formatBytes(m.Limits.UsableBytes))
+	row("threads", "%d for kernels", m.Threads())
+	row("for models", "%s; the cache takes half of what the weights leave", formatBytes(m.Limits.UsableBytes))
 	if err := w.Flush(); err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func (r *metadataReader) fail(key, format string, args ...any) {
 // definition reads all keys.
 func (r *metadataReader) definition() *definition {
 	d := &definition{}
-	model := r.text("model", true)
+	model := required(r, "model", r.md.String)
 	d.tokens = slices.Clone(required(r, "tokens", r.md.Strings))
 	d.kinds = r.kinds(len(d.tokens))
 	switch model {
@@ -116,7 +116,7 @@ func (r *metadataReader) orDefault(d *definition, id int32, key string, def int3
 
 // preTokenizer returns the one that the file names.
 func (r *metadataReader) preTokenizer(d *definition) preTokenizer {
-	name := r.text("pre", false)
+	name, _ := optional(r, "pre", r.md.String)
 	if name == "" {
 		name = "default"
 		d.warnings = append(d.warnings, keyPrefix+"pre is missing: the file is older than this key, the text is split as by default, "+
@@ -163,14 +163,6 @@ func (r *metadataReader) id(key string) int32 {
 		return -1
 	}
 	return int32(id)
-}
-
-func (r *metadataReader) text(key string, must bool) string {
-	if must {
-		return required(r, key, r.md.String)
-	}
-	s, _ := optional(r, key, r.md.String)
-	return s
 }
 
 // flag replaces *value by that of a key, if it is there.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"path/filepath"
 	"slices"
@@ -47,6 +48,9 @@ func readConfig(md *Metadata, data []byte) error {
 	c.rope()
 	if act, ok := c.text("hidden_act"); ok && act != "silu" && act != "swish" && slices.Contains(renamed, arch) {
 		c.fail("hidden_act", "is %s, want \"silu\"", quote(act))
+	}
+	if windows, _ := c.flag("use_sliding_window"); windows {
+		c.fail("use_sliding_window", "is true; attention within a window is not supported")
 	}
 	if tied, ok := c.flag("tie_word_embeddings"); ok {
 		md.Set(c.prefix+TiedKey, tied)
@@ -213,6 +217,9 @@ func (c *hfConfig) decode(data []byte) error {
 	d.UseNumber()
 	if err := d.Decode(&c.fields); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrCorrupt, c.file, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("%w: %s: something follows the object", ErrCorrupt, c.file)
 	}
 	if c.fields == nil {
 		c.fields = map[string]any{}

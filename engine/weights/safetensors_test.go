@@ -239,6 +239,8 @@ func TestConfigRefuses(t *testing.T) {
 		`{"model_type": "llama", "rope_theta": [1]}`:                       "rope_theta",
 		`{"model_type": "llama", "tie_word_embeddings": "yes"}`:            "tie_word_embeddings",
 		`{"model_type": "llama", "hidden_act": "gelu"}`:                    "hidden_act",
+		`{"model_type": "qwen2", "use_sliding_window": true}`:              "use_sliding_window",
+		`{"model_type": "llama"} {}`:                                       "config.json",
 		`{"model_type": "qwen3", "partial_rotary_factor": 2}`:              "partial_rotary_factor",
 		`{"model_type": "llama", "rope_scaling": {"type":"x","factor":{}}`: "config.json",
 	} {
