@@ -41,12 +41,17 @@ func (n *output) exec(st *state, sc *scope, out *textBuilder) (flow, error) {
 	if err != nil {
 		return 0, located(n.line, err)
 	}
+	return flowNext, located(n.line, st.print(out, v))
+}
+
+// print writes a value as its text.
+func (st *state) print(out *textBuilder, v Value) error {
 	text, err := st.str(v)
-	if err == nil {
-		out.write(text)
-		err = out.err
+	if err != nil {
+		return err
 	}
-	return flowNext, located(n.line, err)
+	out.write(text)
+	return out.err
 }
 
 func (n *ifBlock) exec(st *state, sc *scope, out *textBuilder) (flow, error) {
@@ -104,11 +109,7 @@ func (n *filterBlock) exec(st *state, sc *scope, out *textBuilder) (flow, error)
 	if err != nil {
 		return 0, err
 	}
-	if text, err = st.str(v); err == nil {
-		out.write(text)
-		err = out.err
-	}
-	return flowNext, located(n.line, err)
+	return flowNext, located(n.line, st.print(out, v))
 }
 
 // with evaluates all values outside the new scope, as Jinja2 does.
@@ -154,12 +155,7 @@ func (n *callBlock) exec(st *state, sc *scope, out *textBuilder) (flow, error) {
 	if err != nil {
 		return 0, located(n.line, err)
 	}
-	text, err := st.str(v)
-	if err == nil {
-		out.write(text)
-		err = out.err
-	}
-	return flowNext, located(n.line, err)
+	return flowNext, located(n.line, st.print(out, v))
 }
 
 func (t *nameTarget) assign(st *state, sc *scope, v Value) error {

@@ -22,8 +22,8 @@ const (
 	defaultMaxText   = 64 << 20
 	defaultMaxMemory = 256 << 20
 
-	// elementBytes is what an element of a container costs: an interface and, on average, what it points to.
-	elementBytes = 32
+	// elementBytes is what an element of a container costs: an interface and what it points to, such as a text.
+	elementBytes = 64
 	// bytesPerStep weighs copied text against evaluated nodes: both then take a few nanoseconds a step.
 	bytesPerStep = 64
 	// namesPerStep weighs names compared in a scope, which are mostly told apart by their lengths.

@@ -25,16 +25,8 @@ func isNumber(v Value) bool {
 
 // asInt returns an integer that fits int, which an index, a count or a width needs.
 func asInt(v Value) (int, bool) {
-	switch v := v.(type) {
-	case Bool:
-		if v {
-			return 1, true
-		}
-		return 0, true
-	case integer:
-		return int(v), int64(int(v)) == int64(v)
-	}
-	return 0, false
+	n, ok := asInt64(v)
+	return int(n), ok && int64(int(n)) == n
 }
 
 // asBig returns an integer of any size.
