@@ -102,7 +102,7 @@ type hyperparameters struct {
 // memoryReport says what running the model takes, beside the activations of a step.
 type memoryReport struct {
 	WeightBytes      int64            `json:"weight_bytes"`
-	KVBytesPerToken  map[string]int64 `json:"kv_bytes_per_token"`   // by format of the cache
+	KVBytesPerToken  map[string]int64 `json:"kv_bytes_per_token"`   // by format of the cache, those that fit the heads
 	KVBytesOfContext map[string]int64 `json:"kv_bytes_of_context"`  // one sequence of context_length
 	TotalBytesF16    int64            `json:"total_bytes_with_f16"` // weights and one full sequence at F16
 }
@@ -204,6 +204,9 @@ func (r *report) configure(md *weights.Metadata) {
 		RopeTheta: c.Rope.Theta, RopeScaling: c.Rope.Scaling.Type,
 	}
 	for _, f := range kvFormats {
+		if c.HeadDim%f.BlockLen != 0 { // heads are kept in whole blocks
+			continue
+		}
 		perToken := c.KVBytesPerToken(f)
 		r.Memory.KVBytesPerToken[f.Name] = perToken
 		r.Memory.KVBytesOfContext[f.Name] = perToken * int64(c.ContextLength)

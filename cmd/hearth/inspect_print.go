@@ -69,7 +69,9 @@ func (m *memoryReport) rows(row func(name, format string, args ...any), h *hyper
 	}
 	var perToken []string
 	for _, f := range kvFormats {
-		perToken = append(perToken, fmt.Sprintf("%s at %s", formatBytes(uint64(m.KVBytesPerToken[f.Name])), f.Name))
+		if bytes, ok := m.KVBytesPerToken[f.Name]; ok {
+			perToken = append(perToken, fmt.Sprintf("%s at %s", formatBytes(uint64(bytes)), f.Name))
+		}
 	}
 	row("cache per token", "%s", strings.Join(perToken, ", "))
 	row("cache, full", "%s at F16 for one sequence of %d tokens", formatBytes(uint64(m.KVBytesOfContext[quant.F16.Name])), h.ContextLength)

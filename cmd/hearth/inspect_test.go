@@ -53,6 +53,9 @@ func TestInspectEmbedded(t *testing.T) {
 	if r.Memory.WeightBytes != 4*r.Parameters || r.Types[0].Parameters != r.Parameters || r.Types[0].Tensors != 48 {
 		t.Errorf("sums: %+v, %d parameters, %d bytes", r.Types, r.Parameters, r.Memory.WeightBytes)
 	}
+	if bytes, ok := r.Memory.KVBytesPerToken["Q8_0"]; ok {
+		t.Errorf("a cache of Q8_0 for heads of 8 has %d bytes per token, want none", bytes)
+	}
 	for _, k := range r.Metadata {
 		if k.Key == "tokenizer.ggml.tokens" && (k.Type != "string[]" || *k.Length != 512 || len(k.Value.([]any)) != shownElements) {
 			t.Errorf("tokens: %+v", k)
