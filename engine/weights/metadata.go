@@ -64,10 +64,6 @@ func (m *Metadata) Bool(key string) (value, ok bool) { return as[bool](m, key) }
 // modify it.
 func (m *Metadata) Strings(key string) ([]string, bool) { return as[[]string](m, key) }
 
-// Bools returns an array of booleans; false when the key is missing or holds something else. The caller does not modify
-// it.
-func (m *Metadata) Bools(key string) ([]bool, bool) { return as[[]bool](m, key) }
-
 func as[T any](m *Metadata, key string) (T, bool) {
 	v, ok := m.values[key].(T)
 	return v, ok
