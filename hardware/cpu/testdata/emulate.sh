@@ -7,10 +7,10 @@
 # kernel in the emulated machine with that program as its first process, and reads the result from the serial port. It
 # needs Go and root on Debian or Ubuntu, and installs what else it needs: the emulator, a boot loader and a program that
 # writes CD images; a kernel is only downloaded and unpacked. A level takes about two minutes of one idle core;
-# EMULATE_SECONDS (900) bounds it.
+# EMULATE_SECONDS (1200) bounds it.
 set -eu
 
-limit=${EMULATE_SECONDS:-900}
+limit=${EMULATE_SECONDS:-1200}
 package=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 emulator=
