@@ -18,8 +18,8 @@ func TestAssemblyLevelsAgree(t *testing.T) {
 			r := newRand(uint64(i))
 			data := weightBytes(r, l.format, out, in)
 			x := normals(r, in)
-			want := multiplied(t, l, packAll(t, l, data, out, in), x, in, 1, in)
-			got := multiplied(t, b.linears[i], packAll(t, b.linears[i], data, out, in), x, in, 1, in)
+			want := multiplied(t, l, packAll(t, l, data, out, in), matrixRows{x, in, 1, in})
+			got := multiplied(t, b.linears[i], packAll(t, b.linears[i], data, out, in), matrixRows{x, in, 1, in})
 			sameBits(t, fmt.Sprintf("%s at %s and %s", l.format, b.level, a.level), got, want)
 		}
 	}

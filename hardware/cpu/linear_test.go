@@ -54,9 +54,16 @@ func packAll(t *testing.T, l *linear, data []byte, out, in int) []byte {
 	return aligned
 }
 
-// multiplied prepares and multiplies rows of x [rows, stride], and returns [rows, panels*panelCols].
-func multiplied(t *testing.T, l *linear, panels []byte, x []float32, stride, rows, in int) []float32 {
+// matrixRows are rows of in elements, stride elements apart.
+type matrixRows struct {
+	x                []float32
+	stride, rows, in int
+}
+
+// multiplied prepares and multiplies rows, and returns [rows, panels*panelCols].
+func multiplied(t *testing.T, l *linear, panels []byte, m matrixRows) []float32 {
 	t.Helper()
+	x, stride, rows, in := m.x, m.stride, m.rows, m.in
 	numPanels := len(panels) / l.panelBytes(in)
 	width := numPanels * panelCols
 	size := l.tileBytes(in, rows)
@@ -151,16 +158,17 @@ func TestLinear(t *testing.T) {
 				panels := packAll(t, l, data, out, in)
 				stride := in + 3
 				x := normals(r, l.tileRows*stride)
-				y := multiplied(t, l, panels, x, stride, l.tileRows, in)
-				checkProduct(t, l, data, x, stride, out, in, y)
+				y := multiplied(t, l, panels, matrixRows{x, stride, l.tileRows, in})
+				checkProduct(t, l, data, matrixRows{x, stride, l.tileRows, in}, out, y)
 			}
 		}
 	})
 }
 
 // checkProduct compares results [rows, panels] with the reference, and the columns that weights lack with zero.
-func checkProduct(t *testing.T, l *linear, data []byte, x []float32, stride, out, in int, y []float32) {
+func checkProduct(t *testing.T, l *linear, data []byte, m matrixRows, out int, y []float32) {
 	t.Helper()
+	in := m.in
 	rowBytes, _ := l.format.RowBytes(in)
 	width := roundUp(out, panelCols)
 	w := make([]float32, in)
@@ -169,8 +177,8 @@ func checkProduct(t *testing.T, l *linear, data []byte, x []float32, stride, out
 		if o < out {
 			l.format.Dequantize(w, data[o*rowBytes:][:rowBytes])
 		}
-		for r := range len(y) / width {
-			got, ref := y[r*width+o], referenceDot(l.format, w, x[r*stride:][:in])
+		for r := range m.rows {
+			got, ref := y[r*width+o], referenceDot(l.format, w, m.x[r*m.stride:][:in])
 			if !ref.holds(got) {
 				t.Fatalf("%s [%d, %d]: row %d, column %d is %v, want %v ± %v ± %v", l.format, out, in, r, o, got, ref.y, ref.rounding, ref.quantize)
 			}
@@ -189,11 +197,11 @@ func TestLinearAgainstGeneric(t *testing.T) {
 				r := newRand(uint64(in))
 				data := weightBytes(r, l.format, out, in)
 				x := normals(r, l.tileRows*in)
-				got := multiplied(t, l, packAll(t, l, data, out, in), x, in, l.tileRows, in)
+				got := multiplied(t, l, packAll(t, l, data, out, in), matrixRows{x, in, l.tileRows, in})
 				want := make([]float32, 0, len(got))
 				panels := packAll(t, g, data, out, in)
 				for row := range l.tileRows {
-					want = append(want, multiplied(t, g, panels, x[row*in:], in, 1, in)...)
+					want = append(want, multiplied(t, g, panels, matrixRows{x[row*in:], in, 1, in})...)
 				}
 				rowBytes, _ := l.format.RowBytes(in)
 				w := make([]float32, in)
@@ -223,11 +231,11 @@ func TestLinearRows(t *testing.T) {
 			x := normals(r, l.tileRows*in)
 			want := make([][]float32, l.tileRows)
 			for row := range want {
-				want[row] = multiplied(t, l, panels, x[row*in:], in, 1, in)
+				want[row] = multiplied(t, l, panels, matrixRows{x[row*in:], in, 1, in})
 			}
 			for rows := 2; rows <= l.tileRows; rows++ {
 				first := r.IntN(l.tileRows - rows + 1)
-				y := multiplied(t, l, panels, x[first*in:], in, rows, in)
+				y := multiplied(t, l, panels, matrixRows{x[first*in:], in, rows, in})
 				for row := range rows {
 					sameBits(t, fmt.Sprintf("in %d, row %d of %d", in, row, rows), y[row*out:][:out], want[first+row])
 				}
@@ -277,7 +285,7 @@ func TestLinearExtremes(t *testing.T) {
 		} {
 			rows := min(3, l.tileRows)
 			x := normals(newRand(8), rows*in)
-			plain := multiplied(t, l, panels, x, in, 1, in)
+			plain := multiplied(t, l, panels, matrixRows{x, in, 1, in})
 			last := x[(rows-1)*in:]
 			for i := range last {
 				last[i] *= 1e-3
@@ -288,7 +296,7 @@ func TestLinearExtremes(t *testing.T) {
 			default:
 				last[in/2] = v
 			}
-			y := multiplied(t, l, panels, x, in, rows, in)
+			y := multiplied(t, l, panels, matrixRows{x, in, rows, in})
 			if rows > 1 {
 				sameBits(t, name, y[:out], plain)
 			}
@@ -353,7 +361,7 @@ func TestLinearFullRange(t *testing.T) {
 					x[i] = -1
 				}
 			}
-			y := multiplied(t, l, panels, x, in, l.tileRows, in)
+			y := multiplied(t, l, panels, matrixRows{x, in, l.tileRows, in})
 			w := make([]float32, in)
 			l.format.Dequantize(w, data) // all rows are alike
 			for i, got := range y {

@@ -19,15 +19,25 @@ type linear struct {
 
 const linearParams = "(dst *float32, panel, tile *byte, blocks, stride int)"
 
-// beginLinear writes a head, reads the arguments, and clears the float sums: in registers, or in dst.
-func beginLinear(f *file, s *stubs, set isa, name string, n, frame int, inRegisters bool, comment ...string) *linear {
-	sig := signature{fmt.Sprintf("linear%s%sRows%d", name, set.suffix, n), linearParams, 40, frame}
-	comment = append(comment, "DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride",
+// linearHead is what the heads of linear kernels differ in.
+type linearHead struct {
+	name        string // of the format
+	rows        int
+	frame       int  // bytes of stack
+	inRegisters bool // where the float sums are: in registers, or in dst
+	comment     []string
+}
+
+// beginLinear writes a head, reads the arguments, and clears the float sums.
+func beginLinear(f *file, s *stubs, set isa, head linearHead) *linear {
+	n := head.rows
+	sig := signature{fmt.Sprintf("linear%s%sRows%d", head.name, set.suffix, n), linearParams, 40, head.frame}
+	comment := append(head.comment, "DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride",
 		"(R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.")
 	k := &linear{function: f.begin(s, set, sig, comment...), rows: n}
 	k.label = fmt.Sprintf("rows%d", n)
 	k.tmp = n * set.halves()
-	if inRegisters {
+	if head.inRegisters {
 		k.floats = k.tmp
 		k.tmp *= 2
 	}
@@ -37,7 +47,7 @@ func beginLinear(f *file, s *stubs, set isa, name string, n, frame int, inRegist
 	k.op("blocks to do", "MOVQ blocks+24(FP), DX")
 	k.op("bytes between rows of dst", "MOVQ stride+32(FP), SI")
 	dstRows.setup(k.function, n)
-	if inRegisters {
+	if head.inRegisters {
 		k.each(func(r, h int) { k.zero(k.float(r, h), fmt.Sprintf("row %d = 0", r)) })
 	} else {
 		k.zero(0, "0")
@@ -124,11 +134,12 @@ func linearQ8(s *stubs, set isa) *file {
 
 // q8Pairs multiplies 16-bit integers in pairs: the weights' bytes are widened as they are read, once for all rows.
 func q8Pairs(f *file, s *stubs, set isa, n int) {
-	k := beginLinear(f, s, set, "Q8_0", n, 0, set.wide(),
+	k := beginLinear(f, s, set, linearHead{name: "Q8_0", rows: n, inRegisters: set.wide(), comment: []string{
 		"dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs",
 		"of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.",
 		fmt.Sprintf("Registers: %s0 up sums of a block by row and half, then%s weights (2 halves), x, product.", set.prefix,
-			map[bool]string{true: " float32 sums,", false: ""}[set.wide()]))
+			map[bool]string{true: " float32 sums,", false: ""}[set.wide()]),
+	}})
 	w, a, t := []int{k.tmp, k.tmp + 1}, k.tmp+2, k.tmp+3
 	k.pairs(func() {
 		k.each(func(r, h int) { k.zero(k.sum(r, h), "no products yet") })
@@ -159,10 +170,11 @@ func q8Pairs(f *file, s *stubs, set isa, n int) {
 
 // q8Quads multiplies unsigned with signed bytes in fours.
 func q8Quads(f *file, s *stubs, set isa, n int) {
-	k := beginLinear(f, s, set, "Q8_0", n, 0, true,
+	k := beginLinear(f, s, set, linearHead{name: "Q8_0", rows: n, inRegisters: true, comment: []string{
 		"dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs",
 		"of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.",
-		"Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.")
+		"Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.",
+	}})
 	w, t := k.tmp, k.tmp+1
 	k.pairs(func() {
 		k.start()
@@ -223,8 +235,11 @@ const (
 
 // q4Quads multiplies nibbles as unsigned bytes in fours.
 func q4Quads(f *file, s *stubs, set isa, n int) {
-	k := beginLinear(f, s, set, "Q4_0", n, 0, true, q4Comment1, q4Comment2,
-		"Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.")
+	k := beginLinear(f, s, set, linearHead{name: "Q4_0", rows: n, inRegisters: true, comment: []string{
+		q4Comment1,
+		q4Comment2,
+		"Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.",
+	}})
 	lo, hi, mask, t := k.tmp, k.tmp+1, k.tmp+2, k.tmp+3
 	k.nibbleMask(mask)
 	k.pairs(func() {
@@ -259,9 +274,12 @@ func (k *linear) splitNibbles(hi, lo, mask int) {
 // q4Bytes multiplies nibbles as unsigned bytes in pairs, into 16-bit sums: the 8 of a block, 2*15*127 each at most, fit
 // without saturation. They are added to 32 bits once per block.
 func q4Bytes(f *file, s *stubs, set isa, n int, mask, ones string) {
-	k := beginLinear(f, s, set, "Q4_0", n, 0, set.wide(), q4Comment1, q4Comment2,
+	k := beginLinear(f, s, set, linearHead{name: "Q4_0", rows: n, inRegisters: set.wide(), comment: []string{
+		q4Comment1,
+		q4Comment2,
 		"Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,",
-		"and with 64-byte vectors the nibble mask and ones.")
+		"and with 64-byte vectors the nibble mask and ones.",
+	}})
 	w, a, t := []int{k.tmp, k.tmp + 1}, k.tmp+2, k.tmp+3
 	maskReg, onesReg := k.tmp+4, k.tmp+5
 	if set.wide() {

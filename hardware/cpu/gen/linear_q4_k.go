@@ -60,10 +60,11 @@ func superRows(f *file, s *stubs, which superKernel, c superConstants) {
 	if !set.wide() {
 		frame = 64*n + 64 // and room to align it
 	}
-	linear := beginLinear(f, s, set, format.name, n, frame, false,
+	linear := beginLinear(f, s, set, linearHead{name: format.name, rows: n, frame: frame, comment: []string{
 		"dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),",
-		"the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_"+strings.ToLower(format.name)+".go.",
-		fmt.Sprintf("Registers: %s0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.", set.prefix))
+		"the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_" + strings.ToLower(format.name) + ".go.",
+		fmt.Sprintf("Registers: %s0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.", set.prefix),
+	}})
 	k := newSuperSums(linear, c)
 	if set.wide() {
 		k.nibbleMask(k.maskReg)

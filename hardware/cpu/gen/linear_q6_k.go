@@ -35,10 +35,11 @@ func q6K(f *file, s *stubs, set isa, n int, c superConstants) {
 	if !set.wide() {
 		frame = 64*n + 64 // and room to align it
 	}
-	linear := beginLinear(f, s, set, "Q6_K", n, frame, false,
+	linear := beginLinear(f, s, set, linearHead{name: "Q6_K", rows: n, frame: frame, comment: []string{
 		"dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * (products - 32 * sums of x), for 16 columns.",
 		"blocks is at least 1; there are no tails. Layouts: linear_q6_k.go.",
-		fmt.Sprintf("Registers: %s0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.", set.prefix))
+		fmt.Sprintf("Registers: %s0 up sums of a run by row and half, in 64-byte vectors then those of 256, then temporaries.", set.prefix),
+	}})
 	k := &sixes{newSuperSums(linear, c)}
 	if set.wide() {
 		k.nibbleMask(k.maskReg)

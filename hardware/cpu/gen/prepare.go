@@ -12,8 +12,8 @@ func prepare(s *stubs) *file {
 	}
 	p.pairs(f, s)
 	p.quads(f, s)
-	p.super(f, s, "Q4_K", 4+16+256, "See linear_q4_k.go.", "R13 and R14 a sum.", p.byteSums)
-	p.super(f, s, "Q6_K", 4+32+256, "See linear_q6_k.go.", "R13 and R14 a sum.", p.wordSums)
+	p.super(f, s, superTile{format: "Q4_K", rowBytes: 4 + 16 + 256, comment: "See linear_q4_k.go.", registers: "R13 and R14 a sum.", sums: p.byteSums})
+	p.super(f, s, superTile{format: "Q6_K", rowBytes: 4 + 32 + 256, comment: "See linear_q6_k.go.", registers: "R13 and R14 a sum.", sums: p.wordSums})
 	return f
 }
 
@@ -211,22 +211,29 @@ func (p *quantizer) quads(f *file, s *stubs) {
 	p.nextBlock(k, "quads")
 }
 
-// super fills rows of the tiles of Q4_K and Q6_K: one scale for 256 elements, found in a first pass over them. They differ
-// in the sums of elements that they keep.
-func (p *quantizer) super(f *file, s *stubs, format string, rowBytes int, comment, register string, sums func(k *function, label string)) {
+// superTile is what the tiles of Q4_K and Q6_K differ in.
+type superTile struct {
+	format             string
+	rowBytes           int // of a block of 256
+	comment, registers string
+	sums               func(k *function, label string) // of elements, that the tile keeps
+}
+
+// super fills rows of tiles with one scale for 256 elements, found in a first pass over them.
+func (p *quantizer) super(f *file, s *stubs, r superTile) {
 	const params = "(scale, sums, q *byte, x *float32, blocks, rows int)"
-	label := "super" + format
-	k := f.begin(s, avx2, signature{"prepare" + format + "AVX2", params, 48, 0},
-		"One row of a tile of "+format+": scale, sums and q are the row's in the first block. "+comment,
+	label := "super" + r.format
+	k := f.begin(s, avx2, signature{"prepare" + r.format + "AVX2", params, 48, 0},
+		"One row of a tile of "+r.format+": scale, sums and q are the row's in the first block. "+r.comment,
 		"Registers: as in preparePairsAVX2, BX sums, R12 runs of 32 left, Y7 what a fault leaves of the elements: all or none,",
-		register)
+		r.registers)
 	k.op("scale of the first block", "MOVQ scale+0(FP), DI")
 	k.op("its sums", "MOVQ sums+8(FP), BX")
 	k.op("its bytes", "MOVQ q+16(FP), SI")
 	k.op("elements", "MOVQ x+24(FP), DX")
 	k.op("blocks to do", "MOVQ blocks+32(FP), CX")
 	k.op("rows of the tile", "MOVQ rows+40(FP), R8")
-	p.steps(k, rowBytes)
+	p.steps(k, r.rowBytes)
 
 	k.at(label + "block")
 	k.op("magnitudes from 0", "VPXOR Y7, Y7, Y7")
@@ -251,7 +258,7 @@ func (p *quantizer) super(f *file, s *stubs, format string, rowBytes int, commen
 	}
 	p.quantize(k)
 	p.pack8(k)
-	sums(k, label)
+	r.sums(k, label)
 	p.store8(k)
 	k.op("next 32", "ADDQ $128, DX")
 	k.op("all of them done?", "TESTL R12, R12")

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // vectors writes the kernels on rows of float32. They use 32-byte vectors at all levels: memory, not arithmetic, is what
@@ -12,20 +13,28 @@ func vectors(s *stubs) *file {
 	v.tailMask()
 	v.sumSquares()
 	v.maxOf()
-	v.elementwise("scaleAVX2", "(x []float32, s float32)", 28, "x[i] *= s.", []string{"x"}, "x",
-		func(k *function) { k.op("s", "VBROADCASTSS s+24(FP), Y8") },
-		func(k *function) { k.op("x * s", "VMULPS Y8, Y0, Y0") })
-	v.elementwise("addAVX2", "(dst, x []float32)", 48, "dst[i] += x[i].", []string{"dst", "x"}, "x", nil,
-		func(k *function) { k.op("dst + x", "VADDPS Y1, Y0, Y0") })
-	v.elementwise("addScaledAVX2", "(dst, x []float32, s float32)", 52, "dst[i] += s * x[i].", []string{"dst", "x"}, "x",
-		func(k *function) { k.op("s", "VBROADCASTSS s+48(FP), Y8") },
-		func(k *function) { k.op("dst + s * x", "VFMADD231PS Y8, Y1, Y0") })
-	v.elementwise("scaleMulAVX2", "(dst, x, w []float32, scale float32)", 76, "dst[i] = x[i] * scale * w[i].", []string{"dst:", "x", "w"}, "x",
-		func(k *function) { k.op("scale", "VBROADCASTSS scale+72(FP), Y8") },
-		func(k *function) {
+	v.elementwise(elementwise{
+		name: "scaleAVX2", params: "(x []float32, s float32)", argSize: 28, meaning: "x[i] *= s.", slices: []string{"x"}, length: "x",
+		setup: func(k *function) { k.op("s", "VBROADCASTSS s+24(FP), Y8") },
+		body:  func(k *function) { k.op("x * s", "VMULPS Y8, Y0, Y0") },
+	})
+	v.elementwise(elementwise{
+		name: "addAVX2", params: "(dst, x []float32)", argSize: 48, meaning: "dst[i] += x[i].", slices: []string{"dst", "x"}, length: "x",
+		body: func(k *function) { k.op("dst + x", "VADDPS Y1, Y0, Y0") },
+	})
+	v.elementwise(elementwise{
+		name: "addScaledAVX2", params: "(dst, x []float32, s float32)", argSize: 52, meaning: "dst[i] += s * x[i].", slices: []string{"dst", "x"}, length: "x",
+		setup: func(k *function) { k.op("s", "VBROADCASTSS s+48(FP), Y8") },
+		body:  func(k *function) { k.op("dst + s * x", "VFMADD231PS Y8, Y1, Y0") },
+	})
+	v.elementwise(elementwise{
+		name: "scaleMulAVX2", params: "(dst, x, w []float32, scale float32)", argSize: 76, meaning: "dst[i] = x[i] * scale * w[i].", slices: []string{"dst:", "x", "w"}, length: "x",
+		setup: func(k *function) { k.op("scale", "VBROADCASTSS scale+72(FP), Y8") },
+		body: func(k *function) {
 			k.op("x * scale", "VMULPS Y8, Y1, Y0")
 			k.op("* w", "VMULPS Y2, Y0, Y0")
-		})
+		},
+	})
 	v.exponential()
 	v.siluMul()
 	v.expSum()
@@ -121,18 +130,28 @@ func (v *vectorFile) function(name, params string, argSize int, comment ...strin
 	return v.begin(v.stubs, avx2, signature{name, params, argSize, 0}, comment...)
 }
 
-// elementwise writes a kernel whose results stand alone: the slices' elements come in Y0, Y1, Y2 and the result, for the
+// elementwise is a kernel whose results stand alone: the slices' elements come in Y0, Y1, Y2 and the result, for the
 // first slice, is left in Y0. A slice marked ":" is only written.
-func (v *vectorFile) elementwise(name, params string, argSize int, meaning string, slices []string, length string, setup, body func(k *function)) {
-	k := v.function(name, params, argSize, meaning, "Registers: Y0 to Y2 elements, Y8 the factor, Y9 mask. "+tailComment)
-	names := append([]string(nil), slices...)
+type elementwise struct {
+	name, params string
+	argSize      int
+	meaning      string
+	slices       []string
+	length       string // the slice whose length counts
+	setup, body  func(k *function)
+}
+
+// elementwise writes the kernel.
+func (v *vectorFile) elementwise(e elementwise) {
+	k := v.function(e.name, e.params, e.argSize, e.meaning, "Registers: Y0 to Y2 elements, Y8 the factor, Y9 mask. "+tailComment)
+	names := slices.Clone(e.slices)
 	onlyWritten := names[0][len(names[0])-1] == ':'
 	if onlyWritten {
 		names[0] = names[0][:len(names[0])-1]
 	}
-	v.slices(k, names, length)
-	if setup != nil {
-		setup(k)
+	v.slices(k, names, e.length)
+	if e.setup != nil {
+		e.setup(k)
 	}
 	v.eight(k, pointers[:len(names)], func(masked bool) {
 		for i, name := range names {
@@ -140,7 +159,7 @@ func (v *vectorFile) elementwise(name, params string, argSize int, meaning strin
 				v.read(k, masked, pointers[i], fmt.Sprintf("Y%d", i), name)
 			}
 		}
-		body(k)
+		e.body(k)
 		v.write(k, masked, "Y0", pointers[0], names[0])
 	})
 	k.end()
