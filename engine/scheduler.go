@@ -209,18 +209,17 @@ func (s *scheduler) sharesUnfinishedPrefix(seq *sequence) bool {
 	return false
 }
 
-// choosePrefills shares the budget among the prompts being computed: equal parts, and what a short one leaves to the
-// others. So a short prompt does not wait for a long one, and a long one takes the whole budget when it is alone.
+// choosePrefills takes the rows of prompts that share decided on, as far as blocks and outputs allow.
 func (s *scheduler) choosePrefills(budget int) {
-	share := s.share(budget)
+	s.share(budget)
 	// Every running sequence has an output of its own; scoring prompts share the spare ones.
 	spare := s.maxOutputs - len(s.running)
-	for i := 0; i < len(s.running) && budget > 0; i++ {
+	for i := 0; i < len(s.running); i++ {
 		seq := s.running[i]
-		if seq.pending() <= 1 {
+		rows := seq.share
+		if rows == 0 {
 			continue
 		}
-		rows := min(seq.pending(), share, budget)
 		if seq.scoring() && seq.computed < seq.promptLen {
 			rows = min(rows, 1+spare)
 		}
@@ -229,29 +228,38 @@ func (s *scheduler) choosePrefills(budget int) {
 		}
 		item := stepItem{seq, rows}
 		s.step = append(s.step, item)
-		budget -= rows
 		spare -= max(item.outputs()-1, 0)
 	}
 }
 
-// share returns the most rows of one prompt so that all together have the budget.
-func (s *scheduler) share(budget int) int {
-	share := 0
-	for {
-		rest, longer := budget, 0 // what is left for the prompts that are longer than a share
+// share divides the budget among the prompts being computed. Half of it is for the one that came first, so that it
+// always gets on; the rest is for those that have least left. So a short prompt does not wait for a long one, and equal
+// prompts are finished one after the other, which takes the last no longer and the others less than taking turns.
+func (s *scheduler) share(budget int) {
+	var first *sequence
+	for _, seq := range s.running {
+		seq.share = 0
+		if first == nil && seq.pending() > 1 { // others have their row already
+			first = seq
+		}
+	}
+	if first == nil {
+		return
+	}
+	first.share = min(first.pending(), (budget+1)/2)
+	for budget -= first.share; budget > 0; {
+		var next *sequence
 		for _, seq := range s.running {
-			switch pending := seq.pending(); {
-			case pending <= 1: // chosen already
-			case pending <= share:
-				rest -= pending
-			default:
-				longer++
+			if seq.pending() > 1 && seq.unshared() > 0 && (next == nil || seq.priority == next.priority && seq.unshared() < next.unshared()) {
+				next = seq
 			}
 		}
-		if longer == 0 || rest/longer <= share {
-			return max(share, minChunk)
+		if next == nil {
+			return
 		}
-		share = rest / longer
+		rows := min(next.unshared(), budget)
+		next.share += rows
+		budget -= rows
 	}
 }
 

@@ -26,6 +26,7 @@ type sequence struct {
 
 	tokens   []int32           // prompt and generated tokens
 	computed int               // positions [0, computed) are in the cache
+	share    int               // rows of the step being chosen that the scheduler gives its prompt
 	table    *kvcache.Sequence // the scheduler's, while the sequence runs; nil while it waits
 	sampler  *sample.Sampler
 
@@ -49,6 +50,9 @@ func (s *sequence) pending() int { return len(s.tokens) - s.computed }
 
 // scoring reports whether log-probabilities of prompt tokens are still to be sent.
 func (s *sequence) scoring() bool { return s.scored && s.scoredUpTo < s.promptLen-1 }
+
+// unshared is what the scheduler leaves of a prompt for later steps.
+func (s *sequence) unshared() int { return s.pending() - s.share }
 
 // generated is the number of tokens drawn so far.
 func (s *sequence) generated() int { return len(s.tokens) - s.promptLen }
