@@ -36,6 +36,7 @@ func compile(d *device, p *hardware.Program, l hardware.Limits) (*queue, error) 
 		byGroup: map[int]*attentionPlan{}, outputOf: map[int]bool{},
 	}
 	q.step.workers = d.pool.size
+	q.crew = newCrew(d.pool.size)
 	for i := range q.cursors {
 		q.cursors[i] = make([]flag, d.pool.size)
 	}

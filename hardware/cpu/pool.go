@@ -20,20 +20,22 @@ import (
 //     one round ahead, never two. Rounds are compared by the sign of their difference, so that they may wrap.
 //  3. A worker that is asleep has been so since it stored 1 to asleep; whoever swaps that for 0 must wake it.
 type pool struct {
-	size    int
-	rounds  []flag // of each worker in the barriers of this step
-	done    []flag // last step that each worker has finished
-	wakers  []waker
-	epoch   flag // number of the step published last
-	resting flag // the step after which workers sleep without spinning
-	broken  flag // 1 when a worker panicked in this step: the others leave it
-	closing atomic.Bool
-	workers sync.WaitGroup
-	crowded atomic.Bool // there are more workers than processors to spin on
+	size      int
+	rounds    []flag // of each worker in the barriers of this step
+	published []flag // number of the step published last to each worker
+	done      []flag // last step that each worker has finished
+	wakers    []waker
+	resting   flag // 1: workers sleep without spinning
+	broken    flag // 1 when a worker panicked in this step: the others leave it
+	closing   atomic.Bool
+	workers   sync.WaitGroup
+	crowded   atomic.Bool  // there are more workers than processors to spin on
+	lost      atomic.Int64 // nanoseconds that workers of this step waited for one that was held up
 
-	mu    sync.Mutex // held during a step; guards what follows
-	work  job
-	fault atomic.Pointer[error]
+	mu     sync.Mutex // held during a step; guards what follows
+	work   job
+	active int // workers of this step: those of the lowest ids
+	fault  atomic.Pointer[error]
 }
 
 // job is what the workers of a step run. Workers call it at the same time.
@@ -55,8 +57,9 @@ type waker struct {
 }
 
 const (
-	spinTime     = time.Millisecond // after a step: the next one usually follows a sampling
-	spinsToYield = 1000             // some 25 µs in a barrier: some other process is on a worker's processor
+	spinTime     = time.Millisecond       // after a step: the next one usually follows a sampling
+	spinsToYield = 1000                   // some 25 µs in a barrier: some other process is on a worker's processor
+	heldUp       = 300 * time.Microsecond // no item of few rows takes so long: a wait that does is for the system's scheduler
 )
 
 var errClosed = errors.New("cpu: the device is closed")
@@ -64,7 +67,7 @@ var errClosed = errors.New("cpu: the device is closed")
 // newPool starts size-1 workers.
 func newPool(size int) *pool {
 	p := &pool{
-		size: size, rounds: make([]flag, size), done: make([]flag, size), wakers: make([]waker, size),
+		size: size, rounds: make([]flag, size), published: make([]flag, size), done: make([]flag, size), wakers: make([]waker, size),
 	}
 	for id := 1; id < size; id++ {
 		p.wakers[id].wake = make(chan struct{}, 1)
@@ -74,40 +77,45 @@ func newPool(size int) *pool {
 	return p
 }
 
-// run has all workers run a job and returns when they have finished, with the first panic as an error. It must not be
-// called from two goroutines with one job, but may be with different ones: jobs take turns.
-func (p *pool) run(j job) error {
+// run has the first active workers run a job and returns when they have finished, with the time that they lost together
+// to waiting for one that was held up, and the first panic as an error. It must not be called from two goroutines with
+// one job, but may be with different ones: jobs take turns.
+func (p *pool) run(j job, active int) (lost time.Duration, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closing.Load() {
-		return errClosed
+		return 0, errClosed
 	}
-	p.work = j
+	p.work, p.active = j, active
+	p.lost.Store(0)
+	p.resting.v.Store(0)
 	for i := range p.rounds {
 		p.rounds[i].v.Store(0)
 	}
 	p.broken.v.Store(0)
 	p.fault.Store(nil)
-	p.crowded.Store(p.size > min(runtime.GOMAXPROCS(0), runtime.NumCPU())) // the program may change it at any time
-	step := p.epoch.v.Add(1)
-	for id := 1; id < p.size; id++ {
+	p.crowded.Store(active > min(runtime.GOMAXPROCS(0), runtime.NumCPU())) // the program may change it at any time
+	for id := 1; id < active; id++ {
+		p.published[id].v.Add(1)
 		p.rouse(id)
 	}
 	p.step(0)
-	for id := 1; id < p.size; id++ {
-		for spins := 0; p.done[id].v.Load() != step; spins++ {
-			p.spin(spins)
+	for id := 1; id < active; id++ {
+		step, w := p.published[id].v.Load(), wait{}
+		for p.done[id].v.Load() != step {
+			p.spin(&w)
 		}
+		p.waited(&w)
 	}
 	p.work = nil
 	if fault := p.fault.Load(); fault != nil {
-		return *fault
+		err = *fault
 	}
-	return nil
+	return time.Duration(p.lost.Load()), err
 }
 
 // rest lets the workers sleep at once instead of waiting for another step.
-func (p *pool) rest() { p.resting.v.Store(p.epoch.v.Load()) }
+func (p *pool) rest() { p.resting.v.Store(1) }
 
 // close stops the workers and waits for them.
 func (p *pool) close() {
@@ -116,8 +124,8 @@ func (p *pool) close() {
 	if p.closing.Swap(true) {
 		return
 	}
-	p.epoch.v.Add(1)
 	for id := 1; id < p.size; id++ {
+		p.published[id].v.Add(1)
 		p.rouse(id)
 	}
 	p.workers.Wait()
@@ -138,23 +146,23 @@ func (p *pool) worker(id int) {
 		if p.closing.Load() {
 			return
 		}
-		last = p.epoch.v.Load()
+		last = p.published[id].v.Load()
 		p.step(id)
 		p.done[id].v.Store(last)
 	}
 }
 
-// await returns when a step after last is published: spinning first, then sleeping.
+// await returns when a step after last is published to the worker: spinning first, then sleeping.
 func (p *pool) await(id int, last uint32) {
 	var since time.Time
-	for spins := 0; p.epoch.v.Load() == last; spins++ {
-		p.spin(spins)
-		if spins&31 != 31 {
+	for w := (wait{}); p.published[id].v.Load() == last; {
+		p.spin(&w)
+		if w.spins&31 != 0 {
 			continue
 		}
-		if now := time.Now(); spins == 31 {
+		if now := time.Now(); w.spins == 32 {
 			since = now
-		} else if now.Sub(since) > spinTime || p.resting.v.Load() == last {
+		} else if now.Sub(since) > spinTime || p.resting.v.Load() == 1 {
 			p.sleep(id, last)
 		}
 	}
@@ -164,7 +172,7 @@ func (p *pool) await(id int, last uint32) {
 func (p *pool) sleep(id int, last uint32) {
 	w := &p.wakers[id]
 	w.asleep.Store(1)
-	if p.epoch.v.Load() != last && w.asleep.CompareAndSwap(1, 0) {
+	if p.published[id].v.Load() != last && w.asleep.CompareAndSwap(1, 0) {
 		return
 	}
 	<-w.wake
@@ -185,35 +193,55 @@ func (p *pool) keepPanic() {
 	}
 }
 
-// barrier returns true when all workers have called it as often as this one; false when the step is given up. It is a
+// barrier returns true when all workers of the step have called it as often as this one; false when the step is given up. It is a
 // dissemination barrier (Hensgen, Finkel, Manber 1988): after round i a worker knows of 2^i others.
 func (p *pool) barrier(id int, round *uint32) bool {
-	for distance := 1; distance < p.size; distance *= 2 {
+	for distance := 1; distance < p.active; distance *= 2 {
 		*round++
 		p.rounds[id].v.Store(*round)
-		peer := &p.rounds[(id+p.size-distance)%p.size].v
-		for spins := 0; int32(peer.Load()-*round) < 0; spins++ {
+		peer, w := &p.rounds[(id+p.active-distance)%p.active].v, wait{}
+		for int32(peer.Load()-*round) < 0 {
 			if p.broken.v.Load() != 0 {
 				return false
 			}
-			p.spin(spins)
+			p.spin(&w)
 		}
+		p.waited(&w)
 	}
 	return p.broken.v.Load() == 0
 }
 
+// wait is a waiting loop in progress.
+type wait struct {
+	spins int
+	since time.Time // when it became long enough to yield
+}
+
 // spin is one turn of a waiting loop.
-func (p *pool) spin(spins int) {
+func (p *pool) spin(w *wait) {
 	pause()
-	if spins&31 != 31 {
+	if w.spins++; w.spins&31 != 0 {
 		return
 	}
-	preempt(spins)
+	preempt(w.spins)
+	if w.spins > spinsToYield && w.since.IsZero() {
+		w.since = time.Now()
+	}
 	switch {
 	case p.crowded.Load():
 		runtime.Gosched()
-	case spins > spinsToYield:
+	case w.spins > spinsToYield:
 		yieldProcessor()
+	}
+}
+
+// waited counts a wait within a step that is over.
+func (p *pool) waited(w *wait) {
+	if w.since.IsZero() {
+		return
+	}
+	if took := time.Since(w.since); took > heldUp {
+		p.lost.Add(int64(took))
 	}
 }
 

@@ -38,7 +38,7 @@ func TestPoolBarrier(t *testing.T) {
 		p := newPool(size)
 		j := &countJob{pool: p, rounds: 50, counts: make([]flag, size)}
 		for range 5 {
-			if err := p.run(j); err != nil {
+			if _, err := p.run(j, size); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -49,9 +49,53 @@ func TestPoolBarrier(t *testing.T) {
 	}
 }
 
+// TestPoolRunsFewer has steps of different numbers of workers follow each other.
+func TestPoolRunsFewer(t *testing.T) {
+	p := newPool(5)
+	defer p.close()
+	for i := range 40 {
+		active := 1 + i*3%5
+		j := &countJob{pool: p, rounds: 10, counts: make([]flag, active)}
+		if _, err := p.run(j, active); err != nil {
+			t.Fatal(err)
+		}
+		if n := j.behind.Load(); n != 0 {
+			t.Errorf("step %d, %d of 5 workers: %d times a worker was behind after a barrier", i, active, n)
+		}
+		for id := range j.counts {
+			if n := j.counts[id].v.Load(); n != 10 {
+				t.Errorf("step %d: worker %d of %d did %d rounds, want 10", i, id, active, n)
+			}
+		}
+	}
+}
+
+// lateJob has worker 1 come to the barrier only when worker 0 has waited for long.
+type lateJob struct{ pool *pool }
+
+func (j *lateJob) work(id int) {
+	if id == 1 {
+		for start := time.Now(); time.Since(start) < 3*heldUp; {
+			runtime.Gosched()
+		}
+	}
+	round := uint32(0)
+	j.pool.barrier(id, &round)
+}
+
+// TestPoolCountsLostTime checks that a worker's long wait is reported.
+func TestPoolCountsLostTime(t *testing.T) {
+	p := newPool(2)
+	defer p.close()
+	lost, err := p.run(&lateJob{p}, 2)
+	if err != nil || lost <= heldUp {
+		t.Errorf("run = %v, %v after a worker came %v late", lost, err, 3*heldUp)
+	}
+}
+
 // TestBarrierWraps checks that rounds may pass from the largest number to 0.
 func TestBarrierWraps(t *testing.T) {
-	p := &pool{size: 2, rounds: make([]flag, 2)}
+	p := &pool{size: 2, active: 2, rounds: make([]flag, 2)}
 	var group sync.WaitGroup
 	for id := range 2 {
 		p.rounds[id].v.Store(math.MaxUint32 - 3)
@@ -93,12 +137,12 @@ func TestPoolSurvivesPanic(t *testing.T) {
 	p := newPool(3)
 	defer p.close()
 	for who := range 3 {
-		err := p.run(&panicJob{p, who})
+		_, err := p.run(&panicJob{p, who}, 3)
 		if err == nil || !strings.Contains(err.Error(), "broken kernel") {
 			t.Errorf("worker %d panicked: error %v", who, err)
 		}
 		j := &countJob{pool: p, rounds: 3, counts: make([]flag, 3)}
-		if err := p.run(j); err != nil || j.behind.Load() != 0 {
+		if _, err := p.run(j, 3); err != nil || j.behind.Load() != 0 {
 			t.Errorf("after a panic: %v, %d behind", err, j.behind.Load())
 		}
 	}
@@ -110,7 +154,7 @@ func TestPoolRests(t *testing.T) {
 	defer p.close()
 	for range 3 {
 		j := &countJob{pool: p, rounds: 2, counts: make([]flag, 3)}
-		if err := p.run(j); err != nil {
+		if _, err := p.run(j, 3); err != nil {
 			t.Fatal(err)
 		}
 		p.rest()
@@ -135,7 +179,7 @@ func TestPoolShared(t *testing.T) {
 			defer group.Done()
 			for range 20 {
 				j := &countJob{pool: p, rounds: 3, counts: make([]flag, 2)}
-				if err := p.run(j); err != nil || j.behind.Load() != 0 {
+				if _, err := p.run(j, 2); err != nil || j.behind.Load() != 0 {
 					t.Errorf("%v, %d behind", err, j.behind.Load())
 				}
 			}
@@ -144,7 +188,7 @@ func TestPoolShared(t *testing.T) {
 	group.Wait()
 	p.close()
 	p.close()
-	if err := p.run(&countJob{pool: p}); err == nil {
+	if _, err := p.run(&countJob{pool: p}, 2); err == nil {
 		t.Error("a closed pool ran a job")
 	}
 }
@@ -183,7 +227,7 @@ func TestShareSteals(t *testing.T) {
 			for id := range size {
 				j.workers = append(j.workers, &worker{id: id})
 			}
-			if err := p.run(j); err != nil {
+			if _, err := p.run(j, size); err != nil {
 				t.Fatal(err)
 			}
 			for i := range j.done {

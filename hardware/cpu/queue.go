@@ -3,6 +3,7 @@ package cpu
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"hearth/hardware"
 )
@@ -54,6 +55,7 @@ type queue struct {
 	sizes        workerSizes
 	workers      []*worker
 	cursors      [2][]flag // of alternating phases
+	crew         crew
 
 	weightMem, blockMem, scratchMem region
 	step                            step
@@ -97,7 +99,10 @@ func (q *queue) runPhases(phases []operation) {
 		}
 	}
 	q.current = phases
-	if err := q.device.pool.run(q); err != nil {
+	start := time.Now()
+	lost, err := q.device.pool.run(q, q.crew.active)
+	q.crew.observe(lost, time.Since(start))
+	if err != nil {
 		q.fault = err
 	}
 }
@@ -138,7 +143,7 @@ func (q *queue) work(id int) {
 		}
 		// Nobody is in the phase before this one any more, nor in the next one yet: its cursors can be set back.
 		q.cursors[(w.phase+1)%2][id].v.Store(0)
-		w.share(op, items, q.cursors[w.phase%2])
+		w.share(op, items, q.cursors[w.phase%2][:q.crew.active])
 		w.phase++
 		if !q.device.pool.barrier(id, &w.round) {
 			return
