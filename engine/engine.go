@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,9 +18,6 @@ import (
 	"hearth/hardware/quant"
 	"hearth/kvcache"
 )
-
-// errSlowReader ends a sequence whose reader does not keep up with it.
-var errSlowReader = errors.New("engine: the reader of this request fell too far behind")
 
 // maxLogprobs is the most alternatives of a token, since a reader may be eventBuffer tokens behind.
 const maxLogprobs = 100
@@ -63,18 +61,21 @@ func (o *Options) setDefaults() {
 	}
 }
 
+// maxCount bounds options whose memory is taken when the engine starts: tables, queues and tensors of a step.
+const maxCount = 1 << 16
+
 // Validate names the first field that is out of range.
 func (o *Options) Validate() error {
 	for _, f := range []struct {
-		name  string
-		value int64
+		name        string
+		value, most int64
 	}{
-		{"ContextLength", int64(o.ContextLength)}, {"MaxSequences", int64(o.MaxSequences)},
-		{"MaxBatchTokens", int64(o.MaxBatchTokens)}, {"MaxWaiting", int64(o.MaxWaiting)},
-		{"KVBytes", o.KVBytes}, {"Blocks", int64(o.Blocks)},
+		{"ContextLength", int64(o.ContextLength), math.MaxInt32}, {"MaxSequences", int64(o.MaxSequences), maxCount},
+		{"MaxBatchTokens", int64(o.MaxBatchTokens), maxCount}, {"MaxWaiting", int64(o.MaxWaiting), maxCount},
+		{"KVBytes", o.KVBytes, math.MaxInt64}, {"Blocks", int64(o.Blocks), math.MaxInt32},
 	} {
-		if f.value < 0 {
-			return fmt.Errorf("engine: option %s is %d, want at least 0", f.name, f.value)
+		if f.value < 0 || f.value > f.most {
+			return fmt.Errorf("engine: option %s is %d, want 0 to %d", f.name, f.value, f.most)
 		}
 	}
 	if o.Device == nil {
@@ -224,11 +225,7 @@ func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, 
 		tokens:  append(make([]int32, 0, len(r.Prompt)+min(maxTokens, reservedTokens)), r.Prompt...),
 		sampler: sampler, submittedAt: time.Now(),
 	}
-	buffer := eventBuffer
-	if r.PromptLogprobs { // one event a step, and steps may be small
-		buffer += len(r.Prompt)
-	}
-	seq.events = make(chan api.Event, buffer)
+	seq.events = make(chan api.Event, eventBuffer)
 	if e.stats.queued.Add(1) > e.maxLoad {
 		e.unqueue()
 		return nil, api.ErrBusy

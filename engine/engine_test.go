@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -346,7 +347,7 @@ func TestSlowReader(t *testing.T) {
 		t.Errorf("the fast reader got %d tokens, %v", len(a.tokens), a.done.Err)
 	}
 	a := collect(t, slow)
-	if a.done.Reason != api.FinishError || !errors.Is(a.done.Err, errSlowReader) || len(a.tokens) != eventBuffer-1 {
+	if a.done.Reason != api.FinishError || !errors.Is(a.done.Err, api.ErrSlowReader) || len(a.tokens) != eventBuffer-1 {
 		t.Errorf("the slow reader got %d tokens and %+v", len(a.tokens), a.done)
 	}
 }
@@ -528,6 +529,9 @@ func TestOptions(t *testing.T) {
 		{"MaxWaiting", Options{MaxWaiting: -1}},
 		{"KVBytes", Options{KVBytes: -1}},
 		{"Blocks", Options{Blocks: -1}},
+		{"MaxSequences", Options{MaxSequences: math.MaxInt}},
+		{"MaxWaiting", Options{MaxWaiting: math.MaxInt}},
+		{"MaxBatchTokens", Options{MaxBatchTokens: maxCount + 1}},
 		{"Device", Options{}},
 	} {
 		if test.want != "Device" {

@@ -142,7 +142,7 @@ func (l *loop) draw(seq *sequence, logits []float32, now time.Time) {
 		return
 	}
 	if !seq.send(api.Event{Token: token, Logprob: logprob}) {
-		l.end(seq, api.FinishError, errSlowReader)
+		l.end(seq, api.FinishError, api.ErrSlowReader)
 		return
 	}
 	if seq.generated() >= seq.maxTokens {
@@ -150,26 +150,26 @@ func (l *loop) draw(seq *sequence, logits []float32, now time.Time) {
 	}
 }
 
-// scorePrompt sends the log-probabilities of the prompt tokens that follow the rows of this step. Row i of a step
-// gives the distribution of the token at position start+i+1.
+// scorePrompt keeps the log-probabilities of the prompt tokens that follow the rows of this step, and sends all of them
+// when the last one is known. Row i of a step gives the distribution of the token at position start+i+1.
 func (l *loop) scorePrompt(it stepItem, firstOutput int) {
 	seq := it.seq
-	var scores []api.Logprob
 	for i := range it.rows {
 		next := seq.computed + i + 1
 		if next >= seq.promptLen || next <= seq.scoredUpTo {
-			continue // not of the prompt, or sent before a preemption
+			continue // not of the prompt, or known from before a preemption
 		}
 		var p api.Logprob
 		if err := sample.Logprobs(l.queue.Output(l.model.Logits, firstOutput+i), seq.tokens[next], seq.logprobs, &p); err != nil {
 			l.end(seq, api.FinishError, fmt.Errorf("%w: position %d: %w", api.ErrInternal, next, err))
 			return
 		}
-		scores = append(scores, p)
+		seq.scores = append(seq.scores, p)
 		seq.scoredUpTo = next
 	}
-	if scores != nil && !seq.send(api.Event{Prompt: scores}) {
-		l.end(seq, api.FinishError, errSlowReader)
+	if !seq.scoring() && seq.scores != nil {
+		seq.events <- api.Event{Prompt: seq.scores} // the first event, for which there is room
+		seq.scores = nil
 	}
 }
 
@@ -188,6 +188,7 @@ func (l *loop) closeFinished(now time.Time) {
 	for _, seq := range l.finished {
 		l.close(seq, now)
 	}
+	clear(l.finished) // their tokens are not kept until others end
 	l.finished = l.finished[:0]
 }
 

@@ -30,8 +30,9 @@ type sequence struct {
 	table    *kvcache.Sequence // the scheduler's, while the sequence runs; nil while it waits
 	sampler  *sample.Sampler
 
-	cached      int // positions found in the cache at first admission
-	scoredUpTo  int // last prompt position whose log-probability was sent
+	cached      int           // positions found in the cache at first admission
+	scores      []api.Logprob // of the prompt so far, until all are sent
+	scoredUpTo  int           // last prompt position whose log-probability is known
 	admitted    bool
 	preempted   int // times
 	submittedAt time.Time
@@ -48,7 +49,7 @@ type sequence struct {
 // pending is the number of tokens whose positions are not in the cache yet.
 func (s *sequence) pending() int { return len(s.tokens) - s.computed }
 
-// scoring reports whether log-probabilities of prompt tokens are still to be sent.
+// scoring reports whether log-probabilities of prompt tokens are still to be computed.
 func (s *sequence) scoring() bool { return s.scored && s.scoredUpTo < s.promptLen-1 }
 
 // unshared is what the scheduler leaves of a prompt for later steps.

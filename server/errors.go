@@ -86,6 +86,8 @@ var errorTable = []struct {
 		Message: "the server is out of memory for this request"}},
 	{engine.ErrFull, wireError{Status: 503, Type: typeUnavailable, Code: "server_is_overloaded", RetryAfter: 5 * time.Second,
 		Message: "the server is out of cache for this request"}},
+	{api.ErrSlowReader, wireError{Status: 408, Type: typeInvalidRequest, Code: "client_too_slow", Final: true,
+		Message: "the answer was read too slowly"}},
 	{errDraining, wireError{Status: 503, Type: typeUnavailable, Code: "server_is_overloaded", RetryAfter: 5 * time.Second,
 		Message: "the server is shutting down"}},
 	{errDeadline, wireError{Status: 504, Type: typeServer, Code: "request_timeout", Final: true,

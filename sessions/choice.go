@@ -2,6 +2,8 @@ package sessions
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"strings"
 	"unicode/utf8"
 
@@ -35,13 +37,20 @@ type choice struct {
 	scored  []TokenLogprob // prompt tokens, with Echo
 }
 
-// run turns events into deltas until the sequence ends, or until a stop string ends it first.
+// run turns events into deltas until the sequence ends, or until a stop string ends it first. A panic ends the choice
+// with an error: it is no reason to end what others run in this process.
 func (c *choice) run(events <-chan api.Event, deltas chan<- Delta) {
 	defer c.cancel()
 	emit := func(d Delta) {
 		d.Choice = c.index
 		deltas <- d
 	}
+	defer func() {
+		if r := recover(); r != nil {
+			err := fmt.Errorf("%w: sessions: choice %d panicked: %v\n%s", api.ErrInternal, c.index, r, debug.Stack())
+			emit(Delta{Finish: &Finish{Reason: api.FinishError, Err: err}})
+		}
+	}()
 	echoed := !c.turn.Echo
 	for e := range events {
 		if e.Prompt != nil {

@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -49,6 +50,22 @@ func play(tok *tokenizer.Tokenizer, turn *Turn, tokens []int32) []Delta {
 		all = append(all, d)
 	}
 	return all
+}
+
+// TestChoicePanics checks that a choice that panics still ends, with an error, and cancels its sequence.
+func TestChoicePanics(t *testing.T) {
+	events := make(chan api.Event, 1)
+	events <- api.Event{Token: 1}
+	deltas := make(chan Delta, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	(&choice{index: 3, turn: &Turn{}, cancel: cancel}).run(events, deltas) // without a decoder
+	d := <-deltas
+	if d.Choice != 3 || d.Finish == nil || d.Finish.Reason != api.FinishError || !errors.Is(d.Finish.Err, api.ErrInternal) {
+		t.Errorf("the last delta is %+v, want an error of choice 3", d)
+	}
+	if ctx.Err() == nil {
+		t.Error("the sequence goes on")
+	}
 }
 
 // expected is what a choice must come to, found by looking at the whole text after each token.

@@ -18,6 +18,8 @@ var (
 	ErrClosed = errors.New("engine: closed")
 	// ErrInvalid says that a request field is out of range; the error is a *FieldError.
 	ErrInvalid = errors.New("engine: invalid request")
+	// ErrSlowReader says that the events of a request were read too slowly: more of them wait than the engine keeps.
+	ErrSlowReader = errors.New("engine: the reader of this request fell too far behind")
 	// ErrInternal says that the engine failed while it ran the request.
 	ErrInternal = errors.New("engine: internal error")
 )
@@ -113,8 +115,9 @@ type Logprob struct {
 	Top     []TopToken
 }
 
-// Event is one message of a running sequence. Exactly one field set is meaningful: Prompt while the prompt is
-// computed, Token for each generated token, Done at the end. Every channel ends with exactly one Done event.
+// Event is one message of a running sequence. Exactly one field set is meaningful: Prompt once, when a prompt that is
+// to be scored has been computed, Token for each generated token, Done at the end. Every channel ends with exactly one
+// Done event.
 type Event struct {
 	Token   int32    // the generated token, when Done and Prompt are nil
 	Logprob *Logprob // of Token, when asked for
