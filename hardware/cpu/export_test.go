@@ -31,3 +31,28 @@ func BusyPhases(q hardware.Queue) int {
 	}
 	return n
 }
+
+// brokenPhase panics in its last item.
+type brokenPhase struct{ operation }
+
+func (b brokenPhase) run(w *worker, item int) {
+	if item == b.items(w.step)-1 {
+		panic("broken kernel")
+	}
+	b.operation.run(w, item)
+}
+
+// BreakPhase makes the n-th phase of a queue's first section that had work in the last step panic, until mend is called.
+func BreakPhase(q hardware.Queue, n int) (mend func()) {
+	phases := q.(*queue).sections[0]
+	for i, op := range phases {
+		if op.items(&q.(*queue).step) == 0 {
+			continue
+		}
+		if n--; n < 0 {
+			phases[i] = brokenPhase{op}
+			return func() { phases[i] = op }
+		}
+	}
+	panic("cpu: BreakPhase: there are fewer phases")
+}

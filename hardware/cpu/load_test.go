@@ -3,6 +3,7 @@ package cpu_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"hearth/hardware"
@@ -152,6 +153,62 @@ func TestQueuesShareWorkers(t *testing.T) {
 	for i := range first {
 		if first[i] != second[i] {
 			t.Fatalf("logit %d: %v and %v from two queues with the same work", i, first[i], second[i])
+		}
+	}
+}
+
+// TestLoadStops checks that a context that has ended stops the packing, and that the memory is given back.
+func TestLoadStops(t *testing.T) {
+	p, _ := tinyShape.record(quant.Q8_0)
+	d := openWith(cpu.Options{Threads: 2, FreeBytes: 1 << 30})(t)
+	defer d.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := d.Load(ctx, p, tinyLimits()); !errors.Is(err, context.Canceled) {
+		t.Errorf("Load = %v, want that its context ended", err)
+	}
+	if free := d.Info().FreeBytes; free != 1<<30 {
+		t.Errorf("%d bytes are free afterwards, want %d", free, 1<<30)
+	}
+}
+
+// TestQueueAfterPanic breaks one phase after the other in the middle of a step: the step reports it, and the next ones,
+// on the same queue and on the blocks that the broken step wrote, have the bits that a new queue gives.
+func TestQueueAfterPanic(t *testing.T) {
+	p, _ := tinyShape.record(quant.Q8_0)
+	d := openWith(cpu.Options{Threads: 3})(t)
+	defer d.Close()
+	load := func() (hardware.Queue, func() []float32) {
+		q, err := d.Load(context.Background(), p, tinyLimits())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := hardware.NewBatch(tinyLimits())
+		return q, func() []float32 {
+			b.Reset()
+			b.Tokens, b.Outputs, b.Tables = append(b.Tokens, 5, 9, 2, 77, 31), append(b.Outputs, 4), append(b.Tables, 2)
+			b.Spans = append(b.Spans, hardware.Span{Len: 5})
+			q.Run(0, b)
+			if q.Sync() != nil {
+				return nil
+			}
+			return append([]float32(nil), q.Output(0, 0)...)
+		}
+	}
+	fresh, run := load()
+	defer fresh.Close()
+	want := run()
+	q, run := load()
+	defer q.Close()
+	run()
+	for phase := range cpu.BusyPhases(q) {
+		mend := cpu.BreakPhase(q, phase)
+		if got := run(); got != nil {
+			t.Errorf("phase %d panicked and Sync reports nothing", phase)
+		}
+		mend()
+		if got := run(); !slices.Equal(got, want) {
+			t.Fatalf("after a panic in phase %d: logits %v, want %v", phase, got, want)
 		}
 	}
 }
