@@ -51,6 +51,19 @@ func TestServeCommand(t *testing.T) {
 	}
 }
 
+// TestServeInterruptedWhileLoading checks that this is an end like any other: no error, and no banner.
+func TestServeInterruptedWhileLoading(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var out bytes.Buffer
+	root := newRootCommand()
+	root.SetOut(&out)
+	root.SetArgs([]string{"serve", "--addr", "127.0.0.1:0", "--data-dir", t.TempDir(), "--log-level", "error", "--kv-memory", "8MiB"})
+	if err := root.ExecuteContext(ctx); err != nil || out.Len() > 0 {
+		t.Errorf("serve = %v, and wrote %q", err, &out)
+	}
+}
+
 func TestServeFlags(t *testing.T) {
 	for _, c := range []struct {
 		args []string
