@@ -296,3 +296,18 @@ func TestBodyLimits(t *testing.T) {
 		t.Errorf("curl -d to Ollama's API = %d %s", status, body)
 	}
 }
+
+// TestElementsAreCounted checks that a small body cannot become large lists.
+func TestElementsAreCounted(t *testing.T) {
+	list := func(n int) value { return value{"prompt", []byte("[" + strings.Repeat("1,", n-1) + "1]")} }
+	if elements, err := list(maxParts).elements(); err != nil || len(elements) != maxParts {
+		t.Errorf("%d elements, %v, want %d", len(elements), err, maxParts)
+	}
+	if _, err := list(maxParts + 1).elements(); err == nil || !strings.Contains(err.Error(), "prompt has more than 1048576 elements") {
+		t.Errorf("one more: %v", err)
+	}
+	object := value{"logit_bias", []byte("{" + strings.Repeat(`"1":0,`, maxParts) + `"1":0}`)}
+	if _, err := object.members(); err == nil || !strings.Contains(err.Error(), "logit_bias has more than 1048576 members") {
+		t.Errorf("an object: %v", err)
+	}
+}

@@ -124,11 +124,16 @@ func unquote(raw []byte) string {
 	return s
 }
 
+// maxParts is the most elements of an array and members of an object: more than any context has tokens. Each takes
+// fifty times the memory of the two bytes that it may have in the body.
+const maxParts = 1 << 20
+
 // parts splits an object or array at its own commas and colons: the elements of an array, or keys and values in turn.
-func parts(raw []byte) [][]byte {
+// It gives up behind limit of them.
+func parts(raw []byte, limit int) [][]byte {
 	var list [][]byte
 	depth, start := 0, 1
-	for i := 0; i < len(raw); i++ {
+	for i := 0; i < len(raw) && len(list) <= limit; i++ {
 		switch c := raw[i]; c {
 		case '"':
 			i = stringEnd(raw, i) - 1
@@ -198,7 +203,10 @@ func (v value) members() ([]member, error) {
 	if !v.isObject() {
 		return nil, v.wrongType("an object")
 	}
-	list := parts(v.raw)
+	list := parts(v.raw, 2*maxParts)
+	if len(list) > 2*maxParts {
+		return nil, v.invalid("has more than %d members", maxParts)
+	}
 	members := make([]member, 0, len(list)/2)
 	for i := 0; i+1 < len(list); i += 2 {
 		name := unquote(list[i])
@@ -211,7 +219,10 @@ func (v value) elements() ([]value, error) {
 	if !v.isArray() {
 		return nil, v.wrongType("an array")
 	}
-	list := parts(v.raw)
+	list := parts(v.raw, maxParts)
+	if len(list) > maxParts {
+		return nil, v.invalid("has more than %d elements", maxParts)
+	}
 	elements := make([]value, len(list))
 	for i, raw := range list {
 		elements[i] = value{elementPath(v.path, i), raw}
