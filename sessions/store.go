@@ -72,11 +72,10 @@ func (s *Store) Stats() map[string]engine.Stats {
 }
 
 func describe(m *engine.Served) Model {
-	_, canInfill := m.Tokenizer.FIM()
 	return Model{
 		ID: m.ID, Created: m.Created, Architecture: m.Architecture, Name: m.Name, Parameters: m.Parameters,
 		Quantization: m.Quantization, Bytes: m.WeightBytes, ContextLength: m.Engine.ContextLength(), Digest: m.Digest,
-		TrainedLength: m.TrainedLength, Template: m.TemplateText, Embedded: m.Path == "", CanInfill: canInfill,
+		TrainedLength: m.TrainedLength, Template: m.TemplateText,
 	}
 }
 

@@ -364,8 +364,8 @@ func TestModels(t *testing.T) {
 	if err != nil || m != models[0] {
 		t.Errorf("Model = %+v, %v, want %+v", m, err, models[0])
 	}
-	if !m.Embedded || m.ID != embedded.Name || m.Architecture != "llama" || m.ContextLength != 256 || m.TrainedLength != 512 ||
-		m.Quantization != "F32" || m.CanInfill || m.Parameters < 250_000 || m.Parameters > 300_000 || len(m.Digest) != 64 {
+	if m.ID != embedded.Name || m.Architecture != "llama" || m.ContextLength != 256 || m.TrainedLength != 512 ||
+		m.Quantization != "F32" || m.Parameters < 250_000 || m.Parameters > 300_000 || len(m.Digest) != 64 {
 		t.Errorf("Model = %+v", m)
 	}
 	if loading, err := s.Loading(); len(loading) != 0 || err != nil {

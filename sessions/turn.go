@@ -75,6 +75,4 @@ type Model struct {
 	TrainedLength int    // positions the model was trained for
 	Digest        string // SHA-256 of the file's header, hex: names the model across restarts
 	Template      string // source of the chat template, empty without one
-	Embedded      bool
-	CanInfill     bool // has fill-in-the-middle tokens
 }
