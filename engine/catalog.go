@@ -35,7 +35,6 @@ type Served struct {
 	Quantization  string // format of most of its weights
 	WeightBytes   int64  // as stored in the file
 	Digest        string // names the file's contents without reading all of it
-	TemplateText  string // source of the chat template, empty without one
 	TrainedLength int    // positions the model was trained for
 
 	Engine    *Engine
@@ -149,10 +148,9 @@ func open(ctx context.Context, path string, opts Options) (*Served, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, _ := src.Metadata().String("tokenizer.chat_template")
 	return &Served{
 		Path: path, Created: created, Architecture: m.Config.Architecture, Name: m.Config.Name, Parameters: parameters,
-		Quantization: format, WeightBytes: bytes, Digest: digest, TemplateText: text, TrainedLength: m.Config.ContextLength,
+		Quantization: format, WeightBytes: bytes, Digest: digest, TrainedLength: m.Config.ContextLength,
 		Engine: eng, Tokenizer: tok, Template: template,
 	}, nil
 }

@@ -74,5 +74,4 @@ type Model struct {
 	ContextLength int
 	TrainedLength int    // positions the model was trained for
 	Digest        string // SHA-256 of the file's header, hex: names the model across restarts
-	Template      string // source of the chat template, empty without one
 }
