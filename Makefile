@@ -21,7 +21,7 @@ export CGO_ENABLED = 0
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/hearth and bin/hearth-bench
@@ -30,7 +30,7 @@ build: ## build bin/hearth and bin/hearth-bench
 
 .PHONY: run
 run: build ## start the server (MODEL=file or folder, ADDR=host:port)
-	$(BIN)/hearth serve $(MODEL) --addr $(ADDR)
+	$(BIN)/hearth serve $(if $(MODEL),'$(MODEL)') --addr $(ADDR)
 
 .PHONY: test
 test: ## unit, golden and vector tests
