@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -86,7 +87,7 @@ func (s *Server) checkHost(r *http.Request) error {
 	if _, err := netip.ParseAddr(host); ok && err == nil && s.anyAddress { // an address is no name that could be rebound
 		return nil
 	}
-	return forbidden("host_not_allowed", fmt.Sprintf("this server does not answer for the host %q; it must be told to", shorten(r.Host)))
+	return forbidden("host_not_allowed", fmt.Sprintf("this server does not answer for the host %q; whoever runs it can add the name to its allowed hosts (hearth serve --allowed-host NAME)", shorten(r.Host)))
 }
 
 // hostName returns the lower-case name or address of a Host header, without port, brackets and final dot.
@@ -159,6 +160,9 @@ func (s *Server) cors(r *http.Request, h http.Header) (preflight bool) {
 	return true
 }
 
+// ErrUnprotected says that the server would be open to other machines without asking for a key.
+var ErrUnprotected = errors.New("no API key is set")
+
 // checkBind refuses to offer the server to a network without a key.
 func checkBind(host string, keys []string, insecure bool) error {
 	if isLoopback(strings.ToLower(host)) || len(keys) > 0 || insecure {
@@ -167,5 +171,5 @@ func checkBind(host string, keys []string, insecure bool) error {
 	if host == "" {
 		host = "every address"
 	}
-	return fmt.Errorf("server: %s can be reached from other machines and no API key is set: set one, listen on 127.0.0.1, or say that this is intended", host)
+	return fmt.Errorf("server: %s can be reached from other machines and %w: set one, listen on 127.0.0.1, or say that this is intended", host, ErrUnprotected)
 }

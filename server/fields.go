@@ -369,12 +369,15 @@ func readMetadata(g *generation, v value) error {
 	return nil
 }
 
+// noTime are the JSON texts of a keep_alive of 0.
+var noTime = []string{"0", "0.0", `"0"`, `"0s"`, `"0m"`, `"0h"`}
+
 // readKeepAlive accepts every wish that a model stays, and refuses the one that it goes.
 func readKeepAlive[T any](_ *T, v value) error {
 	switch {
 	case !v.isText() && !v.isNumber():
 		return v.wrongType("a duration: a string or a number of seconds")
-	case v.equals("0", "0.0", `"0"`, `"0s"`, `"0m"`):
+	case v.equals(noTime...):
 		return unsupported(v.path, "models stay loaded as long as the server runs")
 	}
 	return nil

@@ -115,6 +115,7 @@ func TestOllamaFields(t *testing.T) {
 	checkTable(t, "options", ollamaOptions, []string{
 		"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict", "num_keep", "seed", "num_predict", "top_k", "top_p",
 		"min_p", "typical_p", "repeat_last_n", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty", "stop",
+		"numa", "low_vram", "f16_kv", "vocab_only", "logits_all", "embedding_only", "use_mlock", "penalize_newline", "tfs_z", "mirostat", "mirostat_tau", "mirostat_eta",
 	})
 	checkTable(t, "message", ollamaMessageFields, []string{"role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id"})
 }

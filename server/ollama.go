@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"math"
 	"net/http"
@@ -24,8 +25,7 @@ type ollamaRequest struct {
 	system, prompt string
 	messages       []json.RawMessage // in OpenAI's form
 	raw            bool
-	contextLength  int // num_ctx
-	contextPath    string
+	unload         bool // keep_alive was 0
 }
 
 func newOllamaRequest() *ollamaRequest {
@@ -46,7 +46,13 @@ var ollamaSharedFields = []field[ollamaRequest]{
 	{name: "options", use: honoured, read: func(o *ollamaRequest, v value) error { return decode(ollamaOptions, v, o) }},
 	{name: "logprobs", use: honoured, read: boolean(func(o *ollamaRequest, b bool) { o.logprobs = b })},
 	{name: "top_logprobs", use: honoured, read: integer(0, 20, func(o *ollamaRequest, n int64) { o.topLogprobs = int(n) })},
-	{name: "keep_alive", use: ignored, read: readKeepAlive[ollamaRequest]},
+	{name: "keep_alive", use: ignored, read: func(o *ollamaRequest, v value) error { // a wish to stay loaded, which models do; see ollamaLoaded
+		if !v.isText() && !v.isNumber() {
+			return v.wrongType("a duration: a string or a number of seconds")
+		}
+		o.unload = v.equals(noTime...)
+		return nil
+	}},
 	{name: "think", use: honoured, read: func(o *ollamaRequest, v value) error {
 		if !v.equals("false") {
 			return unsupported(v.path, "thoughts are not told apart from the answer")
@@ -79,15 +85,13 @@ var ollamaGenerateFields = append([]field[ollamaRequest]{
 }, ollamaSharedFields...)
 
 // ollamaOptions is the object options. What Ollama decides when it loads a model is decided here when the server
-// starts, and has no effect in a request.
+// starts, and has no effect in a request. Limits of length are ceilings: num_predict is cut to the room that the prompt
+// leaves, and num_ctx, which asks for a context that a conversation fits into, is met by any context that it does fit
+// into; a prompt that does not fit is an error.
 var ollamaOptions = []field[ollamaRequest]{
 	{name: "seed", use: honoured, read: integer(math.MinInt64, math.MaxInt64, func(o *ollamaRequest, n int64) { o.turn.Sampling.Seed, o.seeded = uint64(n), n >= 0 })},
-	{name: "num_predict", use: honoured, read: integer(-2, maxTokensField, func(o *ollamaRequest, n int64) { o.turn.MaxTokens = int(max(n, 0)) })},
-	{name: "num_ctx", use: honoured, read: func(o *ollamaRequest, v value) error {
-		n, err := v.integer(0, maxTokensField)
-		o.contextLength, o.contextPath = int(n), v.path
-		return err
-	}},
+	{name: "num_predict", use: honoured, read: integer(-2, maxTokensField, func(o *ollamaRequest, n int64) { o.turn.MaxTokens = int(max(n, 0)) })}, // -1 and -2: until the context is full
+	{name: "num_ctx", use: ignored, read: integer(0, maxTokensField, func(*ollamaRequest, int64) {})},
 	{name: "temperature", use: honoured, read: number(0, 100, func(o *ollamaRequest, f float64) { o.turn.Sampling.Temperature = float32(f) })},
 	{name: "top_k", use: honoured, read: integer(-1, maxTokensField, func(o *ollamaRequest, n int64) { o.turn.Sampling.TopK = int(max(n, 0)) })},
 	{name: "top_p", use: honoured, read: number(0, 1, func(o *ollamaRequest, f float64) { setTopP(&o.generation, f) })},
@@ -99,16 +103,29 @@ var ollamaOptions = []field[ollamaRequest]{
 	{name: "frequency_penalty", use: honoured, read: number(-2, 2, func(o *ollamaRequest, f float64) { o.turn.Sampling.FrequencyPenalty = float32(f) })},
 	{name: "stop", use: honoured, read: func(o *ollamaRequest, v value) error { return readStops(&o.generation, v, maxOllamaStops) }},
 
-	{name: "num_keep", use: ignored, read: integer(-1, maxTokensField, func(*ollamaRequest, int64) {})}, // tokens kept by a shift, which never happens
+	// Where and how the model is kept and computed is the server's to decide.
 	{name: "num_batch", use: ignored, read: integer(0, maxTokensField, func(*ollamaRequest, int64) {})},
 	{name: "num_gpu", use: ignored, read: integer(-1, maxTokensField, func(*ollamaRequest, int64) {})},
 	{name: "main_gpu", use: ignored, read: integer(-1, maxTokensField, func(*ollamaRequest, int64) {})},
 	{name: "num_thread", use: ignored, read: integer(0, maxTokensField, func(*ollamaRequest, int64) {})},
 	{name: "use_mmap", use: ignored, read: boolean(func(*ollamaRequest, bool) {})},
+	{name: "use_mlock", use: ignored, read: boolean(func(*ollamaRequest, bool) {})},
+	{name: "numa", use: ignored, read: boolean(func(*ollamaRequest, bool) {})},
+	{name: "low_vram", use: ignored, read: boolean(func(*ollamaRequest, bool) {})},
+	{name: "f16_kv", use: ignored, read: boolean(func(*ollamaRequest, bool) {})},
+	{name: "vocab_only", use: ignored, read: boolean(func(*ollamaRequest, bool) {})},
+	{name: "logits_all", use: ignored, read: boolean(func(*ollamaRequest, bool) {})},
+	{name: "embedding_only", use: ignored, read: boolean(func(*ollamaRequest, bool) {})},
 	{name: "draft_num_predict", use: ignored, read: integer(-1, maxTokensField, func(*ollamaRequest, int64) {})}, // speed only
+	{name: "num_keep", use: ignored, read: integer(-1, maxTokensField, func(*ollamaRequest, int64) {})},          // tokens kept by a shift, which never happens
+
+	// Ollama has dropped these and ignores them itself; settings that were saved for it still send them.
+	{name: "penalize_newline", use: ignored, read: boolean(func(*ollamaRequest, bool) {})},
+	{name: "tfs_z", use: ignored, read: number(0, 100, func(*ollamaRequest, float64) {})},
+
 	refuse[ollamaRequest]("mirostat", "", "0"),
-	refuse[ollamaRequest]("mirostat_tau", ""),
-	refuse[ollamaRequest]("mirostat_eta", ""),
+	{name: "mirostat_tau", use: ignored, read: number(0, 100, func(*ollamaRequest, float64) {})}, // part of mirostat, which is off
+	{name: "mirostat_eta", use: ignored, read: number(0, 100, func(*ollamaRequest, float64) {})},
 }
 
 // readOllamaMessages checks messages and turns them into OpenAI's form, which templates are given.
@@ -268,7 +285,7 @@ func parameterSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// prepare does what chat and generate have in common once the body is decoded.
+// prepareOllama does what chat and generate have in common once the body is decoded.
 func (s *Server) prepareOllama(x *exchange, o *ollamaRequest) error {
 	name := o.turn.Model
 	if err := o.complete(s, x.id); err != nil {
@@ -280,9 +297,6 @@ func (s *Server) prepareOllama(x *exchange, o *ollamaRequest) error {
 	}
 	o.turn.Model = m.ID
 	x.model = m.ID
-	if o.contextLength > m.ContextLength {
-		return invalidRequest(o.contextPath, "%s is %d, and this server was started with a context of %d", o.contextPath, o.contextLength, m.ContextLength)
-	}
 	return nil
 }
 
@@ -361,8 +375,12 @@ type ollamaPart struct {
 	metrics  ollama.Metrics
 }
 
-// ollamaLoaded answers a request without a prompt, which asks that the model be loaded.
+// ollamaLoaded answers a request without a prompt, which asks that the model be loaded, or with a keep_alive of 0 that
+// its memory be freed.
 func (s *Server) ollamaLoaded(x *exchange, o *ollamaRequest, respond func(ollamaPart) any) error {
+	if o.unload {
+		return unsupported("keep_alive", "this asks to unload the model, and models stay loaded as long as the server runs")
+	}
 	x.reason = "load"
 	body := respond(ollamaPart{done: true, reason: "load"})
 	if o.stream {
@@ -374,6 +392,10 @@ func (s *Server) ollamaLoaded(x *exchange, o *ollamaRequest, respond func(ollama
 // runOllama generates and writes the answer, as lines or as one.
 func (s *Server) runOllama(x *exchange, o *ollamaRequest, respond func(ollamaPart) any) error {
 	r, err := s.start(x, &o.generation)
+	if long, ok := errors.AsType[*api.TooLongError](err); ok && long.Prompt < long.Context {
+		o.turn.MaxTokens = 0 // until the context is full, which is less than num_predict
+		r, err = s.start(x, &o.generation)
+	}
 	if err != nil {
 		return err
 	}

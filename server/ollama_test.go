@@ -97,7 +97,10 @@ func TestOllamaRefusals(t *testing.T) {
 		{"/api/generate", `{"model":"stories260k","prompt":"x","template":"t"}`, "template"},
 		{"/api/generate", `{"model":"stories260k","prompt":"x","context":[1]}`, "context"},
 		{"/api/generate", `{"model":"stories260k","prompt":"x","suffix":"y"}`, "fill-in-the-middle"},
-		{"/api/generate", `{"model":"stories260k","prompt":"x","options":{"num_predict":1000}}`, "512"},
+		{"/api/generate", `{"model":"stories260k","keep_alive":"0s"}`, "keep_alive"},
+		{"/api/generate", `{"model":"stories260k","prompt":"x","keep_alive":[]}`, "keep_alive"},
+		{"/api/generate", `{"model":"stories260k","prompt":"x","options":{"mirostat":2}}`, "options.mirostat"},
+		{"/api/generate", `{"model":"stories260k","prompt":"` + strings.Repeat("Once upon a time ", 200) + `","options":{"num_ctx":100000}}`, "512"},
 	} {
 		a := s.post(c.path, c.body)
 		if e := decodeAnswer[ollamaError](t, a); a.status != 400 || !strings.Contains(e.Error, c.want) {
@@ -107,5 +110,48 @@ func TestOllamaRefusals(t *testing.T) {
 	a := s.post("/api/chat", `{"model":"stories260k:latest","stream":false,"messages":[{"role":"assistant","content":"","thinking":"t","tool_calls":[{"id":"1","function":{"index":0,"name":"f","arguments":{"a":1}}}]},{"role":"tool","tool_name":"f","tool_call_id":"1","content":"r"},{"role":"user","content":"x"}],"options":{"num_predict":1,"num_ctx":512,"num_thread":4,"seed":-1},"think":false}`)
 	if a.status != 200 {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// TestOllamaOptionsWithoutEffect sends what Ollama's clients send of settings that mean nothing here: the answer is the
+// same as without them.
+func TestOllamaOptionsWithoutEffect(t *testing.T) {
+	s := sharedServer(t)
+	ask := func(options, more string) ollama.GenerateResponse {
+		t.Helper()
+		a := s.post("/api/generate", `{"model":"stories260k","prompt":"Once","raw":true,"stream":false,"options":{"temperature":0,"num_predict":4`+options+`}`+more+`}`)
+		if a.status != 200 {
+			t.Fatalf("%s %s = %d %s", options, more, a.status, a.body)
+		}
+		return decodeAnswer[ollama.GenerateResponse](t, a)
+	}
+	want := ask("", "").Response
+	for _, c := range []struct{ options, more string }{
+		{`,"numa":true,"low_vram":false,"f16_kv":true,"vocab_only":false,"use_mmap":true,"use_mlock":false,"logits_all":false`, ""},
+		{`,"num_gpu":1,"main_gpu":0,"num_thread":8,"num_batch":512,"num_keep":24,"embedding_only":false`, ""},
+		{`,"penalize_newline":true,"tfs_z":1.0,"mirostat":0,"mirostat_tau":5.0,"mirostat_eta":0.1`, ""},
+		{`,"num_ctx":100000`, ""},
+		{`,"num_ctx":4`, ""},
+		{"", `,"keep_alive":-1`},
+		{"", `,"keep_alive":0`},
+		{"", `,"keep_alive":"24h"`},
+		{"", `,"think":false`},
+	} {
+		if got := ask(c.options, c.more).Response; got != want {
+			t.Errorf("with %s %s: %q, without %q", c.options, c.more, got, want)
+		}
+	}
+}
+
+// TestOllamaNumPredict checks that more tokens than fit are as many as fit.
+func TestOllamaNumPredict(t *testing.T) {
+	s := sharedServer(t)
+	prompt := strings.Repeat("Once upon a time ", 110)
+	for _, n := range []string{"1000", "-1", "-2"} {
+		a := s.post("/api/generate", `{"model":"stories260k","prompt":"`+prompt+`","raw":true,"stream":false,"options":{"temperature":0,"num_predict":`+n+`}}`)
+		g := decodeAnswer[ollama.GenerateResponse](t, a)
+		if a.status != 200 || g.DoneReason != "length" || g.PromptEvalCount+g.EvalCount != 512 {
+			t.Errorf("num_predict %s: %d %s, want an answer that fills the context of 512", n, a.status, a.body)
+		}
 	}
 }

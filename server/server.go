@@ -80,6 +80,7 @@ type Server struct {
 
 	ready    atomic.Bool
 	draining atomic.Bool
+	running  atomic.Int64 // requests that are being answered
 }
 
 // New returns a server of a store's models.
@@ -131,6 +132,9 @@ func (s *Server) Handler() http.Handler { return s.engine }
 
 // Ready says that everything the server was started for is loaded. Until then /health answers 503 with the progress.
 func (s *Server) Ready() { s.ready.Store(true) }
+
+// Running returns how many requests are being answered.
+func (s *Server) Running() int { return int(s.running.Load()) }
 
 // Listen opens the configured address.
 func (s *Server) Listen() (net.Listener, error) {
@@ -208,6 +212,8 @@ func (s *Server) handler(r *route) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		ctx, cancel := context.WithTimeoutCause(c.Request.Context(), r.deadline, errDeadline)
 		defer cancel()
+		s.running.Add(1)
+		defer s.running.Add(-1)
 		x := &exchange{s: s, c: c, ctx: ctx, route: r, id: s.opts.NewID("req_"), started: s.opts.Now()}
 		defer x.finish()
 		defer x.recover()
