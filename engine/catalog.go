@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -82,7 +83,7 @@ func (c *Catalog) Load(ctx context.Context, path, id string, opts Options) (*Ser
 			report(done, total)
 		}
 	}
-	served, err := open(ctx, path, opts)
+	served, err := open(ctx, path, id, opts)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.loading, id)
@@ -109,7 +110,7 @@ func (c *Catalog) reserve(id string) error {
 }
 
 // open does the work of Load that needs no lock.
-func open(ctx context.Context, path string, opts Options) (*Served, error) {
+func open(ctx context.Context, path, id string, opts Options) (*Served, error) {
 	src, err := OpenSource(path)
 	if err != nil {
 		return nil, err
@@ -132,10 +133,14 @@ func open(ctx context.Context, path string, opts Options) (*Served, error) {
 	}
 	opts.setDefaults()
 	if template.IsFallback() {
-		opts.Logger.Warn("model has no chat template: the contents of system and user messages are the prompt", "model", path)
+		level := slog.LevelWarn
+		if path == "" || path == embedded.Name { // it tells stories and was never taught to chat
+			level = slog.LevelInfo
+		}
+		opts.Logger.Log(ctx, level, "model has no chat template: the contents of system and user messages are the prompt", "model", id)
 	}
 	for _, warning := range tok.Warnings() {
-		opts.Logger.Warn("model file lacks something of its tokenizer", "model", path, "warning", warning)
+		opts.Logger.Warn("model file lacks something of its tokenizer", "model", id, "warning", warning)
 	}
 	opts.StopTokens, opts.EndTokens = stopTokens(tok), tok.EOG()
 	opts.Banned = bannedTokens(tok, m.Config.VocabSize)

@@ -205,6 +205,7 @@ type exchange struct {
 	reason string // a choice's finish reason, or the error's code
 	count  *tally
 	err    error
+	failed int // status of the error, also when it came too late to be the answer's
 }
 
 // handler is the way of every request, in order.
@@ -277,7 +278,7 @@ func (x *exchange) write(status int, body any) error {
 // afterwards.
 func (x *exchange) fail(err error) {
 	wire := toWire(err, x.id)
-	x.err, x.reason = err, wire.Code
+	x.err, x.reason, x.failed = err, wire.Code, wire.Status
 	body := wire.body(x.route.wire)
 	switch contentType := x.header().Get("Content-Type"); {
 	case wire.Status == statusClientGone:
@@ -315,8 +316,10 @@ func (x *exchange) finish() {
 	x.s.metrics.ended(x, status, took)
 	level := slog.LevelInfo
 	switch {
-	case status >= 500 && x.route.scope != scopePublic:
+	case x.failed == http.StatusInternalServerError: // the only ones that nobody provided for
 		level = slog.LevelError
+	case max(status, x.failed) > http.StatusInternalServerError && x.route.scope != scopePublic:
+		level = slog.LevelWarn
 	case x.route.scope != scopeInference: // asked every few seconds by machines
 		level = slog.LevelDebug
 	}
@@ -341,10 +344,30 @@ func (x *exchange) finish() {
 
 func (s *Server) unknownRoute(x *exchange) error {
 	x.route = &route{scope: x.route.scope, path: x.route.path, wire: wireOf(x.c.Request.URL.Path)}
+	message := "there is nothing at "
+	if isForeign(x.c.Request.URL.Path) {
+		message = "this server does not have this endpoint yet: "
+	}
 	return &wireError{
 		Status: http.StatusNotFound, Type: typeInvalidRequest, Code: "not_found",
-		Message: "there is nothing at " + x.c.Request.Method + " " + shorten(x.c.Request.URL.Path),
+		Message: message + x.c.Request.Method + " " + shorten(x.c.Request.URL.Path),
 	}
+}
+
+// foreignEndpoints are the endpoints of OpenAI's API, and of Ollama's, that this server does not have. Their clients are
+// told so, in other words than after a slip of the pen.
+var foreignEndpoints = []string{
+	"/v1/responses", "/v1/conversations", "/v1/embeddings", "/v1/moderations", "/v1/files", "/v1/uploads", "/v1/batches",
+	"/v1/images", "/v1/audio", "/v1/videos", "/v1/realtime", "/v1/fine_tuning", "/v1/vector_stores", "/v1/assistants",
+	"/v1/threads", "/v1/containers", "/v1/evals",
+	"/api/embed", "/api/embeddings", "/api/create", "/api/copy", "/api/delete", "/api/pull", "/api/push", "/api/blobs",
+}
+
+func isForeign(path string) bool {
+	return slices.ContainsFunc(foreignEndpoints, func(endpoint string) bool {
+		rest, ok := strings.CutPrefix(path, endpoint)
+		return ok && (rest == "" || rest[0] == '/')
+	})
 }
 
 func (s *Server) wrongMethod(x *exchange) error {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,9 +51,13 @@ func (e *engineFlags) add(flags *pflag.FlagSet) {
 
 // options returns the options of one of several models.
 func (e *engineFlags) options(device hardware.Device, models []modelArg, logger *slog.Logger) (engine.Options, error) {
-	kv, ok := quant.ByName(e.kvType)
-	if !ok && e.kvType != "" {
-		return engine.Options{}, fmt.Errorf("--kv-type: unknown format %q", e.kvType)
+	var kv *quant.Format // nil: the engine chooses
+	if e.kvType != "" {
+		var ok bool
+		formats := device.Info().StreamFormats
+		if kv, ok = quant.ByName(e.kvType); !ok || !slices.Contains(formats, kv) {
+			return engine.Options{}, fmt.Errorf("--kv-type: %q is none of %s", e.kvType, formatNames(formats))
+		}
 	}
 	opts := engine.Options{
 		Device: device, KV: kv, ContextLength: e.context, MaxSequences: e.parallel, MaxBatchTokens: e.maxBatchTokens,
@@ -66,7 +71,16 @@ func (e *engineFlags) options(device hardware.Device, models []modelArg, logger 
 		machine := hardware.Probe("/")
 		opts.KVBytes = int64(machine.KVBytes(weights)) / int64(len(models))
 	}
-	return opts, opts.Validate()
+	return opts, refusal(opts.Validate())
+}
+
+// formatNames lists formats as flags spell them.
+func formatNames(formats []*quant.Format) string {
+	names := make([]string, len(formats))
+	for i, f := range formats {
+		names[i] = strings.ToLower(f.Name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // modelArg is a model as the command line names it.
@@ -76,9 +90,9 @@ type modelArg struct {
 }
 
 // parseModels reads arguments of the form PATH or NAME=PATH; none means the embedded model.
-func parseModels(args []string) []modelArg {
+func parseModels(args []string) ([]modelArg, error) {
 	if len(args) == 0 {
-		return []modelArg{{}}
+		return []modelArg{{}}, nil
 	}
 	models := make([]modelArg, len(args))
 	for i, arg := range args {
@@ -87,10 +101,15 @@ func parseModels(args []string) []modelArg {
 			continue // a path that has an equals sign itself
 		}
 		if id, path, ok := strings.Cut(arg, "="); ok && id != "" {
+			if path == "" {
+				return nil, fmt.Errorf("model %q has no path after its name, want NAME=PATH", arg)
+			}
 			models[i] = modelArg{id, path}
+		} else if arg == "" {
+			return nil, errors.New("the path of a model is empty")
 		}
 	}
-	return models
+	return models, nil
 }
 
 // label names the model before it is loaded.
@@ -172,7 +191,7 @@ func (s *serveFlags) serverOptions(logger *slog.Logger) (server.Options, error) 
 	if info, err := os.Stat(s.dataDir); err == nil && !info.IsDir() {
 		return opts, fmt.Errorf("--data-dir: %s is not a folder", s.dataDir)
 	}
-	return opts, opts.Validate()
+	return opts, refusal(opts.Validate())
 }
 
 func listensOnLoopback(addr string) bool {

@@ -22,5 +22,6 @@ func (d *deviceFlags) add(flags *pflag.FlagSet) {
 
 // open starts the device.
 func (d *deviceFlags) open() (hardware.Device, error) {
-	return all.Open(d.name, all.Options{Threads: d.threads, ISA: d.isa})
+	device, err := all.Open(d.name, all.Options{Threads: d.threads, ISA: d.isa})
+	return device, refusal(err)
 }

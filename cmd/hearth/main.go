@@ -40,11 +40,14 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "hearth",
 		Short:         "Serve open-weight language models on your own machine",
+		Version:       versionLine(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	for _, command := range commands {
 		root.AddCommand(command())
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	seeHelp(root)
 	return root
 }

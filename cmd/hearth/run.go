@@ -175,6 +175,9 @@ func openGenerator(ctx context.Context, model modelArg, flags *runFlags, warning
 		opts.MaxSequences = 1
 	}
 	if err := loadModel(ctx, catalog, model, opts, logger); err != nil {
+		if ctx.Err() != nil {
+			return nil, errors.New("interrupted")
+		}
 		return nil, err
 	}
 	g.model = g.store.Models()[0]

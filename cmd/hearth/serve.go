@@ -30,7 +30,11 @@ embedded one is served. The server listens at once; /health says how far loading
   hearth serve qwen3-0.6b-q8_0.gguf --ctx 8192
   ` + apiKeyVariable + `=secret hearth serve chat=model.gguf --addr 0.0.0.0:8080`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return serve(cmd.Context(), parseModels(args), &flags, cmd.OutOrStdout())
+			models, err := parseModels(args)
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), models, &flags, cmd.OutOrStdout())
 		},
 	}
 	flags.add(command.Flags())
@@ -64,7 +68,7 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	}
 	listener, err := s.Listen()
 	if err != nil {
-		return err
+		return refusal(err)
 	}
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
@@ -74,6 +78,7 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 		if err := loadModel(ctx, catalog, m, engineOpts, logger); err != nil {
 			stop()
 			if ctx.Err() != nil { // interrupted while loading
+				logger.Info("interrupted")
 				err = nil
 			}
 			return errors.Join(err, <-served)
@@ -84,7 +89,16 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	}
 	s.Ready()
 	banner(out, listener.Addr(), catalog, len(opts.APIKeys) > 0)
-	return <-served
+	defer context.AfterFunc(ctx, func() {
+		if n := s.Running(); n > 0 {
+			logger.Info("finishing requests; interrupt again to stop now", "requests", n)
+		}
+	})()
+	if err := <-served; err != nil {
+		return err
+	}
+	logger.Info("stopped")
+	return nil
 }
 
 // loadModel loads one model, with a bar on a terminal and a line in the log.
@@ -95,11 +109,15 @@ func loadModel(ctx context.Context, catalog *engine.Catalog, m modelArg, opts en
 	served, err := catalog.Load(ctx, m.path, m.id, opts)
 	bar.clear()
 	if err != nil {
-		return err
+		return refusal(err)
 	}
-	logger.Info("model loaded", "model", served.ID, "architecture", served.Architecture, "parameters", served.Parameters,
+	logger.Info("model loaded", "model", served.ID, "architecture", served.Architecture, "parameters", formatCount(served.Parameters),
 		"format", served.Quantization, "context", served.Engine.ContextLength(), "sequences", served.Engine.Limits().Spans,
-		"weight_bytes", served.WeightBytes, "kv_bytes", served.Engine.Memory().Blocks, "took", time.Since(start).Round(time.Millisecond))
+		"weights", formatBytes(uint64(served.WeightBytes)), "kv_cache", "up to "+formatBytes(uint64(served.Engine.Memory().Blocks)),
+		"took", time.Since(start).Round(time.Millisecond).String())
+	if length := served.Engine.ContextLength(); opts.ContextLength == 0 && length < served.TrainedLength {
+		logger.Warn("context is shorter than the model's: --kv-memory allows no more", "model", served.ID, "context", length, "of", served.TrainedLength)
+	}
 	return nil
 }
 
@@ -114,16 +132,17 @@ func banner(out io.Writer, addr net.Addr, catalog *engine.Catalog, key bool) {
 	for i, m := range models {
 		names[i] = m.ID
 	}
-	authorization := ""
+	authorization, export := "", ""
 	if key {
+		export = "  export " + apiKeyVariable + "=…    # your key, in the shell of the client\n"
 		authorization = ` \
     -H "Authorization: Bearer $` + apiKeyVariable + `"`
 	}
 	fmt.Fprintf(out, `
 hearth %s serves %s at http://%s — try:
 
-  curl -N http://%s/v1/chat/completions -H "Content-Type: application/json"%s \
+%s  curl -N http://%s/v1/chat/completions -H "Content-Type: application/json"%s \
     -d '{"model": %q, "stream": true, "max_tokens": %d, "messages": [{"role": "user", "content": "Once upon a time"}]}'
 
-`, version, strings.Join(names, ", "), host, host, authorization, names[0], min(200, models[0].Engine.ContextLength()/2))
+`, version, strings.Join(names, ", "), host, export, host, authorization, names[0], min(200, models[0].Engine.ContextLength()/2))
 }

@@ -69,14 +69,20 @@ func TestServeFlags(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--addr", "0.0.0.0:0"}, "no API key"},
-		{[]string{"--addr", "nowhere"}, "Addr"},
+		{[]string{"--addr", "0.0.0.0:0"}, "--insecure"},
+		{[]string{"--addr", "0.0.0.0:0"}, apiKeyVariable},
+		{[]string{"--addr", "nowhere"}, "--addr"},
 		{[]string{"--kv-type", "q9"}, "--kv-type"},
+		{[]string{"--kv-type", "q4_0"}, "f32, f16, bf16, q8_0"},
+		{[]string{"x="}, "NAME=PATH"},
+		{[]string{"--port", "1"}, "--addr HOST:PORT; see 'hearth serve --help'"},
+		{[]string{"--threads", "-1"}, "--threads"},
+		{[]string{"--ctx", "100000", "--addr", "127.0.0.1:0", "--log-level", "error"}, "--ctx"},
 		{[]string{"--kv-memory", "lots"}, "--kv-memory"},
 		{[]string{"--log-level", "loud"}, "--log-level"},
 		{[]string{"--data-dir", "/dev/null"}, "--data-dir"},
-		{[]string{"--cors-origin", "evil"}, "CORSOrigins"},
-		{[]string{"--ctx", "-1"}, "ContextLength"},
+		{[]string{"--cors-origin", "evil"}, "--cors-origin"},
+		{[]string{"--ctx", "-1"}, "--ctx"},
 		{[]string{"/no/such/model.gguf", "--addr", "127.0.0.1:0"}, "no such file"},
 	} {
 		root := newRootCommand()
@@ -104,11 +110,11 @@ func TestByteCount(t *testing.T) {
 }
 
 func TestParseModels(t *testing.T) {
-	got := parseModels([]string{"a.gguf", "name=b.gguf"})
-	if len(got) != 2 || got[0] != (modelArg{"", "a.gguf"}) || got[1] != (modelArg{"name", "b.gguf"}) {
+	got, err := parseModels([]string{"a.gguf", "name=b.gguf"})
+	if err != nil || len(got) != 2 || got[0] != (modelArg{"", "a.gguf"}) || got[1] != (modelArg{"name", "b.gguf"}) {
 		t.Errorf("%+v", got)
 	}
-	if got := parseModels(nil); len(got) != 1 || got[0] != (modelArg{}) {
+	if got, err := parseModels(nil); err != nil || len(got) != 1 || got[0] != (modelArg{}) {
 		t.Errorf("%+v", got)
 	}
 }

@@ -11,6 +11,11 @@ import (
 // version is the release; the linker sets it (-ldflags "-X main.version=…").
 var version = "dev"
 
+// versionLine is what the command version and the flag of that name print.
+func versionLine() string {
+	return fmt.Sprintf("hearth %s (%s %s/%s)", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
 func newVersionCommand() *cobra.Command {
 	var asJSON bool
 	command := &cobra.Command{
@@ -23,7 +28,7 @@ func newVersionCommand() *cobra.Command {
 					"version": version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,
 				})
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "hearth %s (%s %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 			return err
 		},
 	}
