@@ -11,6 +11,8 @@ REF     ?= HEAD~1
 # What the benchmarks of `make bench` match.
 BENCH   ?= .
 FUZZTIME ?= 5s
+# Where the reference files are.
+SHARED  ?= ../shared
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 STAGE   := .ci/stage
@@ -74,6 +76,15 @@ fuzz: ## fuzz every target for FUZZTIME
 .PHONY: e2e
 e2e: build ## drive the real binary with OpenAI's official clients (needs node and npm)
 	cd server/e2e && npm ci --silent --no-audit --no-fund && HEARTH_BIN=$(abspath $(BIN))/hearth $(GO) test -count=1 ./...
+
+.PHONY: golden
+golden: ## copy the reference files that are part of the tree, and compare with all of them
+	cp $(SHARED)/testdata/models/stories260K/stories260K-f32.gguf engine/embedded/
+	HEARTH_SHARED_REQUIRED=1 $(GO) test -run 'Golden' ./...
+
+.PHONY: asan
+asan: ## kernel tests under the address sanitizer (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -asan -short -run 'Linear|Gemm|Prepare|Elementwise|SumSquares|MaxOf|Exp|Silu|Rotate|Halves' -skip Allocat ./hardware/cpu
 
 .PHONY: emulate
 emulate: ## test the AVX-512 kernels in an emulator, some minutes a level (needs Debian and root)
