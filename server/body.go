@@ -28,7 +28,7 @@ func readTable[T any](x *exchange, fields []field[T], t *T) error {
 // readBody returns the body of a request within the limits of its route.
 func readBody(x *exchange) ([]byte, error) {
 	r, limit := x.c.Request, x.route.bodyLimit
-	if err := checkContentType(r.Header, x.route.wire); err != nil {
+	if err := checkContentType(r.Header); err != nil {
 		return nil, err
 	}
 	if r.ContentLength > limit {
@@ -60,9 +60,10 @@ func tooLarge(limit int64) error {
 	}
 }
 
-// checkContentType accepts JSON and bodies that do not say what they are. Ollama's documentation sends with curl -d,
-// which calls JSON a form; that is accepted there.
-func checkContentType(h http.Header, w wireFormat) error {
+// checkContentType accepts JSON and bodies that do not say what they are. curl -d calls JSON a form, which is accepted
+// from what is no browser: pages of other sites can send forms without asking, but browsers then add one of the headers
+// that say where the page is from.
+func checkContentType(h http.Header) error {
 	if encoding := h.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		return unsupportedType("compressed bodies are not supported, got Content-Encoding " + shorten(encoding))
 	}
@@ -72,9 +73,10 @@ func checkContentType(h http.Header, w wireFormat) error {
 	}
 	media, params, err := mime.ParseMediaType(contentType)
 	charset := params["charset"]
+	browser := h.Get("Origin") != "" || h.Get("Sec-Fetch-Site") != ""
 	switch {
-	case err != nil || media != "application/json" && !(w == wireOllama && media == "application/x-www-form-urlencoded"):
-		return unsupportedType("the body must be application/json, got " + shorten(contentType))
+	case err != nil || media != "application/json" && (media != "application/x-www-form-urlencoded" || browser):
+		return unsupportedType("the body must be JSON; send the header Content-Type: application/json instead of " + shorten(contentType))
 	case charset != "" && charset != "utf-8" && charset != "UTF-8":
 		return unsupportedType("the body must be UTF-8, got charset " + shorten(charset))
 	}

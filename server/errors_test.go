@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"hearth/engine/api"
 	"hearth/sessions"
@@ -40,6 +43,101 @@ func TestErrorsOfTheEngine(t *testing.T) {
 		}
 		if strings.Contains(wire.Message, "secret") {
 			t.Errorf("the client is told %q", wire.Message)
+		}
+	}
+}
+
+// TestUnknownModel checks that the answer lists what is served, on each API.
+func TestUnknownModel(t *testing.T) {
+	s := sharedServer(t)
+	for _, c := range []struct{ path, body, want string }{
+		{"/v1/chat/completions", `{"model":"gpt-4","messages":[{"role":"user","content":"x"}]}`, `the model \"gpt-4\" is not served here; served are stories260k`},
+		{"/v1/completions", `{"model":"gpt-4:latest","prompt":"x"}`, `the model \"gpt-4:latest\" is not served here; served are stories260k`},
+		{"/api/generate", `{"model":"llama3:latest","prompt":"x"}`, `the model \"llama3\" is not served here; served are stories260k`},
+		{"/tokenize", `{"model":"none","content":"x"}`, `the model \"none\" is not served here; served are stories260k`},
+	} {
+		if a := s.post(c.path, c.body); a.status != 404 || !strings.Contains(string(a.body), c.want) {
+			t.Errorf("%s %s = %d %s, want 404 and %s", c.path, c.body, a.status, a.body, c.want)
+		}
+	}
+}
+
+// TestForeignEndpoints checks that an endpoint which is not there yet is told from one that nobody has.
+func TestForeignEndpoints(t *testing.T) {
+	s := sharedServer(t)
+	for _, c := range []struct {
+		method, path string
+		yet          bool
+	}{
+		{"POST", "/v1/responses", true}, {"GET", "/v1/responses/resp_1", true}, {"POST", "/v1/embeddings", true},
+		{"POST", "/v1/images/generations", true}, {"POST", "/api/pull", true},
+		{"POST", "/v1/response", false}, {"POST", "/v1/responsesx", false}, {"GET", "/embeddings", false},
+	} {
+		a := s.do(c.method, c.path, "")
+		if a.status != 404 || strings.Contains(string(a.body), "does not have this endpoint yet") != c.yet {
+			t.Errorf("%s %s = %d %s, want 404, saying yet: %v", c.method, c.path, a.status, a.body, c.yet)
+		}
+	}
+}
+
+// levels is a log handler that keeps the levels of the request lines.
+type levels struct {
+	slog.Handler
+	seen []slog.Level
+}
+
+// Enabled is part of slog.Handler.
+func (l *levels) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle is part of slog.Handler.
+func (l *levels) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "request" {
+		l.seen = append(l.seen, r.Level)
+	}
+	return nil
+}
+
+// TestLogLevels checks that only failures that nobody provided for are logged as errors, also those that come after the
+// first byte.
+func TestLogLevels(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		begun bool
+		err   error
+		want  slog.Level
+	}{
+		{"answered", true, nil, slog.LevelInfo},
+		{"bad request", false, missing("model"), slog.LevelInfo},
+		{"busy", false, api.ErrBusy, slog.LevelInfo},
+		{"loading", false, sessions.ErrLoading, slog.LevelWarn},
+		{"shutting down", false, errDraining, slog.LevelWarn},
+		{"shutting down in a stream", true, errDraining, slog.LevelWarn},
+		{"deadline", false, errDeadline, slog.LevelWarn},
+		{"client gone", true, context.Canceled, slog.LevelInfo},
+		{"internal", false, api.ErrInternal, slog.LevelError},
+		{"internal in a stream", true, api.ErrInternal, slog.LevelError},
+	} {
+		log := &levels{Handler: slog.DiscardHandler}
+		s, err := New(sharedServer(t).store, Options{Logger: slog.New(log)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &route{method: "GET", path: "/levels", scope: scopeInference, deadline: time.Minute, handle: func(s *Server, x *exchange) error {
+			if c.begun {
+				if err := s.newStream(x, formatSSE).event("x"); err != nil {
+					return err
+				}
+			}
+			return c.err
+		}}
+		s.engine.Handle(r.method, r.path, s.handler(r))
+		req, err := http.NewRequest("GET", "http://localhost/levels", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Handler().ServeHTTP(newRecorder(), req)
+		if len(log.seen) != 1 || log.seen[0] != c.want {
+			t.Errorf("%s: logged at %v, want %v once", c.name, log.seen, c.want)
 		}
 	}
 }

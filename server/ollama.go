@@ -227,13 +227,12 @@ func ollamaName(id string) string {
 
 // ollamaModel finds a model by its id, with or without the tag that Ollama's clients add.
 func (s *Server) ollamaModel(name string) (sessions.Model, error) {
-	m, err := s.model(name)
-	if err != nil {
-		if short, ok := strings.CutSuffix(name, ":latest"); ok {
+	if short, ok := strings.CutSuffix(name, ":latest"); ok {
+		if _, err := s.store.Model(name); err != nil {
 			return s.model(short)
 		}
 	}
-	return m, err
+	return s.model(name)
 }
 
 // ollamaRunning answers GET and HEAD / with what clients look for.

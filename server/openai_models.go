@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"hearth/sessions"
@@ -61,16 +62,43 @@ func (s *Server) getModel(x *exchange) error {
 	return x.answer(newModelObject(&m))
 }
 
-// model returns a served model; when it is still loading the error says how far it is.
+// model returns a served model; when it is still loading the error says how far it is, and when there is none of that
+// name which ones there are.
 func (s *Server) model(id string) (sessions.Model, error) {
 	m, err := s.store.Model(id)
-	if errors.Is(err, sessions.ErrLoading) {
+	switch {
+	case errors.Is(err, sessions.ErrLoading):
 		loading, _ := s.store.Loading()
 		for _, p := range loading {
 			if p.ID == id && p.TotalBytes > 0 {
 				return m, fmt.Errorf("%w, %d%% done", err, 100*p.DoneBytes/p.TotalBytes)
 			}
 		}
+	case errors.Is(err, sessions.ErrUnknownModel):
+		return m, s.unknownModel(id)
 	}
 	return m, err
+}
+
+// maxNamesTold bounds the list of models in an error.
+const maxNamesTold = 10
+
+// unknownModel says which names there are: whoever may ask for a model may also list them.
+func (s *Server) unknownModel(id string) error {
+	models := s.store.Models()
+	names := make([]string, min(len(models), maxNamesTold))
+	for i := range names {
+		names[i] = models[i].ID
+	}
+	served := "none is"
+	switch more := len(models) - len(names); {
+	case more > 0:
+		served = fmt.Sprintf("served are %s and %d more", strings.Join(names, ", "), more)
+	case len(names) > 0:
+		served = "served are " + strings.Join(names, ", ")
+	}
+	return &wireError{
+		Status: http.StatusNotFound, Type: typeInvalidRequest, Code: "model_not_found", Param: "model",
+		Message: fmt.Sprintf("the model %q is not served here; %s", shorten(id), served),
+	}
 }

@@ -52,6 +52,7 @@ var transcripts = []struct {
 		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":1,"max_tokens":2`)},
 		{"GET", "/v1/chat/completions", ""},
 		{"GET", "/v1/unknown", ""},
+		{"POST", "/v1/embeddings", `{}`},
 	}},
 	{"completions", []exchangeCase{
 		{"POST", "/v1/completions", completionBody(`"Once upon a time"`, "")},
@@ -92,7 +93,7 @@ var transcripts = []struct {
 		{"POST", "/api/chat", `{"model":"stories260k","messages":[]}`},
 		{"POST", "/api/generate", `{"model":"stories260k","prompt":"Once upon a time","options":{"temperature":0,"num_predict":3},"logprobs":true}`},
 		{"POST", "/api/generate", `{"model":"stories260k","prompt":"Once","raw":true,"stream":false,"options":{"temperature":0,"num_predict":3}}`},
-		{"POST", "/api/generate", `{"model":"stories260k","prompt":"Once","options":{"num_ctx":100000}}`},
+		{"POST", "/api/generate", `{"model":"stories260k","prompt":"Once","stream":false,"options":{"temperature":0,"num_ctx":100000,"num_predict":3,"num_thread":4}}`},
 		{"POST", "/api/generate", `{"model":"none","prompt":"Once"}`},
 	}},
 }
