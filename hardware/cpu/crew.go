@@ -19,6 +19,7 @@ type crew struct {
 }
 
 const (
+	crewRows      = 32                    // items of more rows may take as long as a time slice by themselves
 	crewWindow    = 20 * time.Millisecond // long enough that a single slice lost decides nothing
 	leastPatience = 50 * time.Millisecond
 	mostPatience  = 2 * time.Second // a try that fails costs a few hundredths of it
@@ -26,9 +27,11 @@ const (
 
 func newCrew(size int) crew { return crew{most: size, active: size, patience: leastPatience} }
 
-// observe takes the time that a step took and that its workers lost together.
-func (c *crew) observe(lost, took time.Duration) {
-	c.lost += lost
+// observe takes the time that a step of so many rows took and that its workers lost together.
+func (c *crew) observe(rows int, lost, took time.Duration) {
+	if rows <= crewRows {
+		c.lost += lost
+	}
 	c.took += took
 	c.steady += took
 	if c.took < crewWindow {

@@ -8,7 +8,7 @@ import (
 // observeFor tells a crew of steps of a time each in which so much of it was lost by every worker.
 func observeFor(c *crew, total, each time.Duration, lostPart float64) {
 	for spent := time.Duration(0); spent < total; spent += each {
-		c.observe(time.Duration(lostPart*float64(each)*float64(c.active)), each)
+		c.observe(1, time.Duration(lostPart*float64(each)*float64(c.active)), each)
 	}
 }
 
@@ -43,7 +43,7 @@ func TestCrewTriesRarely(t *testing.T) {
 			failing += each
 			lost = 2 * each * 9 / 10
 		}
-		c.observe(lost, each)
+		c.observe(1, lost, each)
 	}
 	if failing > total/50 {
 		t.Errorf("%v of %v were spent with two workers in each other's way", failing, total)
@@ -58,9 +58,25 @@ func TestCrewForgivesOneSlice(t *testing.T) {
 		if i%10 == 0 {
 			lost = 3 * time.Millisecond
 		}
-		c.observe(lost, 5*time.Millisecond)
+		c.observe(1, lost, 5*time.Millisecond)
 		if c.active != 2 {
 			t.Fatalf("step %d: a slice of 3 ms in 50 ms made the crew %d", i, c.active)
 		}
+	}
+}
+
+// TestCrewKeepsTogetherForPrompts checks that long waits change nothing where items are long too, and that a crew which
+// has shrunk grows again meanwhile.
+func TestCrewKeepsTogetherForPrompts(t *testing.T) {
+	c := newCrew(4)
+	observeFor(&c, crewWindow, crewWindow/4, 0.9)
+	if c.active != 2 {
+		t.Fatalf("%d workers after losing nine tenths of the time, want 2", c.active)
+	}
+	for range 100 {
+		c.observe(crewRows+1, 100*time.Millisecond, 100*time.Millisecond)
+	}
+	if c.active != 4 {
+		t.Errorf("%d workers after steps of many rows, want all 4", c.active)
 	}
 }

@@ -1,9 +1,10 @@
 // Package cpu is the portable device: every operation and every format on the processor's cores.
 //
-// Load turns a program into phases, lists of work items that a fixed set of workers goes through together, with a
-// barrier after each. Weights are packed into panels of 16 outputs that kernels read in one pass; the cache keeps keys
-// and values as panels too, so that attention is made of the same float kernels. The inner loops come from a table of
-// functions for the machine's instruction set, with plain Go as their specification (kernels.go).
+// Load turns a program into phases, lists of work items that a set of workers goes through together, with a barrier
+// after each; while other processes keep the processors busy, the set is smaller (crew.go). Weights are packed into
+// panels of 16 outputs that kernels read in one pass; the cache keeps keys and values as panels too, so that attention
+// is made of the same float kernels. The inner loops come from a table of functions for the machine's instruction set,
+// with plain Go as their specification (kernels.go).
 //
 // The device is exact: on one instruction set a row's bits depend on its sequence's past alone. Work is cut only
 // where that does not show: by rows, by columns, by heads, and over positions at multiples of 512.

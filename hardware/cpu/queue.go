@@ -101,7 +101,7 @@ func (q *queue) runPhases(phases []operation) {
 	q.current = phases
 	start := time.Now()
 	lost, err := q.device.pool.run(q, q.crew.active)
-	q.crew.observe(lost, time.Since(start))
+	q.crew.observe(q.step.rows[hardware.Tokens], lost, time.Since(start))
 	if err != nil {
 		q.fault = err
 	}
