@@ -208,7 +208,8 @@ func (e *Engine) Counters() hardware.Counters { <-e.done; return e.counters }
 
 // Submit starts a request. It refuses at once what is out of range (ErrInvalid) or can never fit (ErrTooLong), when
 // too many requests wait (ErrBusy), and after Close (ErrClosed). Otherwise the channel delivers the request's events
-// and is closed after exactly one Done event. When ctx ends, the sequence is dropped at the next step.
+// and is closed after exactly one Done event. When ctx ends, the sequence is dropped at the next step: as
+// cancelled, or with the cause ErrEnough as stopped.
 func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, error) {
 	maxTokens, err := e.check(r)
 	if err != nil {

@@ -214,13 +214,18 @@ func (l *loop) close(seq *sequence, now time.Time) {
 	close(seq.events)
 }
 
-// dropCancelled ends the sequences whose callers are gone.
+// dropCancelled ends the sequences whose callers are gone or have enough.
 func (l *loop) dropCancelled() {
 	for _, list := range [][]*sequence{l.scheduler.running, l.scheduler.waiting} {
 		for _, seq := range list {
-			if seq.cancelled.Load() {
-				l.end(seq, api.FinishCancelled, nil)
+			if !seq.cancelled.Load() {
+				continue
 			}
+			reason := api.FinishCancelled
+			if seq.enough {
+				reason = api.FinishStop
+			}
+			l.end(seq, reason, nil)
 		}
 	}
 	if len(l.finished) > 0 {

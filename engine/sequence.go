@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -10,8 +11,8 @@ import (
 	"hearth/kvcache"
 )
 
-// sequence is one request while it waits and runs. The loop owns it from the moment Submit sends it; only the
-// cancelled flag is written by others.
+// sequence is one request while it waits and runs. The loop owns it from the moment Submit sends it; only enough and
+// cancelled are written by others.
 type sequence struct {
 	id        string
 	arrival   uint64 // order of submission
@@ -42,6 +43,7 @@ type sequence struct {
 	closed      bool      // the reader was told
 
 	events    chan api.Event // closed by the loop after the Done event
+	enough    bool           // why it is cancelled: the answer is complete; written before cancelled
 	cancelled atomic.Bool
 	stopWatch func() bool // detaches the sequence from its caller's context
 }
@@ -76,9 +78,10 @@ func (s *sequence) send(e api.Event) bool {
 	return true
 }
 
-// watch makes the sequence notice that its caller is gone, at the next step.
+// watch makes the sequence notice that its caller is gone or has enough, at the next step.
 func (s *sequence) watch(ctx context.Context, wake func()) {
 	s.stopWatch = context.AfterFunc(ctx, func() {
+		s.enough = errors.Is(context.Cause(ctx), api.ErrEnough)
 		s.cancelled.Store(true)
 		wake()
 	})

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,21 +82,45 @@ func TestForeignEndpoints(t *testing.T) {
 	}
 }
 
-// levels is a log handler that keeps the levels of the request lines.
-type levels struct {
+// requestLog is a log handler that keeps the request lines.
+type requestLog struct {
 	slog.Handler
-	seen []slog.Level
+	mu   sync.Mutex // guards seen
+	seen []slog.Record
 }
 
+func newRequestLog() *requestLog { return &requestLog{Handler: slog.DiscardHandler} }
+
 // Enabled is part of slog.Handler.
-func (l *levels) Enabled(context.Context, slog.Level) bool { return true }
+func (l *requestLog) Enabled(context.Context, slog.Level) bool { return true }
 
 // Handle is part of slog.Handler.
-func (l *levels) Handle(_ context.Context, r slog.Record) error {
+func (l *requestLog) Handle(_ context.Context, r slog.Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if r.Message == "request" {
-		l.seen = append(l.seen, r.Level)
+		l.seen = append(l.seen, r)
 	}
 	return nil
+}
+
+// lines returns the request lines so far.
+func (l *requestLog) lines() []slog.Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.seen)
+}
+
+// attribute returns a value of a line.
+func attribute(r slog.Record, key string) slog.Value {
+	var found slog.Value
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == key {
+			found = a.Value
+		}
+		return true
+	})
+	return found
 }
 
 // TestLogLevels checks that only failures that nobody provided for are logged as errors, also those that come after the
@@ -117,7 +143,7 @@ func TestLogLevels(t *testing.T) {
 		{"internal", false, api.ErrInternal, slog.LevelError},
 		{"internal in a stream", true, api.ErrInternal, slog.LevelError},
 	} {
-		log := &levels{Handler: slog.DiscardHandler}
+		log := newRequestLog()
 		s, err := New(sharedServer(t).store, Options{Logger: slog.New(log)})
 		if err != nil {
 			t.Fatal(err)
@@ -136,8 +162,8 @@ func TestLogLevels(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Handler().ServeHTTP(newRecorder(), req)
-		if len(log.seen) != 1 || log.seen[0] != c.want {
-			t.Errorf("%s: logged at %v, want %v once", c.name, log.seen, c.want)
+		if lines := log.lines(); len(lines) != 1 || lines[0].Level != c.want {
+			t.Errorf("%s: logged %v, want one line at %v", c.name, lines, c.want)
 		}
 	}
 }

@@ -106,9 +106,9 @@ type run struct {
 	ctx     context.Context
 	stop    context.CancelFunc
 
-	promptTokens int
-	echo         bool // the first delta of a choice is its prompt
-	meter        meter
+	echo  bool // the first delta of a choice is its prompt
+	meter meter
+	count tally
 }
 
 // start submits all turns. Errors are those of sessions.Store.Run.
@@ -132,8 +132,9 @@ func (s *Server) start(x *exchange, g *generation) (*run, error) {
 			return nil, err
 		}
 		streams = append(streams, stream)
-		r.promptTokens += len(stream.Prompt)
+		r.count.prompt += len(stream.Prompt)
 	}
+	x.count = &r.count
 	pieces := make(chan piece)
 	var open sync.WaitGroup
 	for i, stream := range streams {
@@ -151,10 +152,24 @@ func (s *Server) start(x *exchange, g *generation) (*run, error) {
 	return r, nil
 }
 
-// end stops what still runs and waits for it.
+// observe measures a piece that arrived.
+func (r *run) observe(p piece) {
+	r.meter.observe(p)
+	r.tally(p)
+}
+
+// tally counts the tokens of a choice that finished.
+func (r *run) tally(p piece) {
+	if p.Finish != nil {
+		r.count.add(p.turn, p.Finish.Usage)
+	}
+}
+
+// end stops what still runs and waits for it. What was generated until then is counted, although nobody reads it.
 func (r *run) end() {
 	r.stop()
-	for range r.pieces {
+	for p := range r.pieces {
+		r.tally(p)
 	}
 }
 
@@ -199,7 +214,7 @@ func (r *run) collect(turns, choices int) ([][]outcome, error) {
 		outcomes[i] = make([]outcome, choices)
 	}
 	for p := range r.pieces {
-		r.meter.observe(p)
+		r.observe(p)
 		o := &outcomes[p.turn][p.Choice]
 		if !o.begun && r.echo {
 			o.echoed = len(p.Tokens)

@@ -398,14 +398,11 @@ func (s *Server) runOllama(x *exchange, o *ollamaRequest, respond func(ollamaPar
 	if err != nil {
 		return err
 	}
-	count := tally{prompt: r.promptTokens}
 	last := func(f *sessions.Finish) ollamaPart {
-		count.add(0, f.Usage)
 		x.finished(f)
-		x.counted(&count)
 		return ollamaPart{done: true, reason: finishReason(f), metrics: ollama.Metrics{
 			TotalDuration:   s.opts.Now().Sub(x.started),
-			PromptEvalCount: r.promptTokens, PromptEvalDuration: f.Timing.Prefill,
+			PromptEvalCount: r.count.prompt, PromptEvalDuration: f.Timing.Prefill,
 			EvalCount: f.Usage.GeneratedTokens, EvalDuration: f.Timing.Decode,
 		}}
 	}

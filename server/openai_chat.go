@@ -148,7 +148,6 @@ func (s *Server) chatCompletions(x *exchange) error {
 		ID: id, Object: "chat.completion", Created: r.created.Unix(), Model: r.model.ID,
 		ServiceTier: g.serviceTier, SystemFingerprint: fingerprint(&r.model), Metadata: g.metadata,
 	}
-	count := tally{prompt: r.promptTokens}
 	for i, o := range outcomes[0] {
 		choice := chatChoice{Index: i, FinishReason: finishReason(o.finish),
 			Message: chatMessage{Role: "assistant", Content: o.text, Annotations: []string{}}}
@@ -156,11 +155,9 @@ func (s *Server) chatCompletions(x *exchange) error {
 			choice.Logprobs = newChatLogprobs(o.tokens)
 		}
 		answer.Choices = append(answer.Choices, choice)
-		count.add(0, o.finish.Usage)
 		x.finished(o.finish)
 	}
-	answer.Usage = count.usage()
-	x.counted(&count)
+	answer.Usage = r.count.usage()
 	return x.answer(answer)
 }
 
@@ -185,7 +182,6 @@ func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error
 		}
 		return out.event(c)
 	}
-	count := tally{prompt: r.promptTokens}
 	begun := make([]bool, g.turn.Choices)
 	err := out.follow(r, s.opts.KeepAlive, func(p piece) error {
 		if !begun[p.Choice] {
@@ -207,15 +203,13 @@ func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error
 		if p.Finish == nil {
 			return nil
 		}
-		count.add(p.turn, p.Finish.Usage)
 		x.finished(p.Finish)
 		reason := finishReason(p.Finish)
 		return send(chatChunkChoice{Index: p.Choice, FinishReason: &reason})
 	})
-	x.counted(&count)
 	if err == nil && g.includeUsage {
 		last := chunk([]chatChunkChoice{})
-		if last.Usage, err = json.Marshal(count.usage()); err == nil {
+		if last.Usage, err = json.Marshal(r.count.usage()); err == nil {
 			err = out.event(last)
 		}
 	}

@@ -168,11 +168,7 @@ func (s *Server) completions(x *exchange) error {
 	answer := completion{
 		ID: id, Object: "text_completion", Created: r.created.Unix(), Model: r.model.ID, SystemFingerprint: fingerprint(&r.model),
 	}
-	count := tally{prompt: r.promptTokens}
 	for turn, candidates := range outcomes {
-		for _, o := range candidates {
-			count.add(turn, o.finish.Usage)
-		}
 		for i, o := range best(candidates, g.n) {
 			reason := finishReason(o.finish)
 			choice := completionChoice{Index: turn*g.n + i, Text: o.text, FinishReason: &reason}
@@ -183,8 +179,7 @@ func (s *Server) completions(x *exchange) error {
 			x.finished(o.finish)
 		}
 	}
-	x.counted(&count)
-	if answer.Usage, err = json.Marshal(count.usage()); err != nil {
+	if answer.Usage, err = json.Marshal(r.count.usage()); err != nil {
 		return err
 	}
 	return x.answer(answer)
@@ -295,7 +290,6 @@ func (s *Server) streamCompletion(x *exchange, g *generation, r *run, id string)
 		}
 		return c
 	}
-	count := tally{prompt: r.promptTokens}
 	offsets := make([]int, len(g.prompts)*g.n) // characters sent, by choice
 	err := out.follow(r, s.opts.KeepAlive, func(p piece) error {
 		choice := completionChoice{Index: p.turn*g.n + p.Choice, Text: p.Text}
@@ -315,15 +309,13 @@ func (s *Server) streamCompletion(x *exchange, g *generation, r *run, id string)
 		if p.Finish == nil {
 			return nil
 		}
-		count.add(p.turn, p.Finish.Usage)
 		x.finished(p.Finish)
 		reason := finishReason(p.Finish)
 		return out.event(chunk([]completionChoice{{Index: choice.Index, FinishReason: &reason}}))
 	})
-	x.counted(&count)
 	if err == nil && g.includeUsage {
 		last := chunk([]completionChoice{})
-		if last.Usage, err = json.Marshal(count.usage()); err == nil {
+		if last.Usage, err = json.Marshal(r.count.usage()); err == nil {
 			err = out.event(last)
 		}
 	}

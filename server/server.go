@@ -298,9 +298,6 @@ func (x *exchange) fail(err error) {
 // finished notes how a choice ended.
 func (x *exchange) finished(f *sessions.Finish) { x.reason = finishReason(f) }
 
-// counted notes the tokens of the request.
-func (x *exchange) counted(t *tally) { x.count = t }
-
 // recover turns a panic of a handler into an error; the process and all other requests go on.
 func (x *exchange) recover() {
 	if r := recover(); r != nil {

@@ -509,9 +509,10 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestAbort checks that a client that goes away frees its sequence.
+// TestAbort checks that a client that goes away frees its sequence, and that what was generated for it is counted.
 func TestAbort(t *testing.T) {
-	s := startServer(t, Options{}, engine.Options{})
+	log := newRequestLog()
+	s := startServer(t, Options{Logger: slog.New(log)}, engine.Options{})
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "POST", s.url+"/v1/chat/completions", strings.NewReader(chatBody(`"stream":true,"ignore_eos":true,"n":4,"max_tokens":400`)))
@@ -536,6 +537,12 @@ func TestAbort(t *testing.T) {
 	})
 	if cancelled := s.store.Stats()[embedded.Name].Requests[2]; cancelled == 0 {
 		t.Errorf("no sequence was cancelled: they ran to their end")
+	}
+	waitFor(t, "the request's line in the log", func() bool { return len(log.lines()) == 1 })
+	line := log.lines()[0]
+	generated, reason := attribute(line, "generated_tokens"), attribute(line, "reason")
+	if want := s.store.Stats()[embedded.Name].GeneratedTokens; want == 0 || generated.Int64() != int64(want) || reason.String() != "client_gone" {
+		t.Errorf("the log says %v tokens and %v, the engine %d", generated, reason, want)
 	}
 }
 
@@ -628,5 +635,22 @@ func TestMetrics(t *testing.T) {
 	}
 	if !strings.Contains(string(a.body), "\ngo_goroutines ") {
 		t.Error("/metrics says nothing of the process")
+	}
+}
+
+// TestStopStringIsNoCancellation checks that a sequence which a stop string ends counts as stopped.
+func TestStopStringIsNoCancellation(t *testing.T) {
+	s := startServer(t, Options{}, engine.Options{})
+	if a := s.post("/v1/completions", completionBody(`"Once upon a time"`, `"max_tokens":400,"ignore_eos":true,"stop":"girl"`)); a.status != 200 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	a := s.get("/metrics")
+	for _, want := range []string{
+		`hearth_sequences_total{model="stories260k",reason="stop"} 1`,
+		`hearth_sequences_total{model="stories260k",reason="cancelled"} 0`,
+	} {
+		if !strings.Contains(string(a.body), want+"\n") {
+			t.Errorf("/metrics has no line %s", want)
+		}
 	}
 }

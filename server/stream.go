@@ -118,7 +118,7 @@ func (e *eventStream) follow(r *run, every time.Duration, write func(piece) erro
 			if !ok {
 				return nil
 			}
-			r.meter.observe(p)
+			r.observe(p)
 			if p.Finish != nil {
 				if err := r.failure(p.Finish); err != nil {
 					return err

@@ -27,7 +27,7 @@ type choice struct {
 	tok    *tokenizer.Tokenizer
 	prompt []int32
 
-	cancel  context.CancelFunc // ends the sequence at the next step
+	cancel  context.CancelCauseFunc // ends the sequence at the next step
 	decoder *tokenizer.Stream
 	count   int // tokens generated, up to the one that completed a stop string
 	held    string
@@ -40,7 +40,7 @@ type choice struct {
 // run turns events into deltas until the sequence ends, or until a stop string ends it first. A panic ends the choice
 // with an error: it is no reason to end what others run in this process.
 func (c *choice) run(events <-chan api.Event, deltas chan<- Delta) {
-	defer c.cancel()
+	defer c.cancel(nil)
 	emit := func(d Delta) {
 		d.Choice = c.index
 		deltas <- d
@@ -165,10 +165,10 @@ func (c *choice) release(n int, last bool) Delta {
 	return d
 }
 
-// drain ends a sequence that is not wanted any more, and returns its counts. Tokens that were drawn before the engine
+// drain ends a sequence whose stop string is complete, and returns its counts. Tokens that were drawn before the engine
 // noticed are not counted: they are no part of the answer.
 func (c *choice) drain(events <-chan api.Event) (done api.Done) {
-	c.cancel()
+	c.cancel(api.ErrEnough)
 	for e := range events {
 		if e.Done != nil {
 			done = *e.Done

@@ -41,7 +41,7 @@ func play(tok *tokenizer.Tokenizer, turn *Turn, tokens []int32) []Delta {
 	events <- api.Event{Done: &api.Done{Reason: api.FinishLength, Usage: api.Usage{GeneratedTokens: len(tokens)}}}
 	close(events)
 	deltas := make(chan Delta, len(tokens)+2)
-	_, cancel := context.WithCancel(context.Background())
+	_, cancel := context.WithCancelCause(context.Background())
 	c := &choice{turn: turn, tok: tok, cancel: cancel, decoder: tok.NewStream(tokenizer.PieceOptions{})}
 	c.run(events, deltas)
 	close(deltas)
@@ -57,7 +57,7 @@ func TestChoicePanics(t *testing.T) {
 	events := make(chan api.Event, 1)
 	events <- api.Event{Token: 1}
 	deltas := make(chan Delta, 1)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancelCause(t.Context())
 	(&choice{index: 3, turn: &Turn{}, cancel: cancel}).run(events, deltas) // without a decoder
 	d := <-deltas
 	if d.Choice != 3 || d.Finish == nil || d.Finish.Reason != api.FinishError || !errors.Is(d.Finish.Err, api.ErrInternal) {

@@ -230,7 +230,7 @@ func (s *Store) Run(ctx context.Context, t *Turn) (*Stream, error) {
 		request.Sampling.Seed = t.Sampling.Seed + uint64(i)
 		c := &choice{index: i, turn: t, tok: m.Tokenizer, prompt: prompt, decoder: m.Tokenizer.NewStream(tokenizer.PieceOptions{})}
 		var own context.Context
-		own, c.cancel = context.WithCancel(ctx)
+		own, c.cancel = context.WithCancelCause(ctx)
 		events, err := m.Engine.Submit(own, &request)
 		if err != nil {
 			cancel() // ends the choices already submitted; nobody reads their buffered events

@@ -24,6 +24,10 @@ var (
 	ErrInternal = errors.New("engine: internal error")
 )
 
+// ErrEnough is the cause with which callers cancel the context of a sequence whose answer is complete, such as by a stop
+// string, which engines do not look for.
+var ErrEnough = errors.New("engine: the answer is complete")
+
 // TooLongError carries both lengths of a request that can never fit.
 type TooLongError struct {
 	Prompt  int // tokens of the prompt
@@ -91,7 +95,7 @@ type FinishReason uint8
 
 // The reasons an engine ends a sequence for.
 const (
-	FinishStop      FinishReason = iota // an end-of-generation token was drawn
+	FinishStop      FinishReason = iota // an end-of-generation token was drawn, or the caller had ErrEnough
 	FinishLength                        // MaxTokens or the end of the context
 	FinishCancelled                     // the caller's context ended
 	FinishError                         // the engine failed; Done.Err says how
