@@ -45,7 +45,13 @@ func Open(name string, o Options) (hardware.Device, error) {
 	return nil, fmt.Errorf("hardware: unknown device %q; known are %s", name, NameList())
 }
 
-func openGorgonia(Options) (hardware.Device, error) { return gorgonia.Open(gorgonia.Options{}) }
+// openGorgonia refuses what the device would ignore.
+func openGorgonia(o Options) (hardware.Device, error) {
+	if o != (Options{}) {
+		return nil, fmt.Errorf("hardware: device gorgonia has neither worker threads nor instruction sets to choose, got %d and %q", o.Threads, o.ISA)
+	}
+	return gorgonia.Open(gorgonia.Options{})
+}
 
 func openCPU(o Options) (hardware.Device, error) {
 	machine := hardware.Probe("")
