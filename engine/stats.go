@@ -23,7 +23,7 @@ type Stats struct {
 
 // counters is what the loop writes and anybody reads.
 type counters struct {
-	running, waiting, used, cached       atomic.Int64
+	running, used, cached                atomic.Int64
 	prompt, hits, generated, steps, rows atomic.Uint64
 	preemptions                          atomic.Uint64
 	requests                             [4]atomic.Uint64
@@ -42,7 +42,6 @@ func (c *counters) finished(done *api.Done) {
 func (l *loop) publish() {
 	c, cache := l.stats, l.scheduler.cache.Stats()
 	c.running.Store(int64(len(l.scheduler.running)))
-	c.waiting.Store(int64(len(l.scheduler.waiting)))
 	c.used.Store(int64(cache.Referenced))
 	c.cached.Store(int64(cache.Idle))
 	c.preemptions.Store(l.scheduler.preemptions)
