@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,9 +17,10 @@ func newDetokenizeCommand() *cobra.Command {
 		asJSON, lines   bool
 	)
 	command := &cobra.Command{
-		Use:   "detokenize [--model M] --ids 1,2",
+		Use:   "detokenize [--model M] [--ids 1,2]",
 		Short: "Turn token ids into text",
-		Long: `Prints the text of a sequence of token ids, control tokens included, and a line feed.
+		Long: `Prints the text of a sequence of token ids, control tokens included, and a line feed. Without --ids they are read from
+standard input, as tokenize prints them.
 
 --json prints {"text": …}. --jsonl reads lines {"ids": […]} and prints a line {"text": …} for each. Tokens may hold parts
 of characters, and JSON holds UTF-8 only: where the text is not UTF-8, "text" has U+FFFD for each part of a character,
@@ -28,9 +30,6 @@ The model is a GGUF file, also one without tensors, a Hugging Face folder, or a 
 		Example: "  hearth detokenize --model tokenizer.json --ids 9707,1879",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !lines && !cmd.Flags().Changed("ids") {
-				return fmt.Errorf("--ids is missing")
-			}
 			tok, err := engine.OpenTokenizerPath(modelPath)
 			if err != nil {
 				return err
@@ -43,15 +42,23 @@ The model is a GGUF file, also one without tensors, a Hugging Face folder, or a 
 					return detokenize(tok, in.IDs)
 				})
 			}
+			source := "--ids"
+			if !cmd.Flags().Changed("ids") {
+				data, err := io.ReadAll(cmd.InOrStdin())
+				if err != nil {
+					return err
+				}
+				list, source = strings.TrimSpace(string(data)), "standard input"
+			}
 			var ids []int32
 			if strings.TrimSpace(list) != "" {
 				if ids, err = parseInts(list); err != nil {
-					return fmt.Errorf("--ids: %w", err)
+					return fmt.Errorf("%s: %w", source, err)
 				}
 			}
 			text, err := detokenize(tok, ids)
 			if err != nil {
-				return fmt.Errorf("--ids: %w", err)
+				return fmt.Errorf("%s: %w", source, err)
 			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), text)
@@ -63,7 +70,7 @@ The model is a GGUF file, also one without tensors, a Hugging Face folder, or a 
 	}
 	flags := command.Flags()
 	flags.StringVar(&modelPath, "model", "", "model file, folder or tokenizer.json (default: the embedded model)")
-	flags.StringVar(&list, "ids", "", "token ids, separated by commas")
+	flags.StringVar(&list, "ids", "", "token ids, separated by commas (default: standard input)")
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
 	flags.BoolVar(&lines, "jsonl", false, "read and print JSON lines")
 	command.MarkFlagsMutuallyExclusive("json", "jsonl")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -32,13 +33,16 @@ alone. With --root it reads a copy of another machine's /proc, /sys and /dev.`,
 			} else if !info.IsDir() {
 				return fmt.Errorf("--root: %s is not a folder", root)
 			}
-			machine := hardware.Probe(root)
+			report, err := diagnose(root)
+			if err != nil {
+				return err
+			}
 			if asJSON {
 				encoder := json.NewEncoder(cmd.OutOrStdout())
 				encoder.SetIndent("", "  ")
-				return encoder.Encode(machine)
+				return encoder.Encode(report)
 			}
-			return printMachine(cmd.OutOrStdout(), &machine)
+			return report.print(cmd.OutOrStdout())
 		},
 	}
 	command.Flags().StringVar(&root, "root", "/", "folder that holds the machine's /proc, /sys and /dev")
@@ -46,11 +50,36 @@ alone. With --root it reads a copy of another machine's /proc, /sys and /dev.`,
 	return command
 }
 
-func printMachine(out io.Writer, m *hardware.Machine) error {
+// diagnosis is what doctor shows; its JSON is an interface that scripts rely on.
+type diagnosis struct {
+	hardware.Machine
+	Threads     int      `json:"threads"`                // that kernels run on
+	KernelLevel string   `json:"kernel_level,omitempty"` // instruction set of the kernels; of this machine alone
+	Devices     []string `json:"devices"`                // of this build
+}
+
+// diagnose surveys the machine whose files are under root. Which kernels run is asked of the device itself, and so is
+// known of this machine alone.
+func diagnose(root string) (*diagnosis, error) {
+	m := hardware.Probe(root)
+	d := &diagnosis{Machine: m, Threads: m.Threads(), Devices: strings.Split(all.NameList(), ", ")}
+	if filepath.Clean(root) != "/" {
+		return d, nil
+	}
+	device, err := all.Open("cpu", all.Options{})
+	if err != nil {
+		return nil, err
+	}
+	info := device.Info()
+	d.Threads, d.KernelLevel = info.Threads, info.Level
+	return d, device.Close()
+}
+
+func (m *diagnosis) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("processor", "%s", orUnknown(m.CPU.Name))
-	row("cores", "%d cores, %d threads, %d sockets", m.CPU.Cores, m.CPU.Threads, m.CPU.Sockets)
+	row("cores", "%s, %s, %s", plural(m.CPU.Cores, "core"), plural(m.CPU.Threads, "thread"), plural(m.CPU.Sockets, "socket"))
 	row("features", "%s", orUnknown(strings.Join(m.CPU.Features, " ")))
 	for _, c := range m.CPU.Caches {
 		row(fmt.Sprintf("L%d cache", c.Level), "%s %s, shared by processors %s", formatBytes(c.SizeBytes), strings.ToLower(c.Type), c.SharedBy)
@@ -59,20 +88,27 @@ func printMachine(out io.Writer, m *hardware.Machine) error {
 		row(fmt.Sprintf("NUMA node %d", n.ID), "processors %s, %s", n.CPUs, formatBytes(n.MemoryBytes))
 	}
 	row("memory", "%s, %s available", formatBytes(m.Memory.TotalBytes), formatBytes(m.Memory.AvailableBytes))
+	limits := []string{}
 	if l := m.Limits; l.CgroupVersion > 0 {
-		limits := []string{}
 		if l.CPUs > 0 {
 			limits = append(limits, fmt.Sprintf("%.3g processors", l.CPUs))
 		}
 		if l.MemoryBytes > 0 {
 			limits = append(limits, fmt.Sprintf("%s of memory, %s used", formatBytes(l.MemoryBytes), formatBytes(l.MemoryUsed)))
 		}
-		row("limits", "%s (control groups, version %d)", strings.Join(limits, ", "), l.CgroupVersion)
+	}
+	if len(limits) == 0 {
+		row("limits", "none")
+	} else {
+		row("limits", "%s (control groups, version %d)", strings.Join(limits, ", "), m.Limits.CgroupVersion)
 	}
 	if m.Instance != "" {
 		row("instance", "%s", m.Instance)
 	}
-	row("threads", "%d for kernels", m.Threads())
+	row("threads", "%d for kernels", m.Threads)
+	if m.KernelLevel != "" {
+		row("kernels", "%s", m.KernelLevel)
+	}
 	row("for models", "%s; the cache takes half of what the weights leave", formatBytes(m.Limits.UsableBytes))
 	if err := w.Flush(); err != nil {
 		return err
@@ -107,6 +143,14 @@ func printAccelerators(out io.Writer, accelerators []hardware.Accelerator) error
 	}
 	_, err := fmt.Fprintf(out, "\nDevices of this build: %s. Accelerators are listed; models run on the CPU.\n", all.NameList())
 	return err
+}
+
+// plural writes a count with its noun.
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func orUnknown(text string) string {

@@ -66,7 +66,7 @@ func TestDoctor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"16.0 GiB, 8.00 GiB available", "neuron 0", "Inferentia2", "32.0 GiB", "no: no NVIDIA driver is loaded"} {
+	for _, want := range []string{"16.0 GiB, 8.00 GiB available", "none\n", "neuron 0", "Inferentia2", "32.0 GiB", "no: no NVIDIA driver is loaded"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the text lacks %q:\n%s", want, text)
 		}

@@ -18,11 +18,11 @@ import (
 )
 
 func newInspectCommand() *cobra.Command {
-	var asJSON, check bool
+	var asJSON, check, tensors bool
 	command := &cobra.Command{
 		Use:   "inspect [MODEL]",
 		Short: "Show what is in a model file, and check it",
-		Long: `Shows a model's metadata, tensors, formats, sizes, hyperparameters and the memory that it needs. MODEL is a GGUF or
+		Long: `Shows a model's metadata, formats, sizes, hyperparameters and the memory that it needs, with --tensors also each tensor. MODEL is a GGUF or
 safetensors file, the index of a sharded model, a config.json, or a folder with one of these; without it the embedded
 model is shown.
 
@@ -44,8 +44,9 @@ wrong.`,
 			r := newReport(src)
 			var failed error
 			if check {
-				failed = checkModel(cmd.Context(), src)
-				r.setCheck(failed)
+				var note string
+				note, failed = checkModel(cmd.Context(), src)
+				r.setCheck(note, failed)
 			}
 			out := cmd.OutOrStdout()
 			if asJSON {
@@ -53,12 +54,13 @@ wrong.`,
 				encoder.SetIndent("", "  ")
 				err = encoder.Encode(r)
 			} else {
-				err = r.print(out)
+				err = r.print(out, tensors)
 			}
 			return errors.Join(err, failed)
 		},
 	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	command.Flags().BoolVar(&tensors, "tensors", false, "list every tensor (JSON always does)")
 	command.Flags().BoolVar(&check, "check", false, "verify the whole model")
 	return command
 }
@@ -131,6 +133,7 @@ type tensorReport struct {
 type checkReport struct {
 	OK    bool   `json:"ok"`
 	Error string `json:"error,omitempty"`
+	Note  string `json:"note,omitempty"` // what there was not to check
 }
 
 // shownElements is how many elements of an array a report shows.
@@ -214,8 +217,8 @@ func (r *report) configure(md *weights.Metadata) {
 	r.Memory.TotalBytesF16 = r.Memory.WeightBytes + r.Memory.KVBytesOfContext[quant.F16.Name]
 }
 
-func (r *report) setCheck(err error) {
-	r.Check = &checkReport{OK: err == nil}
+func (r *report) setCheck(note string, err error) {
+	r.Check = &checkReport{OK: err == nil, Note: note}
 	if err != nil {
 		r.Check.Error = err.Error()
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -16,24 +18,22 @@ import (
 )
 
 // checkModel verifies everything about a model that serving it relies on, and returns the first thing that is wrong:
-// hyperparameters, tensors, tokenizer, chat template, weights.
-func checkModel(ctx context.Context, src weights.Source) error {
+// hyperparameters, tensors, tokenizer, chat template, weights. The note says what there was not to check.
+func checkModel(ctx context.Context, src weights.Source) (note string, err error) {
 	m, err := model.Load(src)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := checkTokenizer(src, m.Config.VocabSize); err != nil {
-		return err
+	if mayLackTokenizer(src) {
+		note = "there is no tokenizer with it: it computes logits, but cannot be served"
+	} else if err := checkTokenizer(src, m.Config.VocabSize); err != nil {
+		return "", err
 	}
-	return checkFinite(ctx, src)
+	return note, checkFinite(ctx, src)
 }
 
-// checkTokenizer reads the tokenizer and the chat template. A file without a vocabulary has none to check: it still
-// computes logits.
+// checkTokenizer reads the tokenizer and the chat template.
 func checkTokenizer(src weights.Source, vocabSize int) error {
-	if !hasTokenizer(src) {
-		return nil
-	}
 	tok, err := engine.OpenTokenizer(src)
 	if err != nil {
 		return err
@@ -45,18 +45,23 @@ func checkTokenizer(src weights.Source, vocabSize int) error {
 	return err
 }
 
-func hasTokenizer(src weights.Source) bool {
+// mayLackTokenizer reports whether a model has no vocabulary, and is of a kind that need not have one: a GGUF file of
+// weights alone, or one file of weights. A folder or a config.json is a whole model.
+func mayLackTokenizer(src weights.Source) bool {
 	if src.Origin() == weights.GGUF {
 		_, tokens := src.Metadata().Get("tokenizer.ggml.tokens")
 		_, kind := src.Metadata().Get("tokenizer.ggml.model")
-		return tokens || kind
+		return !tokens && !kind
 	}
-	folder := src.Path()
-	if info, err := os.Stat(folder); err == nil && !info.IsDir() {
-		folder = filepath.Dir(folder)
+	path := src.Path()
+	if filepath.Ext(path) != ".safetensors" {
+		return false
 	}
-	_, err := os.Stat(filepath.Join(folder, "tokenizer.json"))
-	return err == nil
+	if info, err := os.Stat(path); err != nil || info.IsDir() {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(filepath.Dir(path), "tokenizer.json"))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // checkChunk is the number of elements that are looked at together: whole blocks of every format, and small enough for

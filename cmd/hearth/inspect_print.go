@@ -10,8 +10,8 @@ import (
 	"hearth/hardware/quant"
 )
 
-// print shows a report to people.
-func (r *report) print(out io.Writer) error {
+// print shows a report to people, its verdict last.
+func (r *report) print(out io.Writer, tensors bool) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("model", "%s", r.Path)
@@ -28,9 +28,6 @@ func (r *report) print(out io.Writer) error {
 	if r.Problem != "" {
 		row("problem", "%s", visible(r.Problem))
 	}
-	if r.Check != nil && r.Check.OK {
-		row("check", "all hyperparameters, tensors and weights are good")
-	}
 	fmt.Fprintf(w, "\nTYPE\tTENSORS\tPARAMETERS\tBYTES\n")
 	for _, t := range r.Types {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", t.Type, t.Tensors, formatCount(t.Parameters), formatBytes(uint64(t.Bytes)))
@@ -39,11 +36,31 @@ func (r *report) print(out io.Writer) error {
 	for _, k := range r.Metadata {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", oneLine(k.Key), k.Type, k.text())
 	}
+	if tensors {
+		r.printTensors(w)
+	}
+	if r.Check != nil {
+		fmt.Fprintln(w, "\n"+r.Check.verdict())
+	}
+	return w.Flush()
+}
+
+// verdict is a line about the check; the error itself is the command's.
+func (c *checkReport) verdict() string {
+	switch {
+	case !c.OK:
+		return "check: failed"
+	case c.Note != "":
+		return "check: hyperparameters, tensors and weights are good; " + c.Note
+	}
+	return "check: hyperparameters, tensors, tokenizer, chat template and weights are good"
+}
+
+func (r *report) printTensors(w io.Writer) {
 	fmt.Fprintf(w, "\nTENSOR\tTYPE\tSHAPE\tBYTES\n")
 	for _, t := range r.Tensors {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", oneLine(t.Name), t.Type, strings.ReplaceAll(strings.Trim(fmt.Sprint(t.Shape), "[]"), " ", " × "), formatBytes(uint64(t.Bytes)))
 	}
-	return w.Flush()
 }
 
 func (h *hyperparameters) rows(row func(name, format string, args ...any)) {

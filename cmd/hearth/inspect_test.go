@@ -61,7 +61,7 @@ func TestInspectEmbedded(t *testing.T) {
 			t.Errorf("tokens: %+v", k)
 		}
 	}
-	text, err := execute(t, "inspect")
+	text, err := execute(t, "inspect", "--tensors")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,5 +154,28 @@ func TestInspectForms(t *testing.T) {
 	}
 	if _, err := execute(t, "inspect", "--check", vocabulary); err == nil {
 		t.Error("a vocabulary alone passes as a model")
+	}
+}
+
+// TestInspectCheckFolder wants the tokenizer of a folder, which is what serving it needs, but not of weights alone.
+func TestInspectCheckFolder(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"config.json", "model.safetensors"} {
+		writeTest(t, filepath.Join(folder, name), sharedtest.ReadFile(t, "testdata", "models", "stories260K", "hf", name))
+	}
+	if out, err := execute(t, "inspect", "--check", folder); err == nil || !strings.Contains(err.Error(), "tokenizer.json") || !strings.HasSuffix(out, "check: failed\n") {
+		t.Errorf("a folder without tokenizer: %v\n%s", err, out)
+	}
+	r, err := inspectJSON(t, "--check", filepath.Join(folder, "model.safetensors"))
+	if err != nil || !strings.Contains(r.Check.Note, "no tokenizer") {
+		t.Errorf("weights alone: %+v, %v", r, err)
+	}
+	for _, c := range []struct {
+		args []string
+		want bool
+	}{{nil, false}, {[]string{"--tensors"}, true}} {
+		if out, err := execute(t, append([]string{"inspect"}, c.args...)...); err != nil || strings.Contains(out, "blk.0.attn_q.weight") != c.want {
+			t.Errorf("inspect %q: %v\n%s", c.args, err, out)
+		}
 	}
 }

@@ -18,6 +18,7 @@ type synthOptions struct {
 	tokenizer         string
 	context           int
 	seed              uint64
+	force             bool // replace the file
 }
 
 func newSynthCommand() *cobra.Command {
@@ -45,6 +46,7 @@ tokenizer.json, with the settings and chat template of a tokenizer_config.json b
 	flags.StringVar(&o.size, "size", "0.6b", "published size: "+synthSizes())
 	flags.StringVar(&o.quant, "quant", "q8_0", "format: "+strings.Join(weights.RecipeNames(), ", "))
 	flags.StringVar(&o.out, "out", "", "GGUF file to write")
+	flags.BoolVar(&o.force, "force", false, "replace the file if it is there")
 	flags.StringVar(&o.tokenizer, "tokenizer", "", "tokenizer.json with the vocabulary (default: a built-in one of bytes)")
 	flags.IntVar(&o.context, "ctx", 0, "context length (default: the published one)")
 	flags.Uint64Var(&o.seed, "seed", 0, "seed of the weights")
@@ -67,6 +69,9 @@ func synthesize(ctx context.Context, o synthOptions) (string, error) {
 		return "", fmt.Errorf("--ctx: %d is negative", o.context)
 	case o.context > 0:
 		shape.context = o.context
+	}
+	if _, err := os.Lstat(o.out); err == nil && !o.force {
+		return "", fmt.Errorf("--out: %s is there already; --force replaces it", o.out)
 	}
 	vocabulary := builtinVocabulary()
 	if o.tokenizer != "" {

@@ -208,3 +208,18 @@ func TestSynthRefuses(t *testing.T) {
 		t.Error("a refused model was written")
 	}
 }
+
+func TestSynthKeepsFiles(t *testing.T) {
+	path := synth(t, "--size", "tiny")
+	args := []string{"synth", "--size", "tiny", "--out", path}
+	if _, err := execute(t, args...); err == nil || !strings.Contains(err.Error(), "--force") {
+		t.Errorf("%v, want a refusal", err)
+	}
+	if _, err := execute(t, append(args, "--force")...); err != nil {
+		t.Error(err)
+	}
+	absent := filepath.Join(t.TempDir(), "absent", "a.gguf")
+	if _, err := execute(t, "synth", "--size", "tiny", "--out", absent); err == nil || strings.Count(err.Error(), "a.gguf") != 1 || !strings.Contains(err.Error(), absent) {
+		t.Errorf("%v, want an error that names %s alone", err, absent)
+	}
+}

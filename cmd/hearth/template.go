@@ -44,6 +44,9 @@ A model is a GGUF file, also one without tensors, or a Hugging Face folder, also
   hearth template --template chat_template.jinja --jsonl < conversations.jsonl > prompts.jsonl`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !lines && messagesPath == "" {
+				return errors.New("no conversation is given: name its file with --messages, or read conversations with --jsonl")
+			}
 			source, err := openTemplate(modelPath, templatePath)
 			if err != nil {
 				return err
@@ -86,7 +89,6 @@ A model is a GGUF file, also one without tensors, or a Hugging Face folder, also
 	flags.BoolVar(&noGenerationPrompt, "no-generation-prompt", false, "with --messages: do not begin the assistant's answer")
 	command.MarkFlagsMutuallyExclusive("model", "template")
 	command.MarkFlagsMutuallyExclusive("jsonl", "messages")
-	command.MarkFlagsOneRequired("jsonl", "messages")
 	return command
 }
 

@@ -85,7 +85,7 @@ func TestTemplateCommand(t *testing.T) {
 		{`{"messages": [{"role": "wizard", "content": "a"}], "now": "2024-07-26"}`, []string{"--template", source, "--jsonl", "--served"}, `{"error":"messages[0].role: is \"wizard\"`},
 		{`{"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}], "now": "2024-07-26"}`, []string{"--template", source, "--jsonl", "--served"}, `{"rendered":"[user: hi]None2024-07-26"}` + "\n"},
 		{`{"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}], "now": "2024-07-26"}`, []string{"--template", source, "--jsonl"}, `{"rendered":"[user: [{'type': 'text', 'text': 'hi'}]]None2024-07-26"}` + "\n"},
-		{"", []string{"--template", source}, "error: at least one of the flags"},
+		{"", []string{"--template", source}, "error: no conversation is given"},
 		{"", []string{"--template", source, "--model", "x", "--jsonl"}, "error: if any flags in the group"},
 	} {
 		out, err := executeWith(t, c.stdin, append([]string{"template"}, c.args...)...)

@@ -24,19 +24,26 @@ func newTokenizeCommand() *cobra.Command {
 		opts            tokenizer.EncodeOptions
 	)
 	command := &cobra.Command{
-		Use:   "tokenize [--model M] [--text T]",
+		Use:   "tokenize [--model M] [TEXT]",
 		Short: "Turn text into token ids",
-		Long: `Prints the token ids of a text, separated by commas. Without --text the text is all of standard input, byte for byte.
+		Long: `Prints the token ids of a text, separated by commas. Without TEXT or --text the text is all of standard input, byte for byte.
 
 --json prints {"ids": […], "tokens": [{"id": …, "text": …}, …]}. --jsonl reads lines {"text": …} and prints a line
 {"ids": […]} for each; text that is not UTF-8 is given as {"bytes": [numbers]} instead. In the output, the text of a
 token that is not UTF-8, as half a character, has U+FFFD where it is not, and the token has its "bytes" too.
 
 The model is a GGUF file, also one without tensors, a Hugging Face folder, or a tokenizer.json.`,
-		Example: `  hearth tokenize --model tokenizer.json --text "Hello world"
+		Example: `  hearth tokenize --model tokenizer.json "Hello world"
   hearth tokenize --model model.gguf --jsonl < texts.jsonl > ids.jsonl`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			given := cmd.Flags().Changed("text")
+			if len(args) > 0 {
+				if given || lines {
+					return errors.New("the text is given twice: TEXT, --text and --jsonl exclude each other")
+				}
+				text, given = args[0], true
+			}
 			tok, err := engine.OpenTokenizerPath(modelPath)
 			if err != nil {
 				return err
@@ -47,7 +54,7 @@ The model is a GGUF file, also one without tensors, a Hugging Face folder, or a 
 					return idsLine{nonNil(tok.Encode(text, opts))}, err
 				})
 			}
-			if !cmd.Flags().Changed("text") {
+			if !given {
 				data, err := io.ReadAll(cmd.InOrStdin())
 				if err != nil {
 					return err

@@ -151,7 +151,7 @@ func (r *ggufReader) header() (numTensors, numKeys int, err error) {
 		return 0, 0, fmt.Errorf("%w: a file of %d bytes holds no GGUF header", ErrCorrupt, len(r.data))
 	}
 	if magic := r.data[:4]; string(magic) != ggufMagic {
-		return 0, 0, fmt.Errorf("%w: not a GGUF file: it starts with %q", ErrCorrupt, magic)
+		return 0, 0, fmt.Errorf("%w: not a GGUF file: it starts with %q", ErrUnsupported, magic)
 	}
 	r.pos = 4
 	version, _ := r.uint32()

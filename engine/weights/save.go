@@ -1,8 +1,10 @@
 package weights
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -11,7 +13,7 @@ import (
 func saveAside(path string, write func(w io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
-		return fmt.Errorf("weights: %w", err)
+		return fmt.Errorf("weights: %s: %w", path, causeOf(err))
 	}
 	defer os.Remove(f.Name()) // fails once it is renamed
 	err = write(f)
@@ -25,7 +27,20 @@ func saveAside(path string, write func(w io.Writer) error) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return fmt.Errorf("weights: %s: %w", path, err)
+		return fmt.Errorf("weights: %s: %w", path, causeOf(err))
 	}
 	return nil
+}
+
+// causeOf leaves out the name of the temporary file, which nobody asked for.
+func causeOf(err error) error {
+	var file *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &file):
+		return file.Err
+	case errors.As(err, &link):
+		return link.Err
+	}
+	return err
 }
