@@ -117,6 +117,7 @@ func TestOllamaFields(t *testing.T) {
 		"min_p", "typical_p", "repeat_last_n", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty", "stop",
 		"numa", "low_vram", "f16_kv", "vocab_only", "logits_all", "embedding_only", "use_mlock", "penalize_newline", "tfs_z", "mirostat", "mirostat_tau", "mirostat_eta",
 	})
+	checkTable(t, "show", ollamaShowFields, []string{"model", "name", "system", "template", "verbose", "options"})
 	checkTable(t, "message", ollamaMessageFields, []string{"role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id"})
 }
 

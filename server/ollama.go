@@ -7,7 +7,6 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	ollama "github.com/ollama/ollama/api"
@@ -217,24 +216,6 @@ var ollamaFunctionFields = []field[openAIToolCall]{
 	}},
 }
 
-// ollamaName is an id as Ollama writes it, with a tag.
-func ollamaName(id string) string {
-	if strings.Contains(id, ":") {
-		return id
-	}
-	return id + ":latest"
-}
-
-// ollamaModel finds a model by its id, with or without the tag that Ollama's clients add.
-func (s *Server) ollamaModel(name string) (sessions.Model, error) {
-	if short, ok := strings.CutSuffix(name, ":latest"); ok {
-		if _, err := s.store.Model(name); err != nil {
-			return s.model(short)
-		}
-	}
-	return s.model(name)
-}
-
 // ollamaRunning answers GET and HEAD / with what clients look for.
 func (s *Server) ollamaRunning(x *exchange) error {
 	const running = "Ollama is running"
@@ -254,34 +235,6 @@ func (s *Server) ollamaVersion(x *exchange) error {
 	return x.answer(struct {
 		Version string `json:"version"`
 	}{ollamaAPIVersion})
-}
-
-// ollamaTags answers GET /api/tags.
-func (s *Server) ollamaTags(x *exchange) error {
-	list := ollama.ListResponse{Models: []ollama.ListModelResponse{}}
-	for _, m := range s.store.Models() {
-		list.Models = append(list.Models, ollama.ListModelResponse{
-			Name: ollamaName(m.ID), Model: ollamaName(m.ID), ModifiedAt: m.Created.UTC(), Size: m.Bytes, Digest: m.Digest,
-			Details: ollama.ModelDetails{
-				Format: "gguf", Family: m.Architecture, Families: []string{m.Architecture},
-				ParameterSize: parameterSize(m.Parameters), QuantizationLevel: m.Quantization,
-			},
-		})
-	}
-	return x.answer(list)
-}
-
-// parameterSize writes a count as model names do: "260K", "4.0B".
-func parameterSize(n int64) string {
-	switch {
-	case n >= 1e9:
-		return strconv.FormatFloat(float64(n)/1e9, 'f', 1, 64) + "B"
-	case n >= 1e6:
-		return strconv.FormatFloat(float64(n)/1e6, 'f', 2, 64) + "M"
-	case n >= 1e3:
-		return strconv.FormatFloat(float64(n)/1e3, 'f', 0, 64) + "K"
-	}
-	return strconv.FormatInt(n, 10)
 }
 
 // prepareOllama does what chat and generate have in common once the body is decoded.

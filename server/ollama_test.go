@@ -32,6 +32,19 @@ func TestOllamaClient(t *testing.T) {
 		t.Errorf("List = %+v, %v", list, err)
 	}
 
+	running, err := client.ListRunning(ctx)
+	if err != nil || len(running.Models) != 1 || running.Models[0].Name != list.Models[0].Name || running.Models[0].ContextLength != 512 ||
+		running.Models[0].ExpiresAt.Before(s.opts.Now().AddDate(100, 0, 0)) {
+		t.Errorf("ListRunning = %+v, %v", running, err)
+	}
+	for _, r := range []ollama.ShowRequest{{Model: list.Models[0].Model}, {Model: embedded.Name, Options: map[string]any{"num_ctx": 64}}, {Name: embedded.Name}} {
+		show, err := client.Show(ctx, &r)
+		if err != nil || show.Details.Family != "llama" || show.ModelInfo["general.architecture"] != "llama" || show.ModelInfo["llama.context_length"] != float64(512) ||
+			len(show.Capabilities) != 1 || show.Capabilities[0] != "completion" {
+			t.Errorf("Show %+v = %+v, %v", r, show, err)
+		}
+	}
+
 	options := map[string]any{"temperature": 0, "num_predict": 20, "stop": []string{"Lily"}}
 	var text strings.Builder
 	var last ollama.ChatResponse
@@ -93,6 +106,9 @@ func TestOllamaRefusals(t *testing.T) {
 		{"/api/chat", `{"model":"stories260k","messages":[],"options":{"top_p":2}}`, "options.top_p"},
 		{"/api/chat", `{"model":"stories260k","messages":[],"options":{"heat":2}}`, "options.heat"},
 		{"/api/chat", `{"messages":[]}`, "model is required"},
+		{"/api/show", `{}`, "model is required"},
+		{"/api/show", `{"model":"stories260k","template":"x"}`, "template"},
+		{"/api/show", `{"model":"stories260k","verbose":true}`, "verbose"},
 		{"/api/generate", `{"model":"stories260k","prompt":"x","raw":true,"system":"s"}`, "raw"},
 		{"/api/generate", `{"model":"stories260k","prompt":"x","template":"t"}`, "template"},
 		{"/api/generate", `{"model":"stories260k","prompt":"x","context":[1]}`, "context"},

@@ -60,6 +60,8 @@ func routes(o *Options) []route {
 		{"HEAD", "/", scopePublic, wireOllama, 0, quickly, (*Server).ollamaRunning},
 		{"GET", "/api/version", scopePublic, wireOllama, 0, quickly, (*Server).ollamaVersion},
 		{"GET", "/api/tags", scopeInference, wireOllama, 0, quickly, (*Server).ollamaTags},
+		{"GET", "/api/ps", scopeInference, wireOllama, 0, quickly, (*Server).ollamaProcesses},
+		{"POST", "/api/show", scopeInference, wireOllama, large, quickly, (*Server).ollamaShow},
 		{"POST", "/api/chat", scopeInference, wireOllama, large, generating, (*Server).ollamaChat},
 		{"POST", "/api/generate", scopeInference, wireOllama, large, generating, (*Server).ollamaGenerate},
 	}

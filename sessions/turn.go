@@ -73,5 +73,6 @@ type Model struct {
 	Bytes         int64  // of the weights
 	ContextLength int
 	TrainedLength int    // positions the model was trained for
+	Template      string // source of the chat template, empty if the model has none
 	Digest        string // SHA-256 of the file's header, hex: names the model across restarts
 }

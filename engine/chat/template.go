@@ -10,6 +10,7 @@ import (
 // Template renders conversations for one model. It is immutable and safe for concurrent use.
 type Template struct {
 	parsed   *jinja.Template // nil in the fallback
+	source   string
 	bos, eos string
 	form     form
 }
@@ -21,7 +22,7 @@ func New(source, bos, eos string) (*Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("chat: template: %w", err)
 	}
-	t := &Template{parsed: parsed, bos: bos, eos: eos}
+	t := &Template{parsed: parsed, source: source, bos: bos, eos: eos}
 	if t.form, err = t.probe(source); err != nil {
 		return nil, fmt.Errorf("chat: template: %w", err)
 	}
@@ -35,6 +36,9 @@ func Fallback() *Template { return &Template{} }
 
 // IsFallback reports whether the model has no template of its own.
 func (t *Template) IsFallback() bool { return t.parsed == nil }
+
+// Source returns the text that the template was compiled from, empty for the fallback.
+func (t *Template) Source() string { return t.source }
 
 // Render returns the text of a prompt, with what came from the request passed through its guard. It does not modify p.
 // Errors are those of jinja.Template.Render; a *jinja.Raised is the template's own refusal and its message is meant for
