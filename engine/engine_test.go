@@ -294,8 +294,8 @@ func TestCancel(t *testing.T) {
 	}
 	go e.run()
 	t.Cleanup(func() { open(); e.Close() })
-	start := func(prompt []int32) (context.CancelFunc, <-chan api.Event) {
-		ctx, cancel := context.WithCancel(t.Context())
+	start := func(prompt []int32) (context.CancelCauseFunc, <-chan api.Event) {
+		ctx, cancel := context.WithCancelCause(t.Context())
 		events, err := e.Submit(ctx, &api.Request{Prompt: prompt, MaxTokens: 100, IgnoreEOS: true})
 		if err != nil {
 			t.Fatal(err)
@@ -307,20 +307,25 @@ func TestCancel(t *testing.T) {
 	<-stream // its first token: it runs now
 	cancelLong, long := start(words(2, 900))
 	cancelWaiting, waiting := start(words(3, 10))
+	cancelEnough, enough := start(words(4, 10))
 	gate <- struct{}{}
 	<-stream
-	cancelStream()
-	cancelLong()
-	cancelWaiting()
+	cancelStream(nil)
+	cancelLong(nil)
+	cancelWaiting(nil)
+	cancelEnough(api.ErrEnough)
 	close(left)
 	open()
+	if a := collect(t, enough); a.done.Reason != api.FinishStop || a.done.Err != nil {
+		t.Errorf("enough: %+v, want it stopped", a.done)
+	}
 	for name, events := range map[string]<-chan api.Event{"stream": stream, "long": long, "waiting": waiting} {
 		a := collect(t, events)
 		if a.done.Reason != api.FinishCancelled || a.done.Err != nil || len(a.tokens) > 2 {
 			t.Errorf("%s: %+v after %d further tokens, want it cancelled at the next step", name, a.done, len(a.tokens))
 		}
 	}
-	if s := e.Stats(); s.Running != 0 || s.Waiting != 0 || s.BlocksUsed != 0 || s.Requests[api.FinishCancelled] != 3 {
+	if s := e.Stats(); s.Running != 0 || s.Waiting != 0 || s.BlocksUsed != 0 || s.Requests[api.FinishCancelled] != 3 || s.Requests[api.FinishStop] != 1 {
 		t.Errorf("Stats = %+v, want nothing in use", s)
 	}
 }

@@ -1,5 +1,5 @@
-// Package server speaks HTTP for a sessions.Store: OpenAI's chat completions, completions and models, Ollama's chat and
-// generate, tokenizing, health and metrics. It knows wire formats and nothing of models.
+// Package server speaks HTTP for a sessions.Store: OpenAI's chat completions, completions and models, Ollama's chat,
+// generate and models, tokenizing, health and metrics. It knows wire formats and nothing of models.
 //
 // A request takes this way, always on its own goroutine:
 //

@@ -90,7 +90,7 @@ func (s *Server) unknownModel(id string) error {
 	for i := range names {
 		names[i] = models[i].ID
 	}
-	served := "none is"
+	served := "no model is"
 	switch more := len(models) - len(names); {
 	case more > 0:
 		served = fmt.Sprintf("served are %s and %d more", strings.Join(names, ", "), more)
