@@ -63,6 +63,7 @@ logits float32 [positions, vocab], tokens int32 [n] and positions int32 [positio
 	}
 	flags := command.Flags()
 	device.add(flags)
+	completeDevice(command)
 	flags.StringVar(&modelPath, "model", "", "model file or folder (default: the embedded model)")
 	flags.StringVar(&tokens, "tokens", "", "token ids, separated by commas")
 	flags.StringVar(&positions, "positions", "all", "all, last, or positions separated by commas, ascending")

@@ -57,7 +57,7 @@ func TestLogits(t *testing.T) {
 	folder := t.TempDir()
 	run := func(args ...string) ([][]float32, []int32) {
 		out := filepath.Join(folder, "out.safetensors")
-		if text, err := execute(t, append([]string{"logits", "--tokens", "1, 403,407,261,378", "--threads", "1", "--out", out}, args...)...); err != nil || text != "" {
+		if text, err := execute(t, append([]string{"logits", "--tokens", "1, 403,407,261,378", "--out", out}, args...)...); err != nil || text != "" {
 			t.Fatalf("%v: prints %q, %v", args, text, err)
 		}
 		rows, tokens, positions := readLogits(t, out)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -31,6 +32,9 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
 	if err := newRootCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "hearth:", visible(err.Error())) // errors may quote model files
+		if unknown := strings.HasPrefix(err.Error(), "unknown command"); unknown && !strings.Contains(err.Error(), "--help") {
+			fmt.Fprintln(os.Stderr, "see 'hearth --help'") // cobra's own error, of a command that is none
+		}
 		os.Exit(1)
 	}
 }

@@ -71,6 +71,7 @@ func (f *runFlags) add(command *cobra.Command) {
 		flags.Var(settingFlag{s, &f.settings}, strings.ReplaceAll(s.name, "_", "-"), s.help)
 	}
 	f.engine.add(flags)
+	completeEngine(command)
 	for _, name := range []string{"parallel", "max-queue"} { // there is one conversation
 		if err := flags.MarkHidden(name); err != nil {
 			panic("cmd: " + err.Error())

@@ -38,6 +38,9 @@ embedded one is served. The server listens at once; /health says how far loading
 		},
 	}
 	flags.add(command.Flags())
+	completeEngine(command)
+	complete(command, "log-level", "debug", "info", "warn", "error")
+	complete(command, "log-format", "text", "json")
 	return command
 }
 
@@ -111,15 +114,18 @@ func loadModel(ctx context.Context, catalog *engine.Catalog, m modelArg, opts en
 	if err != nil {
 		return refusal(err)
 	}
-	logger.Info("model loaded", "model", served.ID, "architecture", served.Architecture, "parameters", formatCount(served.Parameters),
+	logger.Info("model loaded", "model", served.ID, "architecture", served.Architecture, "parameters", joined(formatCount(served.Parameters)),
 		"format", served.Quantization, "context", served.Engine.ContextLength(), "sequences", served.Engine.Limits().Spans,
-		"weights", formatBytes(uint64(served.WeightBytes)), "kv_cache", "up to "+formatBytes(uint64(served.Engine.Memory().Blocks)),
-		"took", time.Since(start).Round(time.Millisecond).String())
+		"weights", joined(formatBytes(uint64(served.WeightBytes))), "kv_cache_limit", joined(formatBytes(uint64(served.Engine.Memory().Blocks))),
+		"took", time.Since(start).Round(time.Millisecond))
 	if length := served.Engine.ContextLength(); opts.ContextLength == 0 && length < served.TrainedLength {
 		logger.Warn("context is shorter than the model's: --kv-memory allows no more", "model", served.ID, "context", length, "of", served.TrainedLength)
 	}
 	return nil
 }
+
+// joined leaves the space out between a number and its unit, for which a log would need quotes.
+func joined(quantity string) string { return strings.ReplaceAll(quantity, " ", "") }
 
 // banner says where the server is and how to try it.
 func banner(out io.Writer, addr net.Addr, catalog *engine.Catalog, key bool) {

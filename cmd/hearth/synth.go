@@ -50,6 +50,14 @@ tokenizer.json, with the settings and chat template of a tokenizer_config.json b
 	flags.StringVar(&o.tokenizer, "tokenizer", "", "tokenizer.json with the vocabulary (default: a built-in one of bytes)")
 	flags.IntVar(&o.context, "ctx", 0, "context length (default: the published one)")
 	flags.Uint64Var(&o.seed, "seed", 0, "seed of the weights")
+	complete(command, "arch", synthArchitectures()...)
+	complete(command, "quant", weights.RecipeNames()...)
+	sizes := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return synthSizesOf(o.arch), cobra.ShellCompDirectiveNoFileComp
+	}
+	if err := command.RegisterFlagCompletionFunc("size", sizes); err != nil {
+		panic("cmd: " + err.Error())
+	}
 	return command
 }
 

@@ -105,13 +105,17 @@ func synthArchitectures() []string {
 func synthSizes() string {
 	var groups []string
 	for _, arch := range synthArchitectures() {
-		var sizes []string
-		for _, s := range synthShapes {
-			if s.arch == arch {
-				sizes = append(sizes, s.size)
-			}
-		}
-		groups = append(groups, arch+": "+strings.Join(sizes, " "))
+		groups = append(groups, arch+": "+strings.Join(synthSizesOf(arch), " "))
 	}
 	return strings.Join(groups, "; ")
+}
+
+func synthSizesOf(arch string) []string {
+	var sizes []string
+	for _, s := range synthShapes {
+		if s.arch == arch {
+			sizes = append(sizes, s.size)
+		}
+	}
+	return sizes
 }

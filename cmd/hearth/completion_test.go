@@ -1,0 +1,31 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCompletion(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"serve", "--kv-type", ""}, "q8_0\n"},
+		{[]string{"run", "--device", ""}, "cpu\n"},
+		{[]string{"logits", "--device", ""}, "cpu\n"},
+		{[]string{"serve", "--log-format", ""}, "json\n"},
+		{[]string{"synth", "--arch", "llama", "--size", ""}, "8b\n"},
+	} {
+		if out, err := execute(t, append([]string{"__complete"}, c.args...)...); err != nil || !strings.Contains(out, c.want) {
+			t.Errorf("%q completes to %q, %v, want %q", c.args, out, err, c.want)
+		}
+	}
+}
+
+func TestVersionFlag(t *testing.T) {
+	flag, err := execute(t, "--version")
+	command, commandErr := execute(t, "version")
+	if err != nil || commandErr != nil || flag != command || !strings.HasPrefix(flag, "hearth ") {
+		t.Errorf("--version prints %q, %v, and version %q, %v", flag, err, command, commandErr)
+	}
+}
