@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -31,6 +32,9 @@ func main() {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
 	if err := newRootCommand().ExecuteContext(ctx); err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			err = errors.New("interrupted") // where it was is of no use
+		}
 		fmt.Fprintln(os.Stderr, "hearth:", visible(err.Error())) // errors may quote model files
 		if unknown := strings.HasPrefix(err.Error(), "unknown command"); unknown && !strings.Contains(err.Error(), "--help") {
 			fmt.Fprintln(os.Stderr, "see 'hearth --help'") // cobra's own error, of a command that is none
