@@ -41,6 +41,7 @@ test: ## unit, golden and vector tests
 .PHONY: check
 check: ## everything that must hold of a commit, but the tests with official clients
 	$(STAGE) format        test -z "$$(gofmt -l $$(git ls-files '*.go'))"
+	$(STAGE) modules       $(GO) mod tidy -diff
 	$(STAGE) vet           $(GO) vet ./...
 	$(STAGE) test          $(GO) test ./...
 	$(STAGE) generated     $(MAKE) --no-print-directory generated
