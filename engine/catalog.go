@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -133,11 +132,7 @@ func open(ctx context.Context, path, id string, opts Options) (*Served, error) {
 	}
 	opts.setDefaults()
 	if template.IsFallback() {
-		level := slog.LevelWarn
-		if path == "" || path == embedded.Name { // it tells stories and was never taught to chat
-			level = slog.LevelInfo
-		}
-		opts.Logger.Log(ctx, level, "model has no chat template: the contents of system and user messages are the prompt", "model", id)
+		opts.Logger.Warn("model has no chat template: the contents of system and user messages are the prompt", "model", id)
 	}
 	for _, warning := range tok.Warnings() {
 		opts.Logger.Warn("model file lacks something of its tokenizer", "model", id, "warning", warning)
