@@ -47,7 +47,7 @@ check: ## everything that must hold of a commit, but the tests with official cli
 	$(STAGE) generated     $(MAKE) --no-print-directory generated
 	$(STAGE) cross-builds  $(MAKE) --no-print-directory cross
 	$(STAGE) purego        $(GO) test -short -tags purego ./hardware/... ./engine/model/...
-	$(STAGE) race          env CGO_ENABLED=1 $(GO) test -race -short ./engine ./engine/sample ./kvcache ./sessions ./server ./hardware/cpu
+	$(STAGE) race          env CGO_ENABLED=1 $(GO) test -race -short ./engine/... ./kvcache ./sessions ./server ./hardware/cpu
 	$(STAGE) fuzz          $(MAKE) --no-print-directory fuzz
 
 .PHONY: generate
