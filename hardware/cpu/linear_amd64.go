@@ -2,61 +2,6 @@
 
 package cpu
 
-import "unsafe"
-
-// panelKernel multiplies one panel with a tile of the rows that it is for, and writes dst[r*stride+c], stride in bytes.
-// blocks are those of the panel's layout: pairs of 32, or 256 elements.
-type panelKernel = func(dst *float32, panel, tile *byte, blocks, stride int)
-
-// floatKernel is gemm for a fixed number of rows, with strides in bytes; add is 0 or 1.
-type floatKernel = func(dst, x *float32, panel *byte, k, dstStride, xStride, add int)
-
-// multiplyPanels runs the kernel of the tile's rows on each panel. A call takes some microseconds, so the scheduler and
-// the garbage collector never wait long for a goroutine in assembly.
-func multiplyPanels(a *multiplyArgs, kernels []panelKernel, panelBytes, blocks int) {
-	kernel := kernels[a.rows-1]
-	for p := range a.numPanels {
-		kernel(&a.dst[p*panelCols], &a.panels[p*panelBytes], &a.tile[0], blocks, 4*a.dstStride)
-	}
-}
-
-// floatLinears are the linears of the three float formats.
-func floatLinears(f32, f16, bf16 []floatKernel) []*linear {
-	return []*linear{floatLinear(elementF32, f32), floatLinear(elementF16, f16), floatLinear(elementBF16, bf16)}
-}
-
-func floatLinear(e element, kernels []floatKernel) *linear {
-	return newFloatLinear(e, len(kernels), func(a *multiplyArgs) {
-		kernel := kernels[a.rows-1]
-		x := floatsOf(a.tile)
-		size := roundUp(a.in*panelCols*e.bytes(), 64)
-		for p := range a.numPanels {
-			kernel(&a.dst[p*panelCols], &x[0], &a.panels[p*size], a.in, 4*a.dstStride, 4*floatTileStride(a.in), 0)
-		}
-	})
-}
-
-// floatGemm cuts rows into tiles of nearly equal size.
-func floatGemm(kernels []floatKernel) func(*gemmArgs) {
-	return func(a *gemmArgs) {
-		add := 0
-		if a.add {
-			add = 1
-		}
-		for first := 0; first < a.rows; {
-			left := a.rows - first
-			tiles := (left + len(kernels) - 1) / len(kernels)
-			rows := (left + tiles - 1) / tiles
-			var x *float32
-			if a.k > 0 {
-				x = &a.x[first*a.xStride]
-			}
-			kernels[rows-1](&a.dst[first*a.dstStride], x, unsafe.SliceData(a.panel), a.k, 4*a.dstStride, 4*a.xStride, add)
-			first += rows
-		}
-	}
-}
-
 // pairLinearQ8_0 multiplies in pairs of 16-bit integers.
 func pairLinearQ8_0(kernels []panelKernel) *linear {
 	return newLinearQ8_0(len(kernels), preparePairs, func(a *multiplyArgs) {

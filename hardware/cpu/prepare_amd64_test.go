@@ -2,28 +2,7 @@
 
 package cpu
 
-import (
-	"fmt"
-	"testing"
-)
-
-// TestAssemblyLevelsAgree checks that the levels in assembly give the same bits, which is more than they promise: their
-// integer sums are exact, and their float32 arithmetic has one order.
-func TestAssemblyLevelsAgree(t *testing.T) {
-	levels := assemblyLevels()
-	for _, other := range levels[:max(0, len(levels)-1)] {
-		a, b := levels[len(levels)-1].open(), other.open()
-		for i, l := range a.linears {
-			const in, out = 512, 32
-			r := newRand(uint64(i))
-			data := weightBytes(r, l.format, out, in)
-			x := normals(r, in)
-			want := multiplied(t, l, packAll(t, l, data, out, in), matrixRows{x, in, 1, in})
-			got := multiplied(t, b.linears[i], packAll(t, b.linears[i], data, out, in), matrixRows{x, in, 1, in})
-			sameBits(t, fmt.Sprintf("%s at %s and %s", l.format, b.level, a.level), got, want)
-		}
-	}
-}
+import "testing"
 
 // TestPrepareAgainstGeneric compares tiles byte by byte.
 func TestPrepareAgainstGeneric(t *testing.T) {
@@ -60,22 +39,6 @@ func TestPrepareAgainstGeneric(t *testing.T) {
 					}
 				}
 			}
-		}
-	}
-}
-
-// extremes scatters elements that need care: ties of rounding, zeros, tiny and huge ones, and some that are not finite.
-func extremes(x []float32, seed int) {
-	r := newRand(uint64(seed))
-	for range len(x) / 64 {
-		x[r.IntN(len(x))] = extremeValues()[r.IntN(len(extremeValues()))]
-	}
-	if seed%3 == 0 {
-		clear(x[:len(x)/2])
-	}
-	if seed%5 == 0 {
-		for i := range x {
-			x[i] = float32(i%255-127) / 2
 		}
 	}
 }
