@@ -677,6 +677,156 @@ func gemmBF16AVX512() []floatKernel {
 }
 
 //go:noescape
+func linearQ8_0AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0AVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0AVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0AVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0AVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0AVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ8_0AVXVNNI returns the kernels of Q8_0, for 1 row and up.
+func linearQ8_0AVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearQ8_0AVXVNNIRows1,
+		linearQ8_0AVXVNNIRows2,
+		linearQ8_0AVXVNNIRows3,
+		linearQ8_0AVXVNNIRows4,
+		linearQ8_0AVXVNNIRows5,
+		linearQ8_0AVXVNNIRows6,
+	}
+}
+
+//go:noescape
+func linearQ4_0AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0AVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0AVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0AVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0AVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0AVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_0AVXVNNI returns the kernels of Q4_0, for 1 row and up.
+func linearQ4_0AVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearQ4_0AVXVNNIRows1,
+		linearQ4_0AVXVNNIRows2,
+		linearQ4_0AVXVNNIRows3,
+		linearQ4_0AVXVNNIRows4,
+		linearQ4_0AVXVNNIRows5,
+		linearQ4_0AVXVNNIRows6,
+	}
+}
+
+//go:noescape
+func linearQ4_KAVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KAVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KAVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KAVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KAVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KAVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_KAVXVNNI returns the kernels of Q4_K, for 1 row and up.
+func linearQ4_KAVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearQ4_KAVXVNNIRows1,
+		linearQ4_KAVXVNNIRows2,
+		linearQ4_KAVXVNNIRows3,
+		linearQ4_KAVXVNNIRows4,
+		linearQ4_KAVXVNNIRows5,
+		linearQ4_KAVXVNNIRows6,
+	}
+}
+
+//go:noescape
+func linearQ5_KAVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KAVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_KAVXVNNI returns the kernels of Q5_K, for 1 row and up.
+func linearQ5_KAVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearQ5_KAVXVNNIRows1,
+		linearQ5_KAVXVNNIRows2,
+		linearQ5_KAVXVNNIRows3,
+		linearQ5_KAVXVNNIRows4,
+		linearQ5_KAVXVNNIRows5,
+		linearQ5_KAVXVNNIRows6,
+	}
+}
+
+//go:noescape
+func linearQ6_KAVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KAVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ6_KAVXVNNI returns the kernels of Q6_K, for 1 row and up.
+func linearQ6_KAVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearQ6_KAVXVNNIRows1,
+		linearQ6_KAVXVNNIRows2,
+		linearQ6_KAVXVNNIRows3,
+		linearQ6_KAVXVNNIRows4,
+		linearQ6_KAVXVNNIRows5,
+		linearQ6_KAVXVNNIRows6,
+	}
+}
+
+//go:noescape
 func linearQ8_0VNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
 
 //go:noescape

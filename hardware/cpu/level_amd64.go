@@ -19,6 +19,9 @@ func assemblyLevels() []level {
 		}
 		levels = append(levels, level{"avx512", avx512Kernels})
 	}
+	if cpu.Supports(cpuid.AVXVNNI) {
+		levels = append(levels, level{"avxvnni", avxVNNIKernels})
+	}
 	return append(levels, level{"avx2", avx2Kernels})
 }
 
@@ -46,6 +49,16 @@ func avx2Kernels() *kernels {
 	}
 }
 
+// avxVNNIKernels multiply bytes in fours with one instruction, on vectors of 32 bytes.
+func avxVNNIKernels() *kernels {
+	k := avx2Kernels()
+	k.level = "avxvnni"
+	k.linears = withLikesOfQ8_0(append(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()),
+		quadLinearQ8_0(linearQ8_0AVXVNNI()), quadLinearQ4_0(linearQ4_0AVXVNNI()), superLinearQ4_K(linearQ4_KAVXVNNI()),
+		superLinearQ5_K(linearQ5_KAVXVNNI()), superLinearQ6_K(linearQ6_KAVXVNNI())))
+	return k
+}
+
 // avx512Kernels have vectors of 64 bytes where arithmetic is what takes the time.
 func avx512Kernels() *kernels {
 	k := avx2Kernels()
@@ -59,7 +72,7 @@ func avx512Kernels() *kernels {
 	return k
 }
 
-// vnniKernels multiply bytes in fours with one instruction.
+// vnniKernels do so on vectors of 64 bytes.
 func vnniKernels() *kernels {
 	k := avx512Kernels()
 	k.level = "avx512vnni"

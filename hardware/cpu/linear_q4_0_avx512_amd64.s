@@ -4,17 +4,6 @@
 
 #include "textflag.h"
 
-// 1 as int16
-DATA ones<>+0(SB)/4, $0x00010001
-DATA ones<>+4(SB)/4, $0x00010001
-DATA ones<>+8(SB)/4, $0x00010001
-DATA ones<>+12(SB)/4, $0x00010001
-DATA ones<>+16(SB)/4, $0x00010001
-DATA ones<>+20(SB)/4, $0x00010001
-DATA ones<>+24(SB)/4, $0x00010001
-DATA ones<>+28(SB)/4, $0x00010001
-GLOBL ones<>(SB), RODATA|NOPTR, $32
-
 // func linearQ4_0AVX512Rows1(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs

@@ -8,7 +8,8 @@
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,
+// nibble mask in 64-byte vectors.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows1(SB), NOSPLIT, $0-40
@@ -19,7 +20,7 @@ TEXT ·linearQ4_0VNNIRows1(SB), NOSPLIT, $0-40
 	MOVQ         stride+32(FP), SI                       // bytes between rows of dst
 	VPXORD       Z1, Z1, Z1                              // row 0 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
-	VPBROADCASTD R8, Z4                                  // in all bytes
+	VPBROADCASTD R8, Z6                                  // in all bytes
 
 rows1pair:
 	PREFETCHT0   (AX)                                    // meet the scales before the bytes
@@ -30,27 +31,27 @@ rows1pair:
 rows1block:
 	VPBROADCASTD (BX), Z0                                // row 0 starts with its share of the shift
 	VMOVDQU64    (AX), Z3                                // 8 weights of each column
-	VPANDD       Z4, Z3, Z2                              // low nibbles
+	VPANDD       Z6, Z3, Z2                              // low nibbles
 	VPSRLW       $4, Z3, Z3                              // high nibbles
-	VPANDD       Z4, Z3, Z3                              // alone
+	VPANDD       Z6, Z3, Z3                              // alone
 	VPDPBUSD.BCST 8(BX), Z2, Z0                          // row 0 += 4 products
 	VPDPBUSD.BCST 24(BX), Z3, Z0                         // row 0 += 4 products
 	VMOVDQU64    64(AX), Z3                              // 8 weights of each column
-	VPANDD       Z4, Z3, Z2                              // low nibbles
+	VPANDD       Z6, Z3, Z2                              // low nibbles
 	VPSRLW       $4, Z3, Z3                              // high nibbles
-	VPANDD       Z4, Z3, Z3                              // alone
+	VPANDD       Z6, Z3, Z3                              // alone
 	VPDPBUSD.BCST 12(BX), Z2, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 28(BX), Z3, Z0                         // row 0 += 4 products
 	VMOVDQU64    128(AX), Z3                             // 8 weights of each column
-	VPANDD       Z4, Z3, Z2                              // low nibbles
+	VPANDD       Z6, Z3, Z2                              // low nibbles
 	VPSRLW       $4, Z3, Z3                              // high nibbles
-	VPANDD       Z4, Z3, Z3                              // alone
+	VPANDD       Z6, Z3, Z3                              // alone
 	VPDPBUSD.BCST 16(BX), Z2, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 32(BX), Z3, Z0                         // row 0 += 4 products
 	VMOVDQU64    192(AX), Z3                             // 8 weights of each column
-	VPANDD       Z4, Z3, Z2                              // low nibbles
+	VPANDD       Z6, Z3, Z2                              // low nibbles
 	VPSRLW       $4, Z3, Z3                              // high nibbles
-	VPANDD       Z4, Z3, Z3                              // alone
+	VPANDD       Z6, Z3, Z3                              // alone
 	VPDPBUSD.BCST 20(BX), Z2, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 36(BX), Z3, Z0                         // row 0 += 4 products
 	ADDQ         $256, AX                                // next weights
@@ -72,7 +73,8 @@ rows1block:
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,
+// nibble mask in 64-byte vectors.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows2(SB), NOSPLIT, $0-40
@@ -84,7 +86,7 @@ TEXT ·linearQ4_0VNNIRows2(SB), NOSPLIT, $0-40
 	VPXORD       Z2, Z2, Z2                              // row 0 = 0
 	VPXORD       Z3, Z3, Z3                              // row 1 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
-	VPBROADCASTD R8, Z6                                  // in all bytes
+	VPBROADCASTD R8, Z8                                  // in all bytes
 
 rows2pair:
 	PREFETCHT0   (AX)                                    // meet the scales before the bytes
@@ -96,33 +98,33 @@ rows2block:
 	VPBROADCASTD (BX), Z0                                // row 0 starts with its share of the shift
 	VPBROADCASTD 4(BX), Z1                               // row 1 starts with its share of the shift
 	VMOVDQU64    (AX), Z5                                // 8 weights of each column
-	VPANDD       Z6, Z5, Z4                              // low nibbles
+	VPANDD       Z8, Z5, Z4                              // low nibbles
 	VPSRLW       $4, Z5, Z5                              // high nibbles
-	VPANDD       Z6, Z5, Z5                              // alone
+	VPANDD       Z8, Z5, Z5                              // alone
 	VPDPBUSD.BCST 16(BX), Z4, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 20(BX), Z4, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 48(BX), Z5, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 52(BX), Z5, Z1                         // row 1 += 4 products
 	VMOVDQU64    64(AX), Z5                              // 8 weights of each column
-	VPANDD       Z6, Z5, Z4                              // low nibbles
+	VPANDD       Z8, Z5, Z4                              // low nibbles
 	VPSRLW       $4, Z5, Z5                              // high nibbles
-	VPANDD       Z6, Z5, Z5                              // alone
+	VPANDD       Z8, Z5, Z5                              // alone
 	VPDPBUSD.BCST 24(BX), Z4, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 28(BX), Z4, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 56(BX), Z5, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 60(BX), Z5, Z1                         // row 1 += 4 products
 	VMOVDQU64    128(AX), Z5                             // 8 weights of each column
-	VPANDD       Z6, Z5, Z4                              // low nibbles
+	VPANDD       Z8, Z5, Z4                              // low nibbles
 	VPSRLW       $4, Z5, Z5                              // high nibbles
-	VPANDD       Z6, Z5, Z5                              // alone
+	VPANDD       Z8, Z5, Z5                              // alone
 	VPDPBUSD.BCST 32(BX), Z4, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 36(BX), Z4, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 64(BX), Z5, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 68(BX), Z5, Z1                         // row 1 += 4 products
 	VMOVDQU64    192(AX), Z5                             // 8 weights of each column
-	VPANDD       Z6, Z5, Z4                              // low nibbles
+	VPANDD       Z8, Z5, Z4                              // low nibbles
 	VPSRLW       $4, Z5, Z5                              // high nibbles
-	VPANDD       Z6, Z5, Z5                              // alone
+	VPANDD       Z8, Z5, Z5                              // alone
 	VPDPBUSD.BCST 40(BX), Z4, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 44(BX), Z4, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 72(BX), Z5, Z0                         // row 0 += 4 products
@@ -150,7 +152,8 @@ rows2block:
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,
+// nibble mask in 64-byte vectors.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows3(SB), NOSPLIT, $0-40
@@ -163,7 +166,7 @@ TEXT ·linearQ4_0VNNIRows3(SB), NOSPLIT, $0-40
 	VPXORD       Z4, Z4, Z4                              // row 1 = 0
 	VPXORD       Z5, Z5, Z5                              // row 2 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
-	VPBROADCASTD R8, Z8                                  // in all bytes
+	VPBROADCASTD R8, Z10                                 // in all bytes
 
 rows3pair:
 	PREFETCHT0   (AX)                                    // meet the scales before the bytes
@@ -176,9 +179,9 @@ rows3block:
 	VPBROADCASTD 4(BX), Z1                               // row 1 starts with its share of the shift
 	VPBROADCASTD 8(BX), Z2                               // row 2 starts with its share of the shift
 	VMOVDQU64    (AX), Z7                                // 8 weights of each column
-	VPANDD       Z8, Z7, Z6                              // low nibbles
+	VPANDD       Z10, Z7, Z6                             // low nibbles
 	VPSRLW       $4, Z7, Z7                              // high nibbles
-	VPANDD       Z8, Z7, Z7                              // alone
+	VPANDD       Z10, Z7, Z7                             // alone
 	VPDPBUSD.BCST 24(BX), Z6, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 28(BX), Z6, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 32(BX), Z6, Z2                         // row 2 += 4 products
@@ -186,9 +189,9 @@ rows3block:
 	VPDPBUSD.BCST 76(BX), Z7, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 80(BX), Z7, Z2                         // row 2 += 4 products
 	VMOVDQU64    64(AX), Z7                              // 8 weights of each column
-	VPANDD       Z8, Z7, Z6                              // low nibbles
+	VPANDD       Z10, Z7, Z6                             // low nibbles
 	VPSRLW       $4, Z7, Z7                              // high nibbles
-	VPANDD       Z8, Z7, Z7                              // alone
+	VPANDD       Z10, Z7, Z7                             // alone
 	VPDPBUSD.BCST 36(BX), Z6, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 40(BX), Z6, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 44(BX), Z6, Z2                         // row 2 += 4 products
@@ -196,9 +199,9 @@ rows3block:
 	VPDPBUSD.BCST 88(BX), Z7, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 92(BX), Z7, Z2                         // row 2 += 4 products
 	VMOVDQU64    128(AX), Z7                             // 8 weights of each column
-	VPANDD       Z8, Z7, Z6                              // low nibbles
+	VPANDD       Z10, Z7, Z6                             // low nibbles
 	VPSRLW       $4, Z7, Z7                              // high nibbles
-	VPANDD       Z8, Z7, Z7                              // alone
+	VPANDD       Z10, Z7, Z7                             // alone
 	VPDPBUSD.BCST 48(BX), Z6, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 52(BX), Z6, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 56(BX), Z6, Z2                         // row 2 += 4 products
@@ -206,9 +209,9 @@ rows3block:
 	VPDPBUSD.BCST 100(BX), Z7, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 104(BX), Z7, Z2                        // row 2 += 4 products
 	VMOVDQU64    192(AX), Z7                             // 8 weights of each column
-	VPANDD       Z8, Z7, Z6                              // low nibbles
+	VPANDD       Z10, Z7, Z6                             // low nibbles
 	VPSRLW       $4, Z7, Z7                              // high nibbles
-	VPANDD       Z8, Z7, Z7                              // alone
+	VPANDD       Z10, Z7, Z7                             // alone
 	VPDPBUSD.BCST 60(BX), Z6, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 64(BX), Z6, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 68(BX), Z6, Z2                         // row 2 += 4 products
@@ -242,7 +245,8 @@ rows3block:
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,
+// nibble mask in 64-byte vectors.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows4(SB), NOSPLIT, $0-40
@@ -257,7 +261,7 @@ TEXT ·linearQ4_0VNNIRows4(SB), NOSPLIT, $0-40
 	VPXORD       Z6, Z6, Z6                              // row 2 = 0
 	VPXORD       Z7, Z7, Z7                              // row 3 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
-	VPBROADCASTD R8, Z10                                 // in all bytes
+	VPBROADCASTD R8, Z12                                 // in all bytes
 
 rows4pair:
 	PREFETCHT0   (AX)                                    // meet the scales before the bytes
@@ -275,9 +279,9 @@ rows4block:
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z9                                // 8 weights of each column
-	VPANDD       Z10, Z9, Z8                             // low nibbles
+	VPANDD       Z12, Z9, Z8                             // low nibbles
 	VPSRLW       $4, Z9, Z9                              // high nibbles
-	VPANDD       Z10, Z9, Z9                             // alone
+	VPANDD       Z12, Z9, Z9                             // alone
 	VPDPBUSD.BCST 32(BX), Z8, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 36(BX), Z8, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 40(BX), Z8, Z2                         // row 2 += 4 products
@@ -287,9 +291,9 @@ rows4block:
 	VPDPBUSD.BCST 104(BX), Z9, Z2                        // row 2 += 4 products
 	VPDPBUSD.BCST 108(BX), Z9, Z3                        // row 3 += 4 products
 	VMOVDQU64    64(AX), Z9                              // 8 weights of each column
-	VPANDD       Z10, Z9, Z8                             // low nibbles
+	VPANDD       Z12, Z9, Z8                             // low nibbles
 	VPSRLW       $4, Z9, Z9                              // high nibbles
-	VPANDD       Z10, Z9, Z9                             // alone
+	VPANDD       Z12, Z9, Z9                             // alone
 	VPDPBUSD.BCST 48(BX), Z8, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 52(BX), Z8, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 56(BX), Z8, Z2                         // row 2 += 4 products
@@ -299,9 +303,9 @@ rows4block:
 	VPDPBUSD.BCST 120(BX), Z9, Z2                        // row 2 += 4 products
 	VPDPBUSD.BCST 124(BX), Z9, Z3                        // row 3 += 4 products
 	VMOVDQU64    128(AX), Z9                             // 8 weights of each column
-	VPANDD       Z10, Z9, Z8                             // low nibbles
+	VPANDD       Z12, Z9, Z8                             // low nibbles
 	VPSRLW       $4, Z9, Z9                              // high nibbles
-	VPANDD       Z10, Z9, Z9                             // alone
+	VPANDD       Z12, Z9, Z9                             // alone
 	VPDPBUSD.BCST 64(BX), Z8, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 68(BX), Z8, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 72(BX), Z8, Z2                         // row 2 += 4 products
@@ -311,9 +315,9 @@ rows4block:
 	VPDPBUSD.BCST 136(BX), Z9, Z2                        // row 2 += 4 products
 	VPDPBUSD.BCST 140(BX), Z9, Z3                        // row 3 += 4 products
 	VMOVDQU64    192(AX), Z9                             // 8 weights of each column
-	VPANDD       Z10, Z9, Z8                             // low nibbles
+	VPANDD       Z12, Z9, Z8                             // low nibbles
 	VPSRLW       $4, Z9, Z9                              // high nibbles
-	VPANDD       Z10, Z9, Z9                             // alone
+	VPANDD       Z12, Z9, Z9                             // alone
 	VPDPBUSD.BCST 80(BX), Z8, Z0                         // row 0 += 4 products
 	VPDPBUSD.BCST 84(BX), Z8, Z1                         // row 1 += 4 products
 	VPDPBUSD.BCST 88(BX), Z8, Z2                         // row 2 += 4 products
@@ -353,7 +357,8 @@ rows4block:
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,
+// nibble mask in 64-byte vectors.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows5(SB), NOSPLIT, $0-40
@@ -369,7 +374,7 @@ TEXT ·linearQ4_0VNNIRows5(SB), NOSPLIT, $0-40
 	VPXORD       Z8, Z8, Z8                              // row 3 = 0
 	VPXORD       Z9, Z9, Z9                              // row 4 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
-	VPBROADCASTD R8, Z12                                 // in all bytes
+	VPBROADCASTD R8, Z14                                 // in all bytes
 
 rows5pair:
 	PREFETCHT0   (AX)                                    // meet the scales before the bytes
@@ -388,9 +393,9 @@ rows5block:
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z11                               // 8 weights of each column
-	VPANDD       Z12, Z11, Z10                           // low nibbles
+	VPANDD       Z14, Z11, Z10                           // low nibbles
 	VPSRLW       $4, Z11, Z11                            // high nibbles
-	VPANDD       Z12, Z11, Z11                           // alone
+	VPANDD       Z14, Z11, Z11                           // alone
 	VPDPBUSD.BCST 40(BX), Z10, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 44(BX), Z10, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 48(BX), Z10, Z2                        // row 2 += 4 products
@@ -402,9 +407,9 @@ rows5block:
 	VPDPBUSD.BCST 132(BX), Z11, Z3                       // row 3 += 4 products
 	VPDPBUSD.BCST 136(BX), Z11, Z4                       // row 4 += 4 products
 	VMOVDQU64    64(AX), Z11                             // 8 weights of each column
-	VPANDD       Z12, Z11, Z10                           // low nibbles
+	VPANDD       Z14, Z11, Z10                           // low nibbles
 	VPSRLW       $4, Z11, Z11                            // high nibbles
-	VPANDD       Z12, Z11, Z11                           // alone
+	VPANDD       Z14, Z11, Z11                           // alone
 	VPDPBUSD.BCST 60(BX), Z10, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 64(BX), Z10, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 68(BX), Z10, Z2                        // row 2 += 4 products
@@ -416,9 +421,9 @@ rows5block:
 	VPDPBUSD.BCST 152(BX), Z11, Z3                       // row 3 += 4 products
 	VPDPBUSD.BCST 156(BX), Z11, Z4                       // row 4 += 4 products
 	VMOVDQU64    128(AX), Z11                            // 8 weights of each column
-	VPANDD       Z12, Z11, Z10                           // low nibbles
+	VPANDD       Z14, Z11, Z10                           // low nibbles
 	VPSRLW       $4, Z11, Z11                            // high nibbles
-	VPANDD       Z12, Z11, Z11                           // alone
+	VPANDD       Z14, Z11, Z11                           // alone
 	VPDPBUSD.BCST 80(BX), Z10, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 84(BX), Z10, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 88(BX), Z10, Z2                        // row 2 += 4 products
@@ -430,9 +435,9 @@ rows5block:
 	VPDPBUSD.BCST 172(BX), Z11, Z3                       // row 3 += 4 products
 	VPDPBUSD.BCST 176(BX), Z11, Z4                       // row 4 += 4 products
 	VMOVDQU64    192(AX), Z11                            // 8 weights of each column
-	VPANDD       Z12, Z11, Z10                           // low nibbles
+	VPANDD       Z14, Z11, Z10                           // low nibbles
 	VPSRLW       $4, Z11, Z11                            // high nibbles
-	VPANDD       Z12, Z11, Z11                           // alone
+	VPANDD       Z14, Z11, Z11                           // alone
 	VPDPBUSD.BCST 100(BX), Z10, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 104(BX), Z10, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 108(BX), Z10, Z2                       // row 2 += 4 products
@@ -478,7 +483,8 @@ rows5block:
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,
+// nibble mask in 64-byte vectors.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows6(SB), NOSPLIT, $0-40
@@ -496,7 +502,7 @@ TEXT ·linearQ4_0VNNIRows6(SB), NOSPLIT, $0-40
 	VPXORD       Z10, Z10, Z10                           // row 4 = 0
 	VPXORD       Z11, Z11, Z11                           // row 5 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
-	VPBROADCASTD R8, Z14                                 // in all bytes
+	VPBROADCASTD R8, Z16                                 // in all bytes
 
 rows6pair:
 	PREFETCHT0   (AX)                                    // meet the scales before the bytes
@@ -516,9 +522,9 @@ rows6block:
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z13                               // 8 weights of each column
-	VPANDD       Z14, Z13, Z12                           // low nibbles
+	VPANDD       Z16, Z13, Z12                           // low nibbles
 	VPSRLW       $4, Z13, Z13                            // high nibbles
-	VPANDD       Z14, Z13, Z13                           // alone
+	VPANDD       Z16, Z13, Z13                           // alone
 	VPDPBUSD.BCST 48(BX), Z12, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 52(BX), Z12, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 56(BX), Z12, Z2                        // row 2 += 4 products
@@ -532,9 +538,9 @@ rows6block:
 	VPDPBUSD.BCST 160(BX), Z13, Z4                       // row 4 += 4 products
 	VPDPBUSD.BCST 164(BX), Z13, Z5                       // row 5 += 4 products
 	VMOVDQU64    64(AX), Z13                             // 8 weights of each column
-	VPANDD       Z14, Z13, Z12                           // low nibbles
+	VPANDD       Z16, Z13, Z12                           // low nibbles
 	VPSRLW       $4, Z13, Z13                            // high nibbles
-	VPANDD       Z14, Z13, Z13                           // alone
+	VPANDD       Z16, Z13, Z13                           // alone
 	VPDPBUSD.BCST 72(BX), Z12, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 76(BX), Z12, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 80(BX), Z12, Z2                        // row 2 += 4 products
@@ -548,9 +554,9 @@ rows6block:
 	VPDPBUSD.BCST 184(BX), Z13, Z4                       // row 4 += 4 products
 	VPDPBUSD.BCST 188(BX), Z13, Z5                       // row 5 += 4 products
 	VMOVDQU64    128(AX), Z13                            // 8 weights of each column
-	VPANDD       Z14, Z13, Z12                           // low nibbles
+	VPANDD       Z16, Z13, Z12                           // low nibbles
 	VPSRLW       $4, Z13, Z13                            // high nibbles
-	VPANDD       Z14, Z13, Z13                           // alone
+	VPANDD       Z16, Z13, Z13                           // alone
 	VPDPBUSD.BCST 96(BX), Z12, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 100(BX), Z12, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 104(BX), Z12, Z2                       // row 2 += 4 products
@@ -564,9 +570,9 @@ rows6block:
 	VPDPBUSD.BCST 208(BX), Z13, Z4                       // row 4 += 4 products
 	VPDPBUSD.BCST 212(BX), Z13, Z5                       // row 5 += 4 products
 	VMOVDQU64    192(AX), Z13                            // 8 weights of each column
-	VPANDD       Z14, Z13, Z12                           // low nibbles
+	VPANDD       Z16, Z13, Z12                           // low nibbles
 	VPSRLW       $4, Z13, Z13                            // high nibbles
-	VPANDD       Z14, Z13, Z13                           // alone
+	VPANDD       Z16, Z13, Z13                           // alone
 	VPDPBUSD.BCST 120(BX), Z12, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 124(BX), Z12, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 128(BX), Z12, Z2                       // row 2 += 4 products
@@ -618,7 +624,8 @@ rows6block:
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,
+// nibble mask in 64-byte vectors.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows7(SB), NOSPLIT, $0-40
@@ -638,7 +645,7 @@ TEXT ·linearQ4_0VNNIRows7(SB), NOSPLIT, $0-40
 	VPXORD       Z12, Z12, Z12                           // row 5 = 0
 	VPXORD       Z13, Z13, Z13                           // row 6 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
-	VPBROADCASTD R8, Z16                                 // in all bytes
+	VPBROADCASTD R8, Z18                                 // in all bytes
 
 rows7pair:
 	PREFETCHT0   (AX)                                    // meet the scales before the bytes
@@ -659,9 +666,9 @@ rows7block:
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z15                               // 8 weights of each column
-	VPANDD       Z16, Z15, Z14                           // low nibbles
+	VPANDD       Z18, Z15, Z14                           // low nibbles
 	VPSRLW       $4, Z15, Z15                            // high nibbles
-	VPANDD       Z16, Z15, Z15                           // alone
+	VPANDD       Z18, Z15, Z15                           // alone
 	VPDPBUSD.BCST 56(BX), Z14, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 60(BX), Z14, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 64(BX), Z14, Z2                        // row 2 += 4 products
@@ -677,9 +684,9 @@ rows7block:
 	VPDPBUSD.BCST 188(BX), Z15, Z5                       // row 5 += 4 products
 	VPDPBUSD.BCST 192(BX), Z15, Z6                       // row 6 += 4 products
 	VMOVDQU64    64(AX), Z15                             // 8 weights of each column
-	VPANDD       Z16, Z15, Z14                           // low nibbles
+	VPANDD       Z18, Z15, Z14                           // low nibbles
 	VPSRLW       $4, Z15, Z15                            // high nibbles
-	VPANDD       Z16, Z15, Z15                           // alone
+	VPANDD       Z18, Z15, Z15                           // alone
 	VPDPBUSD.BCST 84(BX), Z14, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 88(BX), Z14, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 92(BX), Z14, Z2                        // row 2 += 4 products
@@ -695,9 +702,9 @@ rows7block:
 	VPDPBUSD.BCST 216(BX), Z15, Z5                       // row 5 += 4 products
 	VPDPBUSD.BCST 220(BX), Z15, Z6                       // row 6 += 4 products
 	VMOVDQU64    128(AX), Z15                            // 8 weights of each column
-	VPANDD       Z16, Z15, Z14                           // low nibbles
+	VPANDD       Z18, Z15, Z14                           // low nibbles
 	VPSRLW       $4, Z15, Z15                            // high nibbles
-	VPANDD       Z16, Z15, Z15                           // alone
+	VPANDD       Z18, Z15, Z15                           // alone
 	VPDPBUSD.BCST 112(BX), Z14, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 116(BX), Z14, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 120(BX), Z14, Z2                       // row 2 += 4 products
@@ -713,9 +720,9 @@ rows7block:
 	VPDPBUSD.BCST 244(BX), Z15, Z5                       // row 5 += 4 products
 	VPDPBUSD.BCST 248(BX), Z15, Z6                       // row 6 += 4 products
 	VMOVDQU64    192(AX), Z15                            // 8 weights of each column
-	VPANDD       Z16, Z15, Z14                           // low nibbles
+	VPANDD       Z18, Z15, Z14                           // low nibbles
 	VPSRLW       $4, Z15, Z15                            // high nibbles
-	VPANDD       Z16, Z15, Z15                           // alone
+	VPANDD       Z18, Z15, Z15                           // alone
 	VPDPBUSD.BCST 140(BX), Z14, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 144(BX), Z14, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 148(BX), Z14, Z2                       // row 2 += 4 products
@@ -773,7 +780,8 @@ rows7block:
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,
+// nibble mask in 64-byte vectors.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows8(SB), NOSPLIT, $0-40
@@ -794,7 +802,7 @@ TEXT ·linearQ4_0VNNIRows8(SB), NOSPLIT, $0-40
 	VPXORD       Z14, Z14, Z14                           // row 6 = 0
 	VPXORD       Z15, Z15, Z15                           // row 7 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
-	VPBROADCASTD R8, Z18                                 // in all bytes
+	VPBROADCASTD R8, Z20                                 // in all bytes
 
 rows8pair:
 	PREFETCHT0   (AX)                                    // meet the scales before the bytes
@@ -816,9 +824,9 @@ rows8block:
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z17                               // 8 weights of each column
-	VPANDD       Z18, Z17, Z16                           // low nibbles
+	VPANDD       Z20, Z17, Z16                           // low nibbles
 	VPSRLW       $4, Z17, Z17                            // high nibbles
-	VPANDD       Z18, Z17, Z17                           // alone
+	VPANDD       Z20, Z17, Z17                           // alone
 	VPDPBUSD.BCST 64(BX), Z16, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 68(BX), Z16, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 72(BX), Z16, Z2                        // row 2 += 4 products
@@ -836,9 +844,9 @@ rows8block:
 	VPDPBUSD.BCST 216(BX), Z17, Z6                       // row 6 += 4 products
 	VPDPBUSD.BCST 220(BX), Z17, Z7                       // row 7 += 4 products
 	VMOVDQU64    64(AX), Z17                             // 8 weights of each column
-	VPANDD       Z18, Z17, Z16                           // low nibbles
+	VPANDD       Z20, Z17, Z16                           // low nibbles
 	VPSRLW       $4, Z17, Z17                            // high nibbles
-	VPANDD       Z18, Z17, Z17                           // alone
+	VPANDD       Z20, Z17, Z17                           // alone
 	VPDPBUSD.BCST 96(BX), Z16, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 100(BX), Z16, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 104(BX), Z16, Z2                       // row 2 += 4 products
@@ -856,9 +864,9 @@ rows8block:
 	VPDPBUSD.BCST 248(BX), Z17, Z6                       // row 6 += 4 products
 	VPDPBUSD.BCST 252(BX), Z17, Z7                       // row 7 += 4 products
 	VMOVDQU64    128(AX), Z17                            // 8 weights of each column
-	VPANDD       Z18, Z17, Z16                           // low nibbles
+	VPANDD       Z20, Z17, Z16                           // low nibbles
 	VPSRLW       $4, Z17, Z17                            // high nibbles
-	VPANDD       Z18, Z17, Z17                           // alone
+	VPANDD       Z20, Z17, Z17                           // alone
 	VPDPBUSD.BCST 128(BX), Z16, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 132(BX), Z16, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 136(BX), Z16, Z2                       // row 2 += 4 products
@@ -876,9 +884,9 @@ rows8block:
 	VPDPBUSD.BCST 280(BX), Z17, Z6                       // row 6 += 4 products
 	VPDPBUSD.BCST 284(BX), Z17, Z7                       // row 7 += 4 products
 	VMOVDQU64    192(AX), Z17                            // 8 weights of each column
-	VPANDD       Z18, Z17, Z16                           // low nibbles
+	VPANDD       Z20, Z17, Z16                           // low nibbles
 	VPSRLW       $4, Z17, Z17                            // high nibbles
-	VPANDD       Z18, Z17, Z17                           // alone
+	VPANDD       Z20, Z17, Z17                           // alone
 	VPDPBUSD.BCST 160(BX), Z16, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 164(BX), Z16, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 168(BX), Z16, Z2                       // row 2 += 4 products
@@ -942,7 +950,8 @@ rows8block:
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,
+// nibble mask in 64-byte vectors.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows9(SB), NOSPLIT, $0-40
@@ -964,7 +973,7 @@ TEXT ·linearQ4_0VNNIRows9(SB), NOSPLIT, $0-40
 	VPXORD       Z16, Z16, Z16                           // row 7 = 0
 	VPXORD       Z17, Z17, Z17                           // row 8 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
-	VPBROADCASTD R8, Z20                                 // in all bytes
+	VPBROADCASTD R8, Z22                                 // in all bytes
 
 rows9pair:
 	PREFETCHT0   (AX)                                    // meet the scales before the bytes
@@ -987,9 +996,9 @@ rows9block:
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z19                               // 8 weights of each column
-	VPANDD       Z20, Z19, Z18                           // low nibbles
+	VPANDD       Z22, Z19, Z18                           // low nibbles
 	VPSRLW       $4, Z19, Z19                            // high nibbles
-	VPANDD       Z20, Z19, Z19                           // alone
+	VPANDD       Z22, Z19, Z19                           // alone
 	VPDPBUSD.BCST 72(BX), Z18, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 76(BX), Z18, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 80(BX), Z18, Z2                        // row 2 += 4 products
@@ -1009,9 +1018,9 @@ rows9block:
 	VPDPBUSD.BCST 244(BX), Z19, Z7                       // row 7 += 4 products
 	VPDPBUSD.BCST 248(BX), Z19, Z8                       // row 8 += 4 products
 	VMOVDQU64    64(AX), Z19                             // 8 weights of each column
-	VPANDD       Z20, Z19, Z18                           // low nibbles
+	VPANDD       Z22, Z19, Z18                           // low nibbles
 	VPSRLW       $4, Z19, Z19                            // high nibbles
-	VPANDD       Z20, Z19, Z19                           // alone
+	VPANDD       Z22, Z19, Z19                           // alone
 	VPDPBUSD.BCST 108(BX), Z18, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 112(BX), Z18, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 116(BX), Z18, Z2                       // row 2 += 4 products
@@ -1031,9 +1040,9 @@ rows9block:
 	VPDPBUSD.BCST 280(BX), Z19, Z7                       // row 7 += 4 products
 	VPDPBUSD.BCST 284(BX), Z19, Z8                       // row 8 += 4 products
 	VMOVDQU64    128(AX), Z19                            // 8 weights of each column
-	VPANDD       Z20, Z19, Z18                           // low nibbles
+	VPANDD       Z22, Z19, Z18                           // low nibbles
 	VPSRLW       $4, Z19, Z19                            // high nibbles
-	VPANDD       Z20, Z19, Z19                           // alone
+	VPANDD       Z22, Z19, Z19                           // alone
 	VPDPBUSD.BCST 144(BX), Z18, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 148(BX), Z18, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 152(BX), Z18, Z2                       // row 2 += 4 products
@@ -1053,9 +1062,9 @@ rows9block:
 	VPDPBUSD.BCST 316(BX), Z19, Z7                       // row 7 += 4 products
 	VPDPBUSD.BCST 320(BX), Z19, Z8                       // row 8 += 4 products
 	VMOVDQU64    192(AX), Z19                            // 8 weights of each column
-	VPANDD       Z20, Z19, Z18                           // low nibbles
+	VPANDD       Z22, Z19, Z18                           // low nibbles
 	VPSRLW       $4, Z19, Z19                            // high nibbles
-	VPANDD       Z20, Z19, Z19                           // alone
+	VPANDD       Z22, Z19, Z19                           // alone
 	VPDPBUSD.BCST 180(BX), Z18, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 184(BX), Z18, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 188(BX), Z18, Z2                       // row 2 += 4 products
@@ -1125,7 +1134,8 @@ rows9block:
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,
+// nibble mask in 64-byte vectors.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows10(SB), NOSPLIT, $0-40
@@ -1148,7 +1158,7 @@ TEXT ·linearQ4_0VNNIRows10(SB), NOSPLIT, $0-40
 	VPXORD       Z18, Z18, Z18                           // row 8 = 0
 	VPXORD       Z19, Z19, Z19                           // row 9 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
-	VPBROADCASTD R8, Z22                                 // in all bytes
+	VPBROADCASTD R8, Z24                                 // in all bytes
 
 rows10pair:
 	PREFETCHT0   (AX)                                    // meet the scales before the bytes
@@ -1172,9 +1182,9 @@ rows10block:
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z21                               // 8 weights of each column
-	VPANDD       Z22, Z21, Z20                           // low nibbles
+	VPANDD       Z24, Z21, Z20                           // low nibbles
 	VPSRLW       $4, Z21, Z21                            // high nibbles
-	VPANDD       Z22, Z21, Z21                           // alone
+	VPANDD       Z24, Z21, Z21                           // alone
 	VPDPBUSD.BCST 80(BX), Z20, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 84(BX), Z20, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 88(BX), Z20, Z2                        // row 2 += 4 products
@@ -1196,9 +1206,9 @@ rows10block:
 	VPDPBUSD.BCST 272(BX), Z21, Z8                       // row 8 += 4 products
 	VPDPBUSD.BCST 276(BX), Z21, Z9                       // row 9 += 4 products
 	VMOVDQU64    64(AX), Z21                             // 8 weights of each column
-	VPANDD       Z22, Z21, Z20                           // low nibbles
+	VPANDD       Z24, Z21, Z20                           // low nibbles
 	VPSRLW       $4, Z21, Z21                            // high nibbles
-	VPANDD       Z22, Z21, Z21                           // alone
+	VPANDD       Z24, Z21, Z21                           // alone
 	VPDPBUSD.BCST 120(BX), Z20, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 124(BX), Z20, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 128(BX), Z20, Z2                       // row 2 += 4 products
@@ -1220,9 +1230,9 @@ rows10block:
 	VPDPBUSD.BCST 312(BX), Z21, Z8                       // row 8 += 4 products
 	VPDPBUSD.BCST 316(BX), Z21, Z9                       // row 9 += 4 products
 	VMOVDQU64    128(AX), Z21                            // 8 weights of each column
-	VPANDD       Z22, Z21, Z20                           // low nibbles
+	VPANDD       Z24, Z21, Z20                           // low nibbles
 	VPSRLW       $4, Z21, Z21                            // high nibbles
-	VPANDD       Z22, Z21, Z21                           // alone
+	VPANDD       Z24, Z21, Z21                           // alone
 	VPDPBUSD.BCST 160(BX), Z20, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 164(BX), Z20, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 168(BX), Z20, Z2                       // row 2 += 4 products
@@ -1244,9 +1254,9 @@ rows10block:
 	VPDPBUSD.BCST 352(BX), Z21, Z8                       // row 8 += 4 products
 	VPDPBUSD.BCST 356(BX), Z21, Z9                       // row 9 += 4 products
 	VMOVDQU64    192(AX), Z21                            // 8 weights of each column
-	VPANDD       Z22, Z21, Z20                           // low nibbles
+	VPANDD       Z24, Z21, Z20                           // low nibbles
 	VPSRLW       $4, Z21, Z21                            // high nibbles
-	VPANDD       Z22, Z21, Z21                           // alone
+	VPANDD       Z24, Z21, Z21                           // alone
 	VPDPBUSD.BCST 200(BX), Z20, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 204(BX), Z20, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 208(BX), Z20, Z2                       // row 2 += 4 products
@@ -1322,7 +1332,8 @@ rows10block:
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,
+// nibble mask in 64-byte vectors.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows11(SB), NOSPLIT, $0-40
@@ -1346,7 +1357,7 @@ TEXT ·linearQ4_0VNNIRows11(SB), NOSPLIT, $0-40
 	VPXORD       Z20, Z20, Z20                           // row 9 = 0
 	VPXORD       Z21, Z21, Z21                           // row 10 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
-	VPBROADCASTD R8, Z24                                 // in all bytes
+	VPBROADCASTD R8, Z26                                 // in all bytes
 
 rows11pair:
 	PREFETCHT0   (AX)                                    // meet the scales before the bytes
@@ -1371,9 +1382,9 @@ rows11block:
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z23                               // 8 weights of each column
-	VPANDD       Z24, Z23, Z22                           // low nibbles
+	VPANDD       Z26, Z23, Z22                           // low nibbles
 	VPSRLW       $4, Z23, Z23                            // high nibbles
-	VPANDD       Z24, Z23, Z23                           // alone
+	VPANDD       Z26, Z23, Z23                           // alone
 	VPDPBUSD.BCST 88(BX), Z22, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 92(BX), Z22, Z1                        // row 1 += 4 products
 	VPDPBUSD.BCST 96(BX), Z22, Z2                        // row 2 += 4 products
@@ -1397,9 +1408,9 @@ rows11block:
 	VPDPBUSD.BCST 300(BX), Z23, Z9                       // row 9 += 4 products
 	VPDPBUSD.BCST 304(BX), Z23, Z10                      // row 10 += 4 products
 	VMOVDQU64    64(AX), Z23                             // 8 weights of each column
-	VPANDD       Z24, Z23, Z22                           // low nibbles
+	VPANDD       Z26, Z23, Z22                           // low nibbles
 	VPSRLW       $4, Z23, Z23                            // high nibbles
-	VPANDD       Z24, Z23, Z23                           // alone
+	VPANDD       Z26, Z23, Z23                           // alone
 	VPDPBUSD.BCST 132(BX), Z22, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 136(BX), Z22, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 140(BX), Z22, Z2                       // row 2 += 4 products
@@ -1423,9 +1434,9 @@ rows11block:
 	VPDPBUSD.BCST 344(BX), Z23, Z9                       // row 9 += 4 products
 	VPDPBUSD.BCST 348(BX), Z23, Z10                      // row 10 += 4 products
 	VMOVDQU64    128(AX), Z23                            // 8 weights of each column
-	VPANDD       Z24, Z23, Z22                           // low nibbles
+	VPANDD       Z26, Z23, Z22                           // low nibbles
 	VPSRLW       $4, Z23, Z23                            // high nibbles
-	VPANDD       Z24, Z23, Z23                           // alone
+	VPANDD       Z26, Z23, Z23                           // alone
 	VPDPBUSD.BCST 176(BX), Z22, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 180(BX), Z22, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 184(BX), Z22, Z2                       // row 2 += 4 products
@@ -1449,9 +1460,9 @@ rows11block:
 	VPDPBUSD.BCST 388(BX), Z23, Z9                       // row 9 += 4 products
 	VPDPBUSD.BCST 392(BX), Z23, Z10                      // row 10 += 4 products
 	VMOVDQU64    192(AX), Z23                            // 8 weights of each column
-	VPANDD       Z24, Z23, Z22                           // low nibbles
+	VPANDD       Z26, Z23, Z22                           // low nibbles
 	VPSRLW       $4, Z23, Z23                            // high nibbles
-	VPANDD       Z24, Z23, Z23                           // alone
+	VPANDD       Z26, Z23, Z23                           // alone
 	VPDPBUSD.BCST 220(BX), Z22, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 224(BX), Z22, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 228(BX), Z22, Z2                       // row 2 += 4 products
@@ -1533,7 +1544,8 @@ rows11block:
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
 // of blocks, at least 1; there are no tails. Layouts: linear_q4_0.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.
+// Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,
+// nibble mask in 64-byte vectors.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ4_0VNNIRows12(SB), NOSPLIT, $0-40
@@ -1558,7 +1570,7 @@ TEXT ·linearQ4_0VNNIRows12(SB), NOSPLIT, $0-40
 	VPXORD       Z22, Z22, Z22                           // row 10 = 0
 	VPXORD       Z23, Z23, Z23                           // row 11 = 0
 	MOVL         $0x0f0f0f0f, R8                         // low nibbles of bytes
-	VPBROADCASTD R8, Z26                                 // in all bytes
+	VPBROADCASTD R8, Z28                                 // in all bytes
 
 rows12pair:
 	PREFETCHT0   (AX)                                    // meet the scales before the bytes
@@ -1584,9 +1596,9 @@ rows12block:
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z25                               // 8 weights of each column
-	VPANDD       Z26, Z25, Z24                           // low nibbles
+	VPANDD       Z28, Z25, Z24                           // low nibbles
 	VPSRLW       $4, Z25, Z25                            // high nibbles
-	VPANDD       Z26, Z25, Z25                           // alone
+	VPANDD       Z28, Z25, Z25                           // alone
 	VPDPBUSD.BCST 96(BX), Z24, Z0                        // row 0 += 4 products
 	VPDPBUSD.BCST 100(BX), Z24, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 104(BX), Z24, Z2                       // row 2 += 4 products
@@ -1612,9 +1624,9 @@ rows12block:
 	VPDPBUSD.BCST 328(BX), Z25, Z10                      // row 10 += 4 products
 	VPDPBUSD.BCST 332(BX), Z25, Z11                      // row 11 += 4 products
 	VMOVDQU64    64(AX), Z25                             // 8 weights of each column
-	VPANDD       Z26, Z25, Z24                           // low nibbles
+	VPANDD       Z28, Z25, Z24                           // low nibbles
 	VPSRLW       $4, Z25, Z25                            // high nibbles
-	VPANDD       Z26, Z25, Z25                           // alone
+	VPANDD       Z28, Z25, Z25                           // alone
 	VPDPBUSD.BCST 144(BX), Z24, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 148(BX), Z24, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 152(BX), Z24, Z2                       // row 2 += 4 products
@@ -1640,9 +1652,9 @@ rows12block:
 	VPDPBUSD.BCST 376(BX), Z25, Z10                      // row 10 += 4 products
 	VPDPBUSD.BCST 380(BX), Z25, Z11                      // row 11 += 4 products
 	VMOVDQU64    128(AX), Z25                            // 8 weights of each column
-	VPANDD       Z26, Z25, Z24                           // low nibbles
+	VPANDD       Z28, Z25, Z24                           // low nibbles
 	VPSRLW       $4, Z25, Z25                            // high nibbles
-	VPANDD       Z26, Z25, Z25                           // alone
+	VPANDD       Z28, Z25, Z25                           // alone
 	VPDPBUSD.BCST 192(BX), Z24, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 196(BX), Z24, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 200(BX), Z24, Z2                       // row 2 += 4 products
@@ -1668,9 +1680,9 @@ rows12block:
 	VPDPBUSD.BCST 424(BX), Z25, Z10                      // row 10 += 4 products
 	VPDPBUSD.BCST 428(BX), Z25, Z11                      // row 11 += 4 products
 	VMOVDQU64    192(AX), Z25                            // 8 weights of each column
-	VPANDD       Z26, Z25, Z24                           // low nibbles
+	VPANDD       Z28, Z25, Z24                           // low nibbles
 	VPSRLW       $4, Z25, Z25                            // high nibbles
-	VPANDD       Z26, Z25, Z25                           // alone
+	VPANDD       Z28, Z25, Z25                           // alone
 	VPDPBUSD.BCST 240(BX), Z24, Z0                       // row 0 += 4 products
 	VPDPBUSD.BCST 244(BX), Z24, Z1                       // row 1 += 4 products
 	VPDPBUSD.BCST 248(BX), Z24, Z2                       // row 2 += 4 products

@@ -7,8 +7,8 @@
 // func linearQ8_0VNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
-// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.
+// Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product of scales.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows1(SB), NOSPLIT, $0-40
@@ -46,8 +46,8 @@ rows1block:
 	ADDQ         $512, AX                                // next weights
 	VCVTPH2PS    (R8), Z2                                // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
-	VMULPS.BCST  4(BX), Z2, Z3                           // column's scale * row's
-	VFMADD231PS  Z3, Z0, Z1                              // row += scaled sums
+	VMULPS.BCST  4(BX), Z2, Z5                           // column's scale * row's
+	VFMADD231PS  Z5, Z0, Z1                              // row += scaled sums
 	ADDQ         $40, BX                                 // next block of x
 	ADDQ         $32, R8                                 // scales of the next block
 	DECL         R13                                     // one round less
@@ -61,8 +61,8 @@ rows1block:
 // func linearQ8_0VNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
-// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.
+// Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product of scales.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows2(SB), NOSPLIT, $0-40
@@ -110,11 +110,11 @@ rows2block:
 	ADDQ         $512, AX                                // next weights
 	VCVTPH2PS    (R8), Z4                                // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
-	VMULPS.BCST  8(BX), Z4, Z5                           // column's scale * row's
-	VFMADD231PS  Z5, Z0, Z2                              // row += scaled sums
+	VMULPS.BCST  8(BX), Z4, Z7                           // column's scale * row's
+	VFMADD231PS  Z7, Z0, Z2                              // row += scaled sums
 	VCVTDQ2PS    Z1, Z1                                  // row 1 to float32
-	VMULPS.BCST  12(BX), Z4, Z5                          // column's scale * row's
-	VFMADD231PS  Z5, Z1, Z3                              // row += scaled sums
+	VMULPS.BCST  12(BX), Z4, Z7                          // column's scale * row's
+	VFMADD231PS  Z7, Z1, Z3                              // row += scaled sums
 	ADDQ         $80, BX                                 // next block of x
 	ADDQ         $32, R8                                 // scales of the next block
 	DECL         R13                                     // one round less
@@ -129,8 +129,8 @@ rows2block:
 // func linearQ8_0VNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
-// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.
+// Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product of scales.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows3(SB), NOSPLIT, $0-40
@@ -188,14 +188,14 @@ rows3block:
 	ADDQ         $512, AX                                // next weights
 	VCVTPH2PS    (R8), Z6                                // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
-	VMULPS.BCST  12(BX), Z6, Z7                          // column's scale * row's
-	VFMADD231PS  Z7, Z0, Z3                              // row += scaled sums
+	VMULPS.BCST  12(BX), Z6, Z9                          // column's scale * row's
+	VFMADD231PS  Z9, Z0, Z3                              // row += scaled sums
 	VCVTDQ2PS    Z1, Z1                                  // row 1 to float32
-	VMULPS.BCST  16(BX), Z6, Z7                          // column's scale * row's
-	VFMADD231PS  Z7, Z1, Z4                              // row += scaled sums
+	VMULPS.BCST  16(BX), Z6, Z9                          // column's scale * row's
+	VFMADD231PS  Z9, Z1, Z4                              // row += scaled sums
 	VCVTDQ2PS    Z2, Z2                                  // row 2 to float32
-	VMULPS.BCST  20(BX), Z6, Z7                          // column's scale * row's
-	VFMADD231PS  Z7, Z2, Z5                              // row += scaled sums
+	VMULPS.BCST  20(BX), Z6, Z9                          // column's scale * row's
+	VFMADD231PS  Z9, Z2, Z5                              // row += scaled sums
 	ADDQ         $120, BX                                // next block of x
 	ADDQ         $32, R8                                 // scales of the next block
 	DECL         R13                                     // one round less
@@ -211,8 +211,8 @@ rows3block:
 // func linearQ8_0VNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
-// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.
+// Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product of scales.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows4(SB), NOSPLIT, $0-40
@@ -289,17 +289,17 @@ rows4block:
 	ADDQ         $512, AX                                // next weights
 	VCVTPH2PS    (R8), Z8                                // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
-	VMULPS.BCST  16(BX), Z8, Z9                          // column's scale * row's
-	VFMADD231PS  Z9, Z0, Z4                              // row += scaled sums
+	VMULPS.BCST  16(BX), Z8, Z11                         // column's scale * row's
+	VFMADD231PS  Z11, Z0, Z4                             // row += scaled sums
 	VCVTDQ2PS    Z1, Z1                                  // row 1 to float32
-	VMULPS.BCST  20(BX), Z8, Z9                          // column's scale * row's
-	VFMADD231PS  Z9, Z1, Z5                              // row += scaled sums
+	VMULPS.BCST  20(BX), Z8, Z11                         // column's scale * row's
+	VFMADD231PS  Z11, Z1, Z5                             // row += scaled sums
 	VCVTDQ2PS    Z2, Z2                                  // row 2 to float32
-	VMULPS.BCST  24(BX), Z8, Z9                          // column's scale * row's
-	VFMADD231PS  Z9, Z2, Z6                              // row += scaled sums
+	VMULPS.BCST  24(BX), Z8, Z11                         // column's scale * row's
+	VFMADD231PS  Z11, Z2, Z6                             // row += scaled sums
 	VCVTDQ2PS    Z3, Z3                                  // row 3 to float32
-	VMULPS.BCST  28(BX), Z8, Z9                          // column's scale * row's
-	VFMADD231PS  Z9, Z3, Z7                              // row += scaled sums
+	VMULPS.BCST  28(BX), Z8, Z11                         // column's scale * row's
+	VFMADD231PS  Z11, Z3, Z7                             // row += scaled sums
 	ADDQ         $160, BX                                // next block of x
 	ADDQ         $32, R8                                 // scales of the next block
 	DECL         R13                                     // one round less
@@ -316,8 +316,8 @@ rows4block:
 // func linearQ8_0VNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
-// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.
+// Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product of scales.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows5(SB), NOSPLIT, $0-40
@@ -404,20 +404,20 @@ rows5block:
 	ADDQ         $512, AX                                // next weights
 	VCVTPH2PS    (R8), Z10                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
-	VMULPS.BCST  20(BX), Z10, Z11                        // column's scale * row's
-	VFMADD231PS  Z11, Z0, Z5                             // row += scaled sums
+	VMULPS.BCST  20(BX), Z10, Z13                        // column's scale * row's
+	VFMADD231PS  Z13, Z0, Z5                             // row += scaled sums
 	VCVTDQ2PS    Z1, Z1                                  // row 1 to float32
-	VMULPS.BCST  24(BX), Z10, Z11                        // column's scale * row's
-	VFMADD231PS  Z11, Z1, Z6                             // row += scaled sums
+	VMULPS.BCST  24(BX), Z10, Z13                        // column's scale * row's
+	VFMADD231PS  Z13, Z1, Z6                             // row += scaled sums
 	VCVTDQ2PS    Z2, Z2                                  // row 2 to float32
-	VMULPS.BCST  28(BX), Z10, Z11                        // column's scale * row's
-	VFMADD231PS  Z11, Z2, Z7                             // row += scaled sums
+	VMULPS.BCST  28(BX), Z10, Z13                        // column's scale * row's
+	VFMADD231PS  Z13, Z2, Z7                             // row += scaled sums
 	VCVTDQ2PS    Z3, Z3                                  // row 3 to float32
-	VMULPS.BCST  32(BX), Z10, Z11                        // column's scale * row's
-	VFMADD231PS  Z11, Z3, Z8                             // row += scaled sums
+	VMULPS.BCST  32(BX), Z10, Z13                        // column's scale * row's
+	VFMADD231PS  Z13, Z3, Z8                             // row += scaled sums
 	VCVTDQ2PS    Z4, Z4                                  // row 4 to float32
-	VMULPS.BCST  36(BX), Z10, Z11                        // column's scale * row's
-	VFMADD231PS  Z11, Z4, Z9                             // row += scaled sums
+	VMULPS.BCST  36(BX), Z10, Z13                        // column's scale * row's
+	VFMADD231PS  Z13, Z4, Z9                             // row += scaled sums
 	ADDQ         $200, BX                                // next block of x
 	ADDQ         $32, R8                                 // scales of the next block
 	DECL         R13                                     // one round less
@@ -435,8 +435,8 @@ rows5block:
 // func linearQ8_0VNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
-// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.
+// Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product of scales.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows6(SB), NOSPLIT, $0-40
@@ -534,23 +534,23 @@ rows6block:
 	ADDQ         $512, AX                                // next weights
 	VCVTPH2PS    (R8), Z12                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
-	VMULPS.BCST  24(BX), Z12, Z13                        // column's scale * row's
-	VFMADD231PS  Z13, Z0, Z6                             // row += scaled sums
+	VMULPS.BCST  24(BX), Z12, Z15                        // column's scale * row's
+	VFMADD231PS  Z15, Z0, Z6                             // row += scaled sums
 	VCVTDQ2PS    Z1, Z1                                  // row 1 to float32
-	VMULPS.BCST  28(BX), Z12, Z13                        // column's scale * row's
-	VFMADD231PS  Z13, Z1, Z7                             // row += scaled sums
+	VMULPS.BCST  28(BX), Z12, Z15                        // column's scale * row's
+	VFMADD231PS  Z15, Z1, Z7                             // row += scaled sums
 	VCVTDQ2PS    Z2, Z2                                  // row 2 to float32
-	VMULPS.BCST  32(BX), Z12, Z13                        // column's scale * row's
-	VFMADD231PS  Z13, Z2, Z8                             // row += scaled sums
+	VMULPS.BCST  32(BX), Z12, Z15                        // column's scale * row's
+	VFMADD231PS  Z15, Z2, Z8                             // row += scaled sums
 	VCVTDQ2PS    Z3, Z3                                  // row 3 to float32
-	VMULPS.BCST  36(BX), Z12, Z13                        // column's scale * row's
-	VFMADD231PS  Z13, Z3, Z9                             // row += scaled sums
+	VMULPS.BCST  36(BX), Z12, Z15                        // column's scale * row's
+	VFMADD231PS  Z15, Z3, Z9                             // row += scaled sums
 	VCVTDQ2PS    Z4, Z4                                  // row 4 to float32
-	VMULPS.BCST  40(BX), Z12, Z13                        // column's scale * row's
-	VFMADD231PS  Z13, Z4, Z10                            // row += scaled sums
+	VMULPS.BCST  40(BX), Z12, Z15                        // column's scale * row's
+	VFMADD231PS  Z15, Z4, Z10                            // row += scaled sums
 	VCVTDQ2PS    Z5, Z5                                  // row 5 to float32
-	VMULPS.BCST  44(BX), Z12, Z13                        // column's scale * row's
-	VFMADD231PS  Z13, Z5, Z11                            // row += scaled sums
+	VMULPS.BCST  44(BX), Z12, Z15                        // column's scale * row's
+	VFMADD231PS  Z15, Z5, Z11                            // row += scaled sums
 	ADDQ         $240, BX                                // next block of x
 	ADDQ         $32, R8                                 // scales of the next block
 	DECL         R13                                     // one round less
@@ -569,8 +569,8 @@ rows6block:
 // func linearQ8_0VNNIRows7(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
-// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.
+// Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product of scales.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows7(SB), NOSPLIT, $0-40
@@ -679,26 +679,26 @@ rows7block:
 	ADDQ         $512, AX                                // next weights
 	VCVTPH2PS    (R8), Z14                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
-	VMULPS.BCST  28(BX), Z14, Z15                        // column's scale * row's
-	VFMADD231PS  Z15, Z0, Z7                             // row += scaled sums
+	VMULPS.BCST  28(BX), Z14, Z17                        // column's scale * row's
+	VFMADD231PS  Z17, Z0, Z7                             // row += scaled sums
 	VCVTDQ2PS    Z1, Z1                                  // row 1 to float32
-	VMULPS.BCST  32(BX), Z14, Z15                        // column's scale * row's
-	VFMADD231PS  Z15, Z1, Z8                             // row += scaled sums
+	VMULPS.BCST  32(BX), Z14, Z17                        // column's scale * row's
+	VFMADD231PS  Z17, Z1, Z8                             // row += scaled sums
 	VCVTDQ2PS    Z2, Z2                                  // row 2 to float32
-	VMULPS.BCST  36(BX), Z14, Z15                        // column's scale * row's
-	VFMADD231PS  Z15, Z2, Z9                             // row += scaled sums
+	VMULPS.BCST  36(BX), Z14, Z17                        // column's scale * row's
+	VFMADD231PS  Z17, Z2, Z9                             // row += scaled sums
 	VCVTDQ2PS    Z3, Z3                                  // row 3 to float32
-	VMULPS.BCST  40(BX), Z14, Z15                        // column's scale * row's
-	VFMADD231PS  Z15, Z3, Z10                            // row += scaled sums
+	VMULPS.BCST  40(BX), Z14, Z17                        // column's scale * row's
+	VFMADD231PS  Z17, Z3, Z10                            // row += scaled sums
 	VCVTDQ2PS    Z4, Z4                                  // row 4 to float32
-	VMULPS.BCST  44(BX), Z14, Z15                        // column's scale * row's
-	VFMADD231PS  Z15, Z4, Z11                            // row += scaled sums
+	VMULPS.BCST  44(BX), Z14, Z17                        // column's scale * row's
+	VFMADD231PS  Z17, Z4, Z11                            // row += scaled sums
 	VCVTDQ2PS    Z5, Z5                                  // row 5 to float32
-	VMULPS.BCST  48(BX), Z14, Z15                        // column's scale * row's
-	VFMADD231PS  Z15, Z5, Z12                            // row += scaled sums
+	VMULPS.BCST  48(BX), Z14, Z17                        // column's scale * row's
+	VFMADD231PS  Z17, Z5, Z12                            // row += scaled sums
 	VCVTDQ2PS    Z6, Z6                                  // row 6 to float32
-	VMULPS.BCST  52(BX), Z14, Z15                        // column's scale * row's
-	VFMADD231PS  Z15, Z6, Z13                            // row += scaled sums
+	VMULPS.BCST  52(BX), Z14, Z17                        // column's scale * row's
+	VFMADD231PS  Z17, Z6, Z13                            // row += scaled sums
 	ADDQ         $280, BX                                // next block of x
 	ADDQ         $32, R8                                 // scales of the next block
 	DECL         R13                                     // one round less
@@ -718,8 +718,8 @@ rows7block:
 // func linearQ8_0VNNIRows8(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
-// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.
+// Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product of scales.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows8(SB), NOSPLIT, $0-40
@@ -838,29 +838,29 @@ rows8block:
 	ADDQ         $512, AX                                // next weights
 	VCVTPH2PS    (R8), Z16                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
-	VMULPS.BCST  32(BX), Z16, Z17                        // column's scale * row's
-	VFMADD231PS  Z17, Z0, Z8                             // row += scaled sums
+	VMULPS.BCST  32(BX), Z16, Z19                        // column's scale * row's
+	VFMADD231PS  Z19, Z0, Z8                             // row += scaled sums
 	VCVTDQ2PS    Z1, Z1                                  // row 1 to float32
-	VMULPS.BCST  36(BX), Z16, Z17                        // column's scale * row's
-	VFMADD231PS  Z17, Z1, Z9                             // row += scaled sums
+	VMULPS.BCST  36(BX), Z16, Z19                        // column's scale * row's
+	VFMADD231PS  Z19, Z1, Z9                             // row += scaled sums
 	VCVTDQ2PS    Z2, Z2                                  // row 2 to float32
-	VMULPS.BCST  40(BX), Z16, Z17                        // column's scale * row's
-	VFMADD231PS  Z17, Z2, Z10                            // row += scaled sums
+	VMULPS.BCST  40(BX), Z16, Z19                        // column's scale * row's
+	VFMADD231PS  Z19, Z2, Z10                            // row += scaled sums
 	VCVTDQ2PS    Z3, Z3                                  // row 3 to float32
-	VMULPS.BCST  44(BX), Z16, Z17                        // column's scale * row's
-	VFMADD231PS  Z17, Z3, Z11                            // row += scaled sums
+	VMULPS.BCST  44(BX), Z16, Z19                        // column's scale * row's
+	VFMADD231PS  Z19, Z3, Z11                            // row += scaled sums
 	VCVTDQ2PS    Z4, Z4                                  // row 4 to float32
-	VMULPS.BCST  48(BX), Z16, Z17                        // column's scale * row's
-	VFMADD231PS  Z17, Z4, Z12                            // row += scaled sums
+	VMULPS.BCST  48(BX), Z16, Z19                        // column's scale * row's
+	VFMADD231PS  Z19, Z4, Z12                            // row += scaled sums
 	VCVTDQ2PS    Z5, Z5                                  // row 5 to float32
-	VMULPS.BCST  52(BX), Z16, Z17                        // column's scale * row's
-	VFMADD231PS  Z17, Z5, Z13                            // row += scaled sums
+	VMULPS.BCST  52(BX), Z16, Z19                        // column's scale * row's
+	VFMADD231PS  Z19, Z5, Z13                            // row += scaled sums
 	VCVTDQ2PS    Z6, Z6                                  // row 6 to float32
-	VMULPS.BCST  56(BX), Z16, Z17                        // column's scale * row's
-	VFMADD231PS  Z17, Z6, Z14                            // row += scaled sums
+	VMULPS.BCST  56(BX), Z16, Z19                        // column's scale * row's
+	VFMADD231PS  Z19, Z6, Z14                            // row += scaled sums
 	VCVTDQ2PS    Z7, Z7                                  // row 7 to float32
-	VMULPS.BCST  60(BX), Z16, Z17                        // column's scale * row's
-	VFMADD231PS  Z17, Z7, Z15                            // row += scaled sums
+	VMULPS.BCST  60(BX), Z16, Z19                        // column's scale * row's
+	VFMADD231PS  Z19, Z7, Z15                            // row += scaled sums
 	ADDQ         $320, BX                                // next block of x
 	ADDQ         $32, R8                                 // scales of the next block
 	DECL         R13                                     // one round less
@@ -881,8 +881,8 @@ rows8block:
 // func linearQ8_0VNNIRows9(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
-// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.
+// Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product of scales.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows9(SB), NOSPLIT, $0-40
@@ -1011,32 +1011,32 @@ rows9block:
 	ADDQ         $512, AX                                // next weights
 	VCVTPH2PS    (R8), Z18                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
-	VMULPS.BCST  36(BX), Z18, Z19                        // column's scale * row's
-	VFMADD231PS  Z19, Z0, Z9                             // row += scaled sums
+	VMULPS.BCST  36(BX), Z18, Z21                        // column's scale * row's
+	VFMADD231PS  Z21, Z0, Z9                             // row += scaled sums
 	VCVTDQ2PS    Z1, Z1                                  // row 1 to float32
-	VMULPS.BCST  40(BX), Z18, Z19                        // column's scale * row's
-	VFMADD231PS  Z19, Z1, Z10                            // row += scaled sums
+	VMULPS.BCST  40(BX), Z18, Z21                        // column's scale * row's
+	VFMADD231PS  Z21, Z1, Z10                            // row += scaled sums
 	VCVTDQ2PS    Z2, Z2                                  // row 2 to float32
-	VMULPS.BCST  44(BX), Z18, Z19                        // column's scale * row's
-	VFMADD231PS  Z19, Z2, Z11                            // row += scaled sums
+	VMULPS.BCST  44(BX), Z18, Z21                        // column's scale * row's
+	VFMADD231PS  Z21, Z2, Z11                            // row += scaled sums
 	VCVTDQ2PS    Z3, Z3                                  // row 3 to float32
-	VMULPS.BCST  48(BX), Z18, Z19                        // column's scale * row's
-	VFMADD231PS  Z19, Z3, Z12                            // row += scaled sums
+	VMULPS.BCST  48(BX), Z18, Z21                        // column's scale * row's
+	VFMADD231PS  Z21, Z3, Z12                            // row += scaled sums
 	VCVTDQ2PS    Z4, Z4                                  // row 4 to float32
-	VMULPS.BCST  52(BX), Z18, Z19                        // column's scale * row's
-	VFMADD231PS  Z19, Z4, Z13                            // row += scaled sums
+	VMULPS.BCST  52(BX), Z18, Z21                        // column's scale * row's
+	VFMADD231PS  Z21, Z4, Z13                            // row += scaled sums
 	VCVTDQ2PS    Z5, Z5                                  // row 5 to float32
-	VMULPS.BCST  56(BX), Z18, Z19                        // column's scale * row's
-	VFMADD231PS  Z19, Z5, Z14                            // row += scaled sums
+	VMULPS.BCST  56(BX), Z18, Z21                        // column's scale * row's
+	VFMADD231PS  Z21, Z5, Z14                            // row += scaled sums
 	VCVTDQ2PS    Z6, Z6                                  // row 6 to float32
-	VMULPS.BCST  60(BX), Z18, Z19                        // column's scale * row's
-	VFMADD231PS  Z19, Z6, Z15                            // row += scaled sums
+	VMULPS.BCST  60(BX), Z18, Z21                        // column's scale * row's
+	VFMADD231PS  Z21, Z6, Z15                            // row += scaled sums
 	VCVTDQ2PS    Z7, Z7                                  // row 7 to float32
-	VMULPS.BCST  64(BX), Z18, Z19                        // column's scale * row's
-	VFMADD231PS  Z19, Z7, Z16                            // row += scaled sums
+	VMULPS.BCST  64(BX), Z18, Z21                        // column's scale * row's
+	VFMADD231PS  Z21, Z7, Z16                            // row += scaled sums
 	VCVTDQ2PS    Z8, Z8                                  // row 8 to float32
-	VMULPS.BCST  68(BX), Z18, Z19                        // column's scale * row's
-	VFMADD231PS  Z19, Z8, Z17                            // row += scaled sums
+	VMULPS.BCST  68(BX), Z18, Z21                        // column's scale * row's
+	VFMADD231PS  Z21, Z8, Z17                            // row += scaled sums
 	ADDQ         $360, BX                                // next block of x
 	ADDQ         $32, R8                                 // scales of the next block
 	DECL         R13                                     // one round less
@@ -1058,8 +1058,8 @@ rows9block:
 // func linearQ8_0VNNIRows10(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
-// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.
+// Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product of scales.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows10(SB), NOSPLIT, $0-40
@@ -1198,35 +1198,35 @@ rows10block:
 	ADDQ         $512, AX                                // next weights
 	VCVTPH2PS    (R8), Z20                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
-	VMULPS.BCST  40(BX), Z20, Z21                        // column's scale * row's
-	VFMADD231PS  Z21, Z0, Z10                            // row += scaled sums
+	VMULPS.BCST  40(BX), Z20, Z23                        // column's scale * row's
+	VFMADD231PS  Z23, Z0, Z10                            // row += scaled sums
 	VCVTDQ2PS    Z1, Z1                                  // row 1 to float32
-	VMULPS.BCST  44(BX), Z20, Z21                        // column's scale * row's
-	VFMADD231PS  Z21, Z1, Z11                            // row += scaled sums
+	VMULPS.BCST  44(BX), Z20, Z23                        // column's scale * row's
+	VFMADD231PS  Z23, Z1, Z11                            // row += scaled sums
 	VCVTDQ2PS    Z2, Z2                                  // row 2 to float32
-	VMULPS.BCST  48(BX), Z20, Z21                        // column's scale * row's
-	VFMADD231PS  Z21, Z2, Z12                            // row += scaled sums
+	VMULPS.BCST  48(BX), Z20, Z23                        // column's scale * row's
+	VFMADD231PS  Z23, Z2, Z12                            // row += scaled sums
 	VCVTDQ2PS    Z3, Z3                                  // row 3 to float32
-	VMULPS.BCST  52(BX), Z20, Z21                        // column's scale * row's
-	VFMADD231PS  Z21, Z3, Z13                            // row += scaled sums
+	VMULPS.BCST  52(BX), Z20, Z23                        // column's scale * row's
+	VFMADD231PS  Z23, Z3, Z13                            // row += scaled sums
 	VCVTDQ2PS    Z4, Z4                                  // row 4 to float32
-	VMULPS.BCST  56(BX), Z20, Z21                        // column's scale * row's
-	VFMADD231PS  Z21, Z4, Z14                            // row += scaled sums
+	VMULPS.BCST  56(BX), Z20, Z23                        // column's scale * row's
+	VFMADD231PS  Z23, Z4, Z14                            // row += scaled sums
 	VCVTDQ2PS    Z5, Z5                                  // row 5 to float32
-	VMULPS.BCST  60(BX), Z20, Z21                        // column's scale * row's
-	VFMADD231PS  Z21, Z5, Z15                            // row += scaled sums
+	VMULPS.BCST  60(BX), Z20, Z23                        // column's scale * row's
+	VFMADD231PS  Z23, Z5, Z15                            // row += scaled sums
 	VCVTDQ2PS    Z6, Z6                                  // row 6 to float32
-	VMULPS.BCST  64(BX), Z20, Z21                        // column's scale * row's
-	VFMADD231PS  Z21, Z6, Z16                            // row += scaled sums
+	VMULPS.BCST  64(BX), Z20, Z23                        // column's scale * row's
+	VFMADD231PS  Z23, Z6, Z16                            // row += scaled sums
 	VCVTDQ2PS    Z7, Z7                                  // row 7 to float32
-	VMULPS.BCST  68(BX), Z20, Z21                        // column's scale * row's
-	VFMADD231PS  Z21, Z7, Z17                            // row += scaled sums
+	VMULPS.BCST  68(BX), Z20, Z23                        // column's scale * row's
+	VFMADD231PS  Z23, Z7, Z17                            // row += scaled sums
 	VCVTDQ2PS    Z8, Z8                                  // row 8 to float32
-	VMULPS.BCST  72(BX), Z20, Z21                        // column's scale * row's
-	VFMADD231PS  Z21, Z8, Z18                            // row += scaled sums
+	VMULPS.BCST  72(BX), Z20, Z23                        // column's scale * row's
+	VFMADD231PS  Z23, Z8, Z18                            // row += scaled sums
 	VCVTDQ2PS    Z9, Z9                                  // row 9 to float32
-	VMULPS.BCST  76(BX), Z20, Z21                        // column's scale * row's
-	VFMADD231PS  Z21, Z9, Z19                            // row += scaled sums
+	VMULPS.BCST  76(BX), Z20, Z23                        // column's scale * row's
+	VFMADD231PS  Z23, Z9, Z19                            // row += scaled sums
 	ADDQ         $400, BX                                // next block of x
 	ADDQ         $32, R8                                 // scales of the next block
 	DECL         R13                                     // one round less
@@ -1249,8 +1249,8 @@ rows10block:
 // func linearQ8_0VNNIRows11(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
-// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.
+// Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product of scales.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows11(SB), NOSPLIT, $0-40
@@ -1399,38 +1399,38 @@ rows11block:
 	ADDQ         $512, AX                                // next weights
 	VCVTPH2PS    (R8), Z22                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
-	VMULPS.BCST  44(BX), Z22, Z23                        // column's scale * row's
-	VFMADD231PS  Z23, Z0, Z11                            // row += scaled sums
+	VMULPS.BCST  44(BX), Z22, Z25                        // column's scale * row's
+	VFMADD231PS  Z25, Z0, Z11                            // row += scaled sums
 	VCVTDQ2PS    Z1, Z1                                  // row 1 to float32
-	VMULPS.BCST  48(BX), Z22, Z23                        // column's scale * row's
-	VFMADD231PS  Z23, Z1, Z12                            // row += scaled sums
+	VMULPS.BCST  48(BX), Z22, Z25                        // column's scale * row's
+	VFMADD231PS  Z25, Z1, Z12                            // row += scaled sums
 	VCVTDQ2PS    Z2, Z2                                  // row 2 to float32
-	VMULPS.BCST  52(BX), Z22, Z23                        // column's scale * row's
-	VFMADD231PS  Z23, Z2, Z13                            // row += scaled sums
+	VMULPS.BCST  52(BX), Z22, Z25                        // column's scale * row's
+	VFMADD231PS  Z25, Z2, Z13                            // row += scaled sums
 	VCVTDQ2PS    Z3, Z3                                  // row 3 to float32
-	VMULPS.BCST  56(BX), Z22, Z23                        // column's scale * row's
-	VFMADD231PS  Z23, Z3, Z14                            // row += scaled sums
+	VMULPS.BCST  56(BX), Z22, Z25                        // column's scale * row's
+	VFMADD231PS  Z25, Z3, Z14                            // row += scaled sums
 	VCVTDQ2PS    Z4, Z4                                  // row 4 to float32
-	VMULPS.BCST  60(BX), Z22, Z23                        // column's scale * row's
-	VFMADD231PS  Z23, Z4, Z15                            // row += scaled sums
+	VMULPS.BCST  60(BX), Z22, Z25                        // column's scale * row's
+	VFMADD231PS  Z25, Z4, Z15                            // row += scaled sums
 	VCVTDQ2PS    Z5, Z5                                  // row 5 to float32
-	VMULPS.BCST  64(BX), Z22, Z23                        // column's scale * row's
-	VFMADD231PS  Z23, Z5, Z16                            // row += scaled sums
+	VMULPS.BCST  64(BX), Z22, Z25                        // column's scale * row's
+	VFMADD231PS  Z25, Z5, Z16                            // row += scaled sums
 	VCVTDQ2PS    Z6, Z6                                  // row 6 to float32
-	VMULPS.BCST  68(BX), Z22, Z23                        // column's scale * row's
-	VFMADD231PS  Z23, Z6, Z17                            // row += scaled sums
+	VMULPS.BCST  68(BX), Z22, Z25                        // column's scale * row's
+	VFMADD231PS  Z25, Z6, Z17                            // row += scaled sums
 	VCVTDQ2PS    Z7, Z7                                  // row 7 to float32
-	VMULPS.BCST  72(BX), Z22, Z23                        // column's scale * row's
-	VFMADD231PS  Z23, Z7, Z18                            // row += scaled sums
+	VMULPS.BCST  72(BX), Z22, Z25                        // column's scale * row's
+	VFMADD231PS  Z25, Z7, Z18                            // row += scaled sums
 	VCVTDQ2PS    Z8, Z8                                  // row 8 to float32
-	VMULPS.BCST  76(BX), Z22, Z23                        // column's scale * row's
-	VFMADD231PS  Z23, Z8, Z19                            // row += scaled sums
+	VMULPS.BCST  76(BX), Z22, Z25                        // column's scale * row's
+	VFMADD231PS  Z25, Z8, Z19                            // row += scaled sums
 	VCVTDQ2PS    Z9, Z9                                  // row 9 to float32
-	VMULPS.BCST  80(BX), Z22, Z23                        // column's scale * row's
-	VFMADD231PS  Z23, Z9, Z20                            // row += scaled sums
+	VMULPS.BCST  80(BX), Z22, Z25                        // column's scale * row's
+	VFMADD231PS  Z25, Z9, Z20                            // row += scaled sums
 	VCVTDQ2PS    Z10, Z10                                // row 10 to float32
-	VMULPS.BCST  84(BX), Z22, Z23                        // column's scale * row's
-	VFMADD231PS  Z23, Z10, Z21                           // row += scaled sums
+	VMULPS.BCST  84(BX), Z22, Z25                        // column's scale * row's
+	VFMADD231PS  Z25, Z10, Z21                           // row += scaled sums
 	ADDQ         $440, BX                                // next block of x
 	ADDQ         $32, R8                                 // scales of the next block
 	DECL         R13                                     // one round less
@@ -1454,8 +1454,8 @@ rows11block:
 // func linearQ8_0VNNIRows12(dst *float32, panel, tile *byte, blocks, stride int)
 // CPU: AVX512F, AVX512BW, AVX512_VNNI.
 // dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs
-// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.
-// Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.
+// of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.
+// Registers: Z0 up sums of a block by row and half, then float32 sums, weights (2 halves), x, product of scales.
 // DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride
 // (R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.
 TEXT ·linearQ8_0VNNIRows12(SB), NOSPLIT, $0-40
@@ -1614,41 +1614,41 @@ rows12block:
 	ADDQ         $512, AX                                // next weights
 	VCVTPH2PS    (R8), Z24                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
-	VMULPS.BCST  48(BX), Z24, Z25                        // column's scale * row's
-	VFMADD231PS  Z25, Z0, Z12                            // row += scaled sums
+	VMULPS.BCST  48(BX), Z24, Z27                        // column's scale * row's
+	VFMADD231PS  Z27, Z0, Z12                            // row += scaled sums
 	VCVTDQ2PS    Z1, Z1                                  // row 1 to float32
-	VMULPS.BCST  52(BX), Z24, Z25                        // column's scale * row's
-	VFMADD231PS  Z25, Z1, Z13                            // row += scaled sums
+	VMULPS.BCST  52(BX), Z24, Z27                        // column's scale * row's
+	VFMADD231PS  Z27, Z1, Z13                            // row += scaled sums
 	VCVTDQ2PS    Z2, Z2                                  // row 2 to float32
-	VMULPS.BCST  56(BX), Z24, Z25                        // column's scale * row's
-	VFMADD231PS  Z25, Z2, Z14                            // row += scaled sums
+	VMULPS.BCST  56(BX), Z24, Z27                        // column's scale * row's
+	VFMADD231PS  Z27, Z2, Z14                            // row += scaled sums
 	VCVTDQ2PS    Z3, Z3                                  // row 3 to float32
-	VMULPS.BCST  60(BX), Z24, Z25                        // column's scale * row's
-	VFMADD231PS  Z25, Z3, Z15                            // row += scaled sums
+	VMULPS.BCST  60(BX), Z24, Z27                        // column's scale * row's
+	VFMADD231PS  Z27, Z3, Z15                            // row += scaled sums
 	VCVTDQ2PS    Z4, Z4                                  // row 4 to float32
-	VMULPS.BCST  64(BX), Z24, Z25                        // column's scale * row's
-	VFMADD231PS  Z25, Z4, Z16                            // row += scaled sums
+	VMULPS.BCST  64(BX), Z24, Z27                        // column's scale * row's
+	VFMADD231PS  Z27, Z4, Z16                            // row += scaled sums
 	VCVTDQ2PS    Z5, Z5                                  // row 5 to float32
-	VMULPS.BCST  68(BX), Z24, Z25                        // column's scale * row's
-	VFMADD231PS  Z25, Z5, Z17                            // row += scaled sums
+	VMULPS.BCST  68(BX), Z24, Z27                        // column's scale * row's
+	VFMADD231PS  Z27, Z5, Z17                            // row += scaled sums
 	VCVTDQ2PS    Z6, Z6                                  // row 6 to float32
-	VMULPS.BCST  72(BX), Z24, Z25                        // column's scale * row's
-	VFMADD231PS  Z25, Z6, Z18                            // row += scaled sums
+	VMULPS.BCST  72(BX), Z24, Z27                        // column's scale * row's
+	VFMADD231PS  Z27, Z6, Z18                            // row += scaled sums
 	VCVTDQ2PS    Z7, Z7                                  // row 7 to float32
-	VMULPS.BCST  76(BX), Z24, Z25                        // column's scale * row's
-	VFMADD231PS  Z25, Z7, Z19                            // row += scaled sums
+	VMULPS.BCST  76(BX), Z24, Z27                        // column's scale * row's
+	VFMADD231PS  Z27, Z7, Z19                            // row += scaled sums
 	VCVTDQ2PS    Z8, Z8                                  // row 8 to float32
-	VMULPS.BCST  80(BX), Z24, Z25                        // column's scale * row's
-	VFMADD231PS  Z25, Z8, Z20                            // row += scaled sums
+	VMULPS.BCST  80(BX), Z24, Z27                        // column's scale * row's
+	VFMADD231PS  Z27, Z8, Z20                            // row += scaled sums
 	VCVTDQ2PS    Z9, Z9                                  // row 9 to float32
-	VMULPS.BCST  84(BX), Z24, Z25                        // column's scale * row's
-	VFMADD231PS  Z25, Z9, Z21                            // row += scaled sums
+	VMULPS.BCST  84(BX), Z24, Z27                        // column's scale * row's
+	VFMADD231PS  Z27, Z9, Z21                            // row += scaled sums
 	VCVTDQ2PS    Z10, Z10                                // row 10 to float32
-	VMULPS.BCST  88(BX), Z24, Z25                        // column's scale * row's
-	VFMADD231PS  Z25, Z10, Z22                           // row += scaled sums
+	VMULPS.BCST  88(BX), Z24, Z27                        // column's scale * row's
+	VFMADD231PS  Z27, Z10, Z22                           // row += scaled sums
 	VCVTDQ2PS    Z11, Z11                                // row 11 to float32
-	VMULPS.BCST  92(BX), Z24, Z25                        // column's scale * row's
-	VFMADD231PS  Z25, Z11, Z23                           // row += scaled sums
+	VMULPS.BCST  92(BX), Z24, Z27                        // column's scale * row's
+	VFMADD231PS  Z27, Z11, Z23                           // row += scaled sums
 	ADDQ         $480, BX                                // next block of x
 	ADDQ         $32, R8                                 // scales of the next block
 	DECL         R13                                     // one round less

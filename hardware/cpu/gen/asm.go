@@ -28,6 +28,10 @@ var (
 		suffix: "AVX2", file: "avx2", arch: "amd64", features: "AVX2, FMA, F16C", prefix: "Y", bytes: 32, numRegs: 16, maxRows: 6,
 		prefetchRows: 1,
 	}
+	avxvnni = isa{
+		suffix: "AVXVNNI", file: "avxvnni", arch: "amd64", features: "AVX2, FMA, F16C, AVX_VNNI", prefix: "Y", bytes: 32,
+		numRegs: 16, maxRows: 6, vnni: true, prefetchRows: 4,
+	}
 	avx512 = isa{
 		suffix: "AVX512", file: "avx512", arch: "amd64", features: "AVX512F, AVX512BW", prefix: "Z", bytes: 64, numRegs: 32, maxRows: 12,
 		prefetchRows: 4,
@@ -104,6 +108,18 @@ func (f *function) line(meaning, text string) {
 	mnemonic, operands, _ := strings.Cut(text, " ")
 	text = strings.TrimRight(fmt.Sprintf("%-12s %s", mnemonic, operands), " ")
 	fmt.Fprintf(&f.body, "\t%-52s // %s\n", text, meaning)
+}
+
+// encoded writes an instruction that the assembler lacks, as bytes.
+func (f *function) encoded(meaning string, i instruction) {
+	var text strings.Builder
+	for n, b := range i.code {
+		if n > 0 {
+			text.WriteString("; ")
+		}
+		fmt.Fprintf(&text, "BYTE $0x%02x", b)
+	}
+	fmt.Fprintf(&f.body, "\t%s // %s: %s\n", text.String(), i.text, meaning)
 }
 
 // at marks a place to jump to.

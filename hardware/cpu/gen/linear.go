@@ -170,21 +170,24 @@ func q8Pairs(f *file, s *stubs, set isa, n int) {
 
 // q8Quads multiplies unsigned with signed bytes in fours.
 func q8Quads(f *file, s *stubs, set isa, n int) {
-	k := beginLinear(f, s, set, linearHead{name: "Q8_0", rows: n, inRegisters: true, comment: []string{
+	k := beginLinear(f, s, set, linearHead{name: "Q8_0", rows: n, inRegisters: set.wide(), comment: []string{
 		"dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs",
-		"of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads_amd64.go, linear_quads.go.",
-		"Registers: Z0 up sums of a block by row, then float32 sums, weights, product of scales.",
+		"of blocks, at least 1; there are no tails. Layouts: linear_q8_0_quads.go, linear_quads.go.",
+		fmt.Sprintf("Registers: %s0 up sums of a block by row and half, then%s weights (2 halves), x, product of scales.", set.prefix,
+			map[bool]string{true: " float32 sums,", false: ""}[set.wide()]),
 	}})
-	w, t := k.tmp, k.tmp+1
+	w, a, t := []int{k.tmp, k.tmp + 1}, k.tmp+2, k.tmp+3
 	k.pairs(func() {
 		k.start()
 		k.prefetch(k.rows, 512)
 		for word := range 8 {
-			k.load(w, mem(64*word, "AX"), "4 weights of each column")
-			k.quads(w, 8*n+4*n*word)
+			for h := range k.halves() {
+				k.load(w[h], mem(64*word+h*k.bytes, "AX"), "4 weights of each column")
+			}
+			k.quads(w, a, "BX", 8*n+4*n*word)
 		}
 		k.op("next weights", "ADDQ $512, AX")
-		k.scaleBlock([]int{w}, t, -1, 4*n)
+		k.scaleBlock(w, t, a, 4*n)
 		k.op("next block of x", "ADDQ $%d, BX", 40*n)
 	})
 	k.finish()
@@ -192,24 +195,32 @@ func q8Quads(f *file, s *stubs, set isa, n int) {
 
 // start begins a block's sums with the rows' shares of the weights' shift.
 func (k *linear) start() {
-	for r := range k.rows {
-		k.op(fmt.Sprintf("row %d starts with its share of the shift", r), "VPBROADCASTD %s, %s", mem(4*r, "BX"), k.v(k.sum(r, 0)))
-	}
+	k.each(func(r, h int) {
+		k.op(fmt.Sprintf("row %d starts with its share of the shift", r), "VPBROADCASTD %s, %s", mem(4*r, "BX"), k.v(k.sum(r, h)))
+	})
 }
 
-// quads adds the products of a vector of weights with the rows' words at an offset of BX.
-func (k *linear) quads(w, offset int) {
+// quads adds the products of weights, a vector for each half, with the rows' words at an offset of base. Only vectors of
+// 64 bytes are multiplied with a word in memory; a takes it for the others.
+func (k *linear) quads(w []int, a int, base string, offset int) {
 	for r := range k.rows {
-		k.op(fmt.Sprintf("row %d += 4 products", r), "VPDPBUSD.BCST %s, %s, %s", mem(offset+4*r, "BX"), k.v(w), k.v(k.sum(r, 0)))
+		meaning := fmt.Sprintf("row %d += 4 products", r)
+		if k.wide() {
+			k.op(meaning, "VPDPBUSD.BCST %s, %s, %s", mem(offset+4*r, base), k.v(w[0]), k.v(k.sum(r, 0)))
+			continue
+		}
+		k.op(fmt.Sprintf("4 elements of row %d", r), "VPBROADCASTD %s, %s", mem(offset+4*r, base), k.v(a))
+		for h := range k.halves() {
+			k.encoded(meaning, vexDotBytes(a, w[h], k.sum(r, h)))
+		}
 	}
 }
 
 // linearQ4 writes the kernels of Q4_0.
 func linearQ4(s *stubs, set isa) *file {
 	f := newFile("linear_q4_0", set)
-	mask := ""
-	ones := ""
-	if !set.vnni {
+	mask, ones := "", ""
+	if !set.vnni && !set.wide() {
 		ones = f.constant("ones", "1 as int16", 0x00010001)
 	}
 	if !set.wide() {
@@ -218,7 +229,7 @@ func linearQ4(s *stubs, set isa) *file {
 	var names []string
 	for n := 1; n <= set.maxRows; n++ {
 		if set.vnni {
-			q4Quads(f, s, set, n)
+			q4Quads(f, s, set, n, mask)
 		} else {
 			q4Bytes(f, s, set, n, mask, ones)
 		}
@@ -234,25 +245,26 @@ const (
 )
 
 // q4Quads multiplies nibbles as unsigned bytes in fours.
-func q4Quads(f *file, s *stubs, set isa, n int) {
-	k := beginLinear(f, s, set, linearHead{name: "Q4_0", rows: n, inRegisters: true, comment: []string{
+func q4Quads(f *file, s *stubs, set isa, n int, mask string) {
+	k := beginLinear(f, s, set, linearHead{name: "Q4_0", rows: n, inRegisters: set.wide(), comment: []string{
 		q4Comment1,
 		q4Comment2,
-		"Registers: Z0 up sums of a block by row, then float32 sums, low and high nibbles, nibble mask, product of scales.",
+		"Registers: sums of a block by row and half, in 64-byte vectors then float32 sums, weights (2), x, product of scales,",
+		"nibble mask in 64-byte vectors.",
 	}})
-	lo, hi, mask, t := k.tmp, k.tmp+1, k.tmp+2, k.tmp+3
-	k.nibbleMask(mask)
+	w, a, t := []int{k.tmp, k.tmp + 1}, k.tmp+2, k.tmp+3
+	reg := nibbleRegs{w, a, t, k.tmp + 4, mask}
+	if set.wide() {
+		k.nibbleMask(reg.maskReg)
+	}
 	k.pairs(func() {
 		k.start()
 		k.prefetch(k.rows, 256)
 		for word := range 4 {
-			k.load(hi, mem(64*word, "AX"), "8 weights of each column")
-			k.splitNibbles(hi, lo, mask)
-			k.quads(lo, 8*n+4*n*word)
-			k.quads(hi, 8*n+4*n*(word+4))
+			k.nibbleQuads(64*word, "BX", 8*n+4*n*word, 8*n+4*n*(word+4), reg)
 		}
 		k.op("next weights", "ADDQ $256, AX")
-		k.scaleBlock([]int{lo}, t, -1, 4*n)
+		k.scaleBlock(w, t, a, 4*n)
 		k.op("next block of x", "ADDQ $%d, BX", 40*n)
 	})
 	k.finish()
@@ -293,7 +305,7 @@ func q4Bytes(f *file, s *stubs, set isa, n int, mask, ones string) {
 		k.repeat("R12", k.label+"words", 4/unroll, func() {
 			k.prefetch(k.rows, 64*unroll)
 			for u := range unroll {
-				k.nibbleProducts(64*u, "AX", 4*n*u, 4*n*(u+4), nibbleRegs{w, a, t, maskReg, mask})
+				k.nibbleProducts(64*u, 4*n*u, 4*n*(u+4), nibbleRegs{w, a, t, maskReg, mask})
 			}
 			k.op("next weights", "ADDQ $%d, AX", 64*unroll)
 			k.op("next elements", "ADDQ $%d, CX", 4*n*unroll)
@@ -333,21 +345,26 @@ type nibbleRegs struct {
 	mask    string
 }
 
-// nibbleProducts multiplies 64 bytes at offset w of base with the rows' words at offsets lo and hi of CX, and adds to
-// 16-bit sums.
-func (k *linear) nibbleProducts(w int, base string, lo, hi int, reg nibbleRegs) {
-	for part, x := range []int{lo, hi} {
-		for h := range k.halves() {
-			k.load(reg.w[h], mem(w+h*k.bytes, base), "8 weights of each column")
-			if part == 1 {
-				k.op("high nibbles", "VPSRLW $4, %s, %s", k.v(reg.w[h]), k.v(reg.w[h]))
-			}
-			if k.wide() {
-				k.op("one nibble of a byte", "VPANDD %s, %s, %s", k.v(reg.maskReg), k.v(reg.w[h]), k.v(reg.w[h]))
-			} else {
-				k.op("one nibble of a byte", "VPAND %s, %s, %s", reg.mask, k.v(reg.w[h]), k.v(reg.w[h]))
-			}
+// loadNibbles reads 64 bytes at an offset of AX and leaves their low nibbles, or the high ones as part 1, in w.
+func (k *linear) loadNibbles(offset, part int, reg nibbleRegs) {
+	for h, w := range reg.w[:k.halves()] {
+		k.load(w, mem(offset+h*k.bytes, "AX"), "8 weights of each column")
+		if part == 1 {
+			k.op("high nibbles", "VPSRLW $4, %s, %s", k.v(w), k.v(w))
 		}
+		if k.wide() {
+			k.op("one nibble of a byte", "VPANDD %s, %s, %s", k.v(reg.maskReg), k.v(w), k.v(w))
+		} else {
+			k.op("one nibble of a byte", "VPAND %s, %s, %s", reg.mask, k.v(w), k.v(w))
+		}
+	}
+}
+
+// nibbleProducts multiplies the nibbles of 64 bytes at offset w of AX with the rows' words at offsets lo and hi of CX, and
+// adds to 16-bit sums.
+func (k *linear) nibbleProducts(w, lo, hi int, reg nibbleRegs) {
+	for part, x := range []int{lo, hi} {
+		k.loadNibbles(w, part, reg)
 		for r := range k.rows {
 			k.op(fmt.Sprintf("4 elements of row %d", r), "VPBROADCASTD %s, %s", mem(x+4*r, "CX"), k.v(reg.a))
 			for h := range k.halves() {
@@ -355,5 +372,21 @@ func (k *linear) nibbleProducts(w int, base string, lo, hi int, reg nibbleRegs) 
 				k.op(fmt.Sprintf("row %d += products", r), "VPADDW %s, %s, %s", k.v(reg.t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
 			}
 		}
+	}
+}
+
+// nibbleQuads does the same with the words of base, into 32-bit sums. A vector of 64 bytes is read once for both nibbles.
+func (k *linear) nibbleQuads(w int, base string, lo, hi int, reg nibbleRegs) {
+	if k.wide() {
+		low, high := reg.w[0], reg.w[1]
+		k.load(high, mem(w, "AX"), "8 weights of each column")
+		k.splitNibbles(high, low, reg.maskReg)
+		k.quads([]int{low}, reg.a, base, lo)
+		k.quads([]int{high}, reg.a, base, hi)
+		return
+	}
+	for part, x := range []int{lo, hi} {
+		k.loadNibbles(w, part, reg)
+		k.quads(reg.w, reg.a, base, x)
 	}
 }

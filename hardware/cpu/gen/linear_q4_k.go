@@ -33,7 +33,9 @@ func linearSuper(f *file, s *stubs, set isa, format superFormat) *file {
 	var c superConstants
 	if !set.wide() {
 		c.mask = f.constant("nibbles", "low nibbles of bytes", 0x0f0f0f0f)
-		c.ones = f.constant("ones", "1 as int16", 0x00010001)
+		if !set.vnni {
+			c.ones = f.constant("ones", "1 as int16", 0x00010001)
+		}
 		if format.name == "Q5_K" {
 			c.upper = f.constant("upper", "the bit above them", fifthBits)
 		}
@@ -104,15 +106,13 @@ func superRows(f *file, s *stubs, which superKernel, c superConstants) {
 // runQ4 multiplies the nibbles of a run.
 func (k *superSums) runQ4() {
 	k.each(func(r, h int) { k.zero(k.sum(r, h), "no products yet") })
+	reg := nibbleRegs{k.w, k.a, k.t, k.maskReg, k.mask}
 	for word := range 4 {
 		lo, hi := 4*k.rows*(2*word), 4*k.rows*(2*word+1)
 		if k.vnni {
-			k.load(k.hi, mem(64*word, "AX"), "8 weights of each column")
-			k.splitNibbles(k.hi, k.w[0], k.maskReg)
-			k.quadsAt(k.w[0], lo)
-			k.quadsAt(k.hi, hi)
+			k.nibbleQuads(64*word, "CX", lo, hi, reg)
 		} else {
-			k.nibbleProducts(64*word, "AX", lo, hi, nibbleRegs{k.w, k.a, k.t, k.maskReg, k.mask})
+			k.nibbleProducts(64*word, lo, hi, reg)
 		}
 	}
 }
@@ -128,7 +128,7 @@ func (k *superSums) runQ5() {
 			k.weights(h, 0, step, 4-step)
 		}
 		if k.vnni {
-			k.quadsAt(k.w[0], 4*k.rows*step)
+			k.quads(k.w, k.a, "CX", 4*k.rows*step)
 			continue
 		}
 		k.products(4*k.rows*step, step%4 == 0)
@@ -154,7 +154,7 @@ func (k *superSums) scaleProducts() {
 	k.each(func(r, h int) {
 		u := k.v(k.sum(r, h))
 		if k.vnni {
-			k.op(fmt.Sprintf("row %d, scaled", r), "VPMULLD %s, %s, %s", k.v(k.w[0]), u, u)
+			k.op(fmt.Sprintf("row %d, scaled", r), "VPMULLD %s, %s, %s", k.v(k.w[h]), u, u)
 		} else {
 			k.op(fmt.Sprintf("row %d, scaled, to 32 bits", r), "VPMADDWD %s, %s, %s", k.v(k.w[h]), u, u)
 		}

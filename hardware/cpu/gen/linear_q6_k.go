@@ -105,7 +105,7 @@ func (k *sixes) run(run int) {
 		}
 		x := 4 * k.rows * (4*run + step)
 		if k.vnni {
-			k.quadsAt(k.w[0], x)
+			k.quads(k.w, k.a, "CX", x)
 			continue
 		}
 		k.products(x, step%2 == 0)
@@ -136,15 +136,17 @@ func (k *sixes) scaleWords(run int) {
 
 // scaleDwords multiplies 32-bit sums with the scale of the run and adds them to those of 256.
 func (k *sixes) scaleDwords(run int) {
-	w := k.v(k.w[0])
-	k.op("scales of two runs", "VPMOVSXBW (R8), %s", w)
-	if run == 0 {
-		k.op("the first one's", "VPSLLD $16, %s, %s", w, w)
+	for h := range k.halves() {
+		w := k.v(k.w[h])
+		k.op("scales of two runs", "VPMOVSXBW %s, %s", mem(16*h, "R8"), w)
+		if run == 0 {
+			k.op("the first one's", "VPSLLD $16, %s, %s", w, w)
+		}
+		k.op("to 32 bits", "VPSRAD $16, %s, %s", w, w)
 	}
-	k.op("to 32 bits", "VPSRAD $16, %s, %s", w, w)
 	k.each(func(r, h int) {
 		u := k.v(k.sum(r, h))
-		k.op(fmt.Sprintf("row %d, scaled", r), "VPMULLD %s, %s, %s", w, u, u)
+		k.op(fmt.Sprintf("row %d, scaled", r), "VPMULLD %s, %s, %s", k.v(k.w[h]), u, u)
 		k.addToSuper(r, h)
 	})
 }

@@ -29,8 +29,9 @@ func generate() map[string]string {
 	for _, set := range []isa{avx2, avx512} {
 		files = append(files, linearQ8(&s, set), linearQ4(&s, set), linearQ4K(&s, set), linearQ5K(&s, set), linearQ6K(&s, set), gemm(&s, set))
 	}
-	files = append(files, linearQ8(&s, avx512vnni), linearQ4(&s, avx512vnni), linearQ4K(&s, avx512vnni),
-		linearQ5K(&s, avx512vnni), linearQ6K(&s, avx512vnni))
+	for _, set := range []isa{avxvnni, avx512vnni} {
+		files = append(files, linearQ8(&s, set), linearQ4(&s, set), linearQ4K(&s, set), linearQ5K(&s, set), linearQ6K(&s, set))
+	}
 	files = append(files, prepare(&s), vectors(&s))
 	texts := map[string]string{"kernels_amd64.go": s.text()}
 	for _, f := range files {

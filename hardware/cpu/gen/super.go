@@ -8,7 +8,6 @@ type superSums struct {
 	*linear
 	w                []int // weights, scales
 	a, t             int
-	hi               int // VNNI: high nibbles
 	maskReg, onesReg int // constants in registers of 64 bytes
 	upperReg         int
 	stack            string
@@ -30,7 +29,7 @@ func newSuperSums(linear *linear, c superConstants) *superSums {
 		k.tmp += k.rows
 	}
 	k.w, k.a, k.t = []int{k.tmp, k.tmp + 1}, k.tmp+2, k.tmp+3
-	k.hi, k.maskReg, k.onesReg, k.upperReg = k.w[1], k.tmp+4, k.tmp+5, k.tmp+6
+	k.maskReg, k.onesReg, k.upperReg = k.tmp+4, k.tmp+5, k.tmp+6
 	return k
 }
 
@@ -58,9 +57,9 @@ func (k *superSums) minimums() {
 		u := k.sum(r, h)
 		if k.vnni {
 			k.zero(u, "no sums yet")
-			k.minimumQuads(r, 0)
+			k.minimumQuads(r, h, 0)
 			k.op("* 128", "VPSLLD $7, %s, %s", k.v(u), k.v(u))
-			k.minimumQuads(r, 1)
+			k.minimumQuads(r, h, 1)
 		} else {
 			k.minimumBytes(r, h, 0)
 			k.op("* 128", "VPSLLD $7, %s, %s", k.v(u), k.v(u))
@@ -75,10 +74,16 @@ func (k *superSums) minimums() {
 // sumOffset is where the four sums of row r are in the tile: quad 0 or 1, high or low bytes.
 func (k *superSums) sumOffset(r, quad, low int) int { return 4*k.rows + 4*((2*quad+low)*k.rows+r) }
 
-func (k *superSums) minimumQuads(r, low int) {
+func (k *superSums) minimumQuads(r, h, low int) {
 	for quad := range 2 {
-		k.load(k.t, mem(minsOffset+64*quad, "AX"), "4 minimums of each column")
-		k.op("* sums of x", "VPDPBUSD.BCST %s, %s, %s", mem(k.sumOffset(r, quad, low), "BX"), k.v(k.t), k.v(k.sum(r, 0)))
+		k.load(k.t, mem(minsOffset+64*quad+h*k.bytes, "AX"), "4 minimums of each column")
+		sums := mem(k.sumOffset(r, quad, low), "BX")
+		if k.wide() {
+			k.op("* sums of x", "VPDPBUSD.BCST %s, %s, %s", sums, k.v(k.t), k.v(k.sum(r, h)))
+			continue
+		}
+		k.op(fmt.Sprintf("4 sums of row %d", r), "VPBROADCASTD %s, %s", sums, k.v(k.a))
+		k.encoded("minimums * sums of x", vexDotBytes(k.a, k.t, k.sum(r, h)))
 	}
 }
 
@@ -137,13 +142,6 @@ func (k *superSums) addToSuper(r, h int) {
 	}
 	k.op("added to those of 256", "VPADDD %s, %s, %s", k.superSum(r, h), u, u)
 	k.op("back", "VMOVDQA %s, %s", u, k.superSum(r, h))
-}
-
-// quadsAt adds the products of a vector of weights with the rows' words at an offset of CX.
-func (k *superSums) quadsAt(w, offset int) {
-	for r := range k.rows {
-		k.op(fmt.Sprintf("row %d += 4 products", r), "VPDPBUSD.BCST %s, %s, %s", mem(offset+4*r, "CX"), k.v(w), k.v(k.sum(r, 0)))
-	}
 }
 
 // scaleSuper adds scale of x * (d * sums of 256). d is at the start of the panel's bytes for them, which AX has left behind.

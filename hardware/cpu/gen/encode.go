@@ -1,0 +1,69 @@
+package main
+
+import "fmt"
+
+// instruction is one that Go's assembler lacks, by its bytes and as it would read in Go's order of operands.
+type instruction struct {
+	text string
+	code []byte
+}
+
+// vexDotBytes is the short form of VPDPBUSD for 32-byte vectors, which came with AVX-VNNI; the assembler knows the one of
+// AVX-512 alone. To each 32-bit element of dst it adds the products of four unsigned bytes of u with four signed ones of
+// x. VEX.256.66.0F38.W0 50 /r (Intel's Software Developer's Manual, volume 2, "VPDPBUSD").
+func vexDotBytes(x, u, dst int) instruction {
+	return instruction{
+		text: fmt.Sprintf("VPDPBUSD Y%d, Y%d, Y%d", x, u, dst),
+		code: []byte{
+			0xc4,
+			inverted(dst, 3)<<7 | 1<<6 | inverted(x, 3)<<5 | map0F38,
+			^byte(u)&15<<3 | 1<<2 | prefix66,
+			0x50,
+			modRegister | byte(dst&7)<<3 | byte(x&7),
+		},
+	}
+}
+
+// evexDotHalves is VDPBF16PS of AVX512-BF16 on 64-byte vectors: to each float32 of dst it adds the products of two bfloat16
+// of w with two of the word at an offset of a register. EVEX.512.F3.0F38.W0 52 /r with the broadcast bit (the same volume,
+// "VDPBF16PS").
+func evexDotHalves(offset int, base string, w, dst int) instruction {
+	number, ok := map[string]int{"AX": 0, "CX": 1, "DX": 2, "BX": 3, "SI": 6, "DI": 7}[base]
+	if !ok {
+		panic("gen: no encoding for base " + base)
+	}
+	const broadcast, length512 = 1 << 4, 2 << 5
+	code := []byte{
+		0x62,
+		inverted(dst, 3)<<7 | 1<<6 | 1<<5 | inverted(dst, 4)<<4 | map0F38,
+		^byte(w)&15<<3 | 1<<2 | prefixF3,
+		length512 | broadcast | inverted(w, 4)<<3,
+		0x52,
+	}
+	reg := byte(dst&7)<<3 | byte(number)
+	// Offsets in one byte count in words.
+	switch words := offset / 4; {
+	case offset == 0:
+		code = append(code, modNoOffset|reg)
+	case offset%4 == 0 && words == int(int8(words)):
+		code = append(code, modByteOffset|reg, byte(words))
+	default:
+		code = append(code, modWordOffset|reg, byte(offset), byte(offset>>8), byte(offset>>16), byte(offset>>24))
+	}
+	return instruction{fmt.Sprintf("VDPBF16PS.BCST %s, Z%d, Z%d", mem(offset, base), w, dst), code}
+}
+
+// Fields of the prefixes and of the byte that names operands (the same volume, section 2.3 and 2.7).
+const (
+	map0F38  = 2
+	prefix66 = 1
+	prefixF3 = 2
+
+	modNoOffset   = 0 << 6
+	modByteOffset = 1 << 6
+	modWordOffset = 2 << 6
+	modRegister   = 3 << 6
+)
+
+// inverted is a bit of a register's number as prefixes store it.
+func inverted(register, bit int) byte { return byte(register>>bit)&1 ^ 1 }
