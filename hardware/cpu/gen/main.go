@@ -10,6 +10,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 )
 
@@ -37,5 +38,6 @@ func generate() map[string]string {
 	for _, f := range files {
 		texts[f.name] = f.text()
 	}
+	maps.Copy(texts, generateARM64())
 	return texts
 }
