@@ -33,20 +33,23 @@ func newLinearQ4_0(tileRows int, prepare func(tile []byte, x []float32, stride, 
 }
 
 func packQ4_0(dst, src []byte, numRows, in int) {
-	blocks := in / shortRun
-	if numRows < panelCols || blocks%2 == 1 {
-		clear(dst)
+	blocks, rowBytes := in/shortRun, in/shortRun*18
+	src = wholePanel(src, numRows, rowBytes)
+	if blocks%2 == 1 {
+		clear(dst[blocks/2*pairBytesQ4_0:])
 	}
-	for r := range numRows {
-		row := src[r*blocks*18:][:blocks*18]
-		for b := range blocks {
-			block := row[18*b:][:18]
-			pair := dst[b/2*pairBytesQ4_0:][:pairBytesQ4_0]
-			copy(pair[32*(b%2)+2*r:][:2], block)
-			to := pair[64+256*(b%2)+4*r:]
-			for s := range 4 {
-				binary.LittleEndian.PutUint32(to[4*panelCols*s:], binary.LittleEndian.Uint32(block[2+4*s:]))
-			}
+	for b := range blocks {
+		pair := dst[b/2*pairBytesQ4_0:][:pairBytesQ4_0]
+		for r := 0; r < panelCols; r += 2 {
+			x, y := (*[18]byte)(src[r*rowBytes+18*b:]), (*[18]byte)(src[(r+1)*rowBytes+18*b:])
+			putHalf2(pair[32*(b%2)+2*r:], x[:], y[:])
+			q := (*[200]byte)(pair[64+256*(b%2)+4*r:])
+			first, second := beside(load64(x[2:]), load64(y[2:]))
+			store64(q[0:], first)
+			store64(q[64:], second)
+			first, second = beside(load64(x[10:]), load64(y[10:]))
+			store64(q[128:], first)
+			store64(q[192:], second)
 		}
 	}
 }

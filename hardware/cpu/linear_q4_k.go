@@ -74,43 +74,41 @@ func scalesQ4_K(s []byte) (scales, mins [2]uint32) {
 }
 
 func packQ4_K(dst, src []byte, numRows, in int) {
-	supers := in / longRun
-	if numRows < panelCols {
-		clear(dst)
-	}
-	for r := range numRows {
-		row := src[r*supers*144:][:supers*144]
-		for i := range supers {
-			packSuperQ4_K(splitQ4_K(dst, i), row[144*i:][:144], r)
+	rowBytes := in / longRun * 144
+	src = wholePanel(src, numRows, rowBytes)
+	for i := range in / longRun {
+		super := splitQ4_K(dst, i)
+		for r := 0; r < panelCols; r += 2 {
+			packSuperQ4_K(&super, (*[144]byte)(src[r*rowBytes+144*i:]), (*[144]byte)(src[(r+1)*rowBytes+144*i:]), r)
 		}
 	}
 }
 
-// packHeadQ4_K writes the scales of a block of the file as column col.
-func packHeadQ4_K(to *superQ4_K, block []byte, col int) {
-	copy(to.d[2*col:][:2], block)
-	copy(to.dmin[2*col:][:2], block[2:])
-	scales, mins := scalesQ4_K(block[4:16])
+// packHeadQ4_K writes the scales of two blocks of the file, which start with them, as column col and the next.
+func packHeadQ4_K(to *superQ4_K, x, y *[16]byte, col int) {
+	putHalf2(to.d[2*col:], x[0:], y[0:])
+	putHalf2(to.dmin[2*col:], x[2:], y[2:])
+	xScales, xMins := scalesQ4_K(x[4:])
+	yScales, yMins := scalesQ4_K(y[4:])
 	for h := range 2 {
-		binary.LittleEndian.PutUint32(to.mins[64*h+4*col:], mins[h])
+		store64(to.mins[64*h+4*col:], uint64(xMins[h])|uint64(yMins[h])<<32)
+		scales := (*[3*panelCols + 2]byte)(to.runs[h].scales[col:])
 		for j := range 4 {
-			to.runs[h].scales[panelCols*j+col] = byte(scales[h] >> (8 * j))
+			scales[panelCols*j], scales[panelCols*j+1] = byte(xScales[h]>>(8*j)), byte(yScales[h]>>(8*j))
 		}
 	}
 }
 
-// packSuperQ4_K writes one block of the file as column col.
-func packSuperQ4_K(to superQ4_K, block []byte, col int) {
-	packHeadQ4_K(&to, block, col)
-	const low = 0x0f0f0f0f
+// packSuperQ4_K writes two blocks of the file as column col and the next.
+func packSuperQ4_K(to *superQ4_K, x, y *[144]byte, col int) {
+	packHeadQ4_K(to, (*[16]byte)(x[:]), (*[16]byte)(y[:]), col)
+	const low = 0x0f0f0f0f0f0f0f0f
 	for g := range 4 { // 32 bytes hold two runs, one in low nibbles and one in high ones
-		q := block[16+32*g:][:32]
-		first := to.runs[g/2].q[512*(g%2)+4*col:]
-		second := to.runs[g/2].q[512*(g%2)+256+4*col:]
+		q := (*[256 + 3*4*panelCols + 8]byte)(to.runs[g/2].q[512*(g%2)+4*col:])
 		for s := range 4 {
-			u, v := binary.LittleEndian.Uint32(q[8*s:]), binary.LittleEndian.Uint32(q[8*s+4:])
-			binary.LittleEndian.PutUint32(first[4*panelCols*s:], u&low|v&low<<4)
-			binary.LittleEndian.PutUint32(second[4*panelCols*s:], u>>4&low|v&^uint32(low))
+			u, v := beside(load64(x[16+32*g+8*s:]), load64(y[16+32*g+8*s:]))
+			store64(q[4*panelCols*s:], u&low|v&low<<4)
+			store64(q[256+4*panelCols*s:], u>>4&low|v&^uint64(low))
 		}
 	}
 }

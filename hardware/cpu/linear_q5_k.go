@@ -1,10 +1,6 @@
 package cpu
 
-import (
-	"encoding/binary"
-
-	"hearth/hardware/quant"
-)
+import "hearth/hardware/quant"
 
 // Q5_K on all machines. A panel is that of Q4_K with the fifth bits of each run before its nibbles:
 //
@@ -56,35 +52,38 @@ func (s *superQ4_K) codeQ5_K(run, col, e int) int32 {
 }
 
 func packQ5_K(dst, src []byte, numRows, in int) {
-	supers := in / longRun
-	if numRows < panelCols {
-		clear(dst)
-	}
-	for r := range numRows {
-		row := src[r*supers*176:][:supers*176]
-		for i := range supers {
-			packSuperQ5_K(splitQ5_K(dst, i), row[176*i:][:176], r)
+	rowBytes := in / longRun * 176
+	src = wholePanel(src, numRows, rowBytes)
+	for i := range in / longRun {
+		super := splitQ5_K(dst, i)
+		for r := 0; r < panelCols; r += 2 {
+			packSuperQ5_K(&super, (*[176]byte)(src[r*rowBytes+176*i:]), (*[176]byte)(src[(r+1)*rowBytes+176*i:]), r)
 		}
 	}
 }
 
-// packSuperQ5_K writes one block of the file as column col. There, bit r of byte i of h is the fifth bit of element i of
-// run r (quant.Q5_K).
-func packSuperQ5_K(to superQ4_K, block []byte, col int) {
-	packHeadQ4_K(&to, block, col)
-	const low = 0x0f0f0f0f
-	for run := range runsQ4_K {
-		h, q := block[16:48], block[48+32*(run/2):][:32]
-		words := to.runs[run/4].q[runBytesQ5_K*(run%4)+4*col:]
-		var fifths uint32
+// packSuperQ5_K writes two blocks of the file as column col and the next. There, bit r of byte i of h is the fifth bit of
+// element i of run r (quant.Q5_K).
+func packSuperQ5_K(to *superQ4_K, x, y *[176]byte, col int) {
+	packHeadQ4_K(to, (*[16]byte)(x[:]), (*[16]byte)(y[:]), col)
+	const low, bit = 0x0f0f0f0f0f0f0f0f, 0x0101010101010101
+	var h [8]uint64
+	for s := range 4 {
+		h[2*s], h[2*s+1] = beside(load64(x[16+8*s:]), load64(y[16+8*s:]))
+	}
+	for g := range 4 { // 32 bytes hold two runs, one in low nibbles and one in high ones
+		words := (*[runBytesQ5_K + 64 + 3*4*panelCols + 8]byte)(to.runs[g/2].q[2*runBytesQ5_K*(g%2)+4*col:])
+		var first, second uint64
 		for s := range 4 {
-			u := binary.LittleEndian.Uint32(q[8*s:]) >> (run % 2 * 4) & low
-			v := binary.LittleEndian.Uint32(q[8*s+4:]) >> (run % 2 * 4) & low
-			binary.LittleEndian.PutUint32(words[64+4*panelCols*s:], u|v<<4)
-			fifths |= binary.LittleEndian.Uint32(h[8*s:]) >> run & 0x01010101 << (2 * s)
-			fifths |= binary.LittleEndian.Uint32(h[8*s+4:]) >> run & 0x01010101 << (2*s + 1)
+			u, v := beside(load64(x[48+32*g+8*s:]), load64(y[48+32*g+8*s:]))
+			store64(words[64+4*panelCols*s:], u&low|v&low<<4)
+			store64(words[runBytesQ5_K+64+4*panelCols*s:], u>>4&low|v&^uint64(low))
+			even, odd := h[2*s]>>(2*g), h[2*s+1]>>(2*g)
+			first |= even&bit<<(2*s) | odd&bit<<(2*s+1)
+			second |= even>>1&bit<<(2*s) | odd>>1&bit<<(2*s+1)
 		}
-		binary.LittleEndian.PutUint32(words, fifths)
+		store64(words[0:], first)
+		store64(words[runBytesQ5_K:], second)
 	}
 }
 

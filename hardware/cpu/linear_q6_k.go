@@ -67,36 +67,38 @@ func (s *superQ6_K) code(run, col, e int) int32 {
 }
 
 func packQ6_K(dst, src []byte, numRows, in int) {
-	supers := in / longRun
-	if numRows < panelCols {
-		clear(dst)
-	}
-	for r := range numRows {
-		row := src[r*supers*210:][:supers*210]
-		for i := range supers {
-			packSuperQ6_K(splitQ6_K(dst, i), row[210*i:][:210], r)
+	rowBytes := in / longRun * 210
+	src = wholePanel(src, numRows, rowBytes)
+	for i := range in / longRun {
+		super := splitQ6_K(dst, i)
+		for r := 0; r < panelCols; r += 2 {
+			packSuperQ6_K(&super, (*[210]byte)(src[r*rowBytes+210*i:]), (*[210]byte)(src[(r+1)*rowBytes+210*i:]), r)
 		}
 	}
 }
 
-// packSuperQ6_K writes one block of the file as column col. A half of it has its runs' lower bits in the low and then the
-// high nibbles of 64 bytes, and the upper ones in four pairs of bits of 32 bytes (quant.Q6_K).
-func packSuperQ6_K(to superQ6_K, block []byte, col int) {
-	copy(to.d[2*col:][:2], block[208:])
-	for run := range longRun / sixteenth {
-		to.scales[2*panelCols*(run/2)+2*col+run%2] = block[192+run]
-		half, quarter, part := run/8, run%8/2, run%2
-		lower := block[64*half+32*(quarter%2)+16*part:][:16]
-		upper := block[128+32*half+16*part:][:16]
-		var low, up [4]uint32
-		for s := range low {
-			low[s] = binary.LittleEndian.Uint32(lower[4*s:]) >> (quarter / 2 * 4) & 0x0f0f0f0f
-			up[s] = binary.LittleEndian.Uint32(upper[4*s:]) >> (2 * quarter) & 0x03030303
-		}
-		words := to.runs[192*run+4*col:]
-		binary.LittleEndian.PutUint32(words, up[0]|up[1]<<2|up[2]<<4|up[3]<<6)
-		binary.LittleEndian.PutUint32(words[64:], low[0]|low[1]<<4)
-		binary.LittleEndian.PutUint32(words[128:], low[2]|low[3]<<4)
+// packSuperQ6_K writes two blocks of the file as column col and the next. A half of a block has its runs' lower bits in
+// the low and then the high nibbles of 64 bytes, and the upper ones in four pairs of bits of 32 bytes (quant.Q6_K).
+func packSuperQ6_K(to *superQ6_K, x, y *[210]byte, col int) {
+	putHalf2(to.d[2*col:], x[208:], y[208:])
+	for p := range longRun / sixteenth / 2 {
+		putHalf2(to.scales[2*panelCols*p+2*col:], x[192+2*p:], y[192+2*p:])
+	}
+	const low4, low2 = 0x0f0f0f0f0f0f0f0f, 0x0303030303030303
+	for i := range 8 { // 16 bytes of lower bits, of two runs
+		half, quarter, part := i/4, i/2%2, i%2
+		lower, upper := 64*half+32*quarter+16*part, 128+32*half+16*part
+		l0, l1 := beside(load64(x[lower:]), load64(y[lower:]))
+		l2, l3 := beside(load64(x[lower+8:]), load64(y[lower+8:]))
+		u0, u1 := beside(load64(x[upper:])>>(2*quarter), load64(y[upper:])>>(2*quarter))
+		u2, u3 := beside(load64(x[upper+8:])>>(2*quarter), load64(y[upper+8:])>>(2*quarter))
+		words := (*[4*192 + 136]byte)(to.runs[192*(8*half+2*quarter+part)+4*col:])
+		store64(words[0:], u0&low2|u1&low2<<2|u2&low2<<4|u3&low2<<6)
+		store64(words[64:], l0&low4|l1&low4<<4)
+		store64(words[128:], l2&low4|l3&low4<<4)
+		store64(words[4*192:], u0>>4&low2|u1>>4&low2<<2|u2>>4&low2<<4|u3>>4&low2<<6)
+		store64(words[4*192+64:], l0>>4&low4|l1&^uint64(low4))
+		store64(words[4*192+128:], l2>>4&low4|l3&^uint64(low4))
 	}
 }
 

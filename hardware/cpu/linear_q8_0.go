@@ -42,19 +42,27 @@ func blockPairs(in int) int { return (in/shortRun + 1) / 2 }
 func pairTileBytes(in, rows int) int { return roundUp(2*blockPairs(in)*rows*(4+2*shortRun), 64) }
 
 func packQ8_0(dst, src []byte, numRows, in int) {
-	blocks := in / shortRun
-	if numRows < panelCols || blocks%2 == 1 {
-		clear(dst)
+	blocks, rowBytes := in/shortRun, in/shortRun*34
+	src = wholePanel(src, numRows, rowBytes)
+	if blocks%2 == 1 {
+		clear(dst[blocks/2*pairBytesQ8_0:])
 	}
-	for r := range numRows {
-		row := src[r*blocks*34:][:blocks*34]
-		for b := range blocks {
-			block := row[34*b:][:34]
-			pair := dst[b/2*pairBytesQ8_0:][:pairBytesQ8_0]
-			copy(pair[32*(b%2)+2*r:][:2], block)
-			to := pair[64+512*(b%2)+2*r:]
-			for s := range stepsQ8_0 {
-				binary.LittleEndian.PutUint16(to[2*panelCols*s:], binary.LittleEndian.Uint16(block[2+2*s:]))
+	for b := range blocks {
+		pair := dst[b/2*pairBytesQ8_0:][:pairBytesQ8_0]
+		for r := 0; r < panelCols; r += 4 {
+			x, y := (*[34]byte)(src[r*rowBytes+34*b:]), (*[34]byte)(src[(r+1)*rowBytes+34*b:])
+			z, w := (*[34]byte)(src[(r+2)*rowBytes+34*b:]), (*[34]byte)(src[(r+3)*rowBytes+34*b:])
+			putHalf2(pair[32*(b%2)+2*r:], x[:], y[:])
+			putHalf2(pair[32*(b%2)+2*r+4:], z[:], w[:])
+			q := (*[488]byte)(pair[64+512*(b%2)+2*r:])
+			for i := 0; i < shortRun; i += 8 {
+				x, y, z, w := load64(x[2+i:]), load64(y[2+i:]), load64(z[2+i:]), load64(w[2+i:])
+				h0, h2 := beside(evenHalves(x, y), evenHalves(z, w))
+				h1, h3 := beside(oddHalves(x, y), oddHalves(z, w))
+				store64(q[16*i:], h0)
+				store64(q[16*i+32:], h1)
+				store64(q[16*i+64:], h2)
+				store64(q[16*i+96:], h3)
 			}
 		}
 	}

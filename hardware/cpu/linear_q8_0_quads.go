@@ -1,10 +1,6 @@
 package cpu
 
-import (
-	"encoding/binary"
-
-	"hearth/hardware/quant"
-)
+import "hearth/hardware/quant"
 
 // Q8_0 for machines that multiply unsigned with signed bytes in fours. A panel is, for each 64 elements of its rows, two
 // blocks' scales and then their bytes, as large as in the other layout:
@@ -30,20 +26,23 @@ func newQuadLinearQ8_0(tileRows int, prepare func(tile []byte, x []float32, stri
 }
 
 func packQuadsQ8_0(dst, src []byte, numRows, in int) {
-	blocks := in / shortRun
-	if numRows < panelCols || blocks%2 == 1 {
-		clear(dst)
+	blocks, rowBytes := in/shortRun, in/shortRun*34
+	src = wholePanel(src, numRows, rowBytes)
+	if blocks%2 == 1 {
+		clear(dst[blocks/2*pairBytesQ8_0:])
 	}
-	for r := range numRows {
-		row := src[r*blocks*34:][:blocks*34]
-		for b := range blocks {
-			block := row[34*b:][:34]
-			pair := dst[b/2*pairBytesQ8_0:][:pairBytesQ8_0]
-			copy(pair[32*(b%2)+2*r:][:2], block)
-			to := pair[64+512*(b%2)+4*r:]
-			for word := range shortRun / 4 {
+	for b := range blocks {
+		pair := dst[b/2*pairBytesQ8_0:][:pairBytesQ8_0]
+		for r := 0; r < panelCols; r += 2 {
+			x, y := (*[34]byte)(src[r*rowBytes+34*b:]), (*[34]byte)(src[(r+1)*rowBytes+34*b:])
+			putHalf2(pair[32*(b%2)+2*r:], x[:], y[:])
+			q := (*[456]byte)(pair[64+512*(b%2)+4*r:])
+			for i := 0; i < shortRun; i += 8 {
 				// Adding 128 to each byte, without carries between them, flips its top bit.
-				binary.LittleEndian.PutUint32(to[4*panelCols*word:], binary.LittleEndian.Uint32(block[2+4*word:])^0x80808080)
+				const flip = 0x8080808080808080
+				first, second := beside(load64(x[2+i:])^flip, load64(y[2+i:])^flip)
+				store64(q[16*i:], first)
+				store64(q[16*i+64:], second)
 			}
 		}
 	}
