@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"hearth/hardware/quant"
@@ -12,10 +13,14 @@ var benchShapes = [][2]int{{1024, 3072}, {4096, 4096}}
 
 // BenchmarkLinear multiplies whole weights on one core, a few panels at a time as the device does it, and reports
 // operations (a multiplication and an addition are two) and packed bytes of weights per second. Preparing is included.
+// Formats without a kernel go through the fallback, whose plain Go says the same at all levels.
 func BenchmarkLinear(b *testing.B) {
 	for _, name := range availableLevels() {
 		k, _ := selectKernels(name)
-		for _, l := range k.linears {
+		for _, l := range linearsOfAllFormats(k) {
+			if name == "go" && l.scratch > 0 {
+				continue
+			}
 			for _, shape := range benchShapes {
 				for _, rows := range []int{1, 8, 512} {
 					b.Run(fmt.Sprintf("%s/%s/%dx%dx%d", name, l.format, rows, shape[0], shape[1]), func(b *testing.B) {
@@ -25,6 +30,17 @@ func BenchmarkLinear(b *testing.B) {
 			}
 		}
 	}
+}
+
+// linearsOfAllFormats are those of a level, and its fallback for every other format.
+func linearsOfAllFormats(k *kernels) []*linear {
+	all := slices.Clone(k.linears)
+	for _, f := range quant.All() {
+		if !slices.ContainsFunc(all, func(l *linear) bool { return l.format == f }) && f.CanQuantize() {
+			all = append(all, newFallbackLinear(k, f))
+		}
+	}
+	return all
 }
 
 func benchLinear(b *testing.B, l *linear, rows, in, out int) {
@@ -45,7 +61,7 @@ func benchLinear(b *testing.B, l *linear, rows, in, out int) {
 	perTile := (rows + numTiles - 1) / numTiles
 	tileBytes := l.tileBytes(in, perTile)
 	tiles := heapAllocate(numTiles * tileBytes)
-	args := &multiplyArgs{dstStride: out, in: in}
+	args := &multiplyArgs{dstStride: out, in: in, scratch: make([]float32, l.scratch)}
 	b.SetBytes(int64(len(weights)))
 	for b.Loop() {
 		for t := range numTiles {

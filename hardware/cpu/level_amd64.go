@@ -2,7 +2,11 @@
 
 package cpu
 
-import "github.com/klauspost/cpuid/v2"
+import (
+	"slices"
+
+	"github.com/klauspost/cpuid/v2"
+)
 
 //go:generate go run ./gen
 
@@ -29,9 +33,9 @@ func assemblyLevels() []level {
 func avx2Kernels() *kernels {
 	return &kernels{
 		level: "avx2",
-		linears: withLikesOfQ8_0(append(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()),
+		linears: slices.Concat(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), []*linear{
 			pairLinearQ8_0(linearQ8_0AVX2()), quadLinearQ4_0(linearQ4_0AVX2()), superLinearQ4_K(linearQ4_KAVX2()),
-			superLinearQ5_K(linearQ5_KAVX2()), superLinearQ6_K(linearQ6_KAVX2()))),
+			superLinearQ5_K(linearQ5_KAVX2()), superLinearQ6_K(linearQ6_KAVX2())}, shortLinearsAVX2()),
 		gemmF32:      floatGemm(gemmF32AVX2()),
 		gemmF16:      floatGemm(gemmF16AVX2()),
 		gemmBF16:     floatGemm(gemmBF16AVX2()),
@@ -63,9 +67,9 @@ func avxVNNIKernels() *kernels {
 func avx512Kernels() *kernels {
 	k := avx2Kernels()
 	k.level = "avx512"
-	k.linears = withLikesOfQ8_0(append(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()),
+	k.linears = slices.Concat(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()), []*linear{
 		pairLinearQ8_0(linearQ8_0AVX512()), quadLinearQ4_0(linearQ4_0AVX512()), superLinearQ4_K(linearQ4_KAVX512()),
-		superLinearQ5_K(linearQ5_KAVX512()), superLinearQ6_K(linearQ6_KAVX512())))
+		superLinearQ5_K(linearQ5_KAVX512()), superLinearQ6_K(linearQ6_KAVX512())}, shortLinearsAVX512())
 	k.gemmF32 = floatGemm(gemmF32AVX512())
 	k.gemmF16 = floatGemm(gemmF16AVX512())
 	k.gemmBF16 = floatGemm(gemmBF16AVX512())
@@ -76,8 +80,8 @@ func avx512Kernels() *kernels {
 func vnniKernels() *kernels {
 	k := avx512Kernels()
 	k.level = "avx512vnni"
-	k.linears = withLikesOfQ8_0(append(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()),
+	k.linears = slices.Concat(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()), []*linear{
 		quadLinearQ8_0(linearQ8_0VNNI()), quadLinearQ4_0(linearQ4_0VNNI()), superLinearQ4_K(linearQ4_KVNNI()),
-		superLinearQ5_K(linearQ5_KVNNI()), superLinearQ6_K(linearQ6_KVNNI())))
+		superLinearQ5_K(linearQ5_KVNNI()), superLinearQ6_K(linearQ6_KVNNI())}, shortLinearsVNNI())
 	return k
 }

@@ -94,18 +94,6 @@ func multiplied(t *testing.T, l *linear, panels []byte, m matrixRows) []float32 
 	return y
 }
 
-// runLen is how many activations share a scale, 1 where there is none.
-func runLen(f *quant.Format) int {
-	switch f {
-	case quant.Q8_0, quant.Q4_0, quant.Q5_0, quant.IQ4_NL:
-		return shortRun
-	case quant.Q4_K, quant.Q5_K, quant.Q6_K:
-		return longRun
-	default:
-		return 1
-	}
-}
-
 // reference is a float64 product with the bounds of the two errors that kernels make.
 type reference struct {
 	y        float64
@@ -115,7 +103,7 @@ type reference struct {
 
 func referenceDot(f *quant.Format, w, x []float32) reference {
 	var ref reference
-	run := runLen(f)
+	run := f.BlockLen // activations share a scale as weights do
 	for i := 0; i < len(x); i += run {
 		var most, magnitude float64
 		for j := i; j < i+run; j++ {
@@ -209,7 +197,7 @@ func TestLinearAgainstGeneric(t *testing.T) {
 					o, row := j%out, j/out
 					l.format.Dequantize(w, data[o*rowBytes:][:rowBytes])
 					bound := 2*referenceDot(l.format, w, x[row*in:][:in]).rounding + 1e-30
-					if l.format == quant.Q4_K || l.format == quant.Q5_K {
+					if hasMinimums(l.format) {
 						bound *= 4 // the minimums' part and the scales' part may each be larger than their difference
 					}
 					if diff := math.Abs(float64(got[j]) - float64(want[j])); !(diff <= bound) {
@@ -348,9 +336,7 @@ func TestLinearFullRange(t *testing.T) {
 				data[i] = code
 			}
 			for b := 0; b < len(data); b += l.format.BlockBytes {
-				for _, at := range scaleOffsets(l.format) {
-					data[b+at], data[b+at+1] = 0x00, 0x3c // 1 as half
-				}
+				putOnes(data[b:], l.format)
 			}
 			panels := packAll(t, l, data, out, in)
 			x := make([]float32, l.tileRows*in)
@@ -374,14 +360,35 @@ func TestLinearFullRange(t *testing.T) {
 	})
 }
 
+// putOnes makes the scales of a block 1.
+func putOnes(block []byte, f *quant.Format) {
+	if f == quant.MXFP4 {
+		block[0] = 127
+		return
+	}
+	for _, at := range scaleOffsets(f) {
+		block[at], block[at+1] = 0x00, 0x3c // 1 as half
+	}
+}
+
 // scaleOffsets are the places of half-precision scales in a block.
 func scaleOffsets(f *quant.Format) []int {
 	switch f {
-	case quant.Q4_K, quant.Q5_K:
+	case quant.Q4_1, quant.Q5_1, quant.Q4_K, quant.Q5_K:
 		return []int{0, 2}
 	case quant.Q6_K:
 		return []int{208}
 	default:
 		return []int{0}
+	}
+}
+
+// hasMinimums tells whether a format has minimums beside scales.
+func hasMinimums(f *quant.Format) bool {
+	switch f {
+	case quant.Q4_1, quant.Q5_1, quant.Q4_K, quant.Q5_K:
+		return true
+	default:
+		return false
 	}
 }

@@ -2,7 +2,10 @@
 
 package cpu
 
-import "testing"
+import (
+	"encoding/binary"
+	"testing"
+)
 
 // TestPrepareAgainstGeneric compares tiles byte by byte.
 func TestPrepareAgainstGeneric(t *testing.T) {
@@ -14,6 +17,8 @@ func TestPrepareAgainstGeneric(t *testing.T) {
 	}{
 		{"pairs", shortRun, pairTileBytes, prepareQ8_0Generic, preparePairs},
 		{"quads", shortRun, quadTileBytes, prepareQ4_0Generic, prepareQuadsQ4_0},
+		{"words", shortRun, quadTileBytes, wordsOfQuads, prepareWords(-1)},
+		{"shifted words", shortRun, quadTileBytes, wordsOfQuads16, prepareWords(16)},
 		{"Q4_K", longRun, newLinearQ4_K(1, nil, nil).tileBytes, prepareQ4_KGeneric, prepareQ4_K},
 		{"Q6_K", longRun, newLinearQ6_K(1, nil, nil).tileBytes, prepareQ6_KGeneric, prepareQ6_K},
 	} {
@@ -38,6 +43,33 @@ func TestPrepareAgainstGeneric(t *testing.T) {
 						t.Fatalf("%s, %d rows of %d: byte %d is %#x, want %#x", c.name, rows, in, i, got.data[i], want.data[i])
 					}
 				}
+			}
+		}
+	}
+}
+
+// wordsOfQuads fills word tiles with shift -1.
+func wordsOfQuads(tile []byte, x []float32, stride, rows, in int) {
+	fillWords(tile, matrixRows{x, stride, rows, in}, -1)
+}
+
+// wordsOfQuads16 fills word tiles with shift 16.
+func wordsOfQuads16(tile []byte, x []float32, stride, rows, in int) {
+	fillWords(tile, matrixRows{x, stride, rows, in}, 16)
+}
+
+// fillWords fills quad tiles, and puts starts of words into them.
+func fillWords(tile []byte, m matrixRows, shift int32) {
+	prepareQuads(tile, m.x, m.rows, m.stride, m.in, shift)
+	for b := range m.in / shortRun {
+		block := tile[b*m.rows*quadBlockBytes:]
+		for r := range m.rows {
+			var sums [2]int32
+			for i := range shortRun {
+				sums[i/2%2] += int32(int8(block[8*m.rows+4*(i/4*m.rows+r)+i%4]))
+			}
+			for i, sum := range sums {
+				binary.LittleEndian.PutUint16(block[4*r+2*i:], uint16(-shift*sum))
 			}
 		}
 	}

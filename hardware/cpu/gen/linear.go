@@ -85,6 +85,11 @@ func (k *linear) scaleBlock(w []int, t, a, offset int) {
 	for h := range k.halves() {
 		k.op("scales of the columns", "VCVTPH2PS %s, %s", mem(h*k.bytes/2, "R8"), k.v(w[h]))
 	}
+	k.scaleSums(w, t, a, offset)
+}
+
+// scaleSums is scaleBlock once the columns' scales are in w.
+func (k *linear) scaleSums(w []int, t, a, offset int) {
 	for r := range k.rows {
 		if k.wide() {
 			k.op(fmt.Sprintf("row %d to float32", r), "VCVTDQ2PS %s, %s", k.v(k.sum(r, 0)), k.v(k.sum(r, 0)))

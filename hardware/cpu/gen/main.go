@@ -34,7 +34,14 @@ func generate() map[string]string {
 		files = append(files, linearQ8(&s, set), linearQ4(&s, set), linearQ4K(&s, set), linearQ5K(&s, set), linearQ6K(&s, set))
 	}
 	files = append(files, prepare(&s), vectors(&s))
-	texts := map[string]string{"kernels_amd64.go": s.text()}
+	var short stubs
+	for _, format := range shortFormats() {
+		for _, set := range []isa{avx2, avx512, avx512vnni} {
+			files = append(files, linearShort(&short, set, format))
+		}
+	}
+	files = append(files, prepareShort(&short))
+	texts := map[string]string{"kernels_amd64.go": s.text(), "kernels_short_amd64.go": short.text()}
 	for _, f := range files {
 		texts[f.name] = f.text()
 	}

@@ -4,12 +4,7 @@ package main
 // 32-byte vectors at all levels: the work is a hundredth of the product's.
 func prepare(s *stubs) *file {
 	f := newFile("prepare", avx2)
-	p := &quantizer{
-		magnitude: f.constant("magnitude", "all bits but the sign", 0x7fffffff),
-		ones8:     f.constant("ones8", "1 as int8", 0x01010101),
-		ones16:    f.constant("ones16", "1 as int16", 0x00010001),
-		order:     orderConstant(f),
-	}
+	p := newQuantizer(f)
 	p.pairs(f, s)
 	p.quads(f, s)
 	p.super(f, s, superTile{format: "Q4_K", rowBytes: 4 + 16 + 256, comment: "See linear_q4_k.go.", registers: "R13 and R14 a sum.", sums: p.byteSums})
@@ -29,6 +24,15 @@ func orderConstant(f *file) string {
 
 // quantizer holds the names of constants.
 type quantizer struct{ magnitude, ones8, ones16, order string }
+
+func newQuantizer(f *file) *quantizer {
+	return &quantizer{
+		magnitude: f.constant("magnitude", "all bits but the sign", 0x7fffffff),
+		ones8:     f.constant("ones8", "1 as int8", 0x01010101),
+		ones16:    f.constant("ones16", "1 as int16", 0x00010001),
+		order:     orderConstant(f),
+	}
+}
 
 const prepareParams = "(scale, q *byte, x *float32, blocks, rows int)"
 
