@@ -35,6 +35,36 @@ func linearQ4_1AVX2() []panelKernel {
 }
 
 //go:noescape
+func linearQ4_1AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1AVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1AVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1AVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1AVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1AVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_1AVXVNNI returns the kernels of Q4_1, for 1 row and up.
+func linearQ4_1AVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearQ4_1AVXVNNIRows1,
+		linearQ4_1AVXVNNIRows2,
+		linearQ4_1AVXVNNIRows3,
+		linearQ4_1AVXVNNIRows4,
+		linearQ4_1AVXVNNIRows5,
+		linearQ4_1AVXVNNIRows6,
+	}
+}
+
+//go:noescape
 func linearQ4_1AVX512Rows1(dst *float32, panel, tile *byte, blocks, stride int)
 
 //go:noescape
@@ -169,6 +199,36 @@ func linearQ5_0AVX2() []panelKernel {
 		linearQ5_0AVX2Rows4,
 		linearQ5_0AVX2Rows5,
 		linearQ5_0AVX2Rows6,
+	}
+}
+
+//go:noescape
+func linearQ5_0AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_0AVXVNNI returns the kernels of Q5_0, for 1 row and up.
+func linearQ5_0AVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearQ5_0AVXVNNIRows1,
+		linearQ5_0AVXVNNIRows2,
+		linearQ5_0AVXVNNIRows3,
+		linearQ5_0AVXVNNIRows4,
+		linearQ5_0AVXVNNIRows5,
+		linearQ5_0AVXVNNIRows6,
 	}
 }
 
@@ -311,6 +371,36 @@ func linearQ5_1AVX2() []panelKernel {
 }
 
 //go:noescape
+func linearQ5_1AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_1AVXVNNI returns the kernels of Q5_1, for 1 row and up.
+func linearQ5_1AVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearQ5_1AVXVNNIRows1,
+		linearQ5_1AVXVNNIRows2,
+		linearQ5_1AVXVNNIRows3,
+		linearQ5_1AVXVNNIRows4,
+		linearQ5_1AVXVNNIRows5,
+		linearQ5_1AVXVNNIRows6,
+	}
+}
+
+//go:noescape
 func linearQ5_1AVX512Rows1(dst *float32, panel, tile *byte, blocks, stride int)
 
 //go:noescape
@@ -449,6 +539,36 @@ func linearIQ4_NLAVX2() []panelKernel {
 }
 
 //go:noescape
+func linearIQ4_NLAVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearIQ4_NLAVXVNNI returns the kernels of IQ4_NL, for 1 row and up.
+func linearIQ4_NLAVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearIQ4_NLAVXVNNIRows1,
+		linearIQ4_NLAVXVNNIRows2,
+		linearIQ4_NLAVXVNNIRows3,
+		linearIQ4_NLAVXVNNIRows4,
+		linearIQ4_NLAVXVNNIRows5,
+		linearIQ4_NLAVXVNNIRows6,
+	}
+}
+
+//go:noescape
 func linearIQ4_NLAVX512Rows1(dst *float32, panel, tile *byte, blocks, stride int)
 
 //go:noescape
@@ -583,6 +703,36 @@ func linearMXFP4AVX2() []panelKernel {
 		linearMXFP4AVX2Rows4,
 		linearMXFP4AVX2Rows5,
 		linearMXFP4AVX2Rows6,
+	}
+}
+
+//go:noescape
+func linearMXFP4AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearMXFP4AVXVNNI returns the kernels of MXFP4, for 1 row and up.
+func linearMXFP4AVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearMXFP4AVXVNNIRows1,
+		linearMXFP4AVXVNNIRows2,
+		linearMXFP4AVXVNNIRows3,
+		linearMXFP4AVXVNNIRows4,
+		linearMXFP4AVXVNNIRows5,
+		linearMXFP4AVXVNNIRows6,
 	}
 }
 

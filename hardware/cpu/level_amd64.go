@@ -57,9 +57,9 @@ func avx2Kernels() *kernels {
 func avxVNNIKernels() *kernels {
 	k := avx2Kernels()
 	k.level = "avxvnni"
-	k.linears = withLikesOfQ8_0(append(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()),
+	k.linears = slices.Concat(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), []*linear{
 		quadLinearQ8_0(linearQ8_0AVXVNNI()), quadLinearQ4_0(linearQ4_0AVXVNNI()), superLinearQ4_K(linearQ4_KAVXVNNI()),
-		superLinearQ5_K(linearQ5_KAVXVNNI()), superLinearQ6_K(linearQ6_KAVXVNNI())))
+		superLinearQ5_K(linearQ5_KAVXVNNI()), superLinearQ6_K(linearQ6_KAVXVNNI())}, shortLinearsAVXVNNI())
 	return k
 }
 

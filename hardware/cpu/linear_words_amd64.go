@@ -55,6 +55,10 @@ func shortLinearsAVX512() []*linear {
 	return shortLinears(false, linearQ4_1AVX512(), linearQ5_0AVX512(), linearQ5_1AVX512(), linearIQ4_NLAVX512(), linearMXFP4AVX512())
 }
 
+func shortLinearsAVXVNNI() []*linear {
+	return shortLinears(true, linearQ4_1AVXVNNI(), linearQ5_0AVXVNNI(), linearQ5_1AVXVNNI(), linearIQ4_NLAVXVNNI(), linearMXFP4AVXVNNI())
+}
+
 func shortLinearsVNNI() []*linear {
 	return shortLinears(true, linearQ4_1VNNI(), linearQ5_0VNNI(), linearQ5_1VNNI(), linearIQ4_NLVNNI(), linearMXFP4VNNI())
 }

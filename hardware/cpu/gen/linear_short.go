@@ -267,8 +267,10 @@ func (k *shorts) quadProducts() {
 		k.start()
 	}
 	for step := range 8 {
-		k.weights(k.w[0], step, 0)
-		k.quads(k.w[0], 8*k.rows+4*k.rows*step)
+		for h := range k.halves() {
+			k.weights(k.w[h], step, h)
+		}
+		k.quads(k.w, k.a, "BX", 8*k.rows+4*k.rows*step)
 	}
 }
 

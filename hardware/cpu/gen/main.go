@@ -36,7 +36,7 @@ func generate() map[string]string {
 	files = append(files, prepare(&s), vectors(&s))
 	var short stubs
 	for _, format := range shortFormats() {
-		for _, set := range []isa{avx2, avx512, avx512vnni} {
+		for _, set := range []isa{avx2, avxvnni, avx512, avx512vnni} {
 			files = append(files, linearShort(&short, set, format))
 		}
 	}
