@@ -35,6 +35,126 @@ func linearQ4_1AVX2() []panelKernel {
 }
 
 //go:noescape
+func linearQ5_0AVX2Rows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVX2Rows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVX2Rows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVX2Rows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVX2Rows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVX2Rows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_0AVX2 returns the kernels of Q5_0, for 1 row and up.
+func linearQ5_0AVX2() []panelKernel {
+	return []panelKernel{
+		linearQ5_0AVX2Rows1,
+		linearQ5_0AVX2Rows2,
+		linearQ5_0AVX2Rows3,
+		linearQ5_0AVX2Rows4,
+		linearQ5_0AVX2Rows5,
+		linearQ5_0AVX2Rows6,
+	}
+}
+
+//go:noescape
+func linearQ5_1AVX2Rows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVX2Rows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVX2Rows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVX2Rows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVX2Rows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVX2Rows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_1AVX2 returns the kernels of Q5_1, for 1 row and up.
+func linearQ5_1AVX2() []panelKernel {
+	return []panelKernel{
+		linearQ5_1AVX2Rows1,
+		linearQ5_1AVX2Rows2,
+		linearQ5_1AVX2Rows3,
+		linearQ5_1AVX2Rows4,
+		linearQ5_1AVX2Rows5,
+		linearQ5_1AVX2Rows6,
+	}
+}
+
+//go:noescape
+func linearIQ4_NLAVX2Rows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVX2Rows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVX2Rows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVX2Rows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVX2Rows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVX2Rows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearIQ4_NLAVX2 returns the kernels of IQ4_NL, for 1 row and up.
+func linearIQ4_NLAVX2() []panelKernel {
+	return []panelKernel{
+		linearIQ4_NLAVX2Rows1,
+		linearIQ4_NLAVX2Rows2,
+		linearIQ4_NLAVX2Rows3,
+		linearIQ4_NLAVX2Rows4,
+		linearIQ4_NLAVX2Rows5,
+		linearIQ4_NLAVX2Rows6,
+	}
+}
+
+//go:noescape
+func linearMXFP4AVX2Rows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVX2Rows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVX2Rows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVX2Rows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVX2Rows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVX2Rows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearMXFP4AVX2 returns the kernels of MXFP4, for 1 row and up.
+func linearMXFP4AVX2() []panelKernel {
+	return []panelKernel{
+		linearMXFP4AVX2Rows1,
+		linearMXFP4AVX2Rows2,
+		linearMXFP4AVX2Rows3,
+		linearMXFP4AVX2Rows4,
+		linearMXFP4AVX2Rows5,
+		linearMXFP4AVX2Rows6,
+	}
+}
+
+//go:noescape
 func linearQ4_1AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
 
 //go:noescape
@@ -61,6 +181,126 @@ func linearQ4_1AVXVNNI() []panelKernel {
 		linearQ4_1AVXVNNIRows4,
 		linearQ4_1AVXVNNIRows5,
 		linearQ4_1AVXVNNIRows6,
+	}
+}
+
+//go:noescape
+func linearQ5_0AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_0AVXVNNI returns the kernels of Q5_0, for 1 row and up.
+func linearQ5_0AVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearQ5_0AVXVNNIRows1,
+		linearQ5_0AVXVNNIRows2,
+		linearQ5_0AVXVNNIRows3,
+		linearQ5_0AVXVNNIRows4,
+		linearQ5_0AVXVNNIRows5,
+		linearQ5_0AVXVNNIRows6,
+	}
+}
+
+//go:noescape
+func linearQ5_1AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_1AVXVNNI returns the kernels of Q5_1, for 1 row and up.
+func linearQ5_1AVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearQ5_1AVXVNNIRows1,
+		linearQ5_1AVXVNNIRows2,
+		linearQ5_1AVXVNNIRows3,
+		linearQ5_1AVXVNNIRows4,
+		linearQ5_1AVXVNNIRows5,
+		linearQ5_1AVXVNNIRows6,
+	}
+}
+
+//go:noescape
+func linearIQ4_NLAVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLAVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearIQ4_NLAVXVNNI returns the kernels of IQ4_NL, for 1 row and up.
+func linearIQ4_NLAVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearIQ4_NLAVXVNNIRows1,
+		linearIQ4_NLAVXVNNIRows2,
+		linearIQ4_NLAVXVNNIRows3,
+		linearIQ4_NLAVXVNNIRows4,
+		linearIQ4_NLAVXVNNIRows5,
+		linearIQ4_NLAVXVNNIRows6,
+	}
+}
+
+//go:noescape
+func linearMXFP4AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4AVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearMXFP4AVXVNNI returns the kernels of MXFP4, for 1 row and up.
+func linearMXFP4AVXVNNI() []panelKernel {
+	return []panelKernel{
+		linearMXFP4AVXVNNIRows1,
+		linearMXFP4AVXVNNIRows2,
+		linearMXFP4AVXVNNIRows3,
+		linearMXFP4AVXVNNIRows4,
+		linearMXFP4AVXVNNIRows5,
+		linearMXFP4AVXVNNIRows6,
 	}
 }
 
@@ -119,120 +359,6 @@ func linearQ4_1AVX512() []panelKernel {
 }
 
 //go:noescape
-func linearQ4_1VNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ4_1VNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ4_1VNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ4_1VNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ4_1VNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ4_1VNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ4_1VNNIRows7(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ4_1VNNIRows8(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ4_1VNNIRows9(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ4_1VNNIRows10(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ4_1VNNIRows11(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ4_1VNNIRows12(dst *float32, panel, tile *byte, blocks, stride int)
-
-// linearQ4_1VNNI returns the kernels of Q4_1, for 1 row and up.
-func linearQ4_1VNNI() []panelKernel {
-	return []panelKernel{
-		linearQ4_1VNNIRows1,
-		linearQ4_1VNNIRows2,
-		linearQ4_1VNNIRows3,
-		linearQ4_1VNNIRows4,
-		linearQ4_1VNNIRows5,
-		linearQ4_1VNNIRows6,
-		linearQ4_1VNNIRows7,
-		linearQ4_1VNNIRows8,
-		linearQ4_1VNNIRows9,
-		linearQ4_1VNNIRows10,
-		linearQ4_1VNNIRows11,
-		linearQ4_1VNNIRows12,
-	}
-}
-
-//go:noescape
-func linearQ5_0AVX2Rows1(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0AVX2Rows2(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0AVX2Rows3(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0AVX2Rows4(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0AVX2Rows5(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0AVX2Rows6(dst *float32, panel, tile *byte, blocks, stride int)
-
-// linearQ5_0AVX2 returns the kernels of Q5_0, for 1 row and up.
-func linearQ5_0AVX2() []panelKernel {
-	return []panelKernel{
-		linearQ5_0AVX2Rows1,
-		linearQ5_0AVX2Rows2,
-		linearQ5_0AVX2Rows3,
-		linearQ5_0AVX2Rows4,
-		linearQ5_0AVX2Rows5,
-		linearQ5_0AVX2Rows6,
-	}
-}
-
-//go:noescape
-func linearQ5_0AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0AVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0AVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0AVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0AVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0AVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
-
-// linearQ5_0AVXVNNI returns the kernels of Q5_0, for 1 row and up.
-func linearQ5_0AVXVNNI() []panelKernel {
-	return []panelKernel{
-		linearQ5_0AVXVNNIRows1,
-		linearQ5_0AVXVNNIRows2,
-		linearQ5_0AVXVNNIRows3,
-		linearQ5_0AVXVNNIRows4,
-		linearQ5_0AVXVNNIRows5,
-		linearQ5_0AVXVNNIRows6,
-	}
-}
-
-//go:noescape
 func linearQ5_0AVX512Rows1(dst *float32, panel, tile *byte, blocks, stride int)
 
 //go:noescape
@@ -283,120 +409,6 @@ func linearQ5_0AVX512() []panelKernel {
 		linearQ5_0AVX512Rows10,
 		linearQ5_0AVX512Rows11,
 		linearQ5_0AVX512Rows12,
-	}
-}
-
-//go:noescape
-func linearQ5_0VNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0VNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0VNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0VNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0VNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0VNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0VNNIRows7(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0VNNIRows8(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0VNNIRows9(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0VNNIRows10(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0VNNIRows11(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_0VNNIRows12(dst *float32, panel, tile *byte, blocks, stride int)
-
-// linearQ5_0VNNI returns the kernels of Q5_0, for 1 row and up.
-func linearQ5_0VNNI() []panelKernel {
-	return []panelKernel{
-		linearQ5_0VNNIRows1,
-		linearQ5_0VNNIRows2,
-		linearQ5_0VNNIRows3,
-		linearQ5_0VNNIRows4,
-		linearQ5_0VNNIRows5,
-		linearQ5_0VNNIRows6,
-		linearQ5_0VNNIRows7,
-		linearQ5_0VNNIRows8,
-		linearQ5_0VNNIRows9,
-		linearQ5_0VNNIRows10,
-		linearQ5_0VNNIRows11,
-		linearQ5_0VNNIRows12,
-	}
-}
-
-//go:noescape
-func linearQ5_1AVX2Rows1(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1AVX2Rows2(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1AVX2Rows3(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1AVX2Rows4(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1AVX2Rows5(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1AVX2Rows6(dst *float32, panel, tile *byte, blocks, stride int)
-
-// linearQ5_1AVX2 returns the kernels of Q5_1, for 1 row and up.
-func linearQ5_1AVX2() []panelKernel {
-	return []panelKernel{
-		linearQ5_1AVX2Rows1,
-		linearQ5_1AVX2Rows2,
-		linearQ5_1AVX2Rows3,
-		linearQ5_1AVX2Rows4,
-		linearQ5_1AVX2Rows5,
-		linearQ5_1AVX2Rows6,
-	}
-}
-
-//go:noescape
-func linearQ5_1AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1AVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1AVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1AVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1AVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1AVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
-
-// linearQ5_1AVXVNNI returns the kernels of Q5_1, for 1 row and up.
-func linearQ5_1AVXVNNI() []panelKernel {
-	return []panelKernel{
-		linearQ5_1AVXVNNIRows1,
-		linearQ5_1AVXVNNIRows2,
-		linearQ5_1AVXVNNIRows3,
-		linearQ5_1AVXVNNIRows4,
-		linearQ5_1AVXVNNIRows5,
-		linearQ5_1AVXVNNIRows6,
 	}
 }
 
@@ -455,120 +467,6 @@ func linearQ5_1AVX512() []panelKernel {
 }
 
 //go:noescape
-func linearQ5_1VNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1VNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1VNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1VNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1VNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1VNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1VNNIRows7(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1VNNIRows8(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1VNNIRows9(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1VNNIRows10(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1VNNIRows11(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearQ5_1VNNIRows12(dst *float32, panel, tile *byte, blocks, stride int)
-
-// linearQ5_1VNNI returns the kernels of Q5_1, for 1 row and up.
-func linearQ5_1VNNI() []panelKernel {
-	return []panelKernel{
-		linearQ5_1VNNIRows1,
-		linearQ5_1VNNIRows2,
-		linearQ5_1VNNIRows3,
-		linearQ5_1VNNIRows4,
-		linearQ5_1VNNIRows5,
-		linearQ5_1VNNIRows6,
-		linearQ5_1VNNIRows7,
-		linearQ5_1VNNIRows8,
-		linearQ5_1VNNIRows9,
-		linearQ5_1VNNIRows10,
-		linearQ5_1VNNIRows11,
-		linearQ5_1VNNIRows12,
-	}
-}
-
-//go:noescape
-func linearIQ4_NLAVX2Rows1(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLAVX2Rows2(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLAVX2Rows3(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLAVX2Rows4(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLAVX2Rows5(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLAVX2Rows6(dst *float32, panel, tile *byte, blocks, stride int)
-
-// linearIQ4_NLAVX2 returns the kernels of IQ4_NL, for 1 row and up.
-func linearIQ4_NLAVX2() []panelKernel {
-	return []panelKernel{
-		linearIQ4_NLAVX2Rows1,
-		linearIQ4_NLAVX2Rows2,
-		linearIQ4_NLAVX2Rows3,
-		linearIQ4_NLAVX2Rows4,
-		linearIQ4_NLAVX2Rows5,
-		linearIQ4_NLAVX2Rows6,
-	}
-}
-
-//go:noescape
-func linearIQ4_NLAVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLAVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLAVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLAVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLAVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLAVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
-
-// linearIQ4_NLAVXVNNI returns the kernels of IQ4_NL, for 1 row and up.
-func linearIQ4_NLAVXVNNI() []panelKernel {
-	return []panelKernel{
-		linearIQ4_NLAVXVNNIRows1,
-		linearIQ4_NLAVXVNNIRows2,
-		linearIQ4_NLAVXVNNIRows3,
-		linearIQ4_NLAVXVNNIRows4,
-		linearIQ4_NLAVXVNNIRows5,
-		linearIQ4_NLAVXVNNIRows6,
-	}
-}
-
-//go:noescape
 func linearIQ4_NLAVX512Rows1(dst *float32, panel, tile *byte, blocks, stride int)
 
 //go:noescape
@@ -623,120 +521,6 @@ func linearIQ4_NLAVX512() []panelKernel {
 }
 
 //go:noescape
-func linearIQ4_NLVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLVNNIRows7(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLVNNIRows8(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLVNNIRows9(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLVNNIRows10(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLVNNIRows11(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearIQ4_NLVNNIRows12(dst *float32, panel, tile *byte, blocks, stride int)
-
-// linearIQ4_NLVNNI returns the kernels of IQ4_NL, for 1 row and up.
-func linearIQ4_NLVNNI() []panelKernel {
-	return []panelKernel{
-		linearIQ4_NLVNNIRows1,
-		linearIQ4_NLVNNIRows2,
-		linearIQ4_NLVNNIRows3,
-		linearIQ4_NLVNNIRows4,
-		linearIQ4_NLVNNIRows5,
-		linearIQ4_NLVNNIRows6,
-		linearIQ4_NLVNNIRows7,
-		linearIQ4_NLVNNIRows8,
-		linearIQ4_NLVNNIRows9,
-		linearIQ4_NLVNNIRows10,
-		linearIQ4_NLVNNIRows11,
-		linearIQ4_NLVNNIRows12,
-	}
-}
-
-//go:noescape
-func linearMXFP4AVX2Rows1(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearMXFP4AVX2Rows2(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearMXFP4AVX2Rows3(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearMXFP4AVX2Rows4(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearMXFP4AVX2Rows5(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearMXFP4AVX2Rows6(dst *float32, panel, tile *byte, blocks, stride int)
-
-// linearMXFP4AVX2 returns the kernels of MXFP4, for 1 row and up.
-func linearMXFP4AVX2() []panelKernel {
-	return []panelKernel{
-		linearMXFP4AVX2Rows1,
-		linearMXFP4AVX2Rows2,
-		linearMXFP4AVX2Rows3,
-		linearMXFP4AVX2Rows4,
-		linearMXFP4AVX2Rows5,
-		linearMXFP4AVX2Rows6,
-	}
-}
-
-//go:noescape
-func linearMXFP4AVXVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearMXFP4AVXVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearMXFP4AVXVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearMXFP4AVXVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearMXFP4AVXVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
-
-//go:noescape
-func linearMXFP4AVXVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
-
-// linearMXFP4AVXVNNI returns the kernels of MXFP4, for 1 row and up.
-func linearMXFP4AVXVNNI() []panelKernel {
-	return []panelKernel{
-		linearMXFP4AVXVNNIRows1,
-		linearMXFP4AVXVNNIRows2,
-		linearMXFP4AVXVNNIRows3,
-		linearMXFP4AVXVNNIRows4,
-		linearMXFP4AVXVNNIRows5,
-		linearMXFP4AVXVNNIRows6,
-	}
-}
-
-//go:noescape
 func linearMXFP4AVX512Rows1(dst *float32, panel, tile *byte, blocks, stride int)
 
 //go:noescape
@@ -787,6 +571,222 @@ func linearMXFP4AVX512() []panelKernel {
 		linearMXFP4AVX512Rows10,
 		linearMXFP4AVX512Rows11,
 		linearMXFP4AVX512Rows12,
+	}
+}
+
+//go:noescape
+func linearQ4_1VNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1VNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1VNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1VNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1VNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1VNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1VNNIRows7(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1VNNIRows8(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1VNNIRows9(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1VNNIRows10(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1VNNIRows11(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1VNNIRows12(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_1VNNI returns the kernels of Q4_1, for 1 row and up.
+func linearQ4_1VNNI() []panelKernel {
+	return []panelKernel{
+		linearQ4_1VNNIRows1,
+		linearQ4_1VNNIRows2,
+		linearQ4_1VNNIRows3,
+		linearQ4_1VNNIRows4,
+		linearQ4_1VNNIRows5,
+		linearQ4_1VNNIRows6,
+		linearQ4_1VNNIRows7,
+		linearQ4_1VNNIRows8,
+		linearQ4_1VNNIRows9,
+		linearQ4_1VNNIRows10,
+		linearQ4_1VNNIRows11,
+		linearQ4_1VNNIRows12,
+	}
+}
+
+//go:noescape
+func linearQ5_0VNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0VNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0VNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0VNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0VNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0VNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0VNNIRows7(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0VNNIRows8(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0VNNIRows9(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0VNNIRows10(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0VNNIRows11(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0VNNIRows12(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_0VNNI returns the kernels of Q5_0, for 1 row and up.
+func linearQ5_0VNNI() []panelKernel {
+	return []panelKernel{
+		linearQ5_0VNNIRows1,
+		linearQ5_0VNNIRows2,
+		linearQ5_0VNNIRows3,
+		linearQ5_0VNNIRows4,
+		linearQ5_0VNNIRows5,
+		linearQ5_0VNNIRows6,
+		linearQ5_0VNNIRows7,
+		linearQ5_0VNNIRows8,
+		linearQ5_0VNNIRows9,
+		linearQ5_0VNNIRows10,
+		linearQ5_0VNNIRows11,
+		linearQ5_0VNNIRows12,
+	}
+}
+
+//go:noescape
+func linearQ5_1VNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1VNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1VNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1VNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1VNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1VNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1VNNIRows7(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1VNNIRows8(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1VNNIRows9(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1VNNIRows10(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1VNNIRows11(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1VNNIRows12(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_1VNNI returns the kernels of Q5_1, for 1 row and up.
+func linearQ5_1VNNI() []panelKernel {
+	return []panelKernel{
+		linearQ5_1VNNIRows1,
+		linearQ5_1VNNIRows2,
+		linearQ5_1VNNIRows3,
+		linearQ5_1VNNIRows4,
+		linearQ5_1VNNIRows5,
+		linearQ5_1VNNIRows6,
+		linearQ5_1VNNIRows7,
+		linearQ5_1VNNIRows8,
+		linearQ5_1VNNIRows9,
+		linearQ5_1VNNIRows10,
+		linearQ5_1VNNIRows11,
+		linearQ5_1VNNIRows12,
+	}
+}
+
+//go:noescape
+func linearIQ4_NLVNNIRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLVNNIRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLVNNIRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLVNNIRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLVNNIRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLVNNIRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLVNNIRows7(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLVNNIRows8(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLVNNIRows9(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLVNNIRows10(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLVNNIRows11(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLVNNIRows12(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearIQ4_NLVNNI returns the kernels of IQ4_NL, for 1 row and up.
+func linearIQ4_NLVNNI() []panelKernel {
+	return []panelKernel{
+		linearIQ4_NLVNNIRows1,
+		linearIQ4_NLVNNIRows2,
+		linearIQ4_NLVNNIRows3,
+		linearIQ4_NLVNNIRows4,
+		linearIQ4_NLVNNIRows5,
+		linearIQ4_NLVNNIRows6,
+		linearIQ4_NLVNNIRows7,
+		linearIQ4_NLVNNIRows8,
+		linearIQ4_NLVNNIRows9,
+		linearIQ4_NLVNNIRows10,
+		linearIQ4_NLVNNIRows11,
+		linearIQ4_NLVNNIRows12,
 	}
 }
 

@@ -111,7 +111,10 @@ func TestSelectKernels(t *testing.T) {
 
 // TestKernelsComplete checks that a level leaves out no kernel and no format.
 func TestKernelsComplete(t *testing.T) {
-	formats := []*quant.Format{quant.F32, quant.F16, quant.BF16, quant.Q8_0, quant.Q4_0, quant.Q4_K, quant.Q5_K, quant.Q6_K, quant.Q4_1, quant.Q5_0, quant.Q5_1, quant.IQ4_NL, quant.MXFP4}
+	formats := []*quant.Format{
+		quant.F32, quant.F16, quant.BF16, quant.Q8_0, quant.Q4_0, quant.Q4_K, quant.Q5_K, quant.Q6_K, quant.Q4_1, quant.Q5_0,
+		quant.Q5_1, quant.IQ4_NL, quant.MXFP4, quant.IQ4_XS, quant.Q2_K, quant.Q3_K,
+	}
 	forEachLevel(t, func(t *testing.T, k *kernels) {
 		if k.gemmF32 == nil || k.gemmF16 == nil || k.gemmBF16 == nil || k.sumSquares == nil || k.scaleMul == nil ||
 			k.maxOf == nil || k.expSum == nil || k.scale == nil || k.add == nil || k.siluMul == nil || k.addScaled == nil ||

@@ -44,7 +44,7 @@ func machineLevels() []level {
 func goKernels() *kernels {
 	return &kernels{
 		level: "go",
-		linears: append([]*linear{
+		linears: slices.Concat([]*linear{
 			newFloatLinear(elementF32, genericTileRows, multiplyF32Generic),
 			newFloatLinear(elementF16, genericTileRows, multiplyF16Generic),
 			newFloatLinear(elementBF16, genericTileRows, multiplyBF16Generic),
@@ -53,7 +53,7 @@ func goKernels() *kernels {
 			newLinearQ4_K(genericTileRows, prepareQ4_KGeneric, multiplyQ4_KGeneric),
 			newLinearQ5_K(genericTileRows, prepareQ4_KGeneric, multiplyQ5_KGeneric),
 			newLinearQ6_K(genericTileRows, prepareQ6_KGeneric, multiplyQ6_KGeneric),
-		}, genericShortLinears()...),
+		}, genericShortLinears(), genericRunsLinears()),
 		gemmF32:      gemmF32Generic,
 		gemmF16:      gemmF16Generic,
 		gemmBF16:     gemmBF16Generic,

@@ -35,7 +35,7 @@ func avx2Kernels() *kernels {
 		level: "avx2",
 		linears: slices.Concat(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), []*linear{
 			pairLinearQ8_0(linearQ8_0AVX2()), quadLinearQ4_0(linearQ4_0AVX2()), superLinearQ4_K(linearQ4_KAVX2()),
-			superLinearQ5_K(linearQ5_KAVX2()), superLinearQ6_K(linearQ6_KAVX2())}, shortLinearsAVX2()),
+			superLinearQ5_K(linearQ5_KAVX2()), superLinearQ6_K(linearQ6_KAVX2())}, shortLinearsAVX2(), runsLinearsAVX2()),
 		gemmF32:      floatGemm(gemmF32AVX2()),
 		gemmF16:      floatGemm(gemmF16AVX2()),
 		gemmBF16:     floatGemm(gemmBF16AVX2()),
@@ -59,7 +59,7 @@ func avxVNNIKernels() *kernels {
 	k.level = "avxvnni"
 	k.linears = slices.Concat(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), []*linear{
 		quadLinearQ8_0(linearQ8_0AVXVNNI()), quadLinearQ4_0(linearQ4_0AVXVNNI()), superLinearQ4_K(linearQ4_KAVXVNNI()),
-		superLinearQ5_K(linearQ5_KAVXVNNI()), superLinearQ6_K(linearQ6_KAVXVNNI())}, shortLinearsAVXVNNI())
+		superLinearQ5_K(linearQ5_KAVXVNNI()), superLinearQ6_K(linearQ6_KAVXVNNI())}, shortLinearsAVXVNNI(), runsLinearsAVXVNNI())
 	return k
 }
 
@@ -69,7 +69,7 @@ func avx512Kernels() *kernels {
 	k.level = "avx512"
 	k.linears = slices.Concat(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()), []*linear{
 		pairLinearQ8_0(linearQ8_0AVX512()), quadLinearQ4_0(linearQ4_0AVX512()), superLinearQ4_K(linearQ4_KAVX512()),
-		superLinearQ5_K(linearQ5_KAVX512()), superLinearQ6_K(linearQ6_KAVX512())}, shortLinearsAVX512())
+		superLinearQ5_K(linearQ5_KAVX512()), superLinearQ6_K(linearQ6_KAVX512())}, shortLinearsAVX512(), runsLinearsAVX512())
 	k.gemmF32 = floatGemm(gemmF32AVX512())
 	k.gemmF16 = floatGemm(gemmF16AVX512())
 	k.gemmBF16 = floatGemm(gemmBF16AVX512())
@@ -82,6 +82,6 @@ func vnniKernels() *kernels {
 	k.level = "avx512vnni"
 	k.linears = slices.Concat(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()), []*linear{
 		quadLinearQ8_0(linearQ8_0VNNI()), quadLinearQ4_0(linearQ4_0VNNI()), superLinearQ4_K(linearQ4_KVNNI()),
-		superLinearQ5_K(linearQ5_KVNNI()), superLinearQ6_K(linearQ6_KVNNI())}, shortLinearsVNNI())
+		superLinearQ5_K(linearQ5_KVNNI()), superLinearQ6_K(linearQ6_KVNNI())}, shortLinearsVNNI(), runsLinearsVNNI())
 	return k
 }

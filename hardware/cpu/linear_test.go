@@ -378,6 +378,10 @@ func scaleOffsets(f *quant.Format) []int {
 		return []int{0, 2}
 	case quant.Q6_K:
 		return []int{208}
+	case quant.Q2_K:
+		return []int{80, 82}
+	case quant.Q3_K:
+		return []int{108}
 	default:
 		return []int{0}
 	}
@@ -386,7 +390,7 @@ func scaleOffsets(f *quant.Format) []int {
 // hasMinimums tells whether a format has minimums beside scales.
 func hasMinimums(f *quant.Format) bool {
 	switch f {
-	case quant.Q4_1, quant.Q5_1, quant.Q4_K, quant.Q5_K:
+	case quant.Q4_1, quant.Q5_1, quant.Q2_K, quant.Q4_K, quant.Q5_K:
 		return true
 	default:
 		return false

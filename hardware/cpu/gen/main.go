@@ -34,14 +34,17 @@ func generate() map[string]string {
 		files = append(files, linearQ8(&s, set), linearQ4(&s, set), linearQ4K(&s, set), linearQ5K(&s, set), linearQ6K(&s, set))
 	}
 	files = append(files, prepare(&s), vectors(&s))
-	var short stubs
-	for _, format := range shortFormats() {
-		for _, set := range []isa{avx2, avxvnni, avx512, avx512vnni} {
+	var short, long stubs
+	for _, set := range []isa{avx2, avxvnni, avx512, avx512vnni} {
+		for _, format := range shortFormats() {
 			files = append(files, linearShort(&short, set, format))
+		}
+		for _, format := range runsFormats() {
+			files = append(files, linearRuns(&long, set, format))
 		}
 	}
 	files = append(files, prepareShort(&short))
-	texts := map[string]string{"kernels_amd64.go": s.text(), "kernels_short_amd64.go": short.text()}
+	texts := map[string]string{"kernels_amd64.go": s.text(), "kernels_short_amd64.go": short.text(), "kernels_runs_amd64.go": long.text()}
 	for _, f := range files {
 		texts[f.name] = f.text()
 	}

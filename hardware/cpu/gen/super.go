@@ -11,6 +11,7 @@ type superSums struct {
 	maskReg, onesReg int // constants in registers of 64 bytes
 	upperReg         int
 	stack            string
+	inSums           bool // the sums of 256 are where those of a run else are
 	superConstants
 }
 
@@ -42,6 +43,9 @@ func (k *superSums) alignStack(frame int) {
 
 // superSum is where the sums of 256 of row r, half h are: a register or memory.
 func (k *superSums) superSum(r, h int) string {
+	if k.inSums {
+		return k.v(k.sum(r, h))
+	}
 	if k.wide() {
 		return k.v(k.floats + r)
 	}
