@@ -91,30 +91,34 @@ func (t *attentionTile) partition(part int) {
 	clear(a.acc[t.first*t.valueCols : rows*t.valueCols])
 	for base := begin; base < end; base += blockLen {
 		first, seen := t.seeing(base), min(blockLen, last-base)
-		block := t.w.queue.block(int(t.w.step.batch.Tables[t.unit.table+base/blockLen]))
-		t.scores(first, seen, block)
+		values := t.value.tile(t.block(base), t.kvHead)
+		t.scores(first, seen, t.key.tile(t.block(base), t.kvHead), values)
 		for row := first; row < rows; row++ {
 			t.softmax(row, min(blockLen, t.position(row)+1-base), seen)
 		}
-		t.values(first, seen, block)
+		var next []byte
+		if base+blockLen < last {
+			next = t.key.tile(t.block(base+blockLen), t.kvHead)
+		}
+		t.values(first, seen, values, next)
 	}
+}
+
+// block returns the block of a position.
+func (t *attentionTile) block(position int) []byte {
+	return t.w.queue.block(int(t.w.step.batch.Tables[t.unit.table+position/blockLen]))
 }
 
 // seeing returns the first row that sees a position.
 func (t *attentionTile) seeing(position int) int { return max(0, position-t.unit.position) * t.group }
 
-// scores multiplies the queries of rows from first on with the keys of a tile.
-func (t *attentionTile) scores(first, seen int, block []byte) {
-	a, s := &t.w.attention, t.key
-	panels := s.panels(t.w, s.tile(block, t.kvHead), seen, a.keys)
-	gemm, panelBytes := s.gemm(t.w.kernels), s.dim*panelCols*s.elementBytes()
-	for p := 0; p*panelCols < seen; p++ {
-		t.w.gemm = gemmArgs{
-			dst: a.scores[first*blockLen+p*panelCols:], dstStride: blockLen, x: a.query[first*s.dim:], xStride: s.dim,
-			panel: panels[p*panelBytes:][:panelBytes], k: s.dim, rows: t.rows() - first,
-		}
-		gemm(&t.w.gemm)
-	}
+// scores multiplies the queries of rows from first on with the keys of a tile; values are read after them.
+func (t *attentionTile) scores(first, seen int, keys, values []byte) {
+	a, dim := &t.w.attention, t.key.dim
+	a.tile.dst, a.tile.dstStride, a.tile.x, a.tile.xStride = a.scores[first*blockLen:], blockLen, a.query[first*dim:], dim
+	a.tile.tile, a.tile.ahead = keys, values
+	a.tile.k, a.tile.panels, a.tile.rows = dim, (seen+panelCols-1)/panelCols, t.rows()-first
+	t.w.kernels.tiles(t.key.format).keys(&a.tile)
 }
 
 // softmax turns the scores of the positions that a row sees into weights, and those of the others into zeros.
@@ -134,18 +138,13 @@ func (t *attentionTile) softmax(row, visible, seen int) {
 	clear(scores[visible:seen])
 }
 
-// values adds the weighted values of a tile.
-func (t *attentionTile) values(first, seen int, block []byte) {
-	a, s := &t.w.attention, t.value
-	panels := s.panels(t.w, s.tile(block, t.kvHead), seen, a.values)
-	gemm, panelBytes := s.gemm(t.w.kernels), blockLen*panelCols*s.elementBytes()
-	for p := 0; p*panelCols < t.valueCols; p++ {
-		t.w.gemm = gemmArgs{
-			dst: a.acc[first*t.valueCols+p*panelCols:], dstStride: t.valueCols, x: a.scores[first*blockLen:], xStride: blockLen,
-			panel: panels[p*panelBytes:][:panelBytes], k: seen, rows: t.rows() - first, add: true,
-		}
-		gemm(&t.w.gemm)
-	}
+// values adds the weighted values of a tile; next are read after them, if anything is.
+func (t *attentionTile) values(first, seen int, values, next []byte) {
+	a := &t.w.attention
+	a.tile.dst, a.tile.dstStride, a.tile.x, a.tile.xStride = a.acc[first*t.valueCols:], t.valueCols, a.scores[first*blockLen:], blockLen
+	a.tile.tile, a.tile.ahead = values, next
+	a.tile.k, a.tile.panels, a.tile.rows = seen, t.valueCols/panelCols, t.rows()-first
+	t.w.kernels.tiles(t.value.format).values(&a.tile)
 }
 
 // keep stores the results of a partition for the merging phase.

@@ -226,7 +226,7 @@ func (c *compiler) rowOperation(op hardware.Op) (rowOperation, int, error) {
 		return &rope{c.view(a.X), c.view(a.Dst), c.rotation(a.Rope)}, 2 * a.X.Size(), nil
 	case *hardware.StoreArgs:
 		s := c.streams[a.Stream.Index()]
-		c.sizes.short = max(c.sizes.short, 2*s.dim)
+		c.sizes.short = max(c.sizes.short, s.rowBytes)
 		return &store{c.view(a.X), s}, 4 * a.X.Size(), nil
 	case *hardware.GLUArgs:
 		if a.Act != hardware.SiLU {
@@ -307,10 +307,6 @@ func (c *compiler) emitAttention(op hardware.Op, a *hardware.AttentionArgs) erro
 	n := &c.sizes
 	n.attentionRows = max(n.attentionRows, plan.tokens*group)
 	n.keyDim, n.valueCols = max(n.keyDim, key.dim), max(n.valueCols, o.valueCols)
-	n.row = max(n.row, key.dim, value.dim)
-	if key.format.BlockLen > 1 {
-		n.keys, n.values = max(n.keys, blockLen*key.dim), max(n.values, blockLen*o.valueCols)
-	}
 	c.partialCount = max(c.partialCount, plan.slots*a.Q.NumHeads()*o.partialCols())
 	c.phases = append(c.phases, o, attentionMerge{o})
 	return nil

@@ -73,7 +73,7 @@ func (d *device) Info() hardware.Info {
 		Name: "cpu", Level: d.kernels.level, Threads: d.options.Threads, Ops: hardware.OpKinds(),
 		Formats: formatsOf(d.linears), StreamFormats: streamFormats(), Exact: true,
 		// Levels differ in the last bits, and a cache that mixed them would not be exact.
-		LayoutID: "cpu-1-" + d.kernels.level,
+		LayoutID: "cpu-2-" + d.kernels.level,
 	}
 	if d.options.FreeBytes > 0 {
 		info.FreeBytes = uint64(max(1, int64(d.options.FreeBytes)-d.used.Load()))

@@ -14,10 +14,12 @@ type kernels struct {
 
 	linears []*linear // formats with a kernel of their own; the others go through fallbackLinear
 
-	// gemm multiplies float32 rows with one panel [k][panelCols] of float32, float16 or bfloat16 elements: the form in
-	// which the cache keeps keys (columns are positions, k runs over the head) and values (columns are elements of the
-	// head, k runs over positions).
+	// gemm multiplies float32 rows with one panel [k][panelCols] of float32, float16 or bfloat16 elements.
 	gemmF32, gemmF16, gemmBF16 func(a *gemmArgs)
+
+	// tiles multiply float32 rows with the cache's keys and values, by the format of these. Levels that leave them out
+	// get them made of gemm (tile.go).
+	tilesF32, tilesF16, tilesBF16, tilesQ8_0 tileKernels
 
 	sumSquares func(x []float32) float32                     // sum of x[i]^2, fixed lanes and tree
 	scaleMul   func(dst, x, w []float32, scale float32)      // dst[i] = x[i] * scale * w[i]; dst may be x
@@ -28,6 +30,9 @@ type kernels struct {
 	siluMul    func(dst, gate, up []float32)                 // dst[i] = silu(gate[i]) * up[i]; dst may be either
 	addScaled  func(dst, x []float32, s float32)             // dst[i] += s * x[i]
 	halves     func(dst []byte, x []float32)                 // float32 to float16, round to nearest even
+
+	scaleByHalves func(dst, x []float32, halves []byte) // dst[i] = x[i] * halves[i], for a multiple of 8 elements
+	quantizeQ8_0  func(dst []byte, x []float32)         // as quant.Q8_0 does it, bit by bit, for whole blocks
 
 	// rotateHalves and rotatePairs turn pairs (u, v) of one head by angles given as cos and sin of len(x)/2 elements:
 	// u cos - v sin, v cos + u sin. Pair i is x[i], x[i+len(x)/2] in halves, and x[2i], x[2i+1] in pairs. dst may be x.

@@ -65,6 +65,22 @@ func extremeValues() []float32 {
 	return []float32{0, 0x1p-149, 0x1p-121, 0x1p-120, -0x1p-119, 1e36, math.MaxFloat32, -math.MaxFloat32, inf, -inf, float32(math.NaN())}
 }
 
+// extremes scatters elements that need care: ties of rounding, zeros, tiny and huge ones, and some that are not finite.
+func extremes(x []float32, seed int) {
+	r := newRand(uint64(seed))
+	for range len(x) / 64 {
+		x[r.IntN(len(x))] = extremeValues()[r.IntN(len(extremeValues()))]
+	}
+	if seed%3 == 0 {
+		clear(x[:len(x)/2])
+	}
+	if seed%5 == 0 {
+		for i := range x {
+			x[i] = float32(i%255-127) / 2
+		}
+	}
+}
+
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
 // normals returns n elements of a normal distribution.
@@ -118,8 +134,13 @@ func TestKernelsComplete(t *testing.T) {
 	forEachLevel(t, func(t *testing.T, k *kernels) {
 		if k.gemmF32 == nil || k.gemmF16 == nil || k.gemmBF16 == nil || k.sumSquares == nil || k.scaleMul == nil ||
 			k.maxOf == nil || k.expSum == nil || k.scale == nil || k.add == nil || k.siluMul == nil || k.addScaled == nil ||
-			k.rotateHalves == nil || k.rotatePairs == nil || k.halves == nil {
+			k.rotateHalves == nil || k.rotatePairs == nil || k.halves == nil || k.scaleByHalves == nil || k.quantizeQ8_0 == nil {
 			t.Errorf("level %s lacks a kernel", k.level)
+		}
+		for _, f := range streamFormats() {
+			if tiles := k.tiles(f); tiles.keys == nil || tiles.values == nil {
+				t.Errorf("level %s lacks a kernel for tiles of %s", k.level, f)
+			}
 		}
 		for i, f := range formats {
 			if i >= len(k.linears) || k.linears[i].format != f {

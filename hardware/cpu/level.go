@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"hearth/hardware/quant"
 )
 
 // level is an instruction set for which there are kernels.
@@ -26,13 +28,13 @@ func availableLevels() []string {
 func selectKernels(isa string) (*kernels, error) {
 	levels := machineLevels()
 	if isa == "" {
-		return levels[0].open(), nil
+		return levels[0].open().complete(), nil
 	}
 	i := slices.IndexFunc(levels, func(l level) bool { return l.name == isa })
 	if i < 0 {
 		return nil, fmt.Errorf("cpu: level %q is not available, this machine runs %s", isa, strings.Join(availableLevels(), ", "))
 	}
-	return levels[i].open(), nil
+	return levels[i].open().complete(), nil
 }
 
 // machineLevels lists what this machine runs, best first.
@@ -68,6 +70,9 @@ func goKernels() *kernels {
 		rotateHalves: rotateHalvesGeneric,
 		rotatePairs:  rotatePairsGeneric,
 		halves:       halvesGeneric,
+
+		scaleByHalves: scaleByHalvesGeneric,
+		quantizeQ8_0:  quant.Q8_0.Quantize,
 	}
 }
 

@@ -31,7 +31,7 @@ func assemblyLevels() []level {
 
 // avx2Kernels are for machines with vectors of 32 bytes; AVX2, FMA3 and F16C came together.
 func avx2Kernels() *kernels {
-	return &kernels{
+	k := &kernels{
 		level: "avx2",
 		linears: slices.Concat(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), []*linear{
 			pairLinearQ8_0(linearQ8_0AVX2()), quadLinearQ4_0(linearQ4_0AVX2()), superLinearQ4_K(linearQ4_KAVX2()),
@@ -51,6 +51,8 @@ func avx2Kernels() *kernels {
 		rotatePairs:  rotatePairsAVX2,
 		halves:       halvesAVX2,
 	}
+	k.cacheAVX2()
+	return k
 }
 
 // avxVNNIKernels multiply bytes in fours with one instruction, on vectors of 32 bytes.
@@ -73,6 +75,7 @@ func avx512Kernels() *kernels {
 	k.gemmF32 = floatGemm(gemmF32AVX512())
 	k.gemmF16 = floatGemm(gemmF16AVX512())
 	k.gemmBF16 = floatGemm(gemmBF16AVX512())
+	k.cacheAVX512()
 	return k
 }
 

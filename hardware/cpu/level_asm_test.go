@@ -24,19 +24,3 @@ func TestAssemblyLevelsAgree(t *testing.T) {
 		}
 	}
 }
-
-// extremes scatters elements that need care: ties of rounding, zeros, tiny and huge ones, and some that are not finite.
-func extremes(x []float32, seed int) {
-	r := newRand(uint64(seed))
-	for range len(x) / 64 {
-		x[r.IntN(len(x))] = extremeValues()[r.IntN(len(extremeValues()))]
-	}
-	if seed%3 == 0 {
-		clear(x[:len(x)/2])
-	}
-	if seed%5 == 0 {
-		for i := range x {
-			x[i] = float32(i%255-127) / 2
-		}
-	}
-}

@@ -8,24 +8,19 @@ import (
 	"hearth/hardware/quant"
 )
 
-// stream is the cache rows of one layer. In a block it has a tile for each head, laid out as panels for the float
-// kernels, so that attention multiplies what is stored:
-//
-//	keys:   4 panels of 16 positions     [dim][16]      columns are positions
-//	values: dim/16 panels of 16 elements [64][16]       columns are elements; the last panel may be part empty
-//	Q8_0:   [64][dim/32 blocks of 34 bytes], either class; attention makes panels of it
+// stream is the cache rows of one layer: in a block, a tile for each head.
 type stream struct {
 	info       hardware.StreamInfo
 	format     *quant.Format
 	class      hardware.StreamClass
 	heads, dim int
+	rowBytes   int // of one head's row in the format
 	offset     int // of the first tile in a block
 	tileBytes  int // of one head
 }
 
 const (
 	blockLen     = hardware.BlockLen
-	keyPanels    = blockLen / panelCols
 	keyPanelMask = panelCols - 1
 )
 
@@ -36,16 +31,17 @@ func streamFormats() []*quant.Format {
 
 // newStream lays a stream out behind offset in the block.
 func newStream(info hardware.StreamInfo, format *quant.Format, offset int) (*stream, error) {
-	s := &stream{info: info, format: format, class: info.Class, heads: info.Heads, dim: info.Dim, offset: offset}
 	rowBytes, whole := format.RowBytes(info.Dim)
 	if !whole {
 		return nil, fmt.Errorf("%w: cpu: stream %q: heads of %d are not a multiple of %s's %d",
 			hardware.ErrUnsupported, info.Name, info.Dim, format, format.BlockLen)
 	}
+	s := &stream{info: info, format: format, class: info.Class, heads: info.Heads, dim: info.Dim, rowBytes: rowBytes, offset: offset}
+	s.tileBytes = blockLen * rowBytes
 	if format.BlockLen == 1 && info.Class == hardware.ValueStream {
-		rowBytes = roundUp(info.Dim, panelCols) * format.BlockBytes
+		s.tileBytes = blockLen * roundUp(info.Dim, panelCols) * format.BlockBytes
 	}
-	s.tileBytes = roundUp(blockLen*rowBytes, align)
+	s.tileBytes = roundUp(s.tileBytes, align)
 	return s, nil
 }
 
@@ -89,8 +85,8 @@ func (s *stream) write(w *worker, tile []byte, slot int, x []float32) {
 		}
 		s.scatter16(tile, slot, w.short[:2*len(x)])
 	default:
-		rowBytes, _ := s.format.RowBytes(s.dim)
-		s.format.Quantize(tile[slot*rowBytes:][:rowBytes], x)
+		w.kernels.quantizeQ8_0(w.short[:s.rowBytes], x)
+		s.scatterRuns(tile, slot, w.short[:s.rowBytes])
 	}
 }
 
@@ -122,45 +118,22 @@ func (s *stream) scatter16(tile []byte, slot int, x []byte) {
 	}
 }
 
-// panels returns a tile as panels for the float kernels: the tile itself, or a float32 copy in room, for the first n
-// positions at least.
-func (s *stream) panels(w *worker, tile []byte, n int, room []float32) []byte {
-	if s.format.BlockLen == 1 {
-		return tile
-	}
-	rowBytes, _ := s.format.RowBytes(s.dim)
-	for slot := range n {
-		s.format.Dequantize(w.row[:s.dim], tile[slot*rowBytes:])
-		s.scatter32(room, slot, w.row[:s.dim])
-	}
-	if s.class == hardware.KeyStream {
-		// The rest of the last panel is multiplied and not used; it must not hold what slows the kernel down.
-		clear(w.row[:s.dim])
-		for slot := n; slot < roundUp(n, panelCols); slot++ {
-			s.scatter32(room, slot, w.row[:s.dim])
+// scatterRuns puts a row of Q8_0's blocks, each a scale and 32 bytes, into a tile.
+func (s *stream) scatterRuns(tile []byte, slot int, x []byte) {
+	for ; len(x) > 0; tile, x = tile[runBytesQ8_0:], x[runBlockBytes:] {
+		copy(tile[2*slot:][:2], x)
+		q := x[2:runBlockBytes]
+		if s.class == hardware.KeyStream {
+			panel := tile[runScaleBytes+slot/panelCols*keyPanelBytes+slot&keyPanelMask:][:keyPanelBytes-keyPanelMask]
+			for i, v := range q {
+				panel[i*panelCols] = v
+			}
+			continue
+		}
+		for p := range runPanels {
+			copy(tile[runScaleBytes+p*valuePanelBytes+slot*panelCols:], q[p*panelCols:][:panelCols])
 		}
 	}
-	return floatBytes(room)
-}
-
-// gemm returns the kernel that multiplies the panels of a stream.
-func (s *stream) gemm(k *kernels) func(*gemmArgs) {
-	switch s.format {
-	case quant.F16:
-		return k.gemmF16
-	case quant.BF16:
-		return k.gemmBF16
-	default:
-		return k.gemmF32
-	}
-}
-
-// elementBytes is the size of an element in the stream's panels.
-func (s *stream) elementBytes() int {
-	if s.format.BlockLen == 1 {
-		return s.format.BlockBytes
-	}
-	return 4
 }
 
 // freshBlocks zeroes the blocks whose first position this step writes, so that the bytes behind a sequence's last

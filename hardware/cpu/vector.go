@@ -96,3 +96,9 @@ func halvesGeneric(dst []byte, x []float32) {
 		binary.LittleEndian.PutUint16(dst[2*i:], quant.F32ToF16(v))
 	}
 }
+
+func scaleByHalvesGeneric(dst, x []float32, halves []byte) {
+	for i, v := range x {
+		dst[i] = v * halfAt(halves[2*i:])
+	}
+}

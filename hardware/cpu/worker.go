@@ -30,7 +30,7 @@ type attentionSpace struct {
 	merged               []float32 // [rows][valueCols], of the partitions before it
 	max, sum             []float32 // [rows]
 	mergedMax, mergedSum []float32 // [rows]
-	keys, values         []float32 // a tile as float32 panels, for formats that are not stored as panels
+	tile                 tileArgs  // with the kernels' room
 }
 
 // workerSizes are the largest sizes that a program's operations ask of a worker, in elements or bytes as the fields of
@@ -38,7 +38,6 @@ type attentionSpace struct {
 type workerSizes struct {
 	tiles, product, row, short, scratch int
 	attentionRows, keyDim, valueCols    int
-	keys, values                        int
 }
 
 // reserve takes the worker's memory.
@@ -53,7 +52,7 @@ func (w *worker) reserve(c *carver, n *workerSizes) {
 	a.acc, a.merged = carve[float32](c, n.attentionRows*n.valueCols), carve[float32](c, n.attentionRows*n.valueCols)
 	a.max, a.sum = carve[float32](c, n.attentionRows), carve[float32](c, n.attentionRows)
 	a.mergedMax, a.mergedSum = carve[float32](c, n.attentionRows), carve[float32](c, n.attentionRows)
-	a.keys, a.values = carve[float32](c, n.keys), carve[float32](c, n.values)
+	a.tile.room = carve[float32](c, tileRoom(n.attentionRows))
 }
 
 // share works on a phase's items: first on the worker's own consecutive part, then on what the others have left.

@@ -117,6 +117,9 @@ func (k *function) loadElements(e element, address string, to int) {
 		k.op("panel", "VMOVUPS %s, %s", address, k.v(to))
 	case "F16":
 		k.op("panel", "VCVTPH2PS %s, %s", address, k.v(to))
+	case "I8":
+		k.op("panel", "VPMOVSXBD %s, %s", address, k.v(to))
+		k.op("as float32", "VCVTDQ2PS %s, %s", k.v(to), k.v(to))
 	default:
 		k.op("panel", "VPMOVZXWD %s, %s", address, k.v(to))
 		k.op("upper halves of float32", "VPSLLD $16, %s, %s", k.v(to), k.v(to))

@@ -44,7 +44,11 @@ func generate() map[string]string {
 		}
 	}
 	files = append(files, prepareShort(&short))
-	texts := map[string]string{"kernels_amd64.go": s.text(), "kernels_short_amd64.go": short.text(), "kernels_runs_amd64.go": long.text()}
+	var tile stubs
+	files = append(files, tiles(&tile, avx2), tiles(&tile, avx512), cache(&tile))
+	texts := map[string]string{
+		"kernels_amd64.go": s.text(), "kernels_short_amd64.go": short.text(), "kernels_runs_amd64.go": long.text(), "kernels_tile_amd64.go": tile.text(),
+	}
 	for _, f := range files {
 		texts[f.name] = f.text()
 	}

@@ -73,9 +73,8 @@ func (p *quantizer) largest(k *function) {
 	}
 }
 
-// reciprocal turns the vector of largest magnitudes Y4 into 127/most in Y6 and stores the scale most/127. Runs of zeros
-// get 0 for both. A run that is not finite gets NaN as scale, and jumps to broken.
-func (p *quantizer) reciprocal(k *function, label string) {
+// reduce leaves the largest word of Y4 in its first lane and in R11.
+func (p *quantizer) reduce(k *function) {
 	k.op("upper half", "VEXTRACTI128 $1, Y4, X5")
 	k.op("4 are left", "VPMAXSD X5, X4, X4")
 	k.op("2 against 2", "VPSHUFD $0x4e, X4, X5")
@@ -83,6 +82,12 @@ func (p *quantizer) reciprocal(k *function, label string) {
 	k.op("1 against 1", "VPSHUFD $0xb1, X4, X5")
 	k.op("the largest", "VPMAXSD X5, X4, X4")
 	k.op("its bits", "VMOVD X4, R11")
+}
+
+// reciprocal turns the vector of largest magnitudes Y4 into 127/most in Y6 and stores the scale most/127. Runs of zeros
+// get 0 for both. A run that is not finite gets NaN as scale, and jumps to broken.
+func (p *quantizer) reciprocal(k *function, label string) {
+	p.reduce(k)
 	k.op("127", "MOVL $0x42fe0000, AX")
 	k.op("as float32", "VMOVD AX, X5")
 	k.op("scale", "VDIVSS X5, X4, X6")

@@ -70,7 +70,7 @@ make_disc() {
 		LABEL tests
 		LINUX /vmlinuz
 		INITRD /initrd.gz
-		APPEND console=ttyS0 mitigations=off $1 -- -test.v -test.short -test.run=^Test(Linear.*|Gemm.*|AssemblyLevelsAgree)$/^$2$
+		APPEND console=ttyS0 mitigations=off $1 -- -test.v -test.short -test.run=^Test(Linear.*|Gemm.*|Tile.*|AssemblyLevelsAgree)$/^$2$
 	END
 	xorriso -as mkisofs -quiet -o "$work/tests.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat \
 		-no-emul-boot -boot-load-size 4 -boot-info-table "$work/cd" 2>/dev/null
