@@ -23,6 +23,7 @@ var commands = []func() *cobra.Command{
 	newDetokenizeCommand,
 	newTemplateCommand,
 	newDoctorCommand,
+	newBenchCommand,
 	newLogitsCommand,
 	newVersionCommand,
 }

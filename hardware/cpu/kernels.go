@@ -37,6 +37,9 @@ type kernels struct {
 	// rotateHalves and rotatePairs turn pairs (u, v) of one head by angles given as cos and sin of len(x)/2 elements:
 	// u cos - v sin, v cos + u sin. Pair i is x[i], x[i+len(x)/2] in halves, and x[2i], x[2i+1] in pairs. dst may be x.
 	rotateHalves, rotatePairs func(dst, x, cos, sin []float32)
+
+	peaks []peak       // what the instruction set does at best, one or more of each arithmetic that it has
+	reads []readKernel // ways to read memory; the fastest counts
 }
 
 // gemmArgs is one call of a float kernel: dst[r][c] (+)= sum over i < k of x[r][i] * panel[i][c], i ascending.

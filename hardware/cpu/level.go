@@ -73,6 +73,8 @@ func goKernels() *kernels {
 
 		scaleByHalves: scaleByHalvesGeneric,
 		quantizeQ8_0:  quant.Q8_0.Quantize,
+		peaks:         peaksGeneric(),
+		reads:         readsGeneric(),
 	}
 }
 

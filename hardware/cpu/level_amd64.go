@@ -50,6 +50,8 @@ func avx2Kernels() *kernels {
 		rotateHalves: rotateHalvesAVX2,
 		rotatePairs:  rotatePairsAVX2,
 		halves:       halvesAVX2,
+		peaks:        peaksAVX2(),
+		reads:        readsAVX2(),
 	}
 	k.cacheAVX2()
 	return k
@@ -62,6 +64,7 @@ func avxVNNIKernels() *kernels {
 	k.linears = slices.Concat(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), []*linear{
 		quadLinearQ8_0(linearQ8_0AVXVNNI()), quadLinearQ4_0(linearQ4_0AVXVNNI()), superLinearQ4_K(linearQ4_KAVXVNNI()),
 		superLinearQ5_K(linearQ5_KAVXVNNI()), superLinearQ6_K(linearQ6_KAVXVNNI())}, shortLinearsAVXVNNI(), runsLinearsAVXVNNI())
+	k.peaks = append(k.peaks, peaksAVXVNNI()...)
 	return k
 }
 
@@ -76,6 +79,7 @@ func avx512Kernels() *kernels {
 	k.gemmF16 = floatGemm(gemmF16AVX512())
 	k.gemmBF16 = floatGemm(gemmBF16AVX512())
 	k.cacheAVX512()
+	k.peaks, k.reads = peaksAVX512(), readsAVX512()
 	return k
 }
 
@@ -86,5 +90,6 @@ func vnniKernels() *kernels {
 	k.linears = slices.Concat(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()), []*linear{
 		quadLinearQ8_0(linearQ8_0VNNI()), quadLinearQ4_0(linearQ4_0VNNI()), superLinearQ4_K(linearQ4_KVNNI()),
 		superLinearQ5_K(linearQ5_KVNNI()), superLinearQ6_K(linearQ6_KVNNI())}, shortLinearsVNNI(), runsLinearsVNNI())
+	k.peaks = append(k.peaks, peaksVNNI()...)
 	return k
 }

@@ -34,6 +34,10 @@ func generate() map[string]string {
 		files = append(files, linearQ8(&s, set), linearQ4(&s, set), linearQ4K(&s, set), linearQ5K(&s, set), linearQ6K(&s, set))
 	}
 	files = append(files, prepare(&s), vectors(&s))
+	var peak stubs
+	for _, set := range []isa{avx2, avxvnni, avx512, avx512vnni} {
+		files = append(files, peaks(&peak, set))
+	}
 	var short, long stubs
 	for _, set := range []isa{avx2, avxvnni, avx512, avx512vnni} {
 		for _, format := range shortFormats() {
@@ -48,6 +52,7 @@ func generate() map[string]string {
 	files = append(files, tiles(&tile, avx2), tiles(&tile, avx512), cache(&tile))
 	texts := map[string]string{
 		"kernels_amd64.go": s.text(), "kernels_short_amd64.go": short.text(), "kernels_runs_amd64.go": long.text(), "kernels_tile_amd64.go": tile.text(),
+		"kernels_peak_amd64.go": peak.text(),
 	}
 	for _, f := range files {
 		texts[f.name] = f.text()

@@ -1,0 +1,395 @@
+package inproc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"hearth/engine"
+	"hearth/engine/api"
+	"hearth/engine/model"
+	"hearth/hardware"
+	"hearth/hardware/quant"
+)
+
+// ModelOptions say what Model measures.
+type ModelOptions struct {
+	Device         hardware.Device
+	Path           string        // model file or folder; "": the embedded model
+	KV             *quant.Format // format of the cache; nil: the engine's choice
+	MaxBatchTokens int           // rows of a step; 0: 512
+	Prompt         int           // tokens of a prompt; 0: no prefill
+	Generate       int           // tokens of each sequence; 0: no decode
+	Batches        []int         // sequences decoded at once
+	Depths         []int         // tokens that the cache holds before
+	Repeat         int           // measures of each row, of which the median counts; 0: 3
+
+	Loading  func(doneBytes, totalBytes int64) // may be nil
+	Progress func(what string)                 // called before each measure; may be nil
+	Started  func(*ModelReport)                // called when the model is loaded; may be nil
+	Row      func(Row)                         // called with each row when it is known; may be nil
+}
+
+// maxTokens bounds lengths, maxRepeat and maxBatch what a mistake in a number would cost.
+const (
+	maxTokens = 1 << 24
+	maxRepeat = 1000
+	maxBatch  = 1024
+)
+
+// Validate names the first option that is out of range.
+func (o *ModelOptions) Validate() error {
+	if o.Device == nil {
+		return errors.New("inproc: option Device is missing")
+	}
+	check := func(name string, least, most int, values ...int) error {
+		for _, v := range values {
+			if v < least || v > most {
+				return fmt.Errorf("inproc: option %s is %d, want %d to %d", name, v, least, most)
+			}
+		}
+		return nil
+	}
+	return errors.Join(
+		check("Prompt", 0, maxTokens, o.Prompt), check("Generate", 0, maxTokens, o.Generate),
+		check("Batches", 1, maxBatch, o.Batches...), check("Depths", 0, maxTokens, o.Depths...),
+		check("Repeat", 0, maxRepeat, o.Repeat), check("MaxBatchTokens", 0, 1<<16, o.MaxBatchTokens))
+}
+
+// ModelReport is the outcome; its JSON form is stable.
+type ModelReport struct {
+	Model        string  `json:"model"`
+	Architecture string  `json:"architecture"`
+	Device       string  `json:"device"`
+	Level        string  `json:"level"`
+	Threads      int     `json:"threads"`
+	KV           string  `json:"kv"`
+	WeightBytes  int64   `json:"weight_bytes"`        // as packed
+	FileBytes    int64   `json:"file_bytes"`          // of the tensors in the file
+	LoadSeconds  float64 `json:"load_seconds"`        // from opening the file to the first request
+	LoadPeakRSS  int64   `json:"load_peak_rss_bytes"` // most memory in use while loading; 0: unknown on this system
+	PeakRSS      int64   `json:"peak_rss_bytes"`      // most at any time, without what bandwidth is measured on
+	Rows         []Row   `json:"rows"`
+}
+
+// Row is one measure, the median of its repeats.
+type Row struct {
+	Test      string  `json:"test"` // "prefill" or "decode"
+	Tokens    int     `json:"tokens"`
+	Sequences int     `json:"sequences"`
+	Depth     int     `json:"depth"` // tokens in each sequence's cache before the test
+	Rate      float64 `json:"tokens_per_second"`
+	Lowest    float64 `json:"lowest_tokens_per_second"` // of the repeats
+	Highest   float64 `json:"highest_tokens_per_second"`
+
+	StepSeconds float64 `json:"step_seconds"`         // from one step's start to the next
+	LoopShare   float64 `json:"loop_share"`           // of that, outside the device: scheduling, sampling, events
+	Bytes       float64 `json:"bytes_per_step"`       // weights and cache
+	KVBytes     float64 `json:"cache_bytes_per_step"` // of these, cache
+	ReadRate    float64 `json:"bytes_per_second"`
+	OpsRate     float64 `json:"ops_per_second"` // of matrix products
+
+	ReadShare    float64           `json:"bandwidth_share"` // of the bandwidth
+	ComputeShare float64           `json:"compute_share"`   // of the peaks of the weights' arithmetic
+	Bounds       hardware.Roofline `json:"bounds"`          // of the same seconds
+}
+
+// Model loads a model and measures it, prefill and decode of every number of sequences at every depth.
+func Model(ctx context.Context, o ModelOptions) (*ModelReport, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Repeat == 0 {
+		o.Repeat = 3
+	}
+	if o.MaxBatchTokens == 0 {
+		o.MaxBatchTokens = 512
+	}
+	b := &modelBench{ModelOptions: o, random: rand.New(rand.NewPCG(1, 2))}
+	if err := b.open(ctx); err != nil {
+		return nil, err
+	}
+	defer b.engine.Close()
+	if o.Started != nil {
+		o.Started(&b.report)
+	}
+	var err error
+	if b.bounds, err = openBounds(o.Device); err != nil {
+		return nil, err
+	}
+	defer b.bounds.meter.Close()
+	resetPeakRSS()
+	if err := b.measure(ctx); err != nil {
+		return nil, err
+	}
+	b.report.PeakRSS = max(b.report.LoadPeakRSS, peakRSS()-int64(b.bounds.bytes))
+	return &b.report, nil
+}
+
+type modelBench struct {
+	ModelOptions
+	report  ModelReport
+	watcher watcher
+	engine  *engine.Engine
+	bounds  *bounds
+	work    work
+	vocab   int
+	random  *rand.Rand
+}
+
+// open loads the model with a cache for the largest test.
+func (b *modelBench) open(ctx context.Context) error {
+	resetPeakRSS()
+	start := time.Now()
+	src, err := engine.OpenSource(b.Path)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	m, err := model.Load(src)
+	if err != nil {
+		return err
+	}
+	for i := range m.Program.NumWeights() {
+		b.report.FileBytes += int64(m.Program.WeightAt(i).Bytes())
+	}
+	longest, blocks := 2*hardware.BlockLen, 2
+	most := 1
+	for _, depth := range b.Depths {
+		for _, n := range b.Batches {
+			longest, most = max(longest, depth+b.Prompt+1, depth+b.Generate+spareTokens), max(most, n)
+			blocks = max(blocks, blocksFor(depth)+b.Repeat*blocksFor(b.Prompt), n*blocksFor(depth+b.Generate+spareTokens))
+		}
+	}
+	b.watcher.Device, b.vocab = b.Device, m.Config.VocabSize
+	b.watcher.logits = make([]float32, b.vocab)
+	b.work = workOf(m.Program, m.Trunk)
+	b.engine, err = engine.New(ctx, m, engine.Options{
+		Device: &b.watcher, KV: b.KV, ContextLength: longest, MaxSequences: most, MaxBatchTokens: b.MaxBatchTokens,
+		Blocks: blocks + 2, Progress: b.Loading, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		return err
+	}
+	info := b.Device.Info()
+	b.report.Model, b.report.Architecture = src.Path(), m.Config.Architecture
+	b.report.Device, b.report.Level, b.report.Threads = info.Name, info.Level, info.Threads
+	b.report.KV, b.report.WeightBytes = b.engine.Limits().KV.Name, b.engine.Memory().Weights
+	b.report.LoadSeconds, b.report.LoadPeakRSS = time.Since(start).Seconds(), peakRSS()
+	return nil
+}
+
+// spareTokens is how many tokens a sequence makes beyond those that are measured: sequences that start one after the
+// other do not end together.
+const spareTokens = 4
+
+func blocksFor(tokens int) int { return (tokens + hardware.BlockLen - 1) / hardware.BlockLen }
+
+// measure runs all tests, those of a depth one after the other.
+func (b *modelBench) measure(ctx context.Context) error {
+	warm := b.request(b.prompt(2*hardware.BlockLen-8), 8)
+	if err := b.run(ctx, warm); err != nil {
+		return err
+	}
+	if err := b.bounds.sample(); err != nil {
+		return err
+	}
+	for _, depth := range b.Depths {
+		if b.Prompt > 0 {
+			if err := b.row(ctx, Row{Test: "prefill", Tokens: b.Prompt, Sequences: 1, Depth: depth}, b.prefill); err != nil {
+				return err
+			}
+		}
+	}
+	for _, depth := range b.Depths {
+		for _, n := range b.Batches {
+			if b.Generate == 0 {
+				continue
+			}
+			if err := b.row(ctx, Row{Test: "decode", Tokens: b.Generate, Sequences: n, Depth: depth}, b.decode); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// row repeats a test between measures of the bounds.
+func (b *modelBench) row(ctx context.Context, r Row, test func(context.Context, *Row, [][]int32) error) error {
+	b.bounds.reset()
+	contexts, err := b.fill(ctx, r)
+	if err != nil {
+		return err
+	}
+	var tries []Row
+	for i := range b.Repeat {
+		if b.Progress != nil {
+			b.Progress(fmt.Sprintf("%s of %d, %d sequences at depth %d: %d of %d", r.Test, r.Tokens, r.Sequences, r.Depth, i+1, b.Repeat))
+		}
+		try := r
+		b.watcher.reset()
+		if err := test(ctx, &try, contexts); err != nil {
+			return err
+		}
+		if err := b.bounds.sample(); err != nil {
+			return err
+		}
+		tries = append(tries, try)
+	}
+	b.finish(&r, tries)
+	b.report.Rows = append(b.report.Rows, r)
+	if b.Row != nil {
+		b.Row(r)
+	}
+	return nil
+}
+
+// fill puts a context of the row's depth into the cache for each sequence, without computing it.
+func (b *modelBench) fill(ctx context.Context, r Row) ([][]int32, error) {
+	contexts := make([][]int32, r.Sequences)
+	whole := r.Depth / hardware.BlockLen * hardware.BlockLen
+	b.watcher.filling = true
+	defer func() { b.watcher.filling = false }()
+	for i := range contexts {
+		contexts[i] = b.prompt(r.Depth)
+		if whole == 0 {
+			continue
+		}
+		if err := b.run(ctx, b.request(contexts[i][:whole], api.NoTokens)); err != nil {
+			return nil, err
+		}
+	}
+	return contexts, nil
+}
+
+// prefill computes one prompt behind a context.
+func (b *modelBench) prefill(ctx context.Context, r *Row, contexts [][]int32) error {
+	prompt := append(contexts[0][:r.Depth:r.Depth], b.prompt(r.Tokens)...)
+	done, err := b.finished(ctx, b.request(prompt, 1))
+	if err != nil {
+		return err
+	}
+	return b.account(r, b.watcher.steps, done)
+}
+
+// decode has all sequences generate at once. The steps in which all of them do count.
+func (b *modelBench) decode(ctx context.Context, r *Row, contexts [][]int32) error {
+	var requests []*api.Request
+	for i := range r.Sequences {
+		prompt := append(contexts[i][:r.Depth:r.Depth], b.prompt(1)...)
+		requests = append(requests, b.request(prompt, r.Tokens+spareTokens))
+	}
+	if err := b.run(ctx, requests...); err != nil {
+		return err
+	}
+	steps := b.watcher.steps
+	for len(steps) > 0 && !(steps[0].decodes() && steps[0].spans == r.Sequences) {
+		steps = steps[1:]
+	}
+	n := 0
+	for n < len(steps) && steps[n].spans == r.Sequences {
+		n++
+	}
+	if n < 2 {
+		return fmt.Errorf("inproc: %d sequences never ran together", r.Sequences)
+	}
+	return b.account(r, steps[:n-1], steps[n-1].start)
+}
+
+// account turns steps, of which the last was over at end, into a row's numbers.
+func (b *modelBench) account(r *Row, steps []step, end time.Time) error {
+	if len(steps) == 0 {
+		return fmt.Errorf("inproc: %s of %d tokens ran no step", r.Test, r.Tokens)
+	}
+	seconds := end.Sub(steps[0].start).Seconds()
+	inside, tokens := 0.0, 0
+	for _, s := range steps {
+		inside += s.end.Sub(s.start).Seconds()
+		tokens += s.rows
+		r.Bytes += float64(s.weightBytes)
+		r.KVBytes += float64(s.positions) * float64(b.watcher.blockBytes) / hardware.BlockLen
+	}
+	n := float64(len(steps))
+	r.Bytes, r.KVBytes = (r.Bytes+r.KVBytes)/n, r.KVBytes/n
+	r.StepSeconds, r.LoopShare, r.Rate = seconds/n, 1-inside/seconds, float64(tokens)/seconds
+	r.ReadRate = r.Bytes / r.StepSeconds
+	return nil
+}
+
+// finish puts the medians of the tries into a row.
+func (b *modelBench) finish(r *Row, tries []Row) {
+	number := func(of func(r *Row) *float64) {
+		values := make([]float64, len(tries))
+		for i := range tries {
+			values[i] = *of(&tries[i])
+		}
+		*of(r) = median(values)
+	}
+	for _, of := range []func(r *Row) *float64{
+		func(r *Row) *float64 { return &r.Rate }, func(r *Row) *float64 { return &r.StepSeconds },
+		func(r *Row) *float64 { return &r.LoopShare }, func(r *Row) *float64 { return &r.Bytes },
+		func(r *Row) *float64 { return &r.KVBytes }, func(r *Row) *float64 { return &r.ReadRate },
+	} {
+		number(of)
+	}
+	r.Lowest, r.Highest = tries[0].Rate, tries[0].Rate
+	for _, t := range tries {
+		r.Lowest, r.Highest = min(r.Lowest, t.Rate), max(r.Highest, t.Rate)
+	}
+	r.Bounds = b.bounds.median()
+	outputs := 1.0
+	if r.Test == "prefill" {
+		outputs = 0 // its one row of the head would be a thousandth
+	}
+	ops := b.work.times(1, outputs)
+	r.OpsRate = total(ops) * r.Rate
+	r.ReadShare, r.ComputeShare = r.ReadRate/r.Bounds.ReadBytes, leastSeconds(ops, &r.Bounds)*r.Rate
+}
+
+// prompt returns random tokens; no two prompts share a prefix.
+func (b *modelBench) prompt(n int) []int32 {
+	tokens := make([]int32, n)
+	for i := range tokens {
+		tokens[i] = int32(b.random.IntN(b.vocab))
+	}
+	return tokens
+}
+
+func (b *modelBench) request(prompt []int32, maxTokens int) *api.Request {
+	return &api.Request{Prompt: prompt, MaxTokens: maxTokens, IgnoreEOS: true, Logprobs: -1}
+}
+
+// run runs requests at once and waits for all of them.
+func (b *modelBench) run(ctx context.Context, requests ...*api.Request) error {
+	_, err := b.finished(ctx, requests...)
+	return err
+}
+
+// finished is run, with the time at which the last request was done.
+func (b *modelBench) finished(ctx context.Context, requests ...*api.Request) (time.Time, error) {
+	var streams []<-chan api.Event
+	for _, r := range requests {
+		events, err := b.engine.Submit(ctx, r)
+		if err != nil {
+			return time.Time{}, err
+		}
+		streams = append(streams, events)
+	}
+	var failure error
+	for _, events := range streams {
+		for e := range events {
+			switch {
+			case e.Done == nil:
+			case e.Done.Err != nil:
+				failure = e.Done.Err
+			case e.Done.Reason == api.FinishCancelled:
+				failure = context.Cause(ctx)
+			}
+		}
+	}
+	return time.Now(), failure
+}

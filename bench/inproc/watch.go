@@ -1,0 +1,102 @@
+package inproc
+
+import (
+	"context"
+	"time"
+
+	"hearth/hardware"
+)
+
+// watcher is a device whose one queue reports its steps. While it fills, steps compute nothing: they copy a block that
+// was computed before into every block that they would have written. So a long context costs the copying of its cache.
+//
+// Invariants:
+//
+//  1. The goroutine that runs the queue writes steps; the bench changes and reads the watcher only while no request
+//     runs. The channels of requests order the two.
+//  2. donor is one block of a sequence that was computed, and nil before that.
+type watcher struct {
+	hardware.Device
+	filling bool
+	steps   []step
+	donor   []byte
+
+	blockBytes int
+	logits     []float32 // [vocab], the answer of steps that compute nothing
+}
+
+// step is one run of the queue.
+type step struct {
+	start, end  time.Time
+	rows        int   // tokens
+	spans       int   // sequences
+	positions   int64 // of the cache that attention reads
+	weightBytes uint64
+}
+
+// decodes says that every sequence of the step got one token.
+func (s *step) decodes() bool { return s.rows == s.spans }
+
+// Load implements hardware.Device.
+func (w *watcher) Load(ctx context.Context, p *hardware.Program, l hardware.Limits) (hardware.Queue, error) {
+	memory, err := w.Measure(p, l)
+	if err != nil {
+		return nil, err
+	}
+	w.blockBytes = int(memory.Block)
+	queue, err := w.Device.Load(ctx, p, l)
+	if err != nil {
+		return nil, err
+	}
+	return &watchedQueue{Queue: queue, watcher: w}, nil
+}
+
+// reset forgets the steps.
+func (w *watcher) reset() { w.steps = w.steps[:0] }
+
+// watchedQueue is the queue of a watcher.
+type watchedQueue struct {
+	hardware.Queue
+	watcher *watcher
+	weights uint64 // bytes multiplied before this step
+}
+
+// Run implements hardware.Queue.
+func (q *watchedQueue) Run(s hardware.Section, b *hardware.Batch) {
+	w := q.watcher
+	if w.filling {
+		q.fill(b)
+		return
+	}
+	started := step{start: time.Now(), rows: len(b.Tokens), spans: len(b.Spans)}
+	q.Queue.Run(s, b)
+	started.end = time.Now()
+	weights := q.Queue.Counters().WeightBytes
+	started.weightBytes, q.weights = weights-q.weights, weights
+	for _, span := range b.Spans {
+		started.positions += int64(span.Start + span.Len)
+		if w.donor == nil && span.Start+span.Len >= hardware.BlockLen {
+			w.donor = make([]byte, w.blockBytes)
+			q.Queue.ReadBlock(int(b.Tables[span.Table]), w.donor)
+		}
+	}
+	w.steps = append(w.steps, started)
+}
+
+// fill writes the blocks that begin in this step.
+func (q *watchedQueue) fill(b *hardware.Batch) {
+	for _, span := range b.Spans {
+		first := (int(span.Start) + hardware.BlockLen - 1) / hardware.BlockLen
+		for _, id := range b.Tables[span.Table:][first:span.Blocks()] {
+			q.Queue.WriteBlock(int(id), q.watcher.donor)
+		}
+	}
+}
+
+// Output implements hardware.Queue.
+func (q *watchedQueue) Output(o hardware.Output, row int) []float32 {
+	if q.watcher.filling {
+		return q.watcher.logits
+	}
+	return q.Queue.Output(o, row)
+}

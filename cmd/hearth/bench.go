@@ -1,0 +1,71 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"hearth/hardware"
+)
+
+func newBenchCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure models and kernels beside what the machine does at best",
+		Long: `Measures from inside the process, without HTTP; hearth-bench measures servers. Every figure stands beside the bounds
+of the machine in the same seconds: the bandwidth at which all threads read memory, and the rate of the fastest
+instructions for sums of products, with nothing else to do. Both drift by tenths on shared machines, so compare
+fractions rather than rates.`,
+		Args: cobra.NoArgs,
+	}
+	command.AddCommand(newBenchModelCommand())
+	return command
+}
+
+// printJSON writes a report as indented JSON.
+func printJSON(out io.Writer, report any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(report)
+}
+
+// statusLine shows what is being done on one line of a terminal, and nothing elsewhere.
+type statusLine struct{ width int }
+
+func newStatusLine() *statusLine {
+	if fd := int(os.Stderr.Fd()); term.IsTerminal(fd) {
+		if width, _, err := term.GetSize(fd); err == nil {
+			return &statusLine{width}
+		}
+	}
+	return &statusLine{}
+}
+
+func (s *statusLine) show(text string) {
+	if s.width > 0 {
+		fmt.Fprintf(os.Stderr, "\r\x1b[K%s", text[:min(len(text), s.width-1)])
+	}
+}
+
+func (s *statusLine) clear() { s.show("") }
+
+// printBounds prints the machine's bounds as of one measure.
+func printBounds(out io.Writer, r *hardware.Roofline) {
+	fmt.Fprintf(out, "read      %6.1f GB/s best, %.1f median\n", r.ReadBytes/1e9, r.MedianReadBytes/1e9)
+	for _, p := range r.Peaks {
+		fmt.Fprintf(out, "%-9s %6.0f GOPS (%s)\n", p.Arithmetic, p.Ops/1e9, strings.ReplaceAll(p.Instructions, " ", ", "))
+	}
+}
+
+// percent writes a share; what the machine cannot tell stays empty.
+func percent(share float64) string {
+	if share == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f%%", 100*share)
+}
