@@ -175,7 +175,7 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 	e.loop = &loop{
 		model: m, queue: queue, limits: limits, cacheOpts: cacheOpts,
 		scheduler: newScheduler(cache, limits.Spans, limits.Outputs, opts.MaxWaiting),
-		batch:     hardware.NewBatch(limits), scratch: sample.NewScratch(e.vocab),
+		batch:     hardware.NewBatch(limits), scratch: sample.NewScratch(e.vocab, hardware.PartLen),
 		pace: pace{fixed: opts.MaxBatchTokens}, stops: opts.StopTokens, ends: opts.EndTokens, banned: opts.Banned,
 		stats: &e.stats, log: opts.Logger,
 		finished: make([]*sequence, 0, opts.MaxWaiting+opts.MaxSequences),

@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"hearth/engine/api"
-	"hearth/engine/sample"
 	"hearth/hardware"
 )
 
@@ -175,12 +174,12 @@ func TestPromptLogprobs(t *testing.T) {
 				memory, table := newFakeMemory(3), []int32{0, 1, 2}
 				memory.write(table, prompt, 0)
 				for i, got := range a.prompt {
-					logits := make([]float32, fakeVocab)
-					fakeLogits(logits, memory.attend(table, i+1))
+					row := fakeRow(memory.attend(table, i+1))
 					var want api.Logprob
-					if err := sample.Logprobs(logits, prompt[i+1], 2, &want); err != nil {
+					if err := row.Top(2, &want); err != nil {
 						t.Fatal(err)
 					}
+					want.Token, want.Logprob = prompt[i+1], row.Logprob(prompt[i+1])
 					if !equalLogprobs([]api.Logprob{got}, []api.Logprob{want}) {
 						t.Fatalf("position %d: %+v, want %+v", i+1, got, want)
 					}

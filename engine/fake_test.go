@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -80,6 +82,26 @@ func fakeLogits(dst []float32, attended uint64) {
 	}
 }
 
+// fakeParts are the parts of logits.
+func fakeParts(dst, logits []float32) {
+	for i := range len(dst) / 2 {
+		part := logits[i*hardware.PartLen : min((i+1)*hardware.PartLen, len(logits))]
+		m, sum := slices.Max(part), 0.0
+		for _, l := range part {
+			sum += math.Exp(float64(l - m))
+		}
+		dst[2*i], dst[2*i+1] = m, float32(sum)
+	}
+}
+
+// fakeRow is a row to draw from, of memory of its own.
+func fakeRow(attended uint64) *sample.Row {
+	logits, parts := make([]float32, fakeVocab), make([]float32, 2*hardware.NumParts(fakeVocab))
+	fakeLogits(logits, attended)
+	fakeParts(parts, logits)
+	return sample.NewScratch(fakeVocab, hardware.PartLen).Row(logits, parts)
+}
+
 // fakeDevice runs no program: its logits are a function of the tokens that the blocks of a batch hold.
 type fakeDevice struct {
 	// beforeRun is called with the number of the step, counted from 1, before it runs; nil: nothing.
@@ -98,6 +120,7 @@ func (d *fakeDevice) Load(_ context.Context, _ *hardware.Program, l hardware.Lim
 	q := &fakeQueue{device: d, limits: l, memory: newFakeMemory(l.Blocks)}
 	for range l.Outputs {
 		q.logits = append(q.logits, make([]float32, fakeVocab))
+		q.parts = append(q.parts, make([]float32, 2*hardware.NumParts(fakeVocab)))
 	}
 	return q, nil
 }
@@ -110,6 +133,7 @@ type fakeQueue struct {
 	limits   hardware.Limits
 	memory   *fakeMemory
 	logits   [][]float32 // [outputs, vocab]
+	parts    [][]float32 // [outputs, parts, 2]
 	counters hardware.Counters
 }
 
@@ -133,6 +157,7 @@ func (q *fakeQueue) Run(_ hardware.Section, b *hardware.Batch) {
 		for ; output < len(b.Outputs) && b.Outputs[output] < s.Row+s.Len; output++ {
 			length := int(s.Start + b.Outputs[output] - s.Row + 1)
 			fakeLogits(q.logits[output], q.memory.attend(table, length))
+			fakeParts(q.parts[output], q.logits[output])
 		}
 	}
 }
@@ -144,13 +169,21 @@ func (q *fakeQueue) Sync() error {
 	return nil
 }
 
-func (q *fakeQueue) Output(_ hardware.Output, row int) []float32 { return q.logits[row] }
-func (q *fakeQueue) CopyBlock(dst, src int)                      { q.memory.entries[dst] = q.memory.entries[src] }
-func (q *fakeQueue) ReadBlock(int, []byte)                       {}
-func (q *fakeQueue) WriteBlock(int, []byte)                      {}
-func (q *fakeQueue) Counters() hardware.Counters                 { return q.counters }
-func (q *fakeQueue) Idle()                                       {}
-func (q *fakeQueue) Close() error                                { q.device.closed.Store(true); return nil }
+func (q *fakeQueue) Output(o hardware.Output, row int) []float32 {
+	return [...][][]float32{fakeLogitsOutput: q.logits, fakePartsOutput: q.parts}[o][row]
+}
+func (q *fakeQueue) CopyBlock(dst, src int)      { q.memory.entries[dst] = q.memory.entries[src] }
+func (q *fakeQueue) ReadBlock(int, []byte)       {}
+func (q *fakeQueue) WriteBlock(int, []byte)      {}
+func (q *fakeQueue) Counters() hardware.Counters { return q.counters }
+func (q *fakeQueue) Idle()                       {}
+func (q *fakeQueue) Close() error                { q.device.closed.Store(true); return nil }
+
+// The outputs of the fake model.
+const (
+	fakeLogitsOutput hardware.Output = iota
+	fakePartsOutput
+)
 
 // Tokens of the fake vocabulary with a meaning.
 const (
@@ -183,7 +216,7 @@ func loadFake(t testing.TB, device *fakeDevice, opts Options) *Engine {
 	opts.Logger = slog.New(slog.DiscardHandler)
 	m := &model.Model{
 		Config:  model.Config{VocabSize: fakeVocab, ContextLength: 1 << 17},
-		Program: hardware.NewProgram("fake"),
+		Program: hardware.NewProgram("fake"), Logits: fakeLogitsOutput, Parts: fakePartsOutput,
 	}
 	e, err := load(t.Context(), m, opts)
 	if err != nil {
@@ -203,30 +236,29 @@ func fakeAnswer(t testing.TB, r api.Request) (tokens []int32, logprobs []api.Log
 	for i := range table {
 		table[i] = int32(i)
 	}
-	all, scratch := append([]int32(nil), r.Prompt...), sample.NewScratch(fakeVocab)
+	all := append([]int32(nil), r.Prompt...)
 	memory.write(table, all, 0)
 	for len(tokens) < r.MaxTokens {
-		logits := make([]float32, fakeVocab)
-		fakeLogits(logits, memory.attend(table, len(all)))
-		scratch.Keep(logits)
-		sample.Ban(logits, []int32{fakeBanned})
+		row := fakeRow(memory.attend(table, len(all)))
+		var p api.Logprob
+		if err := row.Top(r.Logprobs, &p); err != nil {
+			t.Fatal(err)
+		}
+		row.Ban([]int32{fakeBanned})
 		switch {
 		case r.IgnoreEOS:
-			sample.Ban(logits, []int32{fakeEOS})
+			row.Ban([]int32{fakeEOS})
 		case len(tokens) < r.MinTokens:
-			sample.Ban(logits, []int32{fakeEOS, fakeBOS})
+			row.Ban([]int32{fakeEOS, fakeBOS})
 		}
-		token, err := sampler.Next(logits, all, scratch)
+		token, err := sampler.Next(row, all)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !r.IgnoreEOS && (token == fakeEOS || token == fakeBOS) {
 			break
 		}
-		var p api.Logprob
-		if err := sample.Logprobs(scratch.Kept(), token, r.Logprobs, &p); err != nil {
-			t.Fatal(err)
-		}
+		p.Token, p.Logprob = token, row.Logprob(token)
 		memory.write(table, []int32{token}, len(all))
 		all, tokens, logprobs = append(all, token), append(tokens, token), append(logprobs, p)
 	}

@@ -102,33 +102,19 @@ func (l *loop) finish(items []stepItem, now time.Time) (decodes, prompts int) {
 		output += outputs
 		l.scheduler.done(it)
 		if reaches && seq.ended == nil {
-			l.draw(seq, l.queue.Output(l.model.Logits, output-1), now)
+			l.draw(seq, l.row(output-1), now)
 		}
 	}
 	return decodes, prompts
 }
 
 // draw samples the next token of a sequence and decides whether it was the last.
-func (l *loop) draw(seq *sequence, logits []float32, now time.Time) {
+func (l *loop) draw(seq *sequence, row *sample.Row, now time.Time) {
 	if seq.maxTokens == 0 { // the prompt alone was asked for
 		l.end(seq, api.FinishLength, nil)
 		return
 	}
-	if seq.logprobs >= 0 {
-		l.scratch.Keep(logits) // before they are changed
-	}
-	sample.Ban(logits, l.banned)
-	if seq.ignoreEOS {
-		sample.Ban(logits, l.ends)
-	} else if seq.generated() < seq.minTokens {
-		sample.Ban(logits, l.stops)
-	}
-	token, err := seq.sampler.Next(logits, seq.tokens, l.scratch)
-	var logprob *api.Logprob
-	if err == nil && seq.logprobs >= 0 {
-		logprob = &api.Logprob{}
-		err = sample.Logprobs(l.scratch.Kept(), token, seq.logprobs, logprob)
-	}
+	token, logprob, err := l.next(seq, row)
 	if err != nil {
 		l.end(seq, api.FinishError, fmt.Errorf("%w: %w", api.ErrInternal, err))
 		return
@@ -150,6 +136,34 @@ func (l *loop) draw(seq *sequence, logits []float32, now time.Time) {
 	}
 }
 
+// next draws a token, and says how probable the model found it where that was asked for.
+func (l *loop) next(seq *sequence, row *sample.Row) (token int32, logprob *api.Logprob, err error) {
+	if seq.logprobs >= 0 {
+		logprob = &api.Logprob{}
+		if err := row.Top(seq.logprobs, logprob); err != nil { // before logits are changed
+			return 0, nil, err
+		}
+	}
+	row.Ban(l.banned)
+	if seq.ignoreEOS {
+		row.Ban(l.ends)
+	} else if seq.generated() < seq.minTokens {
+		row.Ban(l.stops)
+	}
+	if token, err = seq.sampler.Next(row, seq.tokens); err != nil {
+		return 0, nil, err
+	}
+	if logprob != nil {
+		logprob.Token, logprob.Logprob = token, row.Logprob(token)
+	}
+	return token, logprob, nil
+}
+
+// row returns the logits of an output of this step, ready to draw from until the next call.
+func (l *loop) row(output int) *sample.Row {
+	return l.scratch.Row(l.queue.Output(l.model.Logits, output), l.queue.Output(l.model.Parts, output))
+}
+
 // scorePrompt keeps the log-probabilities of the prompt tokens that follow the rows of this step, and sends all of them
 // when the last one is known. Row i of a step gives the distribution of the token at position start+i+1.
 func (l *loop) scorePrompt(it stepItem, firstOutput int) {
@@ -160,10 +174,12 @@ func (l *loop) scorePrompt(it stepItem, firstOutput int) {
 			continue // not of the prompt, or known from before a preemption
 		}
 		var p api.Logprob
-		if err := sample.Logprobs(l.queue.Output(l.model.Logits, firstOutput+i), seq.tokens[next], seq.logprobs, &p); err != nil {
+		row := l.row(firstOutput + i)
+		if err := row.Top(seq.logprobs, &p); err != nil {
 			l.end(seq, api.FinishError, fmt.Errorf("%w: position %d: %w", api.ErrInternal, next, err))
 			return
 		}
+		p.Token, p.Logprob = seq.tokens[next], row.Logprob(seq.tokens[next])
 		seq.scores = append(seq.scores, p)
 		seq.scoredUpTo = next
 	}

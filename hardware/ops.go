@@ -16,6 +16,7 @@ const (
 	OpGather
 	OpRoute
 	OpExperts
+	OpSoftmaxParts
 	numOps
 )
 
@@ -30,7 +31,7 @@ func OpKinds() []OpKind {
 
 // String returns the name of the operation.
 func (k OpKind) String() string {
-	return [...]string{"Embed", "Norm", "MatMul", "RoPE", "Store", "Attention", "GLU", "Add", "Gather", "Route", "Experts"}[k]
+	return [...]string{"Embed", "Norm", "MatMul", "RoPE", "Store", "Attention", "GLU", "Add", "Gather", "Route", "Experts", "SoftmaxParts"}[k]
 }
 
 // Args are the arguments of one operation; the types are the …Args of this package.
@@ -142,6 +143,22 @@ type ExpertsArgs struct {
 	Dst            Tensor // [rows, in]
 }
 
+// PartLen is the number of columns in a part of SoftmaxParts: so few that drawing a token can look at all of a part, so
+// many that a vocabulary has only some thousand parts.
+const PartLen = 64
+
+// NumParts returns into how many parts SoftmaxParts cuts rows of so many columns.
+func NumParts(cols int) int { return (cols + PartLen - 1) / PartLen }
+
+// SoftmaxPartsArgs cuts rows into parts of PartLen columns, the last one perhaps shorter, and takes of each what a softmax
+// over any number of them needs, as the softmax in one pass does (arXiv 1805.02867 §3): the largest element m and the sum
+// of e^(x-m), each part by itself. The sum is 0 where all elements are minus infinity, and not a number where one is not,
+// or is plus infinity; m means nothing then.
+type SoftmaxPartsArgs struct {
+	X   Tensor // [rows, cols]
+	Dst Tensor // [rows, parts, 2]: m, sum
+}
+
 // Kind returns OpEmbed.
 func (*EmbedArgs) Kind() OpKind { return OpEmbed }
 
@@ -174,6 +191,9 @@ func (*RouteArgs) Kind() OpKind { return OpRoute }
 
 // Kind returns OpExperts.
 func (*ExpertsArgs) Kind() OpKind { return OpExperts }
+
+// Kind returns OpSoftmaxParts.
+func (*SoftmaxPartsArgs) Kind() OpKind { return OpSoftmaxParts }
 
 // Reads appends nothing: the tokens come from the batch.
 func (*EmbedArgs) Reads(dst []Tensor) []Tensor { return dst }
@@ -213,6 +233,9 @@ func (a *RouteArgs) Reads(dst []Tensor) []Tensor { return append(dst, a.Logits) 
 // Reads appends X and Dst.
 func (a *ExpertsArgs) Reads(dst []Tensor) []Tensor { return append(dst, a.X, a.Dst) }
 
+// Reads appends X.
+func (a *SoftmaxPartsArgs) Reads(dst []Tensor) []Tensor { return append(dst, a.X) }
+
 // Writes appends Dst.
 func (a *EmbedArgs) Writes(dst []Tensor) []Tensor { return append(dst, a.Dst) }
 
@@ -245,3 +268,6 @@ func (*RouteArgs) Writes(dst []Tensor) []Tensor { return dst }
 
 // Writes appends Dst.
 func (a *ExpertsArgs) Writes(dst []Tensor) []Tensor { return append(dst, a.Dst) }
+
+// Writes appends Dst.
+func (a *SoftmaxPartsArgs) Writes(dst []Tensor) []Tensor { return append(dst, a.Dst) }

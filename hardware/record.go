@@ -215,6 +215,19 @@ func (p *Program) ExpertsAdd(a ExpertsArgs) {
 	p.record(&a)
 }
 
+// SoftmaxParts records what a softmax over each row needs, part by part; the result is [rows, parts, 2].
+func (p *Program) SoftmaxParts(x Tensor) Tensor {
+	if !p.ok("SoftmaxParts", x) {
+		return invalidTensor
+	}
+	if !x.Flat() {
+		p.fail("SoftmaxParts: rows are not contiguous")
+	}
+	dst := p.Temp(x.rows, NumParts(x.Size()), 2)
+	p.record(&SoftmaxPartsArgs{X: x, Dst: dst})
+	return dst
+}
+
 // same records a mistake when two views differ in shape.
 func (p *Program) same(op string, a, b Tensor) {
 	if a.rows != b.rows || a.heads != b.heads || a.dim != b.dim {

@@ -32,6 +32,7 @@ type Model struct {
 	Program *hardware.Program
 	Trunk   hardware.Section // the forward pass
 	Logits  hardware.Output  // of Trunk, [outputs, VocabSize]
+	Parts   hardware.Output  // of Trunk, [outputs, parts, 2]: SoftmaxParts of Logits
 }
 
 var registry []*Arch
@@ -84,7 +85,10 @@ func Load(src weights.Source) (*Model, error) {
 		return nil, fmt.Errorf("model: %s: %w", src.Path(), l.err)
 	}
 	m.Trunk = m.Program.Section("trunk")
-	m.Logits = m.Program.Output("logits", forwarder.Forward(m.Program))
+	logits := forwarder.Forward(m.Program)
+	m.Logits = m.Program.Output("logits", logits)
+	parts := m.Program.SoftmaxParts(logits)
+	m.Parts = m.Program.Output("parts", parts.Cols(0, parts.Size()))
 	if err := m.Program.Err(); err != nil {
 		return nil, fmt.Errorf("model: %s: %w", src.Path(), err)
 	}

@@ -154,7 +154,7 @@ func TestArchitectures(t *testing.T) {
 				t.Errorf("%s: feed-forward half of layer %d: %s, want %s", c.arch, layer, got, c.ffn)
 			}
 		}
-		if got := operations(m, -1, hardware.HalfNone); got != "Embed Gather Norm MatMul" {
+		if got := operations(m, -1, hardware.HalfNone); got != "Embed Gather Norm MatMul SoftmaxParts" {
 			t.Errorf("%s: outside the layers: %s", c.arch, got)
 		}
 		if _, logits := m.Program.OutputTensor(m.Logits); logits.Size() != tinyVocab {

@@ -20,12 +20,12 @@ type biasedToken struct {
 }
 
 // addBias adds the request's bias.
-func (s *Sampler) addBias(logits []float32) {
+func (s *Sampler) addBias(r *Row) {
 	for _, b := range s.bias {
 		if b.bias <= -maxBias {
-			logits[b.id] = negInf
+			r.set(b.id, negInf)
 		} else {
-			logits[b.id] += b.bias
+			r.set(b.id, r.logits[b.id]+b.bias)
 		}
 	}
 }
@@ -34,7 +34,7 @@ func (s *Sampler) addBias(logits []float32) {
 //
 //	l = l / repeat      if l > 0, else l * repeat    (arXiv 1909.05858 §4.1)
 //	l = l - c*frequency - presence                   (OpenAI's API)
-func (s *Sampler) penalize(logits []float32, tokens []int32, scratch *Scratch) {
+func (s *Sampler) penalize(r *Row, tokens []int32) {
 	p := &s.params
 	if p.RepeatPenalty == 1 && p.FrequencyPenalty == 0 && p.PresencePenalty == 0 {
 		return
@@ -42,21 +42,22 @@ func (s *Sampler) penalize(logits []float32, tokens []int32, scratch *Scratch) {
 	if s.window > 0 && len(tokens) > s.window {
 		tokens = tokens[len(tokens)-s.window:]
 	}
+	counts := r.scratch.counts
 	for _, id := range tokens {
-		scratch.counts[id]++
+		counts[id]++
 	}
 	for _, id := range tokens {
-		count := scratch.counts[id]
+		count := counts[id]
 		if count == 0 { // seen before in this loop
 			continue
 		}
-		scratch.counts[id] = 0
-		l := logits[id]
+		counts[id] = 0
+		l := r.logits[id]
 		if l > 0 {
 			l /= p.RepeatPenalty
 		} else {
 			l *= p.RepeatPenalty
 		}
-		logits[id] = l - (float32(count)*p.FrequencyPenalty + p.PresencePenalty)
+		r.set(id, l-(float32(count)*p.FrequencyPenalty+p.PresencePenalty))
 	}
 }

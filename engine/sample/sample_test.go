@@ -124,20 +124,63 @@ func softmax(l []float64, kept []int, temperature float64) []float64 {
 	return probs
 }
 
+// testPartLen is so small that short rows have several parts.
+const testPartLen = 8
+
+// newRow returns a row of a copy of the logits, with its parts as a device computes them.
+func newRow(logits []float32) *Row {
+	scratch := NewScratch(len(logits), testPartLen)
+	return scratch.Row(slices.Clone(logits), partsOf(logits, testPartLen))
+}
+
+// partsOf computes parts by their definition.
+func partsOf(logits []float32, partLen int) (parts []float32) {
+	for part := range slices.Chunk(logits, partLen) {
+		m, sum := negInf, 0.0
+		for _, l := range part {
+			if l > m {
+				m = l
+			}
+		}
+		for _, l := range part {
+			switch {
+			case m != negInf:
+				sum += math.Exp(float64(l) - float64(m))
+			case l != m:
+				sum = math.NaN()
+			}
+		}
+		parts = append(parts, m, float32(sum))
+	}
+	return parts
+}
+
+// next draws from a copy of the logits.
+func next(s *Sampler, logits []float32, tokens []int32) (int32, error) {
+	return s.Next(newRow(logits), tokens)
+}
+
 // distribution is what Next draws from, by id.
 func distribution(s *Sampler, logits []float32, tokens []int32) ([]float64, error) {
-	logits, scratch := slices.Clone(logits), NewScratch(len(logits))
-	s.addBias(logits)
-	s.penalize(logits, tokens, scratch)
-	best, err := argMax(logits)
+	r := newRow(logits)
+	s.addBias(r)
+	s.penalize(r, tokens)
+	r.refresh()
+	best, err := r.best()
 	if err != nil {
 		return nil, err
 	}
-	c := s.filter(logits, logits[best], scratch)
-	weights := c.softmax(s.params.Temperature, scratch)
-	probs, total := make([]float64, len(logits)), sum(weights)
-	for i, id := range c.ids {
-		probs[id] = float64(weights[i]) / total
+	from, most, last := s.filter(r, best.key)
+	probs, total := make([]float64, len(logits)), 0.0
+	for i, l := range from.logits {
+		if l != negInf && !last.before(ranked{key: l, id: int32(i)}) {
+			w := math.Exp(float64((l - most) / s.params.Temperature))
+			probs[from.token(int32(i))] = w
+			total += w
+		}
+	}
+	for i := range probs {
+		probs[i] /= total
 	}
 	return probs, nil
 }
@@ -251,7 +294,7 @@ func FuzzChain(f *testing.F) {
 		params := randomParams(rng, len(logits))
 		tokens := []int32{0, int32(len(logits) - 1), 0}
 		s := newSampler(t, params, len(logits))
-		token, err := s.Next(slices.Clone(logits), tokens, NewScratch(len(logits)))
+		token, err := next(s, logits, tokens)
 		if errors.Is(err, ErrNoToken) {
 			return
 		}
@@ -287,11 +330,10 @@ func TestDrawsFollowTheDistribution(t *testing.T) {
 			want := reference(params, logits, nil)
 			counts := make([]float64, vocab)
 			params.Seed = 99
-			s, scratch, work := newSampler(t, params, vocab), NewScratch(vocab), make([]float32, vocab)
+			s, row := newSampler(t, params, vocab), newRow(logits) // which these samplers do not change
 			tokens := make([]int32, draws)
 			for i := range draws { // every position once
-				copy(work, logits)
-				token, err := s.Next(work, tokens[:i], scratch)
+				token, err := s.Next(row, tokens[:i])
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -329,6 +371,12 @@ func chiSquare(t *testing.T, counts, probs []float64, n float64) {
 	}
 }
 
+// uniform is the first number of a position.
+func uniform(seed uint64, position int) float64 {
+	random := newStream(seed, position)
+	return random.uniform()
+}
+
 // TestSeedsAreIndependent draws one position with many seeds, neighbouring ones as the choices of a request have.
 func TestSeedsAreIndependent(t *testing.T) {
 	const cells, draws = 64, 64000
@@ -359,23 +407,22 @@ func TestDrawDependsOnSeedAndPositionAlone(t *testing.T) {
 	const vocab = 50
 	logits := randomLogits(rand.New(rand.NewPCG(8, 8)), vocab)
 	s := newSampler(t, api.Sampling{Temperature: 1.5, Seed: 4}, vocab)
-	draw := func(s *Sampler, scratch *Scratch, position int) int32 {
+	draw := func(s *Sampler, position int) int32 {
 		tokens := make([]int32, position)
 		for i := range tokens {
 			tokens[i] = int32((i * position) % vocab) // without penalties the tokens do not matter
 		}
-		token, err := s.Next(slices.Clone(logits), tokens, scratch)
+		token, err := next(s, logits, tokens)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return token
 	}
 	var forwards, backwards, fresh []int32
-	scratch := NewScratch(vocab)
 	for i := range 100 {
-		forwards = append(forwards, draw(s, scratch, i))
-		fresh = append(fresh, draw(newSampler(t, api.Sampling{Temperature: 1.5, Seed: 4}, vocab), NewScratch(vocab), i))
-		backwards = append(backwards, draw(s, scratch, 99-i))
+		forwards = append(forwards, draw(s, i))
+		fresh = append(fresh, draw(newSampler(t, api.Sampling{Temperature: 1.5, Seed: 4}, vocab), i))
+		backwards = append(backwards, draw(s, 99-i))
 	}
 	slices.Reverse(backwards)
 	if !slices.Equal(forwards, backwards) || !slices.Equal(forwards, fresh) {
@@ -384,7 +431,7 @@ func TestDrawDependsOnSeedAndPositionAlone(t *testing.T) {
 	other := newSampler(t, api.Sampling{Temperature: 1.5, Seed: 5}, vocab)
 	same := 0
 	for i, token := range forwards {
-		if draw(other, scratch, i) == token {
+		if draw(other, i) == token {
 			same++
 		}
 	}
@@ -413,7 +460,7 @@ func TestGreedy(t *testing.T) {
 	} {
 		for _, temperature := range []float32{0, 1} {
 			s := newSampler(t, api.Sampling{Temperature: temperature, TopK: 1}, len(test.logits))
-			got, err := s.Next(slices.Clone(test.logits), nil, NewScratch(len(test.logits)))
+			got, err := next(s, test.logits, nil)
 			switch {
 			case test.want < 0:
 				if !errors.Is(err, ErrNoToken) {
@@ -452,7 +499,7 @@ func TestExtremeParameters(t *testing.T) {
 				tokens[i] = 3
 			}
 			for i := range tokens {
-				token, err := s.Next(slices.Clone(logits), tokens[:1+i], NewScratch(len(logits)))
+				token, err := next(s, logits, tokens[:1+i])
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -502,9 +549,9 @@ func TestNewNamesTheField(t *testing.T) {
 }
 
 func TestBan(t *testing.T) {
-	logits := []float32{1, 5, 2}
-	Ban(logits, []int32{1})
-	token, err := newSampler(t, api.Sampling{}, 3).Next(logits, nil, NewScratch(3))
+	row := newRow([]float32{1, 5, 2})
+	row.Ban([]int32{1})
+	token, err := newSampler(t, api.Sampling{}, 3).Next(row, nil)
 	if err != nil || token != 2 {
 		t.Errorf("Next = %d, %v, want 2", token, err)
 	}
@@ -523,19 +570,19 @@ func TestPenaltiesSeeOnlyTheWindow(t *testing.T) {
 		{100, []float32{2, 0.75, 1.25, 0.25, 2}},
 	} {
 		params := api.Sampling{FrequencyPenalty: 0.5, PresencePenalty: 0.25, RepeatLastN: test.lastN}
-		logits, scratch := []float32{2, 2, 2, 2, 2}, NewScratch(5)
-		newSampler(t, params, 5).penalize(logits, tokens, scratch)
-		if !slices.Equal(logits, test.want) {
-			t.Errorf("last %d: %v, want %v", test.lastN, logits, test.want)
+		row := newRow([]float32{2, 2, 2, 2, 2})
+		newSampler(t, params, 5).penalize(row, tokens)
+		if !slices.Equal(row.logits, test.want) {
+			t.Errorf("last %d: %v, want %v", test.lastN, row.logits, test.want)
 		}
-		if !slices.Equal(scratch.counts, make([]int32, 5)) {
-			t.Errorf("counts are left at %v", scratch.counts)
+		if !slices.Equal(row.scratch.counts, make([]int32, 5)) {
+			t.Errorf("counts are left at %v", row.scratch.counts)
 		}
 	}
-	logits := []float32{3, -3, 0, negInf}
-	newSampler(t, api.Sampling{RepeatPenalty: 1.5}, 4).penalize(logits, []int32{0, 1, 2, 3, 3}, NewScratch(4))
-	if want := []float32{2, -4.5, 0, negInf}; !slices.Equal(logits, want) {
-		t.Errorf("repeat penalty: %v, want %v", logits, want)
+	row := newRow([]float32{3, -3, 0, negInf})
+	newSampler(t, api.Sampling{RepeatPenalty: 1.5}, 4).penalize(row, []int32{0, 1, 2, 3, 3})
+	if want := []float32{2, -4.5, 0, negInf}; !slices.Equal(row.logits, want) {
+		t.Errorf("repeat penalty: %v, want %v", row.logits, want)
 	}
 }
 
@@ -565,9 +612,13 @@ func TestLogprobs(t *testing.T) {
 		sort.SliceStable(all, func(a, b int) bool { return l[all[a]] > l[all[b]] })
 		token, n := int32(rng.IntN(len(logits))), rng.IntN(len(logits)+3)-1
 		var got api.Logprob
-		if err := Logprobs(logits, token, n, &got); err != nil {
+		row := newRow(logits)
+		if err := row.Top(n, &got); err != nil {
 			t.Fatal(err)
 		}
+		row.Ban([]int32{token, int32(all[0])}) // changes that come later do not show
+		row.Ban([]int32{token})
+		got.Token, got.Logprob = token, row.Logprob(token)
 		near := func(logprob float32, id int) bool {
 			w := math.Log(want[id])
 			return float64(logprob) == w || math.Abs(float64(logprob)-w) < 2e-6*max(1, math.Abs(w))
@@ -575,8 +626,14 @@ func TestLogprobs(t *testing.T) {
 		if got.Token != token || !near(got.Logprob, int(token)) {
 			t.Fatalf("log-probability of %d is %v, want %v", token, got.Logprob, math.Log(want[token]))
 		}
-		if len(got.Top) != max(0, min(n, len(logits))) {
-			t.Fatalf("%d alternatives, want %d", len(got.Top), n)
+		possible := len(logits)
+		for _, l := range logits {
+			if l == negInf {
+				possible--
+			}
+		}
+		if len(got.Top) != max(0, min(n, possible)) {
+			t.Fatalf("%d alternatives, want %d, %d are possible", len(got.Top), n, possible)
 		}
 		for i, top := range got.Top {
 			if int(top.Token) != all[i] || !near(top.Logprob, all[i]) {
@@ -585,7 +642,7 @@ func TestLogprobs(t *testing.T) {
 		}
 	}
 	var p api.Logprob
-	if err := Logprobs([]float32{1, float32(math.NaN())}, 0, 1, &p); !errors.Is(err, ErrNoToken) {
+	if err := newRow([]float32{1, float32(math.NaN())}).Top(1, &p); !errors.Is(err, ErrNoToken) {
 		t.Errorf("logits that are no numbers: %v, want ErrNoToken", err)
 	}
 }
@@ -593,7 +650,9 @@ func TestLogprobs(t *testing.T) {
 func TestNextAllocatesNothing(t *testing.T) {
 	const vocab = 5000
 	logits := randomLogits(rand.New(rand.NewPCG(2, 2)), vocab)
-	work, scratch, tokens := make([]float32, vocab), NewScratch(vocab), make([]int32, 200)
+	work, scratch, tokens := make([]float32, vocab), NewScratch(vocab, testPartLen), make([]int32, 200)
+	parts := partsOf(logits, testPartLen)
+	workParts := slices.Clone(parts)
 	for _, params := range []api.Sampling{
 		{},
 		{Temperature: 1},
@@ -603,9 +662,10 @@ func TestNextAllocatesNothing(t *testing.T) {
 		s := newSampler(t, params, vocab)
 		allocs := testing.AllocsPerRun(20, func() {
 			copy(work, logits)
-			scratch.Keep(work)
-			Ban(work, tokens[:1])
-			if _, err := s.Next(work, tokens, scratch); err != nil {
+			copy(workParts, parts)
+			row := scratch.Row(work, workParts)
+			row.Ban(tokens[:1])
+			if _, err := s.Next(row, tokens); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -615,49 +675,37 @@ func TestNextAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkNext/<chain>/<shape of the logits>: a vocabulary of 151,936, as Qwen's. "peaked" is how models are sure of a
-// word, "flat" the worst case.
-func BenchmarkNext(b *testing.B) {
-	const vocab = 151_936
-	for _, chain := range []struct {
-		name   string
-		params api.Sampling
-	}{
-		{"greedy", api.Sampling{}},
-		{"temperature", api.Sampling{Temperature: 1}},
-		{"top-k", api.Sampling{Temperature: 1, TopK: 40}},
-		{"top-p", api.Sampling{Temperature: 1, TopP: 0.95}},
-		{"typical-p", api.Sampling{Temperature: 1, TypicalP: 0.95}},
-		{"all", api.Sampling{Temperature: 0.8, TopK: 40, TopP: 0.95, MinP: 0.05, RepeatPenalty: 1.1}},
-	} {
-		for _, shape := range []struct {
-			name  string
-			scale float64
-		}{{"peaked", 3.5}, {"flat", 0.1}} {
-			b.Run(chain.name+"/"+shape.name, func(b *testing.B) {
-				rng := rand.New(rand.NewPCG(3, 3))
-				logits, work := make([]float32, vocab), make([]float32, vocab)
-				for i := range logits {
-					logits[i] = float32(rng.NormFloat64() * shape.scale)
-				}
-				s, scratch, tokens := newSampler(b, chain.params, vocab), NewScratch(vocab), make([]int32, 1000)
-				for b.Loop() {
-					copy(work, logits)
-					if _, err := s.Next(work, tokens, scratch); err != nil {
-						b.Fatal(err)
-					}
-				}
-			})
+// TestFiltersOfManyTokens compares the cut of each filter with sorting, on vocabularies of many parts and with many ties.
+func TestFiltersOfManyTokens(t *testing.T) {
+	const vocab = 5000
+	rng := rand.New(rand.NewPCG(6, 6))
+	for round := range 60 {
+		logits := make([]float32, vocab)
+		scale := []float64{0, 0.1, 1, 3, 20}[round%5]
+		for i := range logits {
+			logits[i] = float32(rng.NormFloat64() * scale)
+			if round%2 == 0 {
+				logits[i] = float32(math.Round(float64(logits[i])))
+			}
+			if rng.IntN(10) == 0 {
+				logits[i] = negInf
+			}
 		}
-	}
-}
-
-func BenchmarkLogprobs(b *testing.B) {
-	logits := randomLogits(rand.New(rand.NewPCG(3, 3)), 151_936)
-	for b.Loop() {
-		var p api.Logprob
-		if err := Logprobs(logits, 7, 20, &p); err != nil {
-			b.Fatal(err)
+		params := api.Sampling{Temperature: 1}
+		switch round % 3 {
+		case 0:
+			params.TopK = []int{1, 2, 40, 700, 4900}[rng.IntN(5)]
+		case 1:
+			params.TopP = []float32{0.01, 0.3, 0.9, 0.999}[rng.IntN(4)]
+		case 2:
+			params.TopK, params.TopP, params.MinP = 300, 0.8, 0.01
+		}
+		got, err := distribution(newSampler(t, params, vocab), logits, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sameDistribution(got, params, logits, nil); err != nil {
+			t.Errorf("round %d: %+v, scale %v: %v", round, params, scale, err)
 		}
 	}
 }

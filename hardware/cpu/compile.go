@@ -179,6 +179,10 @@ func (c *compiler) emit(ops []hardware.Op) error {
 		return c.emitAttention(ops[0], a)
 	case *hardware.ExpertsArgs:
 		return c.emitExperts(ops[0], a)
+	case *hardware.SoftmaxPartsArgs:
+		c.sizes.row = max(c.sizes.row, hardware.PartLen)
+		c.phases = append(c.phases, &softmaxParts{c.view(a.X), c.view(a.Dst)})
+		return nil
 	}
 	phase := &rowPhase{kind: rowsOf(ops[0].Args), parts: sharedHeads(ops)}
 	for _, op := range ops {

@@ -140,7 +140,7 @@ func uses(ops []hardware.Op, base int) int {
 // isRowOperation reports whether an operation works on each row by itself.
 func isRowOperation(args hardware.Args) bool {
 	switch args.Kind() {
-	case hardware.OpMatMul, hardware.OpAttention, hardware.OpExperts:
+	case hardware.OpMatMul, hardware.OpAttention, hardware.OpExperts, hardware.OpSoftmaxParts:
 		return false
 	}
 	return true

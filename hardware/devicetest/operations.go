@@ -145,6 +145,9 @@ func testOperations(t *testing.T, d hardware.Device, c *Config) {
 	for _, normalize := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Route/normalize=%v", normalize), func(t *testing.T) { testRoute(t, d, c, normalize) })
 	}
+	for _, cols := range []int{1, 64, 65, 200, 1024} {
+		t.Run(fmt.Sprintf("SoftmaxParts/cols=%d", cols), func(t *testing.T) { testSoftmaxParts(t, d, c, cols) })
+	}
 	for _, kv := range d.Info().StreamFormats {
 		for _, s := range attentionShapes {
 			t.Run(fmt.Sprintf("Attention/%s/heads=%d:%d/dims=%d,%d", kv.Name, s.heads, s.kvHeads, s.keyDim, s.valueDim), func(t *testing.T) {
@@ -278,5 +281,14 @@ func testRoPE(t *testing.T, d hardware.Device, c *Config, pairing hardware.Pairi
 	o.want("a part of heads", o.RoPE(x, part).Cols(0, 3*22), c.floatBound())
 	o.RoPEInto(x.HeadCols(4, 18), x.HeadCols(4, 18), part)
 	o.want("columns of heads, in place", x.Cols(0, 3*22), c.floatBound())
+	o.run(t, d, oddRows...)
+}
+
+// testSoftmaxParts takes the parts of all rows and of some columns of the rows of outputs.
+func testSoftmaxParts(t *testing.T, d hardware.Device, c *Config, cols int) {
+	o := newOpTest("softmax parts")
+	x := o.Embed(o.table(opVocab, cols+3))
+	o.want("all columns", o.SoftmaxParts(x), c.floatBound())
+	o.want("some columns of outputs", o.SoftmaxParts(o.Gather(x).Cols(3, cols)), c.floatBound())
 	o.run(t, d, oddRows...)
 }

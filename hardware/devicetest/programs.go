@@ -172,7 +172,9 @@ func newModel(spec modelSpec) *model {
 		}
 	}
 	b.Tail()
-	m.logits = b.Output("logits", b.MatMul(b.Norm(b.Gather(x), b.vector("norm", hidden), 1e-5), head))
+	logits := b.MatMul(b.Norm(b.Gather(x), b.vector("norm", hidden), 1e-5), head)
+	m.logits = b.Output("logits", logits)
+	b.show("softmax parts", b.SoftmaxParts(logits))
 	return m
 }
 

@@ -98,6 +98,10 @@ func (r *Reference) Step(s hardware.Section, op int) {
 		r.route(a)
 	case *hardware.ExpertsArgs:
 		r.experts(a)
+	case *hardware.SoftmaxPartsArgs:
+		for i := range r.rows[a.X.Rows()] {
+			r.set(a.Dst, i, softmaxParts(r.row(a.X, i)))
+		}
 	default:
 		panic("devicetest: Reference: unknown operation " + a.Kind().String())
 	}
@@ -308,6 +312,18 @@ func softmax(x []float64) {
 	for i := range x {
 		x[i] /= sum
 	}
+}
+
+func softmaxParts(x []float64) []float64 {
+	var parts []float64
+	for part := range slices.Chunk(x, hardware.PartLen) {
+		largest, sum := slices.Max(part), 0.0
+		for _, v := range part {
+			sum += math.Exp(v - largest)
+		}
+		parts = append(parts, largest, sum)
+	}
+	return parts
 }
 
 func dot(a, b []float64) float64 {

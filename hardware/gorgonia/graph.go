@@ -108,6 +108,22 @@ func rmsNorm(rows int, eps float32) func(in []*g.Node) (*g.Node, error) {
 // softmax is the softmax of each row.
 func softmax(in []*g.Node) (*g.Node, error) { return g.SoftMax(in[0], 1) }
 
+// largest is the largest element of each row.
+func largest(in []*g.Node) (*g.Node, error) { return g.Max(in[0], 1) }
+
+// expSum is the sum of e^(x-m) of each row, x [rows, dim] and m [rows, 1].
+func expSum(in []*g.Node) (*g.Node, error) {
+	shifted, err := g.BroadcastSub(in[0], in[1], nil, []byte{1})
+	if err != nil {
+		return nil, err
+	}
+	powers, err := g.Exp(shifted)
+	if err != nil {
+		return nil, err
+	}
+	return g.Sum(powers, 1)
+}
+
 // attend is softmax(q k^T + mask) v, with q [rows, dim] scaled already, k and v [positions, dim], mask [rows, positions].
 func attend(in []*g.Node) (*g.Node, error) {
 	q, k, v, mask := in[0], in[1], in[2], in[3]

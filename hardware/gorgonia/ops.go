@@ -241,3 +241,28 @@ func (q *queue) experts(a *hardware.ExpertsArgs, rows int) {
 		}
 	}
 }
+
+// softmaxParts fills the rows of the last part up with elements that add nothing.
+func (q *queue) softmaxParts(a *hardware.SoftmaxPartsArgs, rows int) {
+	if rows == 0 {
+		return
+	}
+	s := shape{rows * a.Dst.NumHeads(), hardware.PartLen}
+	x := make([]float32, 0, s.rows*s.cols)
+	for row := range slices.Chunk(q.gather(a.X, rows), a.X.Size()) {
+		x = append(x, row...)
+		for len(x)%hardware.PartLen != 0 {
+			x = append(x, float32(math.Inf(-1)))
+		}
+	}
+	m := slices.Clone(q.compute(q.graph(graphKey{kind: "largest", a: s.rows, b: s.cols}, []shape{s}, largest), x))
+	if m == nil {
+		return
+	}
+	sums := q.compute(q.graph(graphKey{kind: "expSum", a: s.rows, b: s.cols}, []shape{s, {s.rows, 1}}, expSum), x, m)
+	parts := make([]float32, 0, 2*len(m))
+	for i, sum := range sums {
+		parts = append(parts, m[i], sum)
+	}
+	q.scatter(a.Dst, parts)
+}

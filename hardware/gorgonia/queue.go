@@ -126,6 +126,8 @@ func (q *queue) run(op hardware.Op, b *hardware.Batch) {
 		q.route(a, q.numRows(a.Logits, b))
 	case *hardware.ExpertsArgs:
 		q.experts(a, q.numRows(a.X, b))
+	case *hardware.SoftmaxPartsArgs:
+		q.softmaxParts(a, q.numRows(a.X, b))
 	default:
 		panic(fmt.Sprintf("gorgonia: operation %s", op.Args.Kind()))
 	}
