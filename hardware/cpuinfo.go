@@ -48,7 +48,7 @@ var features = []struct {
 	{"avx512f", cpuid.AVX512F}, {"avx512bw", cpuid.AVX512BW}, {"avx512vl", cpuid.AVX512VL}, {"avx512dq", cpuid.AVX512DQ},
 	{"avx512_vnni", cpuid.AVX512VNNI}, {"avx512_bf16", cpuid.AVX512BF16}, {"avx512_vbmi", cpuid.AVX512VBMI},
 	{"amx_int8", cpuid.AMXINT8}, {"amx_bf16", cpuid.AMXBF16},
-	{"asimd", cpuid.ASIMD}, {"asimddp", cpuid.ASIMDDP}, {"asimdhp", cpuid.ASIMDHP}, {"sve", cpuid.SVE},
+	{"asimd", cpuid.ASIMD}, {"asimddp", cpuid.ASIMDDP}, {"asimdhp", cpuid.ASIMDHP}, {"i8mm", cpuid.I8MM}, {"sve", cpuid.SVE},
 }
 
 // cpu surveys the processors. Fields missing from the files are taken from gopsutil, which knows other systems.

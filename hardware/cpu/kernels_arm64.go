@@ -126,3 +126,331 @@ func rotatePairsNEON(dst, x, cos, sin []float32)
 
 //go:noescape
 func halvesNEON(dst []byte, x []float32)
+
+//go:noescape
+func prepareShort4NEON(scale, q *byte, x *float32, blocks, step int)
+
+//go:noescape
+func prepareSums4NEON(scale, q *byte, x *float32, blocks, step int)
+
+//go:noescape
+func prepareStarts4NEON(scale, q *byte, x *float32, blocks, step int)
+
+//go:noescape
+func prepareShort8NEON(scale, q *byte, x *float32, blocks, step int)
+
+//go:noescape
+func prepareSums8NEON(scale, q *byte, x *float32, blocks, step int)
+
+//go:noescape
+func prepareStarts8NEON(scale, q *byte, x *float32, blocks, step int)
+
+//go:noescape
+func linearQ8_0NEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0NEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0NEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ8_0NEON returns the kernels of Q8_0, for 1 row and up.
+func linearQ8_0NEON() []panelKernel {
+	return []panelKernel{
+		linearQ8_0NEONRows1,
+		linearQ8_0NEONRows2,
+		linearQ8_0NEONRows3,
+	}
+}
+
+//go:noescape
+func linearQ4_0NEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0NEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0NEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_0NEON returns the kernels of Q4_0, for 1 row and up.
+func linearQ4_0NEON() []panelKernel {
+	return []panelKernel{
+		linearQ4_0NEONRows1,
+		linearQ4_0NEONRows2,
+		linearQ4_0NEONRows3,
+	}
+}
+
+//go:noescape
+func linearQ4_KNEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KNEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KNEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_KNEON returns the kernels of Q4_K, for 1 row and up.
+func linearQ4_KNEON() []panelKernel {
+	return []panelKernel{
+		linearQ4_KNEONRows1,
+		linearQ4_KNEONRows2,
+		linearQ4_KNEONRows3,
+	}
+}
+
+//go:noescape
+func linearQ5_KNEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KNEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KNEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_KNEON returns the kernels of Q5_K, for 1 row and up.
+func linearQ5_KNEON() []panelKernel {
+	return []panelKernel{
+		linearQ5_KNEONRows1,
+		linearQ5_KNEONRows2,
+		linearQ5_KNEONRows3,
+	}
+}
+
+//go:noescape
+func linearQ6_KNEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KNEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KNEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ6_KNEON returns the kernels of Q6_K, for 1 row and up.
+func linearQ6_KNEON() []panelKernel {
+	return []panelKernel{
+		linearQ6_KNEONRows1,
+		linearQ6_KNEONRows2,
+		linearQ6_KNEONRows3,
+	}
+}
+
+//go:noescape
+func linearQ8_0DotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0DotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0DotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0DotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ8_0DotProd returns the kernels of Q8_0, for 1 row and up.
+func linearQ8_0DotProd() []panelKernel {
+	return []panelKernel{
+		linearQ8_0DotProdRows1,
+		linearQ8_0DotProdRows2,
+		linearQ8_0DotProdRows3,
+		linearQ8_0DotProdRows4,
+	}
+}
+
+//go:noescape
+func linearQ4_0DotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0DotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0DotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0DotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_0DotProd returns the kernels of Q4_0, for 1 row and up.
+func linearQ4_0DotProd() []panelKernel {
+	return []panelKernel{
+		linearQ4_0DotProdRows1,
+		linearQ4_0DotProdRows2,
+		linearQ4_0DotProdRows3,
+		linearQ4_0DotProdRows4,
+	}
+}
+
+//go:noescape
+func linearQ4_KDotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KDotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KDotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KDotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_KDotProd returns the kernels of Q4_K, for 1 row and up.
+func linearQ4_KDotProd() []panelKernel {
+	return []panelKernel{
+		linearQ4_KDotProdRows1,
+		linearQ4_KDotProdRows2,
+		linearQ4_KDotProdRows3,
+		linearQ4_KDotProdRows4,
+	}
+}
+
+//go:noescape
+func linearQ5_KDotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KDotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KDotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KDotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_KDotProd returns the kernels of Q5_K, for 1 row and up.
+func linearQ5_KDotProd() []panelKernel {
+	return []panelKernel{
+		linearQ5_KDotProdRows1,
+		linearQ5_KDotProdRows2,
+		linearQ5_KDotProdRows3,
+		linearQ5_KDotProdRows4,
+	}
+}
+
+//go:noescape
+func linearQ6_KDotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KDotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KDotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KDotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ6_KDotProd returns the kernels of Q6_K, for 1 row and up.
+func linearQ6_KDotProd() []panelKernel {
+	return []panelKernel{
+		linearQ6_KDotProdRows1,
+		linearQ6_KDotProdRows2,
+		linearQ6_KDotProdRows3,
+		linearQ6_KDotProdRows4,
+	}
+}
+
+//go:noescape
+func linearQ8_0I8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0I8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0I8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ8_0I8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ8_0I8MM returns the kernels of Q8_0, for 1 row and up.
+func linearQ8_0I8MM() []panelKernel {
+	return []panelKernel{
+		linearQ8_0I8MMRows1,
+		linearQ8_0I8MMRows2,
+		linearQ8_0I8MMRows3,
+		linearQ8_0I8MMRows4,
+	}
+}
+
+//go:noescape
+func linearQ4_0I8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0I8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0I8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_0I8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_0I8MM returns the kernels of Q4_0, for 1 row and up.
+func linearQ4_0I8MM() []panelKernel {
+	return []panelKernel{
+		linearQ4_0I8MMRows1,
+		linearQ4_0I8MMRows2,
+		linearQ4_0I8MMRows3,
+		linearQ4_0I8MMRows4,
+	}
+}
+
+//go:noescape
+func linearQ4_KI8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KI8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KI8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_KI8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_KI8MM returns the kernels of Q4_K, for 1 row and up.
+func linearQ4_KI8MM() []panelKernel {
+	return []panelKernel{
+		linearQ4_KI8MMRows1,
+		linearQ4_KI8MMRows2,
+		linearQ4_KI8MMRows3,
+		linearQ4_KI8MMRows4,
+	}
+}
+
+//go:noescape
+func linearQ5_KI8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KI8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KI8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_KI8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_KI8MM returns the kernels of Q5_K, for 1 row and up.
+func linearQ5_KI8MM() []panelKernel {
+	return []panelKernel{
+		linearQ5_KI8MMRows1,
+		linearQ5_KI8MMRows2,
+		linearQ5_KI8MMRows3,
+		linearQ5_KI8MMRows4,
+	}
+}
+
+//go:noescape
+func linearQ6_KI8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KI8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KI8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ6_KI8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ6_KI8MM returns the kernels of Q6_K, for 1 row and up.
+func linearQ6_KI8MM() []panelKernel {
+	return []panelKernel{
+		linearQ6_KI8MMRows1,
+		linearQ6_KI8MMRows2,
+		linearQ6_KI8MMRows3,
+		linearQ6_KI8MMRows4,
+	}
+}

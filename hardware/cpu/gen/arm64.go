@@ -62,6 +62,10 @@ var encodings = map[string]encoding{
 	"UMAXV S, V.4S":             {word: 0x6eb0a800},
 	"SHLL V.4S, V.4H, #":        {word: 0x2e613800, immValue: 16},
 	"SHLL2 V.4S, V.8H, #":       {word: 0x6e613800, immValue: 16},
+	"USHLL V.8H, V.8B, #":       {word: 0x2f08a400},
+	"USHLL2 V.8H, V.16B, #":     {word: 0x6f08a400},
+	"USHLL V.4S, V.4H, #":       {word: 0x2f10a400},
+	"USHLL2 V.4S, V.8H, #":      {word: 0x6f10a400},
 	"SSHLL V.8H, V.8B, #":       {word: 0x0f08a400},
 	"SSHLL2 V.8H, V.16B, #":     {word: 0x4f08a400},
 	"SSHLL V.4S, V.4H, #":       {word: 0x0f10a400},
@@ -163,7 +167,13 @@ func beginARM(f *file, s *stubs, set isa, sig signature, comment ...string) *arm
 // generateARM64 returns the files of arm64.
 func generateARM64() map[string]string {
 	var s stubs
-	files := []*file{gemmARM(&s), vectorsARM(&s)}
+	files := []*file{gemmARM(&s), vectorsARM(&s), preparesARM(&s)}
+	for _, set := range []isa{neon, dotprod, i8mm} {
+		files = append(files, linearQ8ARM(&s, set), linearQ4ARM(&s, set))
+		for _, format := range superFormatsARM {
+			files = append(files, linearSuperARM(&s, set, format))
+		}
+	}
 	texts := map[string]string{"kernels_arm64.go": s.text()}
 	for _, f := range files {
 		texts[f.name] = f.text()
