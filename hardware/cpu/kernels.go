@@ -10,7 +10,7 @@ const panelCols = 16
 // differ in the last bits. The functions may be called concurrently on different memory, check nothing and allocate
 // nothing.
 type kernels struct {
-	level string // "avx512vnni", "avx512", "avxvnni", "avx2", "neon", "go"
+	level string // "avx512vnni", …, "avx2"; "i8mm", "dotprod", "neon"; "go"
 
 	linears []*linear // formats with a kernel of their own; the others go through fallbackLinear
 

@@ -2,7 +2,11 @@
 
 package cpu
 
-import "golang.org/x/sys/cpu"
+import (
+	"slices"
+
+	"golang.org/x/sys/cpu"
+)
 
 // assemblyLevels lists the levels written in assembly that this machine runs, best first. Go's own code needs Advanced
 // SIMD, so that is always there.
@@ -64,8 +68,10 @@ type armKernels struct {
 	short, sums, starts          prepareKernel
 }
 
+// armLinears are the linears of a level. The formats without kernels are multiplied in plain Go.
 func armLinears(g group, k armKernels) []*linear {
-	return withLikesOfQ8_0(append(floatLinears(gemmF32NEON(), gemmF16NEON(), gemmBF16NEON()),
+	return slices.Concat(floatLinears(gemmF32NEON(), gemmF16NEON(), gemmBF16NEON()), []*linear{
 		g.linearQ8_0(k.q8_0, k.short), g.linearQ4_0(k.q4_0, k.short), g.linearSuper(layoutQ4_K(), k.q4_K, k.sums),
-		g.linearSuper(layoutQ5_K(), k.q5_K, k.sums), g.linearSuper(layoutQ6_K(), k.q6_K, k.starts)))
+		g.linearSuper(layoutQ5_K(), k.q5_K, k.sums), g.linearSuper(layoutQ6_K(), k.q6_K, k.starts),
+	}, genericShortLinears(), genericRunsLinears())
 }
