@@ -21,27 +21,28 @@ func assemblyLevels() []level {
 	return append(levels, level{"neon", neonKernels})
 }
 
-// neonKernels have vectors of 16 bytes and no products of bytes that add more than one.
+// neonKernels have vectors of 16 bytes and no products of bytes that add more than one. What is not named here is done in plain
+// Go.
 func neonKernels() *kernels {
-	return &kernels{
-		level: "neon",
-		linears: armLinears(4, armKernels{linearQ8_0NEON(), linearQ4_0NEON(), linearQ4_KNEON(), linearQ5_KNEON(), linearQ6_KNEON(),
-			prepareShort4NEON, prepareSums4NEON, prepareStarts4NEON}),
-		gemmF32:      floatGemm(gemmF32NEON()),
-		gemmF16:      floatGemm(gemmF16NEON()),
-		gemmBF16:     floatGemm(gemmBF16NEON()),
-		sumSquares:   sumSquaresNEON,
-		scaleMul:     scaleMulNEON,
-		maxOf:        maxOfNEON,
-		expSum:       expSumNEON,
-		scale:        scaleNEON,
-		add:          addNEON,
-		siluMul:      siluMulNEON,
-		addScaled:    addScaledNEON,
-		rotateHalves: rotateHalvesNEON,
-		rotatePairs:  rotatePairsNEON,
-		halves:       halvesNEON,
-	}
+	k := goKernels()
+	k.level = "neon"
+	k.linears = armLinears(4, armKernels{linearQ8_0NEON(), linearQ4_0NEON(), linearQ4_KNEON(), linearQ5_KNEON(), linearQ6_KNEON(),
+		prepareShort4NEON, prepareSums4NEON, prepareStarts4NEON})
+	k.gemmF32 = floatGemm(gemmF32NEON())
+	k.gemmF16 = floatGemm(gemmF16NEON())
+	k.gemmBF16 = floatGemm(gemmBF16NEON())
+	k.sumSquares = sumSquaresNEON
+	k.scaleMul = scaleMulNEON
+	k.maxOf = maxOfNEON
+	k.expSum = expSumNEON
+	k.scale = scaleNEON
+	k.add = addNEON
+	k.siluMul = siluMulNEON
+	k.addScaled = addScaledNEON
+	k.rotateHalves = rotateHalvesNEON
+	k.rotatePairs = rotatePairsNEON
+	k.halves = halvesNEON
+	return k
 }
 
 // dotProdKernels multiply bytes in fours with one instruction.
