@@ -23,6 +23,7 @@ type Device interface {
 type Info struct {
 	Name          string          // "cpu"
 	Level         string          // instruction set or architecture in use: "avx512vnni"
+	Levels        []Level         // all there are for this architecture, best first; nil where that means nothing
 	Threads       int             // workers, 0 where that means nothing
 	FreeBytes     uint64          // memory that Load may take, 0: unknown
 	Ops           []OpKind        // operations it runs
@@ -30,6 +31,13 @@ type Info struct {
 	StreamFormats []*quant.Format // formats of cache rows it keeps
 	Exact         bool            // a row's bits depend on its sequence's past alone
 	LayoutID      string          // names the inner layout of blocks; blocks move only between equal ones
+}
+
+// Level is an instruction set that a device has kernels for.
+type Level struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason"` // why it is not to be had; "": it is
+	Faulty bool   `json:"faulty"` // the machine claims to run it, and its kernels failed their check
 }
 
 // Limits bound what a queue is asked for; everything is allocated for them at load.

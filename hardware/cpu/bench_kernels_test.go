@@ -16,7 +16,7 @@ var benchShapes = [][2]int{{1024, 3072}, {4096, 4096}}
 // Formats without a kernel go through the fallback, whose plain Go says the same at all levels.
 func BenchmarkLinear(b *testing.B) {
 	for _, name := range availableLevels() {
-		k, _ := selectKernels(name)
+		k, _, _ := selectKernels(name)
 		for _, l := range linearsOfAllFormats(k) {
 			if name == "go" && l.scratch > 0 {
 				continue
@@ -86,7 +86,7 @@ func benchLinear(b *testing.B, l *linear, rows, in, out int) {
 // BenchmarkPrepare quantizes a tile of activations.
 func BenchmarkPrepare(b *testing.B) {
 	for _, name := range availableLevels() {
-		k, _ := selectKernels(name)
+		k, _, _ := selectKernels(name)
 		for _, l := range k.linears {
 			b.Run(fmt.Sprintf("%s/%s/%dx1024", name, l.format, l.tileRows), func(b *testing.B) {
 				x := normals(newRand(1), l.tileRows*1024)
@@ -103,7 +103,7 @@ func BenchmarkPrepare(b *testing.B) {
 // BenchmarkPack repacks a panel from the file's format.
 func BenchmarkPack(b *testing.B) {
 	for _, name := range availableLevels() {
-		k, _ := selectKernels(name)
+		k, _, _ := selectKernels(name)
 		for _, l := range k.linears {
 			if name == "go" && l.format != quant.Q8_0 {
 				continue // packed by the same code as above
@@ -123,7 +123,7 @@ func BenchmarkPack(b *testing.B) {
 // BenchmarkGemm multiplies as attention does: queries with 64 keys, or probabilities with 64 values.
 func BenchmarkGemm(b *testing.B) {
 	for _, name := range availableLevels() {
-		k, _ := selectKernels(name)
+		k, _, _ := selectKernels(name)
 		for _, e := range []element{elementF32, elementF16, elementBF16} {
 			for _, rows := range []int{1, 2, 16, 64} {
 				b.Run(fmt.Sprintf("%s/%s/%dx64", name, e.format(), rows), func(b *testing.B) {
@@ -142,7 +142,7 @@ func BenchmarkGemm(b *testing.B) {
 // BenchmarkVector runs the vector kernels on 1024 elements.
 func BenchmarkVector(b *testing.B) {
 	for _, name := range availableLevels() {
-		k, _ := selectKernels(name)
+		k, _, _ := selectKernels(name)
 		r := newRand(1)
 		x, y, z := normals(r, 1024), normals(r, 1024), normals(r, 1024)
 		h := make([]byte, 2048)

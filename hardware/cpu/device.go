@@ -40,6 +40,7 @@ const maxThreads = 1024
 type device struct {
 	options Options
 	kernels *kernels
+	levels  []hardware.Level // what became of each
 	linears map[*quant.Format]*linear
 	pool    *pool
 	used    atomic.Int64 // bytes that queues hold
@@ -53,11 +54,11 @@ func Open(o Options) (hardware.Device, error) {
 	if o.Threads == 0 {
 		o.Threads = hardware.Threads()
 	}
-	k, err := selectKernels(o.ISA)
+	k, levels, err := selectKernels(o.ISA)
 	if err != nil {
 		return nil, err
 	}
-	d := &device{options: o, kernels: k, linears: map[*quant.Format]*linear{}, pool: newPool(o.Threads)}
+	d := &device{options: o, kernels: k, levels: levels, linears: map[*quant.Format]*linear{}, pool: newPool(o.Threads)}
 	for _, f := range quant.All() {
 		d.linears[f] = newFallbackLinear(k, f)
 	}
@@ -70,7 +71,7 @@ func Open(o Options) (hardware.Device, error) {
 // Info implements hardware.Device.
 func (d *device) Info() hardware.Info {
 	info := hardware.Info{
-		Name: "cpu", Level: d.kernels.level, Threads: d.options.Threads, Ops: hardware.OpKinds(),
+		Name: "cpu", Level: d.kernels.level, Levels: d.levels, Threads: d.options.Threads, Ops: hardware.OpKinds(),
 		Formats: formatsOf(d.linears), StreamFormats: streamFormats(), Exact: true,
 		// Levels differ in the last bits, and a cache that mixed them would not be exact.
 		LayoutID: "cpu-2-" + d.kernels.level,

@@ -12,7 +12,7 @@ import (
 
 // roundedRows are the errors of products whose kernels round rows to 8 bits, with one scale for as many elements as a
 // block of the weights has: half a step of 1/127 of the largest of them, evenly distributed. The largest of 32 normally
-// distributed elements is about 2 deviations, of 256 about 2.8.
+// distributed elements is about 2 deviations, of 256 about 2.8. Rows rounded to bfloat16 err as its weights do.
 func roundedRows(level string) map[*quant.Format]float64 {
 	bounds := map[*quant.Format]float64{}
 	for _, f := range cpu.KernelFormats(level) {
@@ -21,6 +21,8 @@ func roundedRows(level string) map[*quant.Format]float64 {
 			bounds[f] = 0.015
 		case f.BlockLen > 1:
 			bounds[f] = 0.01
+		case f == quant.BF16 && cpu.RoundsBF16(level):
+			bounds[f] = quant.BF16.MaxError
 		}
 	}
 	return bounds

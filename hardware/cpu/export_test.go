@@ -1,6 +1,8 @@
 package cpu
 
 import (
+	"slices"
+
 	"hearth/hardware"
 	"hearth/hardware/quant"
 )
@@ -10,7 +12,7 @@ func Levels() []string { return availableLevels() }
 
 // KernelFormats lists the formats that a level has kernels for.
 func KernelFormats(level string) []*quant.Format {
-	k, err := selectKernels(level)
+	k, _, err := selectKernels(level)
 	if err != nil {
 		panic(err)
 	}
@@ -19,6 +21,25 @@ func KernelFormats(level string) []*quant.Format {
 		formats = append(formats, l.format)
 	}
 	return formats
+}
+
+// RoundsBF16 reports whether a level rounds the rows that weights of BF16 are multiplied with.
+func RoundsBF16(level string) bool {
+	k, _, err := selectKernels(level)
+	if err != nil {
+		panic(err)
+	}
+	return slices.ContainsFunc(k.linears, func(l *linear) bool { return l.format == quant.BF16 && l.roundsFloat })
+}
+
+// OpenRoundingBF16 opens a device of plain Go that does.
+func OpenRoundingBF16(threads int) hardware.Device {
+	d, err := Open(Options{ISA: "go", Threads: threads})
+	if err != nil {
+		panic(err)
+	}
+	d.(*device).linears[quant.BF16] = newPairLinearBF16(genericTileRows, preparePairsBF16Generic, multiplyPairsBF16Generic)
+	return d
 }
 
 // BusyPhases returns how many phases of a queue's last section had work in the last step: so many barriers it had.

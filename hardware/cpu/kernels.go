@@ -10,7 +10,7 @@ const panelCols = 16
 // differ in the last bits. The functions may be called concurrently on different memory, check nothing and allocate
 // nothing.
 type kernels struct {
-	level string // "avx512vnni", …, "avx2"; "i8mm", "dotprod", "neon"; "go"
+	level string // "avx512bf16", …, "avx2"; "i8mm", "dotprod", "neon"; "go"
 
 	linears []*linear // formats with a kernel of their own; the others go through fallbackLinear
 
@@ -57,8 +57,9 @@ type gemmArgs struct {
 // ceil(Out/panelCols) panels, each strictly sequential in memory; the rows that the last one lacks are zero.
 // Activations are brought into the form that the kernel wants once per matrix product, as a tile of rows.
 type linear struct {
-	format   *quant.Format
-	tileRows int // rows that one call multiplies best; a call may have fewer, never more
+	format      *quant.Format
+	roundsFloat bool // of a float format: prepare rounds the rows to it too
+	tileRows    int  // rows that one call multiplies best; a call may have fewer, never more
 
 	// panelBytes is the size of one panel for rows of in elements, a multiple of 64.
 	panelBytes func(in int) int

@@ -1097,6 +1097,60 @@ func linearQ6_KVNNI() []panelKernel {
 }
 
 //go:noescape
+func linearBF16AVX512BF16Rows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearBF16AVX512BF16Rows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearBF16AVX512BF16Rows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearBF16AVX512BF16Rows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearBF16AVX512BF16Rows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearBF16AVX512BF16Rows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearBF16AVX512BF16Rows7(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearBF16AVX512BF16Rows8(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearBF16AVX512BF16Rows9(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearBF16AVX512BF16Rows10(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearBF16AVX512BF16Rows11(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearBF16AVX512BF16Rows12(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearBF16AVX512BF16 returns the kernels of BF16, for 1 row and up.
+func linearBF16AVX512BF16() []panelKernel {
+	return []panelKernel{
+		linearBF16AVX512BF16Rows1,
+		linearBF16AVX512BF16Rows2,
+		linearBF16AVX512BF16Rows3,
+		linearBF16AVX512BF16Rows4,
+		linearBF16AVX512BF16Rows5,
+		linearBF16AVX512BF16Rows6,
+		linearBF16AVX512BF16Rows7,
+		linearBF16AVX512BF16Rows8,
+		linearBF16AVX512BF16Rows9,
+		linearBF16AVX512BF16Rows10,
+		linearBF16AVX512BF16Rows11,
+		linearBF16AVX512BF16Rows12,
+	}
+}
+
+//go:noescape
 func preparePairsAVX2(scale, q *byte, x *float32, blocks, rows int)
 
 //go:noescape
@@ -1107,6 +1161,9 @@ func prepareQ4_KAVX2(scale, sums, q *byte, x *float32, blocks, rows int)
 
 //go:noescape
 func prepareQ6_KAVX2(scale, sums, q *byte, x *float32, blocks, rows int)
+
+//go:noescape
+func preparePairsBF16AVX2(q *byte, x *float32, blocks, rows int)
 
 //go:noescape
 func sumSquaresAVX2(x []float32) float32

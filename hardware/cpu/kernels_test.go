@@ -12,12 +12,18 @@ import (
 // forEachLevel runs a test once per level of this machine.
 func forEachLevel(t *testing.T, f func(t *testing.T, k *kernels)) {
 	for _, name := range availableLevels() {
-		k, err := selectKernels(name)
+		k, _, err := selectKernels(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Run(name, func(t *testing.T) { f(t, k) })
 	}
+}
+
+// assemblyHere lists the levels in assembly that this machine runs, best first.
+func assemblyHere() []level {
+	levels := machineLevels()
+	return levels[:len(levels)-1]
 }
 
 // guard stands around buffers; nothing else writes it.
@@ -107,17 +113,17 @@ func TestSelectKernels(t *testing.T) {
 	if len(names) == 0 || names[len(names)-1] != "go" {
 		t.Fatalf("levels %v, want go as the last", names)
 	}
-	best, err := selectKernels("")
+	best, _, err := selectKernels("")
 	if err != nil || best.level != names[0] {
 		t.Fatalf("best level %v, %v, want %s", best, err, names[0])
 	}
 	for _, name := range names {
-		if k, err := selectKernels(name); err != nil || k.level != name {
+		if k, _, err := selectKernels(name); err != nil || k.level != name {
 			t.Errorf("level %q gave %v, %v", name, k, err)
 		}
 	}
 	for _, name := range []string{"AVX2", "sse9", "generic", " "} {
-		_, err := selectKernels(name)
+		_, _, err := selectKernels(name)
 		want := fmt.Sprintf("cpu: level %q is not available, this machine runs ", name)
 		if err == nil || len(err.Error()) < len(want) || err.Error()[:len(want)] != want {
 			t.Errorf("level %q gave %v, want %q", name, err, want)

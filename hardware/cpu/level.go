@@ -5,16 +5,27 @@ import (
 	"slices"
 	"strings"
 
+	"hearth/hardware"
 	"hearth/hardware/quant"
 )
 
 // level is an instruction set for which there are kernels.
 type level struct {
-	name string
-	open func() *kernels
+	name  string
+	open  func() *kernels
+	lacks string // what this machine would need to run it; "": it does
 }
 
-// availableLevels names the levels that this machine runs, best first. The last one is "go", which runs everywhere.
+// levels lists all levels of the architecture, best first. The last one is "go", which runs everywhere. It asks the
+// machine what it can do, so it is called once, when a device opens.
+func levels() []level { return append(assemblyLevels(), level{name: "go", open: goKernels}) }
+
+// machineLevels lists those that this machine runs.
+func machineLevels() []level {
+	return slices.DeleteFunc(levels(), func(l level) bool { return l.lacks != "" })
+}
+
+// availableLevels names them.
 func availableLevels() []string {
 	var names []string
 	for _, l := range machineLevels() {
@@ -23,23 +34,52 @@ func availableLevels() []string {
 	return names
 }
 
-// selectKernels returns the kernels of a level, of the best one for "". It asks the machine what it can do, so it is
-// called once, when a device opens.
-func selectKernels(isa string) (*kernels, error) {
-	levels := machineLevels()
-	if isa == "" {
-		return levels[0].open().complete(), nil
-	}
-	i := slices.IndexFunc(levels, func(l level) bool { return l.name == isa })
-	if i < 0 {
-		return nil, fmt.Errorf("cpu: level %q is not available, this machine runs %s", isa, strings.Join(availableLevels(), ", "))
-	}
-	return levels[i].open().complete(), nil
+// selectKernels returns the kernels of a level, of the best one for "", and what became of every level.
+func selectKernels(isa string) (*kernels, []hardware.Level, error) {
+	return chooseLevel(isa, levels())
 }
 
-// machineLevels lists what this machine runs, best first.
-func machineLevels() []level {
-	return append(assemblyLevels(), level{"go", goKernels})
+// chooseLevel checks the kernels that it returns. A level that fails is passed over, or an error when it was named.
+func chooseLevel(isa string, all []level) (*kernels, []hardware.Level, error) {
+	var chosen *kernels
+	report := make([]hardware.Level, len(all))
+	for i, l := range all {
+		report[i] = hardware.Level{Name: l.name}
+		r := &report[i]
+		switch {
+		case l.lacks != "":
+			r.Reason = "the processor lacks " + l.lacks
+		case chosen == nil && (isa == "" || isa == l.name):
+			k := l.open().complete()
+			if err := checkKernels(k); err != nil {
+				r.Reason, r.Faulty = fmt.Sprintf("its kernels get products wrong here: %v", err), true
+				continue
+			}
+			chosen = k
+		}
+	}
+	if chosen == nil {
+		return nil, report, refuseLevel(isa, report)
+	}
+	return chosen, report, nil
+}
+
+// refuseLevel says why a level is not to be had, and which are.
+func refuseLevel(isa string, report []hardware.Level) error {
+	var reason string
+	var available []string
+	for _, l := range report {
+		if l.Name == isa && l.Reason != "" {
+			reason = ": " + l.Reason + ";"
+		}
+		if l.Reason == "" {
+			available = append(available, l.Name)
+		}
+	}
+	if reason == "" {
+		reason = ","
+	}
+	return fmt.Errorf("cpu: level %q is not available%s this machine runs %s", isa, reason, strings.Join(available, ", "))
 }
 
 // goKernels is the specification of all kernels, in plain Go.

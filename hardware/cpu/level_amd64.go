@@ -4,29 +4,38 @@ package cpu
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/klauspost/cpuid/v2"
+
+	"hearth/hardware/quant"
 )
 
 //go:generate go run ./gen
 
-// assemblyLevels lists the levels written in assembly that this machine runs, best first.
+// assemblyLevels lists the levels written in assembly, best first.
 func assemblyLevels() []level {
-	cpu := cpuid.CPU
-	var levels []level
-	if !cpu.Supports(cpuid.AVX2, cpuid.FMA3, cpuid.F16C) {
-		return nil
+	short := []cpuid.FeatureID{cpuid.AVX2, cpuid.FMA3, cpuid.F16C}
+	long := append(slices.Clip(short), cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512VL, cpuid.AVX512DQ)
+	bytes := append(slices.Clip(long), cpuid.AVX512VNNI)
+	return []level{
+		{"avx512bf16", bf16Kernels, lacking(append(slices.Clip(bytes), cpuid.AVX512BF16))},
+		{"avx512vnni", vnniKernels, lacking(bytes)},
+		{"avx512", avx512Kernels, lacking(long)},
+		{"avxvnni", avxVNNIKernels, lacking(append(slices.Clip(short), cpuid.AVXVNNI))},
+		{"avx2", avx2Kernels, lacking(short)},
 	}
-	if cpu.Supports(cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512VL, cpuid.AVX512DQ) {
-		if cpu.Supports(cpuid.AVX512VNNI) {
-			levels = append(levels, level{"avx512vnni", vnniKernels})
+}
+
+// lacking names the features that the processor lacks, or the operating system does not keep the registers of.
+func lacking(features []cpuid.FeatureID) string {
+	var names []string
+	for _, f := range features {
+		if !cpuid.CPU.Supports(f) {
+			names = append(names, f.String())
 		}
-		levels = append(levels, level{"avx512", avx512Kernels})
 	}
-	if cpu.Supports(cpuid.AVXVNNI) {
-		levels = append(levels, level{"avxvnni", avxVNNIKernels})
-	}
-	return append(levels, level{"avx2", avx2Kernels})
+	return strings.Join(names, ", ")
 }
 
 // avx2Kernels are for machines with vectors of 32 bytes; AVX2, FMA3 and F16C came together.
@@ -83,7 +92,7 @@ func avx512Kernels() *kernels {
 	return k
 }
 
-// vnniKernels do so on vectors of 64 bytes.
+// vnniKernels multiply bytes in fours with one instruction, on vectors of 64 bytes.
 func vnniKernels() *kernels {
 	k := avx512Kernels()
 	k.level = "avx512vnni"
@@ -91,5 +100,14 @@ func vnniKernels() *kernels {
 		quadLinearQ8_0(linearQ8_0VNNI()), quadLinearQ4_0(linearQ4_0VNNI()), superLinearQ4_K(linearQ4_KVNNI()),
 		superLinearQ5_K(linearQ5_KVNNI()), superLinearQ6_K(linearQ6_KVNNI())}, shortLinearsVNNI(), runsLinearsVNNI())
 	k.peaks = append(k.peaks, peaksVNNI()...)
+	return k
+}
+
+// bf16Kernels multiply bfloat16 in pairs with one instruction.
+func bf16Kernels() *kernels {
+	k := vnniKernels()
+	k.level = "avx512bf16"
+	i := slices.IndexFunc(k.linears, func(l *linear) bool { return l.format == quant.BF16 })
+	k.linears[i] = pairLinearBF16(linearBF16AVX512BF16())
 	return k
 }

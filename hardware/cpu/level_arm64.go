@@ -8,17 +8,17 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// assemblyLevels lists the levels written in assembly that this machine runs, best first. Go's own code needs Advanced
-// SIMD, so that is always there.
+// assemblyLevels lists the levels written in assembly, best first. Go's own code needs Advanced SIMD, so that is always
+// there.
 func assemblyLevels() []level {
-	var levels []level
-	if cpu.ARM64.HasASIMDDP {
-		if cpu.ARM64.HasI8MM {
-			levels = append(levels, level{"i8mm", i8mmKernels})
-		}
-		levels = append(levels, level{"dotprod", dotProdKernels})
+	dotProd, i8mm := "", ""
+	if !cpu.ARM64.HasASIMDDP {
+		dotProd, i8mm = "ASIMDDP", "ASIMDDP"
 	}
-	return append(levels, level{"neon", neonKernels})
+	if !cpu.ARM64.HasI8MM {
+		i8mm = "I8MM"
+	}
+	return []level{{"i8mm", i8mmKernels, i8mm}, {"dotprod", dotProdKernels, dotProd}, {name: "neon", open: neonKernels}}
 }
 
 // neonKernels have vectors of 16 bytes and no products of bytes that add more than one. What is not named here is done in plain

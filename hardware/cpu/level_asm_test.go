@@ -8,12 +8,16 @@ import (
 )
 
 // TestAssemblyLevelsAgree checks that the levels in assembly give the same bits, which is more than they promise: their
-// integer sums are exact, and their float32 arithmetic has one order.
+// integer sums are exact, and their float32 arithmetic has one order. Only the level that rounds rows to bfloat16 differs
+// there.
 func TestAssemblyLevelsAgree(t *testing.T) {
-	levels := assemblyLevels()
+	levels := assemblyHere()
 	for _, other := range levels[:max(0, len(levels)-1)] {
 		a, b := levels[len(levels)-1].open(), other.open()
 		for i, l := range a.linears {
+			if b.linears[i].roundsFloat != l.roundsFloat {
+				continue
+			}
 			const in, out = 512, 32
 			r := newRand(uint64(i))
 			data := weightBytes(r, l.format, out, in)

@@ -74,3 +74,19 @@ func prepareQ6_K(tile []byte, x []float32, stride, rows, in int) {
 		prepareQ6_KAVX2(&tile[4*r], &tile[4*(rows+r)], &tile[4*(9*rows+r)], &x[r*stride], in/longRun, rows)
 	}
 }
+
+func pairLinearBF16(kernels []panelKernel) *linear {
+	return newPairLinearBF16(len(kernels), preparePairsBF16, func(a *multiplyArgs) {
+		multiplyPanels(a, kernels, eights(a.in)*eightBytes, eights(a.in))
+	})
+}
+
+func preparePairsBF16(tile []byte, x []float32, stride, rows, in int) {
+	const block = 16
+	for r := range rows {
+		if in >= block {
+			preparePairsBF16AVX2(&tile[4*r], &x[r*stride], in/block, rows)
+		}
+		roundRow(tile[4*r:], x[r*stride:][:in], in/block*block, rows)
+	}
+}

@@ -9,13 +9,20 @@ import (
 	"hearth/hardware/quant"
 )
 
-// forEachLinear runs a test once per level and format.
+// forEachLinear runs a test once per level and format, and for the specifications that are no level's.
 func forEachLinear(t *testing.T, f func(t *testing.T, l *linear)) {
 	forEachLevel(t, func(t *testing.T, k *kernels) {
 		for _, l := range k.linears {
 			t.Run(l.format.Name, func(t *testing.T) { f(t, l) })
 		}
+		if k.level == "go" {
+			t.Run("BF16 in pairs", func(t *testing.T) { f(t, pairLinearBF16Generic()) })
+		}
 	})
+}
+
+func pairLinearBF16Generic() *linear {
+	return newPairLinearBF16(genericTileRows, preparePairsBF16Generic, multiplyPairsBF16Generic)
 }
 
 // weightBytes quantizes random weights [out, in], of which some rows are zero and some large.
@@ -98,12 +105,12 @@ func multiplied(t *testing.T, l *linear, panels []byte, m matrixRows) []float32 
 type reference struct {
 	y        float64
 	rounding float64 // float32 arithmetic: some units of the last place of the sum of magnitudes
-	quantize float64 // activations as bytes: half a scale on each
+	quantize float64 // activations as bytes: half a scale on each; as bfloat16: half of the eighth bit
 }
 
-func referenceDot(f *quant.Format, w, x []float32) reference {
+func referenceDot(l *linear, w, x []float32) reference {
 	var ref reference
-	run := f.BlockLen // activations share a scale as weights do
+	run := l.format.BlockLen // activations share a scale as weights do
 	for i := 0; i < len(x); i += run {
 		var most, magnitude float64
 		for j := i; j < i+run; j++ {
@@ -115,6 +122,9 @@ func referenceDot(f *quant.Format, w, x []float32) reference {
 		if run > 1 {
 			ref.quantize += magnitude * most / 127 / 2
 		}
+	}
+	if l.roundsFloat {
+		ref.quantize = ref.rounding * 0x1p-8
 	}
 	// A chain of n float32 additions of magnitudes with sum s errs by at most n/2 units of 2^-23 s; blocks are the links.
 	ref.rounding *= float64(4+len(x)/run) * 0x1p-24
@@ -166,7 +176,7 @@ func checkProduct(t *testing.T, l *linear, data []byte, m matrixRows, out int, y
 			l.format.Dequantize(w, data[o*rowBytes:][:rowBytes])
 		}
 		for r := range m.rows {
-			got, ref := y[r*width+o], referenceDot(l.format, w, m.x[r*m.stride:][:in])
+			got, ref := y[r*width+o], referenceDot(l, w, m.x[r*m.stride:][:in])
 			if !ref.holds(got) {
 				t.Fatalf("%s [%d, %d]: row %d, column %d is %v, want %v ± %v ± %v", l.format, out, in, r, o, got, ref.y, ref.rounding, ref.quantize)
 			}
@@ -180,6 +190,9 @@ func TestLinearAgainstGeneric(t *testing.T) {
 	forEachLevel(t, func(t *testing.T, k *kernels) {
 		for i, l := range k.linears {
 			g := generic.linears[i]
+			if l.roundsFloat {
+				g = pairLinearBF16Generic()
+			}
 			for _, in := range inputs(l.format) {
 				const out = 32
 				r := newRand(uint64(in))
@@ -196,7 +209,7 @@ func TestLinearAgainstGeneric(t *testing.T) {
 				for j := range got {
 					o, row := j%out, j/out
 					l.format.Dequantize(w, data[o*rowBytes:][:rowBytes])
-					bound := 2*referenceDot(l.format, w, x[row*in:][:in]).rounding + 1e-30
+					bound := 2*referenceDot(l, w, x[row*in:][:in]).rounding + 1e-30
 					if hasMinimums(l.format) {
 						bound *= 4 // the minimums' part and the scales' part may each be larger than their difference
 					}
@@ -351,7 +364,7 @@ func TestLinearFullRange(t *testing.T) {
 			w := make([]float32, in)
 			l.format.Dequantize(w, data) // all rows are alike
 			for i, got := range y {
-				ref := referenceDot(l.format, w, x[i/out*in:][:in])
+				ref := referenceDot(l, w, x[i/out*in:][:in])
 				if math.Abs(float64(got)-ref.y) > 8*ref.rounding {
 					t.Fatalf("%s with codes %#x: row %d is %v, want %v ± %v", l.format, code, i/out, got, ref.y, 8*ref.rounding)
 				}

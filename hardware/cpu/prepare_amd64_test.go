@@ -21,8 +21,9 @@ func TestPrepareAgainstGeneric(t *testing.T) {
 		{"shifted words", shortRun, quadTileBytes, wordsOfQuads16, prepareWords(16)},
 		{"Q4_K", longRun, newLinearQ4_K(1, nil, nil).tileBytes, prepareQ4_KGeneric, prepareQ4_K},
 		{"Q6_K", longRun, newLinearQ6_K(1, nil, nil).tileBytes, prepareQ6_KGeneric, prepareQ6_K},
+		{"BF16", 19, newPairLinearBF16(1, nil, nil).tileBytes, preparePairsBF16Generic, preparePairsBF16},
 	} {
-		if len(assemblyLevels()) == 0 {
+		if len(assemblyHere()) == 0 {
 			t.Skip("this machine has no AVX2")
 		}
 		for blocks := 1; blocks <= 5; blocks++ {

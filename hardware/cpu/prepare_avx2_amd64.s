@@ -48,6 +48,39 @@ DATA order<>+24(SB)/4, $3
 DATA order<>+28(SB)/4, $7
 GLOBL order<>(SB), RODATA|NOPTR, $32
 
+// the last bit
+DATA odd<>+0(SB)/4, $0x00000001
+DATA odd<>+4(SB)/4, $0x00000001
+DATA odd<>+8(SB)/4, $0x00000001
+DATA odd<>+12(SB)/4, $0x00000001
+DATA odd<>+16(SB)/4, $0x00000001
+DATA odd<>+20(SB)/4, $0x00000001
+DATA odd<>+24(SB)/4, $0x00000001
+DATA odd<>+28(SB)/4, $0x00000001
+GLOBL odd<>(SB), RODATA|NOPTR, $32
+
+// half of bfloat16's last place, less one
+DATA belowHalf<>+0(SB)/4, $0x00007fff
+DATA belowHalf<>+4(SB)/4, $0x00007fff
+DATA belowHalf<>+8(SB)/4, $0x00007fff
+DATA belowHalf<>+12(SB)/4, $0x00007fff
+DATA belowHalf<>+16(SB)/4, $0x00007fff
+DATA belowHalf<>+20(SB)/4, $0x00007fff
+DATA belowHalf<>+24(SB)/4, $0x00007fff
+DATA belowHalf<>+28(SB)/4, $0x00007fff
+GLOBL belowHalf<>(SB), RODATA|NOPTR, $32
+
+// what tells quiet NaN in the upper half
+DATA quiet<>+0(SB)/4, $0x00000040
+DATA quiet<>+4(SB)/4, $0x00000040
+DATA quiet<>+8(SB)/4, $0x00000040
+DATA quiet<>+12(SB)/4, $0x00000040
+DATA quiet<>+16(SB)/4, $0x00000040
+DATA quiet<>+20(SB)/4, $0x00000040
+DATA quiet<>+24(SB)/4, $0x00000040
+DATA quiet<>+28(SB)/4, $0x00000040
+GLOBL quiet<>(SB), RODATA|NOPTR, $32
+
 // func preparePairsAVX2(scale, q *byte, x *float32, blocks, rows int)
 // CPU: AVX2, FMA, F16C.
 // One row of a tile of int16 pairs, see linear_q8_0.go: scale and q are the row's in the first block.
@@ -524,3 +557,55 @@ superQ6_Kbroken:
 	VPXOR        X6, X6, X6                              // reciprocal 0
 	MOVL         $0x7fc00000, AX                         // scale NaN
 	JMP          superQ6_Kscaled                         // go on
+
+// func preparePairsBF16AVX2(q *byte, x *float32, blocks, rows int)
+// CPU: AVX2, FMA, F16C.
+// One row of a tile of bfloat16, see linear_bf16_pairs.go: q are the row's first two elements. blocks counts 16 elements.
+// Registers: SI q, DX x, CX blocks left, R8 bytes between a row's words, R9 three times that, R11 free; Y0 and Y1 elements,
+// Y4 and Y5 free. There are no tails.
+TEXT ·preparePairsBF16AVX2(SB), NOSPLIT, $0-32
+	MOVQ         q+0(FP), SI                             // words of the row
+	MOVQ         x+8(FP), DX                             // elements
+	MOVQ         blocks+16(FP), CX                       // blocks to do
+	MOVQ         rows+24(FP), R8                         // rows of the tile
+	SHLQ         $2, R8                                  // bytes between words
+	LEAQ         (R8)(R8*2), R9                          // three words
+	MOVQ         SI, R11                                 // where words go
+
+halvesblock:
+	VMOVUPS      (DX), Y0                                // 8 elements
+	VPSRLD       $16, Y0, Y4                             // upper halves
+	VPOR         quiet<>(SB), Y4, Y5                     // upper halves of quiet NaN
+	VPAND        odd<>(SB), Y4, Y4                       // their last bits
+	VPADDD       belowHalf<>(SB), Y4, Y4                 // ties go to even
+	VPADDD       Y0, Y4, Y4                              // carried into the upper half
+	VPSRLD       $16, Y4, Y4                             // rounded
+	VCMPPS       $3, Y0, Y0, Y0                          // which are NaN
+	VBLENDVPS    Y0, Y5, Y4, Y0                          // these stay NaN
+	VMOVUPS      32(DX), Y1                              // 8 elements
+	VPSRLD       $16, Y1, Y4                             // upper halves
+	VPOR         quiet<>(SB), Y4, Y5                     // upper halves of quiet NaN
+	VPAND        odd<>(SB), Y4, Y4                       // their last bits
+	VPADDD       belowHalf<>(SB), Y4, Y4                 // ties go to even
+	VPADDD       Y1, Y4, Y4                              // carried into the upper half
+	VPSRLD       $16, Y4, Y4                             // rounded
+	VCMPPS       $3, Y1, Y1, Y1                          // which are NaN
+	VBLENDVPS    Y1, Y5, Y4, Y1                          // these stay NaN
+	VPACKUSDW    Y1, Y0, Y0                              // 16 halves, four and four
+	VPERMQ       $0xd8, Y0, Y0                           // in order
+	VEXTRACTI128 $1, Y0, X5                              // upper half
+	VMOVD        X0, (R11)                               // word of the row
+	VPEXTRD      $1, X0, (R11)(R8*1)                     // next word
+	VPEXTRD      $2, X0, (R11)(R8*2)                     // next word
+	VPEXTRD      $3, X0, (R11)(R9*1)                     // next word
+	LEAQ         (R11)(R8*4), R11                        // behind 4 words
+	VMOVD        X5, (R11)                               // word of the row
+	VPEXTRD      $1, X5, (R11)(R8*1)                     // next word
+	VPEXTRD      $2, X5, (R11)(R8*2)                     // next word
+	VPEXTRD      $3, X5, (R11)(R9*1)                     // next word
+	LEAQ         (R11)(R8*4), R11                        // behind 4 words
+	ADDQ         $64, DX                                 // next 16
+	DECQ         CX                                      // one block less
+	JNZ          halvesblock                             // until all are done
+	VZEROUPPER                                           // spare the code outside a penalty
+	RET                                                  // done

@@ -40,6 +40,10 @@ var (
 		suffix: "VNNI", file: "avx512vnni", arch: "amd64", features: "AVX512F, AVX512BW, AVX512_VNNI", prefix: "Z", bytes: 64, numRegs: 32,
 		maxRows: 12, vnni: true, prefetchRows: 4,
 	}
+	avx512bf16 = isa{
+		suffix: "AVX512BF16", file: "avx512bf16", arch: "amd64", features: "AVX512F, AVX512_BF16", prefix: "Z", bytes: 64, numRegs: 32,
+		maxRows: 12, prefetchRows: 4,
+	}
 )
 
 // wide says whether vectors hold a whole panel row of 16 float32.

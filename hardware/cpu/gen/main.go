@@ -33,7 +33,7 @@ func generate() map[string]string {
 	for _, set := range []isa{avxvnni, avx512vnni} {
 		files = append(files, linearQ8(&s, set), linearQ4(&s, set), linearQ4K(&s, set), linearQ5K(&s, set), linearQ6K(&s, set))
 	}
-	files = append(files, prepare(&s), vectors(&s))
+	files = append(files, linearBF16(&s, avx512bf16), prepare(&s), vectors(&s))
 	var peak stubs
 	for _, set := range []isa{avx2, avxvnni, avx512, avx512vnni} {
 		files = append(files, peaks(&peak, set))

@@ -9,6 +9,7 @@ func prepare(s *stubs) *file {
 	p.quads(f, s)
 	p.super(f, s, superTile{format: "Q4_K", rowBytes: 4 + 16 + 256, comment: "See linear_q4_k.go.", registers: "R13 and R14 a sum.", sums: p.byteSums})
 	p.super(f, s, superTile{format: "Q6_K", rowBytes: 4 + 32 + 256, comment: "See linear_q6_k.go.", registers: "R13 and R14 a sum.", sums: p.wordSums})
+	p.halves(f, s)
 	return f
 }
 
@@ -319,4 +320,41 @@ func (p *quantizer) wordSums(k *function, label string) {
 	k.op("with the other", "MOVW R14, 2(R13)")
 	k.op("sums of the next 32", "ADDQ R8, R13")
 	k.op("one run less", "DECL R12")
+}
+
+// halves fills rows of tiles of bfloat16, as quant.F32ToBF16 rounds.
+func (p *quantizer) halves(f *file, s *stubs) {
+	odd := f.constant("odd", "the last bit", 1)
+	belowHalf := f.constant("belowHalf", "half of bfloat16's last place, less one", 0x7fff)
+	quiet := f.constant("quiet", "what tells quiet NaN in the upper half", 0x40)
+	k := f.begin(s, avx2, signature{"preparePairsBF16AVX2", "(q *byte, x *float32, blocks, rows int)", 32, 0},
+		"One row of a tile of bfloat16, see linear_bf16_pairs.go: q are the row's first two elements. blocks counts 16 elements.",
+		"Registers: SI q, DX x, CX blocks left, R8 bytes between a row's words, R9 three times that, R11 free; Y0 and Y1 elements,",
+		"Y4 and Y5 free. There are no tails.")
+	k.op("words of the row", "MOVQ q+0(FP), SI")
+	k.op("elements", "MOVQ x+8(FP), DX")
+	k.op("blocks to do", "MOVQ blocks+16(FP), CX")
+	k.op("rows of the tile", "MOVQ rows+24(FP), R8")
+	k.op("bytes between words", "SHLQ $2, R8")
+	k.op("three words", "LEAQ (R8)(R8*2), R9")
+	k.op("where words go", "MOVQ SI, R11")
+	k.at("halvesblock")
+	for i := range 2 {
+		k.op("8 elements", "VMOVUPS %s, Y%d", mem(32*i, "DX"), i)
+		k.op("upper halves", "VPSRLD $16, Y%d, Y4", i)
+		k.op("upper halves of quiet NaN", "VPOR %s, Y4, Y5", quiet)
+		k.op("their last bits", "VPAND %s, Y4, Y4", odd)
+		k.op("ties go to even", "VPADDD %s, Y4, Y4", belowHalf)
+		k.op("carried into the upper half", "VPADDD Y%d, Y4, Y4", i)
+		k.op("rounded", "VPSRLD $16, Y4, Y4")
+		k.op("which are NaN", "VCMPPS $3, Y%d, Y%d, Y%d", i, i, i)
+		k.op("these stay NaN", "VBLENDVPS Y%d, Y5, Y4, Y%d", i, i)
+	}
+	k.op("16 halves, four and four", "VPACKUSDW Y1, Y0, Y0")
+	k.op("in order", "VPERMQ $0xd8, Y0, Y0")
+	p.store8(k)
+	k.op("next 16", "ADDQ $64, DX")
+	k.op("one block less", "DECQ CX")
+	k.op("until all are done", "JNZ halvesblock")
+	k.end()
 }

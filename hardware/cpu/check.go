@@ -1,0 +1,82 @@
+package cpu
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"hearth/hardware/quant"
+)
+
+// Kernels in assembly are compared with their specification before they are used: a processor, a virtual machine or an
+// emulator may claim instructions that it gets wrong, and a model's output would not tell. One panel of each format is
+// multiplied with one row, and with as many copies of it as a tile holds: a few milliseconds when a device opens.
+
+// checkedIn is the length of the row: a block of the longest formats.
+const checkedIn = 256
+
+// checkKernels returns what is wrong with a level's products, or nil.
+func checkKernels(k *kernels) error {
+	generic := goKernels()
+	x := make([]float32, checkedIn)
+	for i := range x {
+		x[i] = float32(i*37%101-50) / 16
+	}
+	for _, l := range k.linears {
+		specification := generic.linears[slices.IndexFunc(generic.linears, func(g *linear) bool { return g.format == l.format })]
+		if l.roundsFloat {
+			specification = newPairLinearBF16(1, preparePairsBF16Generic, multiplyPairsBF16Generic)
+		}
+		want := checkedProduct(specification, x, 1)
+		for _, rows := range []int{1, l.tileRows} {
+			got := checkedProduct(l, x, rows)
+			for row := range rows {
+				if err := compareProducts(got[row*panelCols:][:panelCols], want); err != nil {
+					return fmt.Errorf("%s, row %d of %d: %w", l.format, row, rows, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// checkedProduct multiplies copies of a row with a panel, and returns [rows, panelCols].
+func checkedProduct(l *linear, x []float32, rows int) []float32 {
+	panel, tile := heapAllocate(l.panelBytes(checkedIn)), heapAllocate(l.tileBytes(checkedIn, rows))
+	l.pack(panel, checkedWeights(l.format), panelCols, checkedIn)
+	l.prepare(tile, x, 0, rows, checkedIn)
+	dst := make([]float32, rows*panelCols)
+	l.multiply(&multiplyArgs{
+		dst: dst, dstStride: panelCols, panels: panel, numPanels: 1, tile: tile, rows: rows, in: checkedIn,
+		scratch: make([]float32, l.scratch),
+	})
+	return dst
+}
+
+// checkedWeights returns a panel's rows in a format. In every format, bytes between 0x20 and 0x3b are finite numbers: as
+// halves, the scales are between 0.008 and 1.
+func checkedWeights(f *quant.Format) []byte {
+	rowBytes, _ := f.RowBytes(checkedIn)
+	data := make([]byte, panelCols*rowBytes)
+	state := uint32(1)
+	for i := range data {
+		state = state*1664525 + 1013904223 // Numerical Recipes, chapter 7
+		data[i] = byte(0x20 + state>>16%28)
+	}
+	return data
+}
+
+// compareProducts allows for float32 rounding, and for the difference of two sums that are larger than itself.
+func compareProducts(got, want []float32) error {
+	const allowed = 1e-4
+	largest := float32(0)
+	for _, w := range want {
+		largest = max(largest, float32(math.Abs(float64(w))))
+	}
+	for i, w := range want {
+		if difference := float32(math.Abs(float64(got[i] - w))); !(difference <= allowed*largest) {
+			return fmt.Errorf("column %d is %v, want %v", i, got[i], w)
+		}
+	}
+	return nil
+}
