@@ -5,7 +5,10 @@ import "hearth/hardware/quant"
 // fallbackSlice is how many elements of each row are dequantized at once: a panel of them, 64 KiB, stays in the
 // second-level cache. It is a multiple of every format's block. As it is the same for all calls, so is the order of
 // additions.
-const fallbackSlice = 1024
+const (
+	fallbackSlice = 256
+	fallbackCols  = 4 // columns that are written to a panel together
+)
 
 // fallbackTileRows is large: every call dequantizes its panels again, which costs as much as multiplying some 200 rows.
 const fallbackTileRows = 256
@@ -36,7 +39,7 @@ func newFallbackLinear(k *kernels, format *quant.Format) *linear {
 				copy(dst[r*in:][:in], x[r*stride:])
 			}
 		},
-		scratch:  fallbackSlice * (1 + panelCols),
+		scratch:  fallbackSlice * (fallbackCols + panelCols),
 		multiply: func(a *multiplyArgs) { multiplyFallback(k, format, a) },
 	}
 }
@@ -44,17 +47,17 @@ func newFallbackLinear(k *kernels, format *quant.Format) *linear {
 func multiplyFallback(k *kernels, format *quant.Format, a *multiplyArgs) {
 	rowBytes, _ := format.RowBytes(a.in)
 	panelBytes := roundUp(panelCols*rowBytes, align)
-	row, panel := a.scratch[:fallbackSlice], a.scratch[fallbackSlice:]
+	rows, panel := a.scratch[:fallbackSlice*fallbackCols], a.scratch[fallbackSlice*fallbackCols:]
 	for p := range a.numPanels {
 		packed := a.panels[p*panelBytes:]
 		for first := 0; first < a.in; first += fallbackSlice {
 			n := min(fallbackSlice, a.in-first)
 			skip, _ := format.RowBytes(first)
-			for c := range panelCols {
-				format.Dequantize(row[:n], packed[c*rowBytes+skip:])
-				for i, v := range row[:n] {
-					panel[i*panelCols+c] = v
+			for c := 0; c < panelCols; c += fallbackCols {
+				for i := range fallbackCols {
+					format.Dequantize(rows[i*n:][:n], packed[(c+i)*rowBytes+skip:])
 				}
+				transpose(panel[c:], rows, n)
 			}
 			a.gemm = gemmArgs{
 				dst: a.dst[p*panelCols:], dstStride: a.dstStride, x: floatsOf(a.tile)[first:], xStride: a.in,
@@ -62,5 +65,14 @@ func multiplyFallback(k *kernels, format *quant.Format, a *multiplyArgs) {
 			}
 			k.gemmF32(&a.gemm)
 		}
+	}
+}
+
+// transpose writes fallbackCols rows of n elements as columns of a panel.
+func transpose(panel, rows []float32, n int) {
+	r0, r1, r2, r3 := rows[:n], rows[n:][:n], rows[2*n:][:n], rows[3*n:][:n]
+	for i, v := range r0 {
+		to := panel[i*panelCols:][:fallbackCols]
+		to[0], to[1], to[2], to[3] = v, r1[i], r2[i], r3[i]
 	}
 }
