@@ -2,12 +2,13 @@ package cpu
 
 import "hearth/hardware/quant"
 
-// fallbackSlice is how many elements of each row are dequantized at once: a panel of them, 64 KiB, stays in the
-// second-level cache. It is a multiple of every format's block. As it is the same for all calls, so is the order of
-// additions.
 const (
+	// fallbackSlice is how many elements of each row are dequantized at once: a panel of them, 16 KiB, stays in the
+	// first-level cache. It is a multiple of every format's block. As it is the same for all calls, so is the order of
+	// additions.
 	fallbackSlice = 256
-	fallbackCols  = 4 // columns that are written to a panel together
+	// fallbackCols is how many columns are written to a panel together.
+	fallbackCols = 4
 )
 
 // fallbackTileRows is large: every call dequantizes its panels again, which costs as much as multiplying some 200 rows.
@@ -18,7 +19,7 @@ const fallbackTileRows = 256
 //
 //	panel:   [panelCols][row bytes of the format], padded to 64 bytes
 //	tile:    [rows][in] float32
-//	scratch: [fallbackSlice] of one row, [fallbackSlice][panelCols] of all
+//	scratch: [fallbackCols][fallbackSlice] of some rows, [fallbackSlice][panelCols] of all
 func newFallbackLinear(k *kernels, format *quant.Format) *linear {
 	rowBytes := func(in int) int { n, _ := format.RowBytes(in); return n }
 	return &linear{

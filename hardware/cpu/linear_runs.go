@@ -29,8 +29,8 @@ type runsFormat struct {
 	codeBytes int // of 32 elements of a column
 	minimums  bool
 
-	// pack writes a block of the file as a column.
-	pack func(to superRuns, block []byte, col int)
+	// pack writes blocks x and y of the file as a column and the next.
+	pack func(to superRuns, x, y []byte, col int)
 	// value is what element e of 32 of a column stands for, before scales.
 	value func(codes []byte, col, e int) int32
 }
@@ -93,62 +93,76 @@ func (f *runsFormat) scaleOf(s *superRuns, run, col int) (scale, minimum int32) 
 
 func (f *runsFormat) packPanel(dst, src []byte, numRows, in int) {
 	supers, size := in/longRun, f.format.BlockBytes
-	if numRows < panelCols {
-		clear(dst)
-	}
-	for r := range numRows {
-		row := src[r*supers*size:][:supers*size]
-		for i := range supers {
-			f.pack(f.split(dst, i), row[i*size:][:size], r)
+	rowBytes := supers * size
+	src = wholePanel(src, numRows, rowBytes)
+	for i := range supers {
+		for r := 0; r < panelCols; r += 2 {
+			f.pack(f.split(dst, i), src[r*rowBytes+i*size:][:size], src[(r+1)*rowBytes+i*size:][:size], r)
 		}
 	}
 }
 
-// packIQ4_XS writes one block of the file (quant.IQ4_XS) as column col.
-func packIQ4_XS(to superRuns, block []byte, col int) {
-	copy(to.d[2*col:][:2], block)
-	upper := binary.LittleEndian.Uint16(block[2:])
-	for run := range runsQ4_K {
-		*to.scale(run, col) = (block[4+run/2]>>(run%2*4)&15 | byte(upper>>(2*run)&3<<4)) - 32
-		words := to.codes[256*run+4*col:]
-		for s := range 4 {
-			copy(words[4*panelCols*s:][:4], block[8+16*run+4*s:])
+// packIQ4_XS packs blocks of quant.IQ4_XS.
+func packIQ4_XS(to superRuns, x, y []byte, col int) {
+	putHalf2(to.d[2*col:], x, y)
+	for c, block := range [2][]byte{x, y} {
+		upper := binary.LittleEndian.Uint16(block[2:])
+		for run := range runsQ4_K {
+			*to.scale(run, col+c) = (block[4+run/2]>>(run%2*4)&15 | byte(upper>>(2*run)&3<<4)) - 32
 		}
+	}
+	for run := range runsQ4_K {
+		packNibbles(to.codes[256*run+4*col:], x[8+16*run:], y[8+16*run:])
 	}
 }
 
 // valueIQ4_XS reads codes as those of IQ4_NL.
 func valueIQ4_XS(likes *shortFormat) func(codes []byte, col, e int) int32 { return likes.value }
 
-// packQ2_K writes one block of the file (quant.Q2_K) as column col. A half of it, 128 elements, is 32 bytes with a pair of
-// bits for each of its four pairs of runs.
-func packQ2_K(to superRuns, block []byte, col int) {
-	copy(to.d[2*col:][:2], block[80:])
-	copy(to.dmin[2*col:][:2], block[82:])
-	for run := range longRun / sixteenth {
-		*to.scale(run, col) = block[run]
+// packQ2_K packs blocks of quant.Q2_K. A half of one, 128 elements, is 32 bytes with a pair of bits for each of its four
+// pairs of runs.
+func packQ2_K(to superRuns, x, y []byte, col int) {
+	putHalf2(to.d[2*col:], x[80:], y[80:])
+	putHalf2(to.dmin[2*col:], x[82:], y[82:])
+	for pair := range longRun / sixteenth / 2 {
+		putHalf2(to.scales[2*(panelCols*pair+col):], x[2*pair:], y[2*pair:])
 	}
-	packPairsOfBits(to.codes, block[16:80], col, 128, 0)
+	packPairsOfBits(to.codes, x[16:80], y[16:80], col, 128)
 }
 
 func valueQ2_K(codes []byte, col, e int) int32 { return pairOfBits(codes, col, e) }
 
-// packQ3_K writes one block of the file (quant.Q3_K) as column col. Its scales are nibbles of 8 bytes with the two bits
-// above them in 4 more.
-func packQ3_K(to superRuns, block []byte, col int) {
-	copy(to.d[2*col:][:2], block[108:])
-	s := block[96:108]
-	for run := range longRun / sixteenth {
-		*to.scale(run, col) = (s[run%8]>>(run/8*4)&15 | s[8+run%4]>>(run/4*2)&3<<4) - 32
-	}
-	packPairsOfBits(to.codes, block[32:96], col, 192, 64)
-	for pair := range 8 {
-		var third uint32
-		for s := range 8 { // bit pair of byte i is the third bit of element i of the pair
-			third |= binary.LittleEndian.Uint32(block[4*s:]) >> pair & 0x01010101 << s
+// packQ3_K packs blocks of quant.Q3_K. Its scales are nibbles of 8 bytes with the two bits above them in 4 more. Bit p of
+// byte i of the third bits is that of element i of pair p of runs.
+func packQ3_K(to superRuns, x, y []byte, col int) {
+	putHalf2(to.d[2*col:], x[108:], y[108:])
+	for half := range 2 {
+		first, second := scalesQ3_K(x[96:108], half), scalesQ3_K(y[96:108], half)
+		for pair := range 4 {
+			word := uint32(first>>(16*pair))&0xffff | uint32(second>>(16*pair))<<16
+			binary.LittleEndian.PutUint32(to.scales[2*(panelCols*(4*half+pair)+col):], word)
 		}
-		binary.LittleEndian.PutUint32(to.codes[192*pair+4*col:], third)
 	}
+	packPairsOfBits(to.codes[64:], x[32:96], y[32:96], col, 192)
+	var thirds [8]uint64
+	for s := range 8 {
+		word := uint64(load32(x[4*s:])) | uint64(load32(y[4*s:]))<<32
+		for pair := range thirds {
+			thirds[pair] |= word >> pair & 0x0101010101010101 << s
+		}
+	}
+	for pair, word := range thirds {
+		store64(to.codes[192*pair+4*col:], word)
+	}
+}
+
+// scalesQ3_K returns the scales of eight runs, one in each byte.
+func scalesQ3_K(s []byte, half int) uint64 {
+	const nibbles, pairs, sign = 0x0f0f0f0f0f0f0f0f, 0x0303030303030303, 0x2020202020202020
+	upper := load32(s[8:]) >> (4 * half)
+	codes := load64(s)>>(4*half)&nibbles | (uint64(upper)|uint64(upper>>2)<<32)&pairs<<4
+	// Each less 32, without carries between bytes: where the sixth bit is missing, the three upper ones are set.
+	return codes&^sign | ^codes&sign*7
 }
 
 func valueQ3_K(codes []byte, col, e int) int32 {
@@ -159,16 +173,19 @@ func valueQ3_K(codes []byte, col, e int) int32 {
 // shiftQ3_K is what the codes of Q3_K are too large by.
 const shiftQ3_K = 4
 
-// packPairsOfBits writes the lower two bits of all codes, as Q2_K and Q3_K have them in the file, at an offset of each
-// pair of runs.
-func packPairsOfBits(codes, src []byte, col, pairBytes, offset int) {
-	for run := range longRun / sixteenth {
-		part, shift := src[run/8*32+run%2*16:][:16], run%8/2*2
-		var word uint32
-		for s := range 4 {
-			word |= binary.LittleEndian.Uint32(part[4*s:]) >> shift & 0x03030303 << (2 * s)
+// packPairsOfBits writes the lower two bits of all codes, as Q2_K and Q3_K have them in the file, where each pair of runs
+// has so many bytes.
+func packPairsOfBits(codes, x, y []byte, col, pairBytes int) {
+	for part := range 4 { // 16 bytes are one run of each of four pairs
+		var words [4]uint64
+		for s := range words {
+			words[s] = uint64(load32(x[16*part+4*s:])) | uint64(load32(y[16*part+4*s:]))<<32
 		}
-		binary.LittleEndian.PutUint32(codes[run/2*pairBytes+offset+4*(run%2*panelCols+col):], word)
+		for pair := range 4 {
+			const low = 0x0303030303030303
+			word := words[0]>>(2*pair)&low | words[1]>>(2*pair)&low<<2 | words[2]>>(2*pair)&low<<4 | words[3]>>(2*pair)&low<<6
+			store64(codes[(part/2*4+pair)*pairBytes+4*(part%2*panelCols+col):], word)
+		}
 	}
 }
 

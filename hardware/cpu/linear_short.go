@@ -136,41 +136,53 @@ func (s *shortFormat) scaleAt(b []byte) float32 {
 
 func (s *shortFormat) pack(dst, src []byte, numRows, in int) {
 	blocks, size := in/shortRun, s.format.BlockBytes
-	if numRows < panelCols || blocks%2 == 1 {
-		clear(dst)
+	rowBytes := blocks * size
+	src = wholePanel(src, numRows, rowBytes)
+	if blocks%2 == 1 {
+		clear(dst[blocks/2*s.pairBytes():])
 	}
-	for r := range numRows {
-		row := src[r*blocks*size:][:blocks*size]
-		for b := range blocks {
-			s.packBlock(dst[b/2*s.pairBytes():][:s.pairBytes()], row[b*size:][:size], b%2, r)
+	for b := range blocks {
+		pair := dst[b/2*s.pairBytes():][:s.pairBytes()]
+		for r := 0; r < panelCols; r += 2 {
+			s.packBlocks(pair, src[r*rowBytes+b*size:][:size], src[(r+1)*rowBytes+b*size:][:size], b%2*panelCols+r)
 		}
 	}
 }
 
-// packBlock writes a block of the file as the first or second of a pair, in a column.
-func (s *shortFormat) packBlock(pair, block []byte, half, col int) {
-	binary.LittleEndian.PutUint16(pair[2*(half*panelCols+col):], s.scaleBits(block))
+// packBlocks writes blocks x and y of the file into two columns of a pair's first or, from panelCols on, second block.
+func (s *shortFormat) packBlocks(pair, x, y []byte, col int) {
+	binary.LittleEndian.PutUint32(pair[2*col:], uint32(s.scaleBits(x))|uint32(s.scaleBits(y))<<16)
 	if s.minimums {
-		copy(pair[64+2*(half*panelCols+col):][:2], block[2:])
+		putHalf2(pair[64+2*col:], x[2:], y[2:])
 	}
-	words := pair[s.headBytes()+half*s.blockBytes()+4*col:]
+	words := pair[s.headBytes()+col/panelCols*s.blockBytes()+4*(col%panelCols):]
 	if s.fifths {
-		binary.LittleEndian.PutUint32(words, fifthsByStep(binary.LittleEndian.Uint32(block[len(block)-20:])))
+		store64(words, fifthsByStep(load32(x[len(x)-20:]), load32(y[len(y)-20:])))
 		words = words[4*panelCols:]
 	}
-	for w := range 4 {
-		binary.LittleEndian.PutUint32(words[4*panelCols*w:], binary.LittleEndian.Uint32(block[len(block)-16+4*w:]))
-	}
+	packNibbles(words, x[len(x)-16:], y[len(y)-16:])
 }
 
-// fifthsByStep puts bit 4s+i into bit s of byte i.
-func fifthsByStep(h uint32) uint32 {
-	var to uint32
+// packNibbles writes four words of x and y each beside each other, into columns.
+func packNibbles(words, x, y []byte) {
+	q := (*[200]byte)(words)
+	first, second := beside(load64(x), load64(y))
+	store64(q[0:], first)
+	store64(q[64:], second)
+	first, second = beside(load64(x[8:]), load64(y[8:]))
+	store64(q[128:], first)
+	store64(q[192:], second)
+}
+
+// fifthsByStep puts bit 4s+i into bit s of byte i, in words of two columns beside each other.
+func fifthsByStep(x, y uint32) uint64 {
+	h := uint64(x) | uint64(y)<<32
+	var to uint64
 	for i := range 4 {
-		bits := h >> i & 0x11111111
-		bits = (bits | bits>>3) & 0x03030303
-		bits = (bits | bits>>6) & 0x000f000f
-		to |= (bits | bits>>12) & 0xff << (8 * i)
+		bits := h >> i & 0x1111111111111111
+		bits = (bits | bits>>3) & 0x0303030303030303
+		bits = (bits | bits>>6) & 0x000f000f000f000f
+		to |= (bits | bits>>12) & 0x000000ff000000ff << (8 * i)
 	}
 	return to
 }
