@@ -221,8 +221,9 @@ func identify(path string, src weights.Source) (time.Time, string, error) {
 		if err != nil {
 			return created, "", err
 		}
-		fmt.Fprintf(h, "%s %d %v %d\n", name, t.Type, t.Shape, len(t.Data))
-		h.Write(t.Data[:min(len(t.Data), 64)])
+		first := t.Parts()[0]
+		fmt.Fprintf(h, "%s %d %v %d\n", name, t.Type, t.Shape, t.Size())
+		h.Write(first[:min(len(first), 64)])
 	}
 	return created, hex.EncodeToString(h.Sum(nil)), nil
 }
@@ -231,17 +232,13 @@ func identify(path string, src weights.Source) (time.Time, string, error) {
 func summarize(src weights.Source) (parameters, bytes int64, format string) {
 	perType := map[uint32]int64{}
 	for _, name := range src.Names() {
-		t, err := src.Tensor(name)
+		t, err := src.Describe(name)
 		if err != nil {
 			continue // model.Load has read every tensor that matters
 		}
-		n := int64(1)
-		for _, d := range t.Shape {
-			n *= int64(d)
-		}
-		parameters += n
-		bytes += int64(len(t.Data))
-		perType[t.Type] += n
+		parameters += t.Elements()
+		bytes += t.Size()
+		perType[t.Type] += t.Elements()
 	}
 	best := int64(-1)
 	for id, n := range perType {

@@ -120,6 +120,22 @@ type WeightInfo struct {
 	Scale   float32   // multiplies the result; 0 means 1
 	Bias    []float32 // [Out], or nil
 	Data    []byte    // rows in order, mapped and read-only; nil while planning. Mapped until Load returns
+	Stack   [][]byte  // instead of Data: the rows of each expert, where the file keeps them apart
+	// Release, when set, is told which bytes of Data or Stack were read for the last time, so that their memory can be
+	// given back. They stay valid: to read them again costs time and nothing else. It may be called concurrently.
+	Release func(read []byte)
+}
+
+// Matrix returns the rows of an expert, those of a plain weight as expert 0; nil while planning.
+func (w *WeightInfo) Matrix(expert int) []byte {
+	switch {
+	case w.Stack != nil:
+		return w.Stack[expert]
+	case w.Data != nil:
+		n := len(w.Data) / max(1, w.Experts)
+		return w.Data[expert*n:][:n:n]
+	}
+	return nil
 }
 
 // Bytes returns the size of the weight as stored.
@@ -138,8 +154,8 @@ func (p *Program) Weight(w WeightInfo) Weight {
 	default:
 		if _, whole := w.Format.RowBytes(w.In); !whole {
 			p.fail("weight %q: rows of %d are not a multiple of %s's %d", w.Name, w.In, w.Format, w.Format.BlockLen)
-		} else if w.Data != nil && len(w.Data) != w.Bytes() {
-			p.fail("weight %q has %d bytes, its shape needs %d", w.Name, len(w.Data), w.Bytes())
+		} else {
+			p.checkData(&w)
 		}
 	}
 	if w.Bias != nil && len(w.Bias) != w.Out {
@@ -147,6 +163,21 @@ func (p *Program) Weight(w WeightInfo) Weight {
 	}
 	p.weights = append(p.weights, w)
 	return Weight{int32(len(p.weights))}
+}
+
+// checkData records a mistake when a weight's bytes are there and do not fit its shape.
+func (p *Program) checkData(w *WeightInfo) {
+	if w.Data != nil && (w.Stack != nil || len(w.Data) != w.Bytes()) {
+		p.fail("weight %q has %d bytes, its shape needs %d", w.Name, len(w.Data), w.Bytes())
+	}
+	if w.Stack != nil && len(w.Stack) != max(1, w.Experts) {
+		p.fail("weight %q has %d matrices, its shape needs %d", w.Name, len(w.Stack), max(1, w.Experts))
+	}
+	for i, matrix := range w.Stack {
+		if len(matrix)*len(w.Stack) != w.Bytes() {
+			p.fail("weight %q: matrix %d has %d bytes, its shape needs %d", w.Name, i, len(matrix), w.Bytes()/len(w.Stack))
+		}
+	}
 }
 
 // NumWeights returns how many weights were declared.
@@ -161,7 +192,7 @@ func (p *Program) WeightAt(i int) *WeightInfo { return &p.weights[i] }
 // ReleaseData forgets the weights' bytes, after a device has packed them. The program stays readable otherwise.
 func (p *Program) ReleaseData() {
 	for i := range p.weights {
-		p.weights[i].Data = nil
+		p.weights[i].Data, p.weights[i].Stack, p.weights[i].Release = nil, nil, nil
 	}
 }
 

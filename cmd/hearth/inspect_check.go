@@ -9,12 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"hearth/engine"
 	"hearth/engine/model"
 	"hearth/engine/weights"
+	"hearth/hardware/quant"
 )
 
 // checkModel verifies everything about a model that serving it relies on, and returns the first thing that is wrong:
@@ -68,10 +70,25 @@ func mayLackTokenizer(src weights.Source) bool {
 // a core's cache.
 const checkChunk = 1 << 15
 
-// chunk is a piece of a tensor.
+// chunk is a piece of a tensor's bytes.
 type chunk struct {
-	tensor   weights.Tensor
-	first, n int // elements
+	format *quant.Format
+	data   []byte
+	first  int // element of the tensor that it begins with
+}
+
+// chunksOf cuts a tensor, each of its parts by itself.
+func chunksOf(t weights.Tensor) []chunk {
+	var chunks []chunk
+	size, first := checkChunk/t.Format.BlockLen*t.Format.BlockBytes, 0
+	for _, part := range t.Parts() {
+		for data := range slices.Chunk(part, size) {
+			c := chunk{t.Format, data, first}
+			chunks = append(chunks, c)
+			first += c.elements()
+		}
+	}
+	return chunks
 }
 
 // checkFinite reads every weight. Of several that are not finite it names the first.
@@ -104,22 +121,20 @@ func checkFinite(ctx context.Context, src weights.Source) error {
 
 // checkTensor dequantizes a tensor in pieces, on all processors.
 func checkTensor(ctx context.Context, t weights.Tensor, bar *progressBar) error {
-	elements := int(t.Elements())
-	numChunks := (elements + checkChunk - 1) / checkChunk
-	bad := make([]int, numChunks) // first element of each piece that is not finite, plus one
+	chunks := chunksOf(t)
+	bad := make([]int, len(chunks)) // first element of each piece that is not finite, plus one
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), numChunks) {
+	for range min(runtime.GOMAXPROCS(0), len(chunks)) {
 		workers.Go(func() {
-			values := make([]float32, min(checkChunk, elements))
+			values := make([]float32, checkChunk)
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
-				if i >= numChunks {
+				if i >= len(chunks) {
 					return
 				}
-				c := chunk{t, i * checkChunk, min(checkChunk, elements-i*checkChunk)}
-				bad[i] = c.firstInfinite(values)
-				bar.add(int64(c.bytes()))
+				bad[i] = chunks[i].firstInfinite(values)
+				bar.add(int64(len(chunks[i].data)))
 			}
 		})
 	}
@@ -129,7 +144,7 @@ func checkTensor(ctx context.Context, t weights.Tensor, bar *progressBar) error 
 	}
 	for i, element := range bad {
 		if element > 0 {
-			at, columns := i*checkChunk+element-1, 1 // of a tensor without dimensions
+			at, columns := chunks[i].first+element-1, 1 // of a tensor without dimensions
 			if len(t.Shape) > 0 {
 				columns = t.Shape[len(t.Shape)-1]
 			}
@@ -139,17 +154,14 @@ func checkTensor(ctx context.Context, t weights.Tensor, bar *progressBar) error 
 	return nil
 }
 
-func (c *chunk) bytes() int {
-	return c.n / c.tensor.Format.BlockLen * c.tensor.Format.BlockBytes
-}
+func (c *chunk) elements() int { return len(c.data) / c.format.BlockBytes * c.format.BlockLen }
 
 // firstInfinite returns the first element of the piece that is not finite, counted from 1; 0 when all are.
 func (c *chunk) firstInfinite(values []float32) int {
-	f := c.tensor.Format
-	start := c.first / f.BlockLen * f.BlockBytes
-	f.Dequantize(values[:c.n], c.tensor.Data[start:start+c.bytes()])
+	values = values[:c.elements()]
+	c.format.Dequantize(values, c.data)
 	const exponent = 0x7f800000
-	for i, v := range values[:c.n] {
+	for i, v := range values {
 		if math.Float32bits(v)&exponent == exponent {
 			return i + 1
 		}

@@ -37,7 +37,7 @@ func (l *Loader) Vector(name string, n int) hardware.Weight {
 	if !ok {
 		return hardware.Weight{}
 	}
-	return l.program.Weight(hardware.WeightInfo{Name: name, Format: t.Format, Out: 1, In: n, Data: t.Data})
+	return l.program.Weight(hardware.WeightInfo{Name: name, Format: t.Format, Out: 1, In: n, Data: t.Data, Release: l.src.Release})
 }
 
 // Matrix declares a weight [out, in], with its bias and its scale where the source has them.
@@ -46,7 +46,7 @@ func (l *Loader) Matrix(name string, out, in int) hardware.Weight {
 	if !ok {
 		return hardware.Weight{}
 	}
-	info := hardware.WeightInfo{Name: t.Name, Format: t.Format, Out: out, In: in, Data: t.Data}
+	info := hardware.WeightInfo{Name: t.Name, Format: t.Format, Out: out, In: in, Data: t.Data, Release: l.src.Release}
 	if l.Has(name + ".bias") {
 		info.Bias = l.Values(name+".bias", out)
 	}
@@ -70,7 +70,7 @@ func (l *Loader) Experts(name string, out, in int) hardware.Weight {
 		}
 	}
 	return l.program.Weight(hardware.WeightInfo{
-		Name: t.Name, Format: t.Format, Out: out, In: in, Experts: l.Config.NumExperts, Data: t.Data,
+		Name: t.Name, Format: t.Format, Out: out, In: in, Experts: l.Config.NumExperts, Data: t.Data, Stack: t.Stack, Release: l.src.Release,
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"unsafe"
 )
 
 // mapping is a file's bytes, mapped into memory where the system can, and read otherwise. The file must not shrink while
@@ -11,6 +12,7 @@ import (
 type mapping struct {
 	data  []byte
 	unmap func() error
+	evict func(pages []byte) // takes pages out of the process's memory, but not of the mapping; nil where nothing can
 }
 
 // openMapping maps a regular file. Devices, pipes and the like are refused before they are opened: reading them may
@@ -25,6 +27,24 @@ func openMapping(path string) (*mapping, error) {
 		return &mapping{unmap: func() error { return nil }}, nil
 	}
 	return mapFile(f, size)
+}
+
+// windowBytes is how much of a file around it a system maps, aligned, when a page is read for the first time (Linux:
+// fault_around_bytes). It is a multiple of every page size.
+const windowBytes = 64 << 10
+
+// releaseBytes takes the windows of bytes that were read out of memory, if they are the mapping's. Those at both ends are
+// taken too: whoever still reads the bytes beside fetches them again, and the last one to finish leaves nothing behind.
+func (m *mapping) releaseBytes(read []byte) {
+	if m.evict == nil || len(m.data) == 0 || len(read) == 0 {
+		return
+	}
+	start := int(uintptr(unsafe.Pointer(&read[0])) - uintptr(unsafe.Pointer(&m.data[0]))) // negative before the mapping
+	if start < 0 || start > len(m.data)-len(read) {
+		return
+	}
+	end := min((start+len(read)+windowBytes-1)&^(windowBytes-1), len(m.data))
+	m.evict(m.data[start&^(windowBytes-1) : end])
 }
 
 func (m *mapping) close() error {

@@ -2,9 +2,8 @@
 //
 // GGUF files (one or split), safetensors files (one or sharded) and Hugging Face folders all look the same from
 // outside: metadata under GGUF keys, tensors under GGUF names, shapes written row by row. The bytes of a tensor are the
-// mapped file's; nothing is copied, with one exception: Hugging Face checkpoints store each expert's matrix as a
-// tensor of its own, and the stack that models multiply with is put together in memory when it is first asked for and
-// kept until the source is closed (see Source.Tensor).
+// mapped file's; nothing is copied. Hugging Face checkpoints store each expert's matrix as a tensor of its own: the stack
+// that models multiply with has its matrices in several places (Tensor.Stack).
 //
 // Model files come from strangers. Every count, length, size and offset is checked against the file before it is used,
 // in arithmetic that cannot wrap, and nothing is allocated that the bytes present do not justify. What is wrong comes
@@ -19,7 +18,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"hearth/hardware/quant"
 )
@@ -55,9 +53,11 @@ type Source interface {
 	Has(name string) bool
 	// Describe returns a tensor without its Data, or ErrNotFound. It reads nothing.
 	Describe(name string) (Tensor, error)
-	// Tensor returns a tensor with its Data: the mapped bytes of the file, read-only and valid until Close. A stack of
-	// experts that the file stores apart is joined in memory by the first call and shared by later ones.
+	// Tensor returns a tensor with its Data or Stack: the mapped bytes of the file, read-only and valid until Close.
 	Tensor(name string) (Tensor, error)
+	// Release gives the memory behind bytes of a tensor back to the system, after they were read. They stay valid: who
+	// reads them again waits for the file.
+	Release(read []byte)
 	// Origin says which kind of file this is.
 	Origin() Origin
 	// Path returns the file or folder that was opened.
@@ -73,6 +73,7 @@ type Tensor struct {
 	Format *quant.Format // nil for types that are known by name alone
 	Shape  []int         // row-major: [out, in], stacked experts [experts, out, in]
 	Data   []byte        // rows in order, read-only; not aligned to more than a byte
+	Stack  [][]byte      // instead of Data: the rows of each expert, where the file keeps them apart
 
 	dtype string // safetensors type, empty in GGUF files
 	size  int64
@@ -89,7 +90,15 @@ func (t Tensor) TypeName() string {
 	return quant.TypeName(t.Type)
 }
 
-// Size returns the bytes of the tensor, whether Data is there or not.
+// Parts returns the bytes of the tensor in order: Data, or the matrices of Stack.
+func (t *Tensor) Parts() [][]byte {
+	if t.Stack != nil {
+		return t.Stack
+	}
+	return [][]byte{t.Data}
+}
+
+// Size returns the bytes of the tensor, whether they are there or not.
 func (t Tensor) Size() int64 { return t.size }
 
 // Elements returns the number of elements.
@@ -158,20 +167,8 @@ type source struct {
 
 // entry is a tensor whose bytes may lie in several places.
 type entry struct {
-	Tensor          // without Data
-	parts  [][]byte // in order
-
-	join   sync.Once
-	joined []byte
-}
-
-// bytes returns the whole tensor. Most have one part, the file's own bytes.
-func (e *entry) bytes() []byte {
-	if len(e.parts) == 1 {
-		return e.parts[0]
-	}
-	e.join.Do(func() { e.joined = bytes.Join(e.parts, nil) })
-	return e.joined
+	Tensor          // without Data and Stack
+	parts  [][]byte // in order; all but stacks of experts have one
 }
 
 func newSource(origin Origin) *source {
@@ -204,10 +201,21 @@ func (s *source) Describe(name string) (Tensor, error) {
 
 func (s *source) Tensor(name string) (Tensor, error) {
 	t, err := s.Describe(name)
-	if err == nil {
-		t.Data = s.tensors[name].bytes()
+	if err != nil {
+		return t, err
 	}
-	return t, err
+	if parts := s.tensors[name].parts; len(parts) == 1 {
+		t.Data = parts[0]
+	} else {
+		t.Stack = parts
+	}
+	return t, nil
+}
+
+func (s *source) Release(read []byte) {
+	for _, f := range s.files {
+		f.releaseBytes(read)
+	}
 }
 
 func (s *source) Close() error {

@@ -113,8 +113,11 @@ func (r *Reference) weight(w hardware.Weight) []float64 {
 		return x
 	}
 	info := r.program.WeightInfo(w)
-	single := make([]float32, info.Out*info.In*max(1, info.Experts))
-	info.Format.Dequantize(single, info.Data)
+	n := info.Out * info.In
+	single := make([]float32, n*max(1, info.Experts))
+	for e := range max(1, info.Experts) {
+		info.Format.Dequantize(single[e*n:][:n], info.Matrix(e))
+	}
 	x := widen(single)
 	r.weights[w] = x
 	return x

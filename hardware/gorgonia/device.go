@@ -131,11 +131,17 @@ func (q *queue) loadWeights(ctx context.Context, total int64) error {
 			return err
 		}
 		w := q.program.WeightAt(i)
-		if w.Data == nil {
+		if w.Matrix(0) == nil {
 			return fmt.Errorf("gorgonia: weight %q has no data", w.Name)
 		}
-		values := make([]float32, w.Out*w.In*max(w.Experts, 1))
-		w.Format.Dequantize(values, w.Data)
+		n := w.Out * w.In
+		values := make([]float32, n*max(w.Experts, 1))
+		for e := range max(w.Experts, 1) {
+			w.Format.Dequantize(values[e*n:][:n], w.Matrix(e))
+			if w.Release != nil {
+				w.Release(w.Matrix(e))
+			}
+		}
 		q.weights = append(q.weights, values)
 		done += int64(len(values)) * 4
 		if q.limits.Progress != nil {

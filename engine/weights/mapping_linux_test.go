@@ -1,0 +1,86 @@
+package weights
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestRelease reads a mapped file in pieces, as loading does, and looks how much of it is in the process's memory: no
+// more than the window that the last piece shares with the next, and the bytes are still those of the file.
+func TestRelease(t *testing.T) {
+	want := make([]byte, 12<<20+1000)
+	for i := range want {
+		want[i] = byte(i * 7 >> 8)
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, want, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := openMapping(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	s := &source{files: []*mapping{{}, m}}
+	const piece = 1<<20 + 100 // at no page's border
+	for start := 0; start < len(want); start += piece {
+		part := m.data[start:min(start+piece, len(want))]
+		if !bytes.Equal(part, want[start:][:len(part)]) {
+			t.Fatalf("the bytes behind %d differ from the file's", start)
+		}
+		s.Release(part)
+	}
+	if resident := residentBytes(t, path); resident > 2*windowBytes {
+		t.Errorf("%d bytes of %d are resident after all were released", resident, len(want))
+	}
+	if !bytes.Equal(m.data, want) {
+		t.Error("the bytes differ from the file's after they were released")
+	}
+	if resident := residentBytes(t, path); resident < int64(len(want)) {
+		t.Errorf("%d bytes are resident when all of %d were read: the measure is wrong", resident, len(want))
+	}
+	for _, foreign := range [][]byte{nil, want, m.data[:0]} { // none of the mapping's, or none at all
+		s.Release(foreign)
+	}
+	if !bytes.Equal(m.data, want) {
+		t.Error("releasing foreign bytes changed the mapping")
+	}
+	s.Release(m.data)
+	if resident := residentBytes(t, path); resident > 0 {
+		t.Errorf("%d bytes are resident after the whole was released", resident)
+	}
+}
+
+// residentBytes returns how much of a mapped file is in the process's memory (proc(5), smaps).
+func residentBytes(t *testing.T, path string) int64 {
+	t.Helper()
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Skip(err)
+	}
+	total, inside, found := int64(0), false, false
+	for lines := bufio.NewScanner(bytes.NewReader(smaps)); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		switch {
+		case len(fields) > 0 && !strings.HasSuffix(fields[0], ":"): // the first line of a mapping
+			inside = strings.HasSuffix(lines.Text(), path)
+			found = found || inside
+		case inside && fields[0] == "Rss:":
+			n, err := strconv.ParseInt(fields[1], 10, 64)
+			if err != nil {
+				t.Fatal(fmt.Errorf("smaps: %w", err))
+			}
+			total += n << 10
+		}
+	}
+	if !found {
+		t.Fatalf("%s is not mapped", path)
+	}
+	return total
+}

@@ -1,0 +1,144 @@
+package cpu
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// packer packs all weights with a few goroutines, each of which takes piece after piece of the work list. A piece is
+// given back as soon as it is packed, so that of a mapped file little more than that is ever in memory.
+type packer struct {
+	pieces []piece
+	next   atomic.Int64
+
+	mu        sync.Mutex // guards what follows
+	doneBytes int64
+	allBytes  int64
+	reported  int64
+	progress  func(doneBytes, totalBytes int64)
+}
+
+// piece is some panels of one expert's matrix, or a vector.
+type piece struct {
+	weight        *weight
+	expert        int
+	panel, panels int // the first and their number; none for a vector
+}
+
+// pieceBytes is about the size of a piece in the file: long enough that giving it back costs little beside packing it,
+// and short enough that whoever cancels does not wait.
+const pieceBytes = 1 << 20
+
+// progressBytes is how often at least progress is reported, when a hundredth of all is more.
+const progressBytes = 64 << 20
+
+// packWeights packs every weight and returns when that is done or ctx ends.
+func packWeights(ctx context.Context, weights []*weight, threads int, progress func(done, total int64)) error {
+	p := &packer{progress: progress}
+	for _, w := range weights {
+		if (w.isMatrix || w.isVector) && w.info.Matrix(0) == nil {
+			return fmt.Errorf("cpu: weight %q has no data", w.info.Name)
+		}
+		p.add(w)
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var group sync.WaitGroup
+	for range min(threads, len(p.pieces)) {
+		group.Go(func() { p.work(ctx, fail) })
+	}
+	group.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("cpu: packing weights: %w", err)
+	}
+	return nil
+}
+
+// add puts a weight's pieces on the list.
+func (p *packer) add(w *weight) {
+	if w.isVector {
+		p.pieces = append(p.pieces, piece{weight: w})
+	}
+	if w.isMatrix {
+		panels := max(1, pieceBytes/(panelCols*w.rowBytes()))
+		for expert := range w.experts {
+			for first := 0; first < w.numPanels; first += panels {
+				p.pieces = append(p.pieces, piece{w, expert, first, min(panels, w.numPanels-first)})
+			}
+		}
+	}
+	p.allBytes += int64(w.info.Bytes())
+}
+
+// work packs pieces until there are none left, ctx ends, or one cannot be read.
+func (p *packer) work(ctx context.Context, fail context.CancelCauseFunc) {
+	debug.SetPanicOnFault(true) // for this goroutine
+	for ctx.Err() == nil {
+		i := int(p.next.Add(1)) - 1
+		if i >= len(p.pieces) {
+			return
+		}
+		done, err := p.pieces[i].pack()
+		if err != nil {
+			fail(err)
+			return
+		}
+		p.report(done)
+	}
+}
+
+// pack packs the piece and returns the bytes it was made of. It fails when they cannot be read: the file that is mapped
+// was cut off meanwhile, or its disk is broken.
+func (p *piece) pack() (done int, err error) {
+	w := p.weight
+	src := w.info.Matrix(p.expert)
+	if p.panels > 0 {
+		src = w.fileRows(p.expert, p.panel*panelCols, min((p.panel+p.panels)*panelCols, w.out))
+	}
+	defer func() {
+		if fault := recover(); fault != nil {
+			if !faultIn(fault, src) {
+				panic(fault)
+			}
+			err = fmt.Errorf("weight %q: its bytes can no longer be read from the file", w.info.Name)
+		}
+	}()
+	if p.panels == 0 {
+		w.info.Format.Dequantize(w.vector, src)
+	}
+	for panel := range p.panels {
+		w.packPanel(p.expert, p.panel+panel)
+	}
+	if w.info.Release != nil {
+		w.info.Release(src)
+	}
+	if p.panels == 0 && w.isMatrix {
+		return 0, nil // its bytes are counted with the panels
+	}
+	return len(src), nil
+}
+
+// faultIn reports whether a panic is a fault of memory at one of the bytes.
+func faultIn(fault any, bytes []byte) bool {
+	at, ok := fault.(interface{ Addr() uintptr })
+	if !ok || len(bytes) == 0 {
+		return false
+	}
+	first := uintptr(unsafe.Pointer(&bytes[0]))
+	return at.Addr() >= first && at.Addr()-first < uintptr(len(bytes))
+}
+
+// report adds packed bytes and calls progress now and then.
+func (p *packer) report(bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.doneBytes += int64(bytes)
+	if p.progress != nil && (p.doneBytes-p.reported > min(p.allBytes/100, progressBytes) || p.doneBytes == p.allBytes) {
+		p.reported = p.doneBytes
+		p.progress(p.doneBytes, p.allBytes)
+	}
+}
