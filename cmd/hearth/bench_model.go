@@ -48,7 +48,7 @@ computed but copied from a block that was, which attention reads no faster or sl
 			if err := validateBenchModel(&options); err != nil {
 				return err
 			}
-			dev, err := device.open()
+			dev, err := device.open(warnings(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}

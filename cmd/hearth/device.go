@@ -1,6 +1,8 @@
 package main
 
 import (
+	"log/slog"
+
 	"github.com/spf13/pflag"
 
 	"hearth/hardware"
@@ -17,11 +19,19 @@ type deviceFlags struct {
 func (d *deviceFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&d.name, "device", "cpu", "device to run on: "+all.NameList())
 	flags.IntVar(&d.threads, "threads", 0, "worker threads (default: physical cores within the process's quota)")
-	flags.StringVar(&d.isa, "isa", "", "instruction set to use, for comparisons (default: the best of this machine)")
+	flags.StringVar(&d.isa, "isa", "", "instruction set to use, for comparisons; hearth doctor lists them (default: the best of this machine)")
 }
 
-// open starts the device.
-func (d *deviceFlags) open() (hardware.Device, error) {
+// open starts the device, and warns of what the machine claims to run and gets wrong.
+func (d *deviceFlags) open(logger *slog.Logger) (hardware.Device, error) {
 	device, err := all.Open(d.name, all.Options{Threads: d.threads, ISA: d.isa})
-	return device, refusal(err)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	for _, level := range device.Info().Levels {
+		if level.Faulty {
+			logger.Warn("an instruction set is not used", "level", level.Name, "reason", level.Reason)
+		}
+	}
+	return device, nil
 }

@@ -53,9 +53,11 @@ alone. With --root it reads a copy of another machine's /proc, /sys and /dev.`,
 // diagnosis is what doctor shows; its JSON is an interface that scripts rely on.
 type diagnosis struct {
 	hardware.Machine
-	Threads     int      `json:"threads"`                // that kernels run on
-	KernelLevel string   `json:"kernel_level,omitempty"` // instruction set of the kernels; of this machine alone
-	Devices     []string `json:"devices"`                // of this build
+	Threads     int    `json:"threads"`                // that kernels run on
+	KernelLevel string `json:"kernel_level,omitempty"` // instruction set of the kernels; of this machine alone
+	// KernelLevels are all instruction sets that there are kernels for, best first.
+	KernelLevels []hardware.Level `json:"kernel_levels,omitempty"`
+	Devices      []string         `json:"devices"` // of this build
 }
 
 // diagnose surveys the machine whose files are under root. Which kernels run is asked of the device itself, and so is
@@ -71,7 +73,7 @@ func diagnose(root string) (*diagnosis, error) {
 		return nil, err
 	}
 	info := device.Info()
-	d.Threads, d.KernelLevel = info.Threads, info.Level
+	d.Threads, d.KernelLevel, d.KernelLevels = info.Threads, info.Level, info.Levels
 	return d, device.Close()
 }
 
@@ -107,13 +109,33 @@ func (m *diagnosis) print(out io.Writer) error {
 	}
 	row("threads", "%d for kernels", m.Threads)
 	if m.KernelLevel != "" {
-		row("kernels", "%s", m.KernelLevel)
+		m.printLevels(row)
 	}
 	row("for models", "%s; the cache takes half of what the weights leave", formatBytes(m.Limits.UsableBytes))
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	return printAccelerators(out, m.Accelerators)
+}
+
+// printLevels says which kernels run, which others --isa takes, and why better ones do not run.
+func (m *diagnosis) printLevels(row func(name, format string, args ...any)) {
+	var others []string
+	for _, l := range m.KernelLevels {
+		if l.Reason == "" && l.Name != m.KernelLevel {
+			others = append(others, l.Name)
+		}
+	}
+	if len(others) == 0 {
+		row("kernels", "%s", m.KernelLevel)
+	} else {
+		row("kernels", "%s; with --isa also %s", m.KernelLevel, strings.Join(others, ", "))
+	}
+	for _, l := range m.KernelLevels {
+		if l.Reason != "" {
+			row("", "not %s: %s", l.Name, l.Reason)
+		}
+	}
 }
 
 func printAccelerators(out io.Writer, accelerators []hardware.Accelerator) error {

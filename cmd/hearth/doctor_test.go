@@ -88,3 +88,48 @@ func TestDoctorEmpty(t *testing.T) {
 		}
 	}
 }
+
+// TestDoctorLevels names what the kernels of this machine use, and why nothing better.
+func TestDoctorLevels(t *testing.T) {
+	out, err := execute(t, "doctor", "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report struct {
+		Level  string                          `json:"kernel_level"`
+		Levels []struct{ Name, Reason string } `json:"kernel_levels"`
+	}
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	text, err := execute(t, "doctor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := false
+	for _, l := range report.Levels {
+		used = used || l.Name == report.Level
+		if !used && (l.Reason == "" || !strings.Contains(text, "not "+l.Name+": "+l.Reason)) {
+			t.Errorf("level %s is better than %s, and its reason %q not in\n%s", l.Name, report.Level, l.Reason, text)
+		}
+	}
+	if last := report.Levels[len(report.Levels)-1]; !used || last.Name != "go" || last.Reason != "" {
+		t.Errorf("levels %+v, want %s among them and go as the last", report.Levels, report.Level)
+	}
+}
+
+// TestISA checks that every command which opens a device can be told a level, and says which there are.
+func TestISA(t *testing.T) {
+	model := filepath.Join(t.TempDir(), "none.gguf")
+	for _, args := range [][]string{
+		{"serve", "--addr", "127.0.0.1:0"},
+		{"run", "stories260k", "Once"},
+		{"logits", "--model", model, "--tokens", "1", "--out", filepath.Join(t.TempDir(), "out")},
+		{"bench", "model", "--model", model},
+	} {
+		_, err := execute(t, append(args, "--isa", "z80")...)
+		if err == nil || !strings.HasPrefix(err.Error(), `--isa: cpu: level "z80" is not available, this machine runs `) {
+			t.Errorf("%v: got %v, want an error that names --isa and the levels of this machine", args, err)
+		}
+	}
+}

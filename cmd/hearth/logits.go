@@ -49,7 +49,7 @@ logits float32 [positions, vocab], tokens int32 [n] and positions int32 [positio
 			case chunk < 1:
 				return fmt.Errorf("--chunk: %d, want at least 1", chunk)
 			}
-			dev, err := device.open()
+			dev, err := device.open(warnings(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}

@@ -155,9 +155,9 @@ func runOnce(ctx context.Context, model modelArg, flags *runFlags, prompt string
 }
 
 // openGenerator opens the device and loads the model, with a progress bar when the process has a terminal.
-func openGenerator(ctx context.Context, model modelArg, flags *runFlags, warnings io.Writer) (_ *generator, err error) {
-	logger := slog.New(&plainHandler{out: warnings})
-	device, err := flags.engine.device.open()
+func openGenerator(ctx context.Context, model modelArg, flags *runFlags, messages io.Writer) (_ *generator, err error) {
+	logger := warnings(messages)
+	device, err := flags.engine.device.open(logger)
 	if err != nil {
 		return nil, err
 	}
@@ -184,6 +184,9 @@ func openGenerator(ctx context.Context, model modelArg, flags *runFlags, warning
 	g.model = g.store.Models()[0]
 	return g, nil
 }
+
+// warnings is a logger for commands that have no log of their own.
+func warnings(out io.Writer) *slog.Logger { return slog.New(&plainHandler{out: out}) }
 
 // plainHandler writes warnings and errors as lines for people.
 type plainHandler struct {

@@ -54,7 +54,7 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	if err != nil {
 		return err
 	}
-	device, err := flags.engine.device.open()
+	device, err := flags.engine.device.open(logger)
 	if err != nil {
 		return err
 	}
