@@ -87,6 +87,10 @@ func testExactness(t *testing.T, d hardware.Device, c *Config) {
 	check(modelSpec{weights: quant.Q4_0}, quant.Q8_0, 17, 90)
 	check(modelSpec{weights: quant.Q4_K, tied: true}, quant.F16, 17, 70)
 	check(modelSpec{weights: quant.Q6_K, moe: true}, quant.F32, 5, 40)
+	check(modelSpec{weights: quant.Q5_1}, quant.F32, 5, 40)
+	check(modelSpec{weights: quant.MXFP4, moe: true}, quant.F32, 5, 40)
+	check(modelSpec{weights: quant.IQ4_XS}, quant.F32, 5, 40)
+	check(modelSpec{weights: quant.Q3_K}, quant.F32, 5, 40)
 }
 
 // testPersistence moves blocks through memory into other ids of another queue, and forks one that is partly filled.
