@@ -67,6 +67,7 @@ func Run(t *testing.T, open Open, c Config) {
 	t.Run("contract", func(t *testing.T) { testContract(t, d, &c) })
 	if d.Info().Exact {
 		t.Run("exactness", func(t *testing.T) { testExactness(t, d, &c) })
+		t.Run("rows", func(t *testing.T) { testRows(t, d, &c) })
 	}
 }
 
