@@ -1,12 +1,15 @@
 package engine
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
+	"strconv"
 	"sync"
 	"time"
 
@@ -83,6 +86,7 @@ func (c *Catalog) Load(ctx context.Context, path, id string, opts Options) (*Ser
 		}
 	}
 	served, err := open(ctx, path, id, opts)
+	debug.FreeOSMemory() // what reading the vocabulary left behind is as large as what stays of it
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.loading, id)
@@ -210,11 +214,15 @@ func identify(path string, src weights.Source) (time.Time, string, error) {
 		}
 		created = info.ModTime()
 	}
-	h := sha256.New()
+	sum := sha256.New()
+	h := bufio.NewWriterSize(sum, 1<<16)
 	md := src.Metadata()
 	for _, key := range md.Keys() {
 		value, _ := md.Get(key)
-		fmt.Fprintf(h, "%s=%v\n", key, value)
+		h.WriteString(key)
+		h.WriteByte('=')
+		writeValue(h, value)
+		h.WriteByte('\n')
 	}
 	for _, name := range src.Names() {
 		t, err := src.Tensor(name)
@@ -225,7 +233,38 @@ func identify(path string, src weights.Source) (time.Time, string, error) {
 		fmt.Fprintf(h, "%s %d %v %d\n", name, t.Type, t.Shape, t.Size())
 		h.Write(first[:min(len(first), 64)])
 	}
-	return created, hex.EncodeToString(h.Sum(nil)), nil
+	if err := h.Flush(); err != nil {
+		return created, "", err
+	}
+	return created, hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// writeValue writes a value of the metadata as the verb %v prints it. A vocabulary is long, and reflection slow.
+func writeValue(w *bufio.Writer, value any) {
+	switch v := value.(type) {
+	case []string:
+		w.WriteByte('[')
+		for i, s := range v {
+			if i > 0 {
+				w.WriteByte(' ')
+			}
+			w.WriteString(s)
+		}
+		w.WriteByte(']')
+	case []int32:
+		w.WriteByte('[')
+		var number []byte
+		for i, n := range v {
+			if i > 0 {
+				w.WriteByte(' ')
+			}
+			number = strconv.AppendInt(number[:0], int64(n), 10)
+			w.Write(number)
+		}
+		w.WriteByte(']')
+	default:
+		fmt.Fprint(w, v)
+	}
 }
 
 // summarize counts parameters and bytes, and finds the format that holds most of the parameters.

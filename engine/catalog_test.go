@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -168,5 +171,19 @@ func TestSentinelsAreThoseOfTheLayersBelow(t *testing.T) {
 	}
 	if _, err := OpenSource("no/such/file.gguf"); !errors.Is(err, os.ErrNotExist) || errors.Is(err, weights.ErrCorrupt) {
 		t.Errorf("a missing file: %v", err)
+	}
+}
+
+// TestDigestValues checks that values enter the digest as %v prints them, whichever way they are written.
+func TestDigestValues(t *testing.T) {
+	for _, value := range []any{
+		[]string{"a", "", "b c"}, []string{}, []int32{-5, 0, 1 << 30}, []int32(nil), []float32{1.5, -2}, []bool{true}, uint64(7), "text", 2.5, true,
+	} {
+		var got bytes.Buffer
+		w := bufio.NewWriter(&got)
+		writeValue(w, value)
+		if err := w.Flush(); err != nil || got.String() != fmt.Sprintf("%v", value) {
+			t.Errorf("%#v is written as %q (%v), want %q", value, got.String(), err, fmt.Sprintf("%v", value))
+		}
 	}
 }

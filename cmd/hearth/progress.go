@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -86,3 +87,43 @@ func (p *progressBar) clear() {
 		fmt.Fprint(p.out, "\r\x1b[K")
 	}
 }
+
+// loadProgress shows how far a model is loaded: as a bar on a terminal, and otherwise, for loads that take long, as lines
+// in the log. Its report is called by one goroutine at a time.
+type loadProgress struct {
+	bar    *progressBar
+	logger *slog.Logger
+	model  string
+	now    func() time.Time
+	start  time.Time
+	logged time.Time
+}
+
+// logEvery is the time between two lines about the same load.
+const logEvery = 5 * time.Second
+
+// newLoadProgress shows the loading of a model. A log of JSON is for machines, so there is no bar between its lines.
+func newLoadProgress(model string, logger *slog.Logger) *loadProgress {
+	p := &loadProgress{bar: newProgressBar("loading "+model, 0), logger: logger, model: model, now: time.Now}
+	if _, machine := logger.Handler().(*slog.JSONHandler); machine {
+		p.bar.width = 0
+	}
+	p.start = p.now()
+	p.logged = p.start
+	return p
+}
+
+func (p *loadProgress) report(done, total int64) {
+	p.bar.report(done, total)
+	now := p.now()
+	if p.bar.width > 0 || now.Sub(p.logged) < logEvery {
+		return
+	}
+	p.logged = now
+	rate := float64(done) / now.Sub(p.start).Seconds()
+	p.logger.Info("loading model", "model", p.model, "done", joined(formatBytes(uint64(done))), "of", joined(formatBytes(uint64(total))),
+		"per_second", joined(formatBytes(uint64(rate))))
+}
+
+// end removes the bar.
+func (p *loadProgress) end() { p.bar.clear() }

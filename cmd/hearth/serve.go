@@ -104,13 +104,13 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	return nil
 }
 
-// loadModel loads one model, with a bar on a terminal and a line in the log.
+// loadModel loads one model, shows how far it is, and says so in the log when it is there.
 func loadModel(ctx context.Context, catalog *engine.Catalog, m modelArg, opts engine.Options, logger *slog.Logger) error {
-	bar := newProgressBar("loading "+m.label(), 0)
-	opts.Progress = bar.report
+	progress := newLoadProgress(m.label(), logger)
+	opts.Progress = progress.report
 	start := time.Now()
 	served, err := catalog.Load(ctx, m.path, m.id, opts)
-	bar.clear()
+	progress.end()
 	if err != nil {
 		return refusal(err)
 	}

@@ -17,20 +17,27 @@ type region struct {
 	release func()
 }
 
+// mappedBytes is the size from which a region has a mapping of its own, outside Go's heap. There, a collection would
+// wait until as much again was allocated as the weights take, and closing a model would return nothing at once.
+const mappedBytes = 2 << 20
+
 // newRegion allocates zeroed bytes, aligned.
 func newRegion(size int) (region, error) {
-	if size == 0 {
-		return region{release: func() {}}, nil
+	if size < mappedBytes {
+		return region{mem: heapAllocate(size), release: func() {}}, nil
 	}
-	mem, release, err := allocate(size)
+	mem, release, err := mapMemory(size)
 	if err != nil {
 		return region{}, fmt.Errorf("%w: cpu: %d bytes: %w", hardware.ErrOutOfMemory, size, err)
 	}
 	return region{mem, release}, nil
 }
 
-// heapAllocate takes aligned bytes from Go's heap.
+// heapAllocate takes aligned bytes from Go's heap, nil for none.
 func heapAllocate(size int) []byte {
+	if size == 0 {
+		return nil
+	}
 	mem := make([]byte, size+align)
 	skip := int(-uintptr(unsafe.Pointer(&mem[0])) % align)
 	return mem[skip : skip+size : skip+size]

@@ -10,12 +10,8 @@ import (
 
 const hugePage = 2 << 20
 
-// allocate maps zeroed memory outside Go's heap, where the collector does not look at it, and asks for huge pages.
-// The race detector watches the heap alone, so builds for it take everything from there.
-func allocate(size int) (mem []byte, release func(), err error) {
-	if size < hugePage {
-		return heapAllocate(size), func() {}, nil
-	}
+// mapMemory maps zeroed memory, aligned to huge pages, and asks for them.
+func mapMemory(size int) (mem []byte, release func(), err error) {
 	mapped, err := unix.Mmap(-1, 0, roundUp(size, hugePage)+hugePage, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, nil, err
