@@ -128,22 +128,40 @@ func rotatePairsNEON(dst, x, cos, sin []float32)
 func halvesNEON(dst []byte, x []float32)
 
 //go:noescape
-func prepareShort4NEON(scale, q *byte, x *float32, blocks, step int)
+func prepareShortInFoursNEON(scale, q *byte, x *float32, blocks, step int)
 
 //go:noescape
-func prepareSums4NEON(scale, q *byte, x *float32, blocks, step int)
+func prepareShortSumsInFoursNEON(scale, q *byte, x *float32, blocks, step int)
 
 //go:noescape
-func prepareStarts4NEON(scale, q *byte, x *float32, blocks, step int)
+func prepareLongInFoursNEON(scale, q *byte, x *float32, blocks, step int)
 
 //go:noescape
-func prepareShort8NEON(scale, q *byte, x *float32, blocks, step int)
+func prepareSums32InFoursNEON(scale, q *byte, x *float32, blocks, step int)
 
 //go:noescape
-func prepareSums8NEON(scale, q *byte, x *float32, blocks, step int)
+func prepareSums16InFoursNEON(scale, q *byte, x *float32, blocks, step int)
 
 //go:noescape
-func prepareStarts8NEON(scale, q *byte, x *float32, blocks, step int)
+func prepareStartsInFoursNEON(scale, q *byte, x *float32, blocks, step int)
+
+//go:noescape
+func prepareShortInEightsNEON(scale, q *byte, x *float32, blocks, step int)
+
+//go:noescape
+func prepareShortSumsInEightsNEON(scale, q *byte, x *float32, blocks, step int)
+
+//go:noescape
+func prepareLongInEightsNEON(scale, q *byte, x *float32, blocks, step int)
+
+//go:noescape
+func prepareSums32InEightsNEON(scale, q *byte, x *float32, blocks, step int)
+
+//go:noescape
+func prepareSums16InEightsNEON(scale, q *byte, x *float32, blocks, step int)
+
+//go:noescape
+func prepareStartsInEightsNEON(scale, q *byte, x *float32, blocks, step int)
 
 //go:noescape
 func linearQ8_0NEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
@@ -178,6 +196,96 @@ func linearQ4_0NEON() []panelKernel {
 		linearQ4_0NEONRows1,
 		linearQ4_0NEONRows2,
 		linearQ4_0NEONRows3,
+	}
+}
+
+//go:noescape
+func linearQ4_1NEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1NEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1NEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_1NEON returns the kernels of Q4_1, for 1 row and up.
+func linearQ4_1NEON() []panelKernel {
+	return []panelKernel{
+		linearQ4_1NEONRows1,
+		linearQ4_1NEONRows2,
+		linearQ4_1NEONRows3,
+	}
+}
+
+//go:noescape
+func linearQ5_0NEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0NEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0NEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_0NEON returns the kernels of Q5_0, for 1 row and up.
+func linearQ5_0NEON() []panelKernel {
+	return []panelKernel{
+		linearQ5_0NEONRows1,
+		linearQ5_0NEONRows2,
+		linearQ5_0NEONRows3,
+	}
+}
+
+//go:noescape
+func linearQ5_1NEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1NEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1NEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_1NEON returns the kernels of Q5_1, for 1 row and up.
+func linearQ5_1NEON() []panelKernel {
+	return []panelKernel{
+		linearQ5_1NEONRows1,
+		linearQ5_1NEONRows2,
+		linearQ5_1NEONRows3,
+	}
+}
+
+//go:noescape
+func linearIQ4_NLNEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLNEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLNEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearIQ4_NLNEON returns the kernels of IQ4_NL, for 1 row and up.
+func linearIQ4_NLNEON() []panelKernel {
+	return []panelKernel{
+		linearIQ4_NLNEONRows1,
+		linearIQ4_NLNEONRows2,
+		linearIQ4_NLNEONRows3,
+	}
+}
+
+//go:noescape
+func linearMXFP4NEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4NEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4NEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearMXFP4NEON returns the kernels of MXFP4, for 1 row and up.
+func linearMXFP4NEON() []panelKernel {
+	return []panelKernel{
+		linearMXFP4NEONRows1,
+		linearMXFP4NEONRows2,
+		linearMXFP4NEONRows3,
 	}
 }
 
@@ -236,6 +344,60 @@ func linearQ6_KNEON() []panelKernel {
 }
 
 //go:noescape
+func linearIQ4_XSNEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_XSNEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_XSNEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearIQ4_XSNEON returns the kernels of IQ4_XS, for 1 row and up.
+func linearIQ4_XSNEON() []panelKernel {
+	return []panelKernel{
+		linearIQ4_XSNEONRows1,
+		linearIQ4_XSNEONRows2,
+		linearIQ4_XSNEONRows3,
+	}
+}
+
+//go:noescape
+func linearQ2_KNEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KNEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KNEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ2_KNEON returns the kernels of Q2_K, for 1 row and up.
+func linearQ2_KNEON() []panelKernel {
+	return []panelKernel{
+		linearQ2_KNEONRows1,
+		linearQ2_KNEONRows2,
+		linearQ2_KNEONRows3,
+	}
+}
+
+//go:noescape
+func linearQ3_KNEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KNEONRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KNEONRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ3_KNEON returns the kernels of Q3_K, for 1 row and up.
+func linearQ3_KNEON() []panelKernel {
+	return []panelKernel{
+		linearQ3_KNEONRows1,
+		linearQ3_KNEONRows2,
+		linearQ3_KNEONRows3,
+	}
+}
+
+//go:noescape
 func linearQ8_0DotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
 
 //go:noescape
@@ -276,6 +438,116 @@ func linearQ4_0DotProd() []panelKernel {
 		linearQ4_0DotProdRows2,
 		linearQ4_0DotProdRows3,
 		linearQ4_0DotProdRows4,
+	}
+}
+
+//go:noescape
+func linearQ4_1DotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1DotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1DotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1DotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_1DotProd returns the kernels of Q4_1, for 1 row and up.
+func linearQ4_1DotProd() []panelKernel {
+	return []panelKernel{
+		linearQ4_1DotProdRows1,
+		linearQ4_1DotProdRows2,
+		linearQ4_1DotProdRows3,
+		linearQ4_1DotProdRows4,
+	}
+}
+
+//go:noescape
+func linearQ5_0DotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0DotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0DotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0DotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_0DotProd returns the kernels of Q5_0, for 1 row and up.
+func linearQ5_0DotProd() []panelKernel {
+	return []panelKernel{
+		linearQ5_0DotProdRows1,
+		linearQ5_0DotProdRows2,
+		linearQ5_0DotProdRows3,
+		linearQ5_0DotProdRows4,
+	}
+}
+
+//go:noescape
+func linearQ5_1DotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1DotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1DotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1DotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_1DotProd returns the kernels of Q5_1, for 1 row and up.
+func linearQ5_1DotProd() []panelKernel {
+	return []panelKernel{
+		linearQ5_1DotProdRows1,
+		linearQ5_1DotProdRows2,
+		linearQ5_1DotProdRows3,
+		linearQ5_1DotProdRows4,
+	}
+}
+
+//go:noescape
+func linearIQ4_NLDotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLDotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLDotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLDotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearIQ4_NLDotProd returns the kernels of IQ4_NL, for 1 row and up.
+func linearIQ4_NLDotProd() []panelKernel {
+	return []panelKernel{
+		linearIQ4_NLDotProdRows1,
+		linearIQ4_NLDotProdRows2,
+		linearIQ4_NLDotProdRows3,
+		linearIQ4_NLDotProdRows4,
+	}
+}
+
+//go:noescape
+func linearMXFP4DotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4DotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4DotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4DotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearMXFP4DotProd returns the kernels of MXFP4, for 1 row and up.
+func linearMXFP4DotProd() []panelKernel {
+	return []panelKernel{
+		linearMXFP4DotProdRows1,
+		linearMXFP4DotProdRows2,
+		linearMXFP4DotProdRows3,
+		linearMXFP4DotProdRows4,
 	}
 }
 
@@ -346,6 +618,72 @@ func linearQ6_KDotProd() []panelKernel {
 }
 
 //go:noescape
+func linearIQ4_XSDotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_XSDotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_XSDotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_XSDotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearIQ4_XSDotProd returns the kernels of IQ4_XS, for 1 row and up.
+func linearIQ4_XSDotProd() []panelKernel {
+	return []panelKernel{
+		linearIQ4_XSDotProdRows1,
+		linearIQ4_XSDotProdRows2,
+		linearIQ4_XSDotProdRows3,
+		linearIQ4_XSDotProdRows4,
+	}
+}
+
+//go:noescape
+func linearQ2_KDotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KDotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KDotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KDotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ2_KDotProd returns the kernels of Q2_K, for 1 row and up.
+func linearQ2_KDotProd() []panelKernel {
+	return []panelKernel{
+		linearQ2_KDotProdRows1,
+		linearQ2_KDotProdRows2,
+		linearQ2_KDotProdRows3,
+		linearQ2_KDotProdRows4,
+	}
+}
+
+//go:noescape
+func linearQ3_KDotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KDotProdRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KDotProdRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KDotProdRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ3_KDotProd returns the kernels of Q3_K, for 1 row and up.
+func linearQ3_KDotProd() []panelKernel {
+	return []panelKernel{
+		linearQ3_KDotProdRows1,
+		linearQ3_KDotProdRows2,
+		linearQ3_KDotProdRows3,
+		linearQ3_KDotProdRows4,
+	}
+}
+
+//go:noescape
 func linearQ8_0I8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
 
 //go:noescape
@@ -386,6 +724,116 @@ func linearQ4_0I8MM() []panelKernel {
 		linearQ4_0I8MMRows2,
 		linearQ4_0I8MMRows3,
 		linearQ4_0I8MMRows4,
+	}
+}
+
+//go:noescape
+func linearQ4_1I8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1I8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1I8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ4_1I8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ4_1I8MM returns the kernels of Q4_1, for 1 row and up.
+func linearQ4_1I8MM() []panelKernel {
+	return []panelKernel{
+		linearQ4_1I8MMRows1,
+		linearQ4_1I8MMRows2,
+		linearQ4_1I8MMRows3,
+		linearQ4_1I8MMRows4,
+	}
+}
+
+//go:noescape
+func linearQ5_0I8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0I8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0I8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0I8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_0I8MM returns the kernels of Q5_0, for 1 row and up.
+func linearQ5_0I8MM() []panelKernel {
+	return []panelKernel{
+		linearQ5_0I8MMRows1,
+		linearQ5_0I8MMRows2,
+		linearQ5_0I8MMRows3,
+		linearQ5_0I8MMRows4,
+	}
+}
+
+//go:noescape
+func linearQ5_1I8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1I8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1I8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1I8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_1I8MM returns the kernels of Q5_1, for 1 row and up.
+func linearQ5_1I8MM() []panelKernel {
+	return []panelKernel{
+		linearQ5_1I8MMRows1,
+		linearQ5_1I8MMRows2,
+		linearQ5_1I8MMRows3,
+		linearQ5_1I8MMRows4,
+	}
+}
+
+//go:noescape
+func linearIQ4_NLI8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLI8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLI8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_NLI8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearIQ4_NLI8MM returns the kernels of IQ4_NL, for 1 row and up.
+func linearIQ4_NLI8MM() []panelKernel {
+	return []panelKernel{
+		linearIQ4_NLI8MMRows1,
+		linearIQ4_NLI8MMRows2,
+		linearIQ4_NLI8MMRows3,
+		linearIQ4_NLI8MMRows4,
+	}
+}
+
+//go:noescape
+func linearMXFP4I8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4I8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4I8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearMXFP4I8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearMXFP4I8MM returns the kernels of MXFP4, for 1 row and up.
+func linearMXFP4I8MM() []panelKernel {
+	return []panelKernel{
+		linearMXFP4I8MMRows1,
+		linearMXFP4I8MMRows2,
+		linearMXFP4I8MMRows3,
+		linearMXFP4I8MMRows4,
 	}
 }
 
@@ -452,5 +900,71 @@ func linearQ6_KI8MM() []panelKernel {
 		linearQ6_KI8MMRows2,
 		linearQ6_KI8MMRows3,
 		linearQ6_KI8MMRows4,
+	}
+}
+
+//go:noescape
+func linearIQ4_XSI8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_XSI8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_XSI8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearIQ4_XSI8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearIQ4_XSI8MM returns the kernels of IQ4_XS, for 1 row and up.
+func linearIQ4_XSI8MM() []panelKernel {
+	return []panelKernel{
+		linearIQ4_XSI8MMRows1,
+		linearIQ4_XSI8MMRows2,
+		linearIQ4_XSI8MMRows3,
+		linearIQ4_XSI8MMRows4,
+	}
+}
+
+//go:noescape
+func linearQ2_KI8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KI8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KI8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KI8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ2_KI8MM returns the kernels of Q2_K, for 1 row and up.
+func linearQ2_KI8MM() []panelKernel {
+	return []panelKernel{
+		linearQ2_KI8MMRows1,
+		linearQ2_KI8MMRows2,
+		linearQ2_KI8MMRows3,
+		linearQ2_KI8MMRows4,
+	}
+}
+
+//go:noescape
+func linearQ3_KI8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KI8MMRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KI8MMRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KI8MMRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ3_KI8MM returns the kernels of Q3_K, for 1 row and up.
+func linearQ3_KI8MM() []panelKernel {
+	return []panelKernel{
+		linearQ3_KI8MMRows1,
+		linearQ3_KI8MMRows2,
+		linearQ3_KI8MMRows3,
+		linearQ3_KI8MMRows4,
 	}
 }

@@ -20,7 +20,7 @@ TEXT ·linearQ4_0DotProdRows1(SB), NOSPLIT, $0-40
 	MOVD         $32, R9                                 // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $0xf0, V8.B16                           // high nibbles
+	VMOVI        $0xf0, V8.B16                           // upper 4 bits
 	VMOVI        $0, V0.B16                              // no blocks yet
 	VMOVI        $0, V1.B16                              // no blocks yet
 	VMOVI        $0, V2.B16                              // no blocks yet
@@ -31,106 +31,106 @@ rows1block:
 	VMOVI        $0, V5.B16                              // no products yet
 	VMOVI        $0, V6.B16                              // no products yet
 	VMOVI        $0, V7.B16                              // no products yet
-	FMOVQ        32(R1), F12                             // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        32(R1), F11                             // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	FLDPQ        (R2), (F9, F10)                         // x
-	WORD         $0x4f89e164                             // SDOT V4.4S, V11.16B, V9.4B[0]    row 0 += 4 products
+	WORD         $0x4f89e184                             // SDOT V4.4S, V12.16B, V9.4B[0]    row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4fa9e184                             // SDOT V4.4S, V12.16B, V9.4B[1]    row 0 += 4 products
-	FMOVQ        48(R1), F12                             // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f89e165                             // SDOT V5.4S, V11.16B, V9.4B[0]    row 0 += 4 products
+	FMOVQ        48(R1), F11                             // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f89e185                             // SDOT V5.4S, V12.16B, V9.4B[0]    row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4fa9e185                             // SDOT V5.4S, V12.16B, V9.4B[1]    row 0 += 4 products
-	FMOVQ        64(R1), F12                             // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f89e166                             // SDOT V6.4S, V11.16B, V9.4B[0]    row 0 += 4 products
+	FMOVQ        64(R1), F11                             // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f89e186                             // SDOT V6.4S, V12.16B, V9.4B[0]    row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4fa9e186                             // SDOT V6.4S, V12.16B, V9.4B[1]    row 0 += 4 products
-	FMOVQ        80(R1), F12                             // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f89e167                             // SDOT V7.4S, V11.16B, V9.4B[0]    row 0 += 4 products
+	FMOVQ        80(R1), F11                             // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f89e187                             // SDOT V7.4S, V12.16B, V9.4B[0]    row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4fa9e187                             // SDOT V7.4S, V12.16B, V9.4B[1]    row 0 += 4 products
-	FMOVQ        96(R1), F12                             // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f89e964                             // SDOT V4.4S, V11.16B, V9.4B[2]    row 0 += 4 products
+	FMOVQ        96(R1), F11                             // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f89e984                             // SDOT V4.4S, V12.16B, V9.4B[2]    row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4fa9e984                             // SDOT V4.4S, V12.16B, V9.4B[3]    row 0 += 4 products
-	FMOVQ        112(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f89e965                             // SDOT V5.4S, V11.16B, V9.4B[2]    row 0 += 4 products
+	FMOVQ        112(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f89e985                             // SDOT V5.4S, V12.16B, V9.4B[2]    row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4fa9e985                             // SDOT V5.4S, V12.16B, V9.4B[3]    row 0 += 4 products
-	FMOVQ        128(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f89e966                             // SDOT V6.4S, V11.16B, V9.4B[2]    row 0 += 4 products
+	FMOVQ        128(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f89e986                             // SDOT V6.4S, V12.16B, V9.4B[2]    row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4fa9e986                             // SDOT V6.4S, V12.16B, V9.4B[3]    row 0 += 4 products
-	FMOVQ        144(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f89e967                             // SDOT V7.4S, V11.16B, V9.4B[2]    row 0 += 4 products
+	FMOVQ        144(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f89e987                             // SDOT V7.4S, V12.16B, V9.4B[2]    row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4fa9e987                             // SDOT V7.4S, V12.16B, V9.4B[3]    row 0 += 4 products
-	FMOVQ        160(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f8ae164                             // SDOT V4.4S, V11.16B, V10.4B[0]   row 0 += 4 products
+	FMOVQ        160(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f8ae184                             // SDOT V4.4S, V12.16B, V10.4B[0]   row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4faae184                             // SDOT V4.4S, V12.16B, V10.4B[1]   row 0 += 4 products
-	FMOVQ        176(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f8ae165                             // SDOT V5.4S, V11.16B, V10.4B[0]   row 0 += 4 products
+	FMOVQ        176(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f8ae185                             // SDOT V5.4S, V12.16B, V10.4B[0]   row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4faae185                             // SDOT V5.4S, V12.16B, V10.4B[1]   row 0 += 4 products
-	FMOVQ        192(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f8ae166                             // SDOT V6.4S, V11.16B, V10.4B[0]   row 0 += 4 products
+	FMOVQ        192(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f8ae186                             // SDOT V6.4S, V12.16B, V10.4B[0]   row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4faae186                             // SDOT V6.4S, V12.16B, V10.4B[1]   row 0 += 4 products
-	FMOVQ        208(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f8ae167                             // SDOT V7.4S, V11.16B, V10.4B[0]   row 0 += 4 products
+	FMOVQ        208(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f8ae187                             // SDOT V7.4S, V12.16B, V10.4B[0]   row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4faae187                             // SDOT V7.4S, V12.16B, V10.4B[1]   row 0 += 4 products
-	FMOVQ        224(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f8ae964                             // SDOT V4.4S, V11.16B, V10.4B[2]   row 0 += 4 products
+	FMOVQ        224(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f8ae984                             // SDOT V4.4S, V12.16B, V10.4B[2]   row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4faae984                             // SDOT V4.4S, V12.16B, V10.4B[3]   row 0 += 4 products
-	FMOVQ        240(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f8ae965                             // SDOT V5.4S, V11.16B, V10.4B[2]   row 0 += 4 products
+	FMOVQ        240(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f8ae985                             // SDOT V5.4S, V12.16B, V10.4B[2]   row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4faae985                             // SDOT V5.4S, V12.16B, V10.4B[3]   row 0 += 4 products
-	FMOVQ        256(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f8ae966                             // SDOT V6.4S, V11.16B, V10.4B[2]   row 0 += 4 products
+	FMOVQ        256(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f8ae986                             // SDOT V6.4S, V12.16B, V10.4B[2]   row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4faae986                             // SDOT V6.4S, V12.16B, V10.4B[3]   row 0 += 4 products
-	FMOVQ        272(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	WORD         $0x4f8ae967                             // SDOT V7.4S, V11.16B, V10.4B[2]   row 0 += 4 products
+	FMOVQ        272(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	WORD         $0x4f8ae987                             // SDOT V7.4S, V12.16B, V10.4B[2]   row 0 += 4 products
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	WORD         $0x4faae987                             // SDOT V7.4S, V12.16B, V10.4B[3]   row 0 += 4 products
 	FMOVQ        (R3), F14                               // scales of rows
 	FMOVD        (R1), F11                               // scales of 4 columns
 	WORD         $0x0e21796b                             // FCVTL V11.4S, V11.4H             as float32
-	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * row's
+	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce484                             // SCVTF V4.4S, V4.4S, #4           to float32, without the factor 16
 	WORD         $0x4e24cda0                             // FMLA V0.4S, V13.4S, V4.4S        results += scaled sums
 	FMOVD        8(R1), F11                              // scales of 4 columns
 	WORD         $0x0e21796b                             // FCVTL V11.4S, V11.4H             as float32
-	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * row's
+	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce4a5                             // SCVTF V5.4S, V5.4S, #4           to float32, without the factor 16
 	WORD         $0x4e25cda1                             // FMLA V1.4S, V13.4S, V5.4S        results += scaled sums
 	FMOVD        16(R1), F11                             // scales of 4 columns
 	WORD         $0x0e21796b                             // FCVTL V11.4S, V11.4H             as float32
-	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * row's
+	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce4c6                             // SCVTF V6.4S, V6.4S, #4           to float32, without the factor 16
 	WORD         $0x4e26cda2                             // FMLA V2.4S, V13.4S, V6.4S        results += scaled sums
 	FMOVD        24(R1), F11                             // scales of 4 columns
 	WORD         $0x0e21796b                             // FCVTL V11.4S, V11.4H             as float32
-	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * row's
+	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce4e7                             // SCVTF V7.4S, V7.4S, #4           to float32, without the factor 16
 	WORD         $0x4e27cda3                             // FMLA V3.4S, V13.4S, V7.4S        results += scaled sums
 	ADD          $288, R1, R1                            // next block
@@ -157,7 +157,7 @@ TEXT ·linearQ4_0DotProdRows2(SB), NOSPLIT, $0-40
 	MOVD         $64, R9                                 // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $0xf0, V16.B16                          // high nibbles
+	VMOVI        $0xf0, V16.B16                          // upper 4 bits
 	VMOVI        $0, V0.B16                              // no blocks yet
 	VMOVI        $0, V1.B16                              // no blocks yet
 	VMOVI        $0, V2.B16                              // no blocks yet
@@ -176,152 +176,151 @@ rows2block:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        32(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        32(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	FLDPQ        (R2), (F17, F18)                        // x
-	WORD         $0x4f91e268                             // SDOT V8.4S, V19.16B, V17.4B[0]   row 0 += 4 products
-	WORD         $0x4fb1e26c                             // SDOT V12.4S, V19.16B, V17.4B[1]  row 1 += 4 products
+	WORD         $0x4f91e288                             // SDOT V8.4S, V20.16B, V17.4B[0]   row 0 += 4 products
+	WORD         $0x4fb1e28c                             // SDOT V12.4S, V20.16B, V17.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f91ea88                             // SDOT V8.4S, V20.16B, V17.4B[2]   row 0 += 4 products
 	WORD         $0x4fb1ea8c                             // SDOT V12.4S, V20.16B, V17.4B[3]  row 1 += 4 products
-	FMOVQ        48(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f91e269                             // SDOT V9.4S, V19.16B, V17.4B[0]   row 0 += 4 products
-	WORD         $0x4fb1e26d                             // SDOT V13.4S, V19.16B, V17.4B[1]  row 1 += 4 products
+	FMOVQ        48(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f91e289                             // SDOT V9.4S, V20.16B, V17.4B[0]   row 0 += 4 products
+	WORD         $0x4fb1e28d                             // SDOT V13.4S, V20.16B, V17.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f91ea89                             // SDOT V9.4S, V20.16B, V17.4B[2]   row 0 += 4 products
 	WORD         $0x4fb1ea8d                             // SDOT V13.4S, V20.16B, V17.4B[3]  row 1 += 4 products
-	FMOVQ        64(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f91e26a                             // SDOT V10.4S, V19.16B, V17.4B[0]  row 0 += 4 products
-	WORD         $0x4fb1e26e                             // SDOT V14.4S, V19.16B, V17.4B[1]  row 1 += 4 products
+	FMOVQ        64(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f91e28a                             // SDOT V10.4S, V20.16B, V17.4B[0]  row 0 += 4 products
+	WORD         $0x4fb1e28e                             // SDOT V14.4S, V20.16B, V17.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f91ea8a                             // SDOT V10.4S, V20.16B, V17.4B[2]  row 0 += 4 products
 	WORD         $0x4fb1ea8e                             // SDOT V14.4S, V20.16B, V17.4B[3]  row 1 += 4 products
-	FMOVQ        80(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f91e26b                             // SDOT V11.4S, V19.16B, V17.4B[0]  row 0 += 4 products
-	WORD         $0x4fb1e26f                             // SDOT V15.4S, V19.16B, V17.4B[1]  row 1 += 4 products
+	FMOVQ        80(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f91e28b                             // SDOT V11.4S, V20.16B, V17.4B[0]  row 0 += 4 products
+	WORD         $0x4fb1e28f                             // SDOT V15.4S, V20.16B, V17.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f91ea8b                             // SDOT V11.4S, V20.16B, V17.4B[2]  row 0 += 4 products
 	WORD         $0x4fb1ea8f                             // SDOT V15.4S, V20.16B, V17.4B[3]  row 1 += 4 products
-	FMOVQ        96(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f92e268                             // SDOT V8.4S, V19.16B, V18.4B[0]   row 0 += 4 products
-	WORD         $0x4fb2e26c                             // SDOT V12.4S, V19.16B, V18.4B[1]  row 1 += 4 products
+	FMOVQ        96(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f92e288                             // SDOT V8.4S, V20.16B, V18.4B[0]   row 0 += 4 products
+	WORD         $0x4fb2e28c                             // SDOT V12.4S, V20.16B, V18.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f92ea88                             // SDOT V8.4S, V20.16B, V18.4B[2]   row 0 += 4 products
 	WORD         $0x4fb2ea8c                             // SDOT V12.4S, V20.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        112(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f92e269                             // SDOT V9.4S, V19.16B, V18.4B[0]   row 0 += 4 products
-	WORD         $0x4fb2e26d                             // SDOT V13.4S, V19.16B, V18.4B[1]  row 1 += 4 products
+	FMOVQ        112(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f92e289                             // SDOT V9.4S, V20.16B, V18.4B[0]   row 0 += 4 products
+	WORD         $0x4fb2e28d                             // SDOT V13.4S, V20.16B, V18.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f92ea89                             // SDOT V9.4S, V20.16B, V18.4B[2]   row 0 += 4 products
 	WORD         $0x4fb2ea8d                             // SDOT V13.4S, V20.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        128(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f92e26a                             // SDOT V10.4S, V19.16B, V18.4B[0]  row 0 += 4 products
-	WORD         $0x4fb2e26e                             // SDOT V14.4S, V19.16B, V18.4B[1]  row 1 += 4 products
+	FMOVQ        128(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f92e28a                             // SDOT V10.4S, V20.16B, V18.4B[0]  row 0 += 4 products
+	WORD         $0x4fb2e28e                             // SDOT V14.4S, V20.16B, V18.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f92ea8a                             // SDOT V10.4S, V20.16B, V18.4B[2]  row 0 += 4 products
 	WORD         $0x4fb2ea8e                             // SDOT V14.4S, V20.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        144(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f92e26b                             // SDOT V11.4S, V19.16B, V18.4B[0]  row 0 += 4 products
-	WORD         $0x4fb2e26f                             // SDOT V15.4S, V19.16B, V18.4B[1]  row 1 += 4 products
+	FMOVQ        144(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f92e28b                             // SDOT V11.4S, V20.16B, V18.4B[0]  row 0 += 4 products
+	WORD         $0x4fb2e28f                             // SDOT V15.4S, V20.16B, V18.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f92ea8b                             // SDOT V11.4S, V20.16B, V18.4B[2]  row 0 += 4 products
 	WORD         $0x4fb2ea8f                             // SDOT V15.4S, V20.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        160(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        160(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	FLDPQ        32(R2), (F17, F18)                      // x
-	WORD         $0x4f91e268                             // SDOT V8.4S, V19.16B, V17.4B[0]   row 0 += 4 products
-	WORD         $0x4fb1e26c                             // SDOT V12.4S, V19.16B, V17.4B[1]  row 1 += 4 products
+	WORD         $0x4f91e288                             // SDOT V8.4S, V20.16B, V17.4B[0]   row 0 += 4 products
+	WORD         $0x4fb1e28c                             // SDOT V12.4S, V20.16B, V17.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f91ea88                             // SDOT V8.4S, V20.16B, V17.4B[2]   row 0 += 4 products
 	WORD         $0x4fb1ea8c                             // SDOT V12.4S, V20.16B, V17.4B[3]  row 1 += 4 products
-	FMOVQ        176(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f91e269                             // SDOT V9.4S, V19.16B, V17.4B[0]   row 0 += 4 products
-	WORD         $0x4fb1e26d                             // SDOT V13.4S, V19.16B, V17.4B[1]  row 1 += 4 products
+	FMOVQ        176(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f91e289                             // SDOT V9.4S, V20.16B, V17.4B[0]   row 0 += 4 products
+	WORD         $0x4fb1e28d                             // SDOT V13.4S, V20.16B, V17.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f91ea89                             // SDOT V9.4S, V20.16B, V17.4B[2]   row 0 += 4 products
 	WORD         $0x4fb1ea8d                             // SDOT V13.4S, V20.16B, V17.4B[3]  row 1 += 4 products
-	FMOVQ        192(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f91e26a                             // SDOT V10.4S, V19.16B, V17.4B[0]  row 0 += 4 products
-	WORD         $0x4fb1e26e                             // SDOT V14.4S, V19.16B, V17.4B[1]  row 1 += 4 products
+	FMOVQ        192(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f91e28a                             // SDOT V10.4S, V20.16B, V17.4B[0]  row 0 += 4 products
+	WORD         $0x4fb1e28e                             // SDOT V14.4S, V20.16B, V17.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f91ea8a                             // SDOT V10.4S, V20.16B, V17.4B[2]  row 0 += 4 products
 	WORD         $0x4fb1ea8e                             // SDOT V14.4S, V20.16B, V17.4B[3]  row 1 += 4 products
-	FMOVQ        208(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f91e26b                             // SDOT V11.4S, V19.16B, V17.4B[0]  row 0 += 4 products
-	WORD         $0x4fb1e26f                             // SDOT V15.4S, V19.16B, V17.4B[1]  row 1 += 4 products
+	FMOVQ        208(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f91e28b                             // SDOT V11.4S, V20.16B, V17.4B[0]  row 0 += 4 products
+	WORD         $0x4fb1e28f                             // SDOT V15.4S, V20.16B, V17.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f91ea8b                             // SDOT V11.4S, V20.16B, V17.4B[2]  row 0 += 4 products
 	WORD         $0x4fb1ea8f                             // SDOT V15.4S, V20.16B, V17.4B[3]  row 1 += 4 products
-	FMOVQ        224(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f92e268                             // SDOT V8.4S, V19.16B, V18.4B[0]   row 0 += 4 products
-	WORD         $0x4fb2e26c                             // SDOT V12.4S, V19.16B, V18.4B[1]  row 1 += 4 products
+	FMOVQ        224(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f92e288                             // SDOT V8.4S, V20.16B, V18.4B[0]   row 0 += 4 products
+	WORD         $0x4fb2e28c                             // SDOT V12.4S, V20.16B, V18.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f92ea88                             // SDOT V8.4S, V20.16B, V18.4B[2]   row 0 += 4 products
 	WORD         $0x4fb2ea8c                             // SDOT V12.4S, V20.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        240(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f92e269                             // SDOT V9.4S, V19.16B, V18.4B[0]   row 0 += 4 products
-	WORD         $0x4fb2e26d                             // SDOT V13.4S, V19.16B, V18.4B[1]  row 1 += 4 products
+	FMOVQ        240(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f92e289                             // SDOT V9.4S, V20.16B, V18.4B[0]   row 0 += 4 products
+	WORD         $0x4fb2e28d                             // SDOT V13.4S, V20.16B, V18.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f92ea89                             // SDOT V9.4S, V20.16B, V18.4B[2]   row 0 += 4 products
 	WORD         $0x4fb2ea8d                             // SDOT V13.4S, V20.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        256(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f92e26a                             // SDOT V10.4S, V19.16B, V18.4B[0]  row 0 += 4 products
-	WORD         $0x4fb2e26e                             // SDOT V14.4S, V19.16B, V18.4B[1]  row 1 += 4 products
+	FMOVQ        256(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f92e28a                             // SDOT V10.4S, V20.16B, V18.4B[0]  row 0 += 4 products
+	WORD         $0x4fb2e28e                             // SDOT V14.4S, V20.16B, V18.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f92ea8a                             // SDOT V10.4S, V20.16B, V18.4B[2]  row 0 += 4 products
 	WORD         $0x4fb2ea8e                             // SDOT V14.4S, V20.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        272(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4f92e26b                             // SDOT V11.4S, V19.16B, V18.4B[0]  row 0 += 4 products
-	WORD         $0x4fb2e26f                             // SDOT V15.4S, V19.16B, V18.4B[1]  row 1 += 4 products
+	FMOVQ        272(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4f92e28b                             // SDOT V11.4S, V20.16B, V18.4B[0]  row 0 += 4 products
+	WORD         $0x4fb2e28f                             // SDOT V15.4S, V20.16B, V18.4B[1]  row 1 += 4 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4f92ea8b                             // SDOT V11.4S, V20.16B, V18.4B[2]  row 0 += 4 products
 	WORD         $0x4fb2ea8f                             // SDOT V15.4S, V20.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        (R3), F22                               // scales of rows, each twice
 	FMOVQ        (R3), F22                               // scales of rows
 	FMOVD        (R1), F19                               // scales of 4 columns
 	WORD         $0x0e217a73                             // FCVTL V19.4S, V19.4H             as float32
-	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * row's
+	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce508                             // SCVTF V8.4S, V8.4S, #4           to float32, without the factor 16
 	WORD         $0x4e28cea0                             // FMLA V0.4S, V21.4S, V8.4S        results += scaled sums
-	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * row's
+	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce58c                             // SCVTF V12.4S, V12.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2ccea4                             // FMLA V4.4S, V21.4S, V12.4S       results += scaled sums
 	FMOVD        8(R1), F19                              // scales of 4 columns
 	WORD         $0x0e217a73                             // FCVTL V19.4S, V19.4H             as float32
-	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * row's
+	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce529                             // SCVTF V9.4S, V9.4S, #4           to float32, without the factor 16
 	WORD         $0x4e29cea1                             // FMLA V1.4S, V21.4S, V9.4S        results += scaled sums
-	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * row's
+	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce5ad                             // SCVTF V13.4S, V13.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2dcea5                             // FMLA V5.4S, V21.4S, V13.4S       results += scaled sums
 	FMOVD        16(R1), F19                             // scales of 4 columns
 	WORD         $0x0e217a73                             // FCVTL V19.4S, V19.4H             as float32
-	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * row's
+	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce54a                             // SCVTF V10.4S, V10.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2acea2                             // FMLA V2.4S, V21.4S, V10.4S       results += scaled sums
-	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * row's
+	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce5ce                             // SCVTF V14.4S, V14.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2ecea6                             // FMLA V6.4S, V21.4S, V14.4S       results += scaled sums
 	FMOVD        24(R1), F19                             // scales of 4 columns
 	WORD         $0x0e217a73                             // FCVTL V19.4S, V19.4H             as float32
-	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * row's
+	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce56b                             // SCVTF V11.4S, V11.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2bcea3                             // FMLA V3.4S, V21.4S, V11.4S       results += scaled sums
-	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * row's
+	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce5ef                             // SCVTF V15.4S, V15.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2fcea7                             // FMLA V7.4S, V21.4S, V15.4S       results += scaled sums
 	ADD          $288, R1, R1                            // next block
@@ -350,7 +349,7 @@ TEXT ·linearQ4_0DotProdRows3(SB), NOSPLIT, $0-40
 	MOVD         $96, R9                                 // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $0xf0, V24.B16                          // high nibbles
+	VMOVI        $0xf0, V24.B16                          // upper 4 bits
 	VMOVI        $0, V0.B16                              // no blocks yet
 	VMOVI        $0, V1.B16                              // no blocks yet
 	VMOVI        $0, V2.B16                              // no blocks yet
@@ -377,200 +376,199 @@ rows3block:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        32(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        32(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	FMOVQ        (R2), F25                               // x
-	WORD         $0x4f99e36c                             // SDOT V12.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e370                             // SDOT V16.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb74                             // SDOT V20.4S, V27.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4f99e38c                             // SDOT V12.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e390                             // SDOT V16.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb94                             // SDOT V20.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fb9eb8c                             // SDOT V12.4S, V28.16B, V25.4B[3]  row 0 += 4 products
 	FMOVQ        16(R2), F26                             // x
 	WORD         $0x4f9ae390                             // SDOT V16.4S, V28.16B, V26.4B[0]  row 1 += 4 products
 	WORD         $0x4fbae394                             // SDOT V20.4S, V28.16B, V26.4B[1]  row 2 += 4 products
-	FMOVQ        48(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99e36d                             // SDOT V13.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e371                             // SDOT V17.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb75                             // SDOT V21.4S, V27.16B, V25.4B[2]  row 2 += 4 products
+	FMOVQ        48(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99e38d                             // SDOT V13.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e391                             // SDOT V17.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb95                             // SDOT V21.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fb9eb8d                             // SDOT V13.4S, V28.16B, V25.4B[3]  row 0 += 4 products
 	WORD         $0x4f9ae391                             // SDOT V17.4S, V28.16B, V26.4B[0]  row 1 += 4 products
 	WORD         $0x4fbae395                             // SDOT V21.4S, V28.16B, V26.4B[1]  row 2 += 4 products
-	FMOVQ        64(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99e36e                             // SDOT V14.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e372                             // SDOT V18.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb76                             // SDOT V22.4S, V27.16B, V25.4B[2]  row 2 += 4 products
+	FMOVQ        64(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99e38e                             // SDOT V14.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e392                             // SDOT V18.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb96                             // SDOT V22.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fb9eb8e                             // SDOT V14.4S, V28.16B, V25.4B[3]  row 0 += 4 products
 	WORD         $0x4f9ae392                             // SDOT V18.4S, V28.16B, V26.4B[0]  row 1 += 4 products
 	WORD         $0x4fbae396                             // SDOT V22.4S, V28.16B, V26.4B[1]  row 2 += 4 products
-	FMOVQ        80(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99e36f                             // SDOT V15.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e373                             // SDOT V19.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb77                             // SDOT V23.4S, V27.16B, V25.4B[2]  row 2 += 4 products
+	FMOVQ        80(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99e38f                             // SDOT V15.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e393                             // SDOT V19.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb97                             // SDOT V23.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fb9eb8f                             // SDOT V15.4S, V28.16B, V25.4B[3]  row 0 += 4 products
 	WORD         $0x4f9ae393                             // SDOT V19.4S, V28.16B, V26.4B[0]  row 1 += 4 products
 	WORD         $0x4fbae397                             // SDOT V23.4S, V28.16B, V26.4B[1]  row 2 += 4 products
-	FMOVQ        96(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f9aeb6c                             // SDOT V12.4S, V27.16B, V26.4B[2]  row 0 += 4 products
-	WORD         $0x4fbaeb70                             // SDOT V16.4S, V27.16B, V26.4B[3]  row 1 += 4 products
+	FMOVQ        96(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f9aeb8c                             // SDOT V12.4S, V28.16B, V26.4B[2]  row 0 += 4 products
+	WORD         $0x4fbaeb90                             // SDOT V16.4S, V28.16B, V26.4B[3]  row 1 += 4 products
 	FMOVQ        32(R2), F25                             // x
-	WORD         $0x4f99e374                             // SDOT V20.4S, V27.16B, V25.4B[0]  row 2 += 4 products
+	WORD         $0x4f99e394                             // SDOT V20.4S, V28.16B, V25.4B[0]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fb9e38c                             // SDOT V12.4S, V28.16B, V25.4B[1]  row 0 += 4 products
 	WORD         $0x4f99eb90                             // SDOT V16.4S, V28.16B, V25.4B[2]  row 1 += 4 products
 	WORD         $0x4fb9eb94                             // SDOT V20.4S, V28.16B, V25.4B[3]  row 2 += 4 products
-	FMOVQ        112(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f9aeb6d                             // SDOT V13.4S, V27.16B, V26.4B[2]  row 0 += 4 products
-	WORD         $0x4fbaeb71                             // SDOT V17.4S, V27.16B, V26.4B[3]  row 1 += 4 products
-	WORD         $0x4f99e375                             // SDOT V21.4S, V27.16B, V25.4B[0]  row 2 += 4 products
+	FMOVQ        112(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f9aeb8d                             // SDOT V13.4S, V28.16B, V26.4B[2]  row 0 += 4 products
+	WORD         $0x4fbaeb91                             // SDOT V17.4S, V28.16B, V26.4B[3]  row 1 += 4 products
+	WORD         $0x4f99e395                             // SDOT V21.4S, V28.16B, V25.4B[0]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fb9e38d                             // SDOT V13.4S, V28.16B, V25.4B[1]  row 0 += 4 products
 	WORD         $0x4f99eb91                             // SDOT V17.4S, V28.16B, V25.4B[2]  row 1 += 4 products
 	WORD         $0x4fb9eb95                             // SDOT V21.4S, V28.16B, V25.4B[3]  row 2 += 4 products
-	FMOVQ        128(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f9aeb6e                             // SDOT V14.4S, V27.16B, V26.4B[2]  row 0 += 4 products
-	WORD         $0x4fbaeb72                             // SDOT V18.4S, V27.16B, V26.4B[3]  row 1 += 4 products
-	WORD         $0x4f99e376                             // SDOT V22.4S, V27.16B, V25.4B[0]  row 2 += 4 products
+	FMOVQ        128(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f9aeb8e                             // SDOT V14.4S, V28.16B, V26.4B[2]  row 0 += 4 products
+	WORD         $0x4fbaeb92                             // SDOT V18.4S, V28.16B, V26.4B[3]  row 1 += 4 products
+	WORD         $0x4f99e396                             // SDOT V22.4S, V28.16B, V25.4B[0]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fb9e38e                             // SDOT V14.4S, V28.16B, V25.4B[1]  row 0 += 4 products
 	WORD         $0x4f99eb92                             // SDOT V18.4S, V28.16B, V25.4B[2]  row 1 += 4 products
 	WORD         $0x4fb9eb96                             // SDOT V22.4S, V28.16B, V25.4B[3]  row 2 += 4 products
-	FMOVQ        144(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f9aeb6f                             // SDOT V15.4S, V27.16B, V26.4B[2]  row 0 += 4 products
-	WORD         $0x4fbaeb73                             // SDOT V19.4S, V27.16B, V26.4B[3]  row 1 += 4 products
-	WORD         $0x4f99e377                             // SDOT V23.4S, V27.16B, V25.4B[0]  row 2 += 4 products
+	FMOVQ        144(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f9aeb8f                             // SDOT V15.4S, V28.16B, V26.4B[2]  row 0 += 4 products
+	WORD         $0x4fbaeb93                             // SDOT V19.4S, V28.16B, V26.4B[3]  row 1 += 4 products
+	WORD         $0x4f99e397                             // SDOT V23.4S, V28.16B, V25.4B[0]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fb9e38f                             // SDOT V15.4S, V28.16B, V25.4B[1]  row 0 += 4 products
 	WORD         $0x4f99eb93                             // SDOT V19.4S, V28.16B, V25.4B[2]  row 1 += 4 products
 	WORD         $0x4fb9eb97                             // SDOT V23.4S, V28.16B, V25.4B[3]  row 2 += 4 products
-	FMOVQ        160(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        160(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	FMOVQ        48(R2), F26                             // x
-	WORD         $0x4f9ae36c                             // SDOT V12.4S, V27.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae370                             // SDOT V16.4S, V27.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aeb74                             // SDOT V20.4S, V27.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4f9ae38c                             // SDOT V12.4S, V28.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae390                             // SDOT V16.4S, V28.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aeb94                             // SDOT V20.4S, V28.16B, V26.4B[2]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fbaeb8c                             // SDOT V12.4S, V28.16B, V26.4B[3]  row 0 += 4 products
 	FMOVQ        64(R2), F25                             // x
 	WORD         $0x4f99e390                             // SDOT V16.4S, V28.16B, V25.4B[0]  row 1 += 4 products
 	WORD         $0x4fb9e394                             // SDOT V20.4S, V28.16B, V25.4B[1]  row 2 += 4 products
-	FMOVQ        176(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f9ae36d                             // SDOT V13.4S, V27.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae371                             // SDOT V17.4S, V27.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aeb75                             // SDOT V21.4S, V27.16B, V26.4B[2]  row 2 += 4 products
+	FMOVQ        176(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f9ae38d                             // SDOT V13.4S, V28.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae391                             // SDOT V17.4S, V28.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aeb95                             // SDOT V21.4S, V28.16B, V26.4B[2]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fbaeb8d                             // SDOT V13.4S, V28.16B, V26.4B[3]  row 0 += 4 products
 	WORD         $0x4f99e391                             // SDOT V17.4S, V28.16B, V25.4B[0]  row 1 += 4 products
 	WORD         $0x4fb9e395                             // SDOT V21.4S, V28.16B, V25.4B[1]  row 2 += 4 products
-	FMOVQ        192(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f9ae36e                             // SDOT V14.4S, V27.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae372                             // SDOT V18.4S, V27.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aeb76                             // SDOT V22.4S, V27.16B, V26.4B[2]  row 2 += 4 products
+	FMOVQ        192(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f9ae38e                             // SDOT V14.4S, V28.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae392                             // SDOT V18.4S, V28.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aeb96                             // SDOT V22.4S, V28.16B, V26.4B[2]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fbaeb8e                             // SDOT V14.4S, V28.16B, V26.4B[3]  row 0 += 4 products
 	WORD         $0x4f99e392                             // SDOT V18.4S, V28.16B, V25.4B[0]  row 1 += 4 products
 	WORD         $0x4fb9e396                             // SDOT V22.4S, V28.16B, V25.4B[1]  row 2 += 4 products
-	FMOVQ        208(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f9ae36f                             // SDOT V15.4S, V27.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae373                             // SDOT V19.4S, V27.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aeb77                             // SDOT V23.4S, V27.16B, V26.4B[2]  row 2 += 4 products
+	FMOVQ        208(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f9ae38f                             // SDOT V15.4S, V28.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae393                             // SDOT V19.4S, V28.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aeb97                             // SDOT V23.4S, V28.16B, V26.4B[2]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fbaeb8f                             // SDOT V15.4S, V28.16B, V26.4B[3]  row 0 += 4 products
 	WORD         $0x4f99e393                             // SDOT V19.4S, V28.16B, V25.4B[0]  row 1 += 4 products
 	WORD         $0x4fb9e397                             // SDOT V23.4S, V28.16B, V25.4B[1]  row 2 += 4 products
-	FMOVQ        224(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99eb6c                             // SDOT V12.4S, V27.16B, V25.4B[2]  row 0 += 4 products
-	WORD         $0x4fb9eb70                             // SDOT V16.4S, V27.16B, V25.4B[3]  row 1 += 4 products
+	FMOVQ        224(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99eb8c                             // SDOT V12.4S, V28.16B, V25.4B[2]  row 0 += 4 products
+	WORD         $0x4fb9eb90                             // SDOT V16.4S, V28.16B, V25.4B[3]  row 1 += 4 products
 	FMOVQ        80(R2), F26                             // x
-	WORD         $0x4f9ae374                             // SDOT V20.4S, V27.16B, V26.4B[0]  row 2 += 4 products
+	WORD         $0x4f9ae394                             // SDOT V20.4S, V28.16B, V26.4B[0]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fbae38c                             // SDOT V12.4S, V28.16B, V26.4B[1]  row 0 += 4 products
 	WORD         $0x4f9aeb90                             // SDOT V16.4S, V28.16B, V26.4B[2]  row 1 += 4 products
 	WORD         $0x4fbaeb94                             // SDOT V20.4S, V28.16B, V26.4B[3]  row 2 += 4 products
-	FMOVQ        240(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99eb6d                             // SDOT V13.4S, V27.16B, V25.4B[2]  row 0 += 4 products
-	WORD         $0x4fb9eb71                             // SDOT V17.4S, V27.16B, V25.4B[3]  row 1 += 4 products
-	WORD         $0x4f9ae375                             // SDOT V21.4S, V27.16B, V26.4B[0]  row 2 += 4 products
+	FMOVQ        240(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99eb8d                             // SDOT V13.4S, V28.16B, V25.4B[2]  row 0 += 4 products
+	WORD         $0x4fb9eb91                             // SDOT V17.4S, V28.16B, V25.4B[3]  row 1 += 4 products
+	WORD         $0x4f9ae395                             // SDOT V21.4S, V28.16B, V26.4B[0]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fbae38d                             // SDOT V13.4S, V28.16B, V26.4B[1]  row 0 += 4 products
 	WORD         $0x4f9aeb91                             // SDOT V17.4S, V28.16B, V26.4B[2]  row 1 += 4 products
 	WORD         $0x4fbaeb95                             // SDOT V21.4S, V28.16B, V26.4B[3]  row 2 += 4 products
-	FMOVQ        256(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99eb6e                             // SDOT V14.4S, V27.16B, V25.4B[2]  row 0 += 4 products
-	WORD         $0x4fb9eb72                             // SDOT V18.4S, V27.16B, V25.4B[3]  row 1 += 4 products
-	WORD         $0x4f9ae376                             // SDOT V22.4S, V27.16B, V26.4B[0]  row 2 += 4 products
+	FMOVQ        256(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99eb8e                             // SDOT V14.4S, V28.16B, V25.4B[2]  row 0 += 4 products
+	WORD         $0x4fb9eb92                             // SDOT V18.4S, V28.16B, V25.4B[3]  row 1 += 4 products
+	WORD         $0x4f9ae396                             // SDOT V22.4S, V28.16B, V26.4B[0]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fbae38e                             // SDOT V14.4S, V28.16B, V26.4B[1]  row 0 += 4 products
 	WORD         $0x4f9aeb92                             // SDOT V18.4S, V28.16B, V26.4B[2]  row 1 += 4 products
 	WORD         $0x4fbaeb96                             // SDOT V22.4S, V28.16B, V26.4B[3]  row 2 += 4 products
-	FMOVQ        272(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99eb6f                             // SDOT V15.4S, V27.16B, V25.4B[2]  row 0 += 4 products
-	WORD         $0x4fb9eb73                             // SDOT V19.4S, V27.16B, V25.4B[3]  row 1 += 4 products
-	WORD         $0x4f9ae377                             // SDOT V23.4S, V27.16B, V26.4B[0]  row 2 += 4 products
+	FMOVQ        272(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99eb8f                             // SDOT V15.4S, V28.16B, V25.4B[2]  row 0 += 4 products
+	WORD         $0x4fb9eb93                             // SDOT V19.4S, V28.16B, V25.4B[3]  row 1 += 4 products
+	WORD         $0x4f9ae397                             // SDOT V23.4S, V28.16B, V26.4B[0]  row 2 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4fbae38f                             // SDOT V15.4S, V28.16B, V26.4B[1]  row 0 += 4 products
 	WORD         $0x4f9aeb93                             // SDOT V19.4S, V28.16B, V26.4B[2]  row 1 += 4 products
 	WORD         $0x4fbaeb97                             // SDOT V23.4S, V28.16B, V26.4B[3]  row 2 += 4 products
-	FMOVQ        (R3), F30                               // scales of rows, each twice
 	FMOVQ        (R3), F30                               // scales of rows
 	FMOVD        (R1), F27                               // scales of 4 columns
 	WORD         $0x0e217b7b                             // FCVTL V27.4S, V27.4H             as float32
-	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * row's
+	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce58c                             // SCVTF V12.4S, V12.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2ccfa0                             // FMLA V0.4S, V29.4S, V12.4S       results += scaled sums
-	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * row's
+	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce610                             // SCVTF V16.4S, V16.4S, #4         to float32, without the factor 16
 	WORD         $0x4e30cfa4                             // FMLA V4.4S, V29.4S, V16.4S       results += scaled sums
-	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * row's
+	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * rows'
 	WORD         $0x4f3ce694                             // SCVTF V20.4S, V20.4S, #4         to float32, without the factor 16
 	WORD         $0x4e34cfa8                             // FMLA V8.4S, V29.4S, V20.4S       results += scaled sums
 	FMOVD        8(R1), F27                              // scales of 4 columns
 	WORD         $0x0e217b7b                             // FCVTL V27.4S, V27.4H             as float32
-	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * row's
+	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce5ad                             // SCVTF V13.4S, V13.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2dcfa1                             // FMLA V1.4S, V29.4S, V13.4S       results += scaled sums
-	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * row's
+	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce631                             // SCVTF V17.4S, V17.4S, #4         to float32, without the factor 16
 	WORD         $0x4e31cfa5                             // FMLA V5.4S, V29.4S, V17.4S       results += scaled sums
-	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * row's
+	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * rows'
 	WORD         $0x4f3ce6b5                             // SCVTF V21.4S, V21.4S, #4         to float32, without the factor 16
 	WORD         $0x4e35cfa9                             // FMLA V9.4S, V29.4S, V21.4S       results += scaled sums
 	FMOVD        16(R1), F27                             // scales of 4 columns
 	WORD         $0x0e217b7b                             // FCVTL V27.4S, V27.4H             as float32
-	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * row's
+	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce5ce                             // SCVTF V14.4S, V14.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2ecfa2                             // FMLA V2.4S, V29.4S, V14.4S       results += scaled sums
-	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * row's
+	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce652                             // SCVTF V18.4S, V18.4S, #4         to float32, without the factor 16
 	WORD         $0x4e32cfa6                             // FMLA V6.4S, V29.4S, V18.4S       results += scaled sums
-	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * row's
+	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * rows'
 	WORD         $0x4f3ce6d6                             // SCVTF V22.4S, V22.4S, #4         to float32, without the factor 16
 	WORD         $0x4e36cfaa                             // FMLA V10.4S, V29.4S, V22.4S      results += scaled sums
 	FMOVD        24(R1), F27                             // scales of 4 columns
 	WORD         $0x0e217b7b                             // FCVTL V27.4S, V27.4H             as float32
-	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * row's
+	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce5ef                             // SCVTF V15.4S, V15.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2fcfa3                             // FMLA V3.4S, V29.4S, V15.4S       results += scaled sums
-	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * row's
+	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce673                             // SCVTF V19.4S, V19.4S, #4         to float32, without the factor 16
 	WORD         $0x4e33cfa7                             // FMLA V7.4S, V29.4S, V19.4S       results += scaled sums
-	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * row's
+	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * rows'
 	WORD         $0x4f3ce6f7                             // SCVTF V23.4S, V23.4S, #4         to float32, without the factor 16
 	WORD         $0x4e37cfab                             // FMLA V11.4S, V29.4S, V23.4S      results += scaled sums
 	ADD          $288, R1, R1                            // next block
@@ -601,7 +599,7 @@ TEXT ·linearQ4_0DotProdRows4(SB), NOSPLIT, $0-40
 	MOVD         $128, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $0xf0, V24.B16                          // high nibbles
+	VMOVI        $0xf0, V24.B16                          // upper 4 bits
 	VMOVI        $0, V0.B16                              // no blocks yet
 	VMOVI        $0, V1.B16                              // no blocks yet
 	VMOVI        $0, V2.B16                              // no blocks yet
@@ -628,127 +626,125 @@ rows4block:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        32(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        32(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	FLDPQ        (R2), (F25, F26)                        // x
-	WORD         $0x4f99e370                             // SDOT V16.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e372                             // SDOT V18.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb74                             // SDOT V20.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb76                             // SDOT V22.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	WORD         $0x4f99e390                             // SDOT V16.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e392                             // SDOT V18.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb94                             // SDOT V20.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb96                             // SDOT V22.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae390                             // SDOT V16.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae392                             // SDOT V18.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb94                             // SDOT V20.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb96                             // SDOT V22.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        48(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99e371                             // SDOT V17.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e373                             // SDOT V19.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb75                             // SDOT V21.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb77                             // SDOT V23.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	FMOVQ        48(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99e391                             // SDOT V17.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e393                             // SDOT V19.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb95                             // SDOT V21.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb97                             // SDOT V23.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae391                             // SDOT V17.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae393                             // SDOT V19.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb95                             // SDOT V21.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb97                             // SDOT V23.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        96(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        96(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	FLDPQ        32(R2), (F25, F26)                      // x
-	WORD         $0x4f99e370                             // SDOT V16.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e372                             // SDOT V18.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb74                             // SDOT V20.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb76                             // SDOT V22.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	WORD         $0x4f99e390                             // SDOT V16.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e392                             // SDOT V18.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb94                             // SDOT V20.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb96                             // SDOT V22.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae390                             // SDOT V16.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae392                             // SDOT V18.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb94                             // SDOT V20.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb96                             // SDOT V22.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        112(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99e371                             // SDOT V17.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e373                             // SDOT V19.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb75                             // SDOT V21.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb77                             // SDOT V23.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	FMOVQ        112(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99e391                             // SDOT V17.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e393                             // SDOT V19.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb95                             // SDOT V21.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb97                             // SDOT V23.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae391                             // SDOT V17.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae393                             // SDOT V19.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb95                             // SDOT V21.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb97                             // SDOT V23.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        160(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        160(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	FLDPQ        64(R2), (F25, F26)                      // x
-	WORD         $0x4f99e370                             // SDOT V16.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e372                             // SDOT V18.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb74                             // SDOT V20.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb76                             // SDOT V22.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	WORD         $0x4f99e390                             // SDOT V16.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e392                             // SDOT V18.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb94                             // SDOT V20.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb96                             // SDOT V22.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae390                             // SDOT V16.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae392                             // SDOT V18.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb94                             // SDOT V20.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb96                             // SDOT V22.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        176(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99e371                             // SDOT V17.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e373                             // SDOT V19.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb75                             // SDOT V21.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb77                             // SDOT V23.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	FMOVQ        176(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99e391                             // SDOT V17.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e393                             // SDOT V19.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb95                             // SDOT V21.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb97                             // SDOT V23.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae391                             // SDOT V17.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae393                             // SDOT V19.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb95                             // SDOT V21.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb97                             // SDOT V23.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        224(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        224(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	FLDPQ        96(R2), (F25, F26)                      // x
-	WORD         $0x4f99e370                             // SDOT V16.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e372                             // SDOT V18.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb74                             // SDOT V20.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb76                             // SDOT V22.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	WORD         $0x4f99e390                             // SDOT V16.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e392                             // SDOT V18.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb94                             // SDOT V20.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb96                             // SDOT V22.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae390                             // SDOT V16.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae392                             // SDOT V18.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb94                             // SDOT V20.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb96                             // SDOT V22.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        240(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99e371                             // SDOT V17.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e373                             // SDOT V19.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb75                             // SDOT V21.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb77                             // SDOT V23.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	FMOVQ        240(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99e391                             // SDOT V17.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e393                             // SDOT V19.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb95                             // SDOT V21.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb97                             // SDOT V23.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae391                             // SDOT V17.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae393                             // SDOT V19.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb95                             // SDOT V21.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb97                             // SDOT V23.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        (R3), F30                               // scales of rows, each twice
-	FMOVQ        16(R3), F31                             // scales of rows, each twice
 	FMOVQ        (R3), F30                               // scales of rows
 	FMOVD        (R1), F27                               // scales of 4 columns
 	WORD         $0x0e217b7b                             // FCVTL V27.4S, V27.4H             as float32
-	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * row's
+	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce610                             // SCVTF V16.4S, V16.4S, #4         to float32, without the factor 16
 	WORD         $0x4e30cfa0                             // FMLA V0.4S, V29.4S, V16.4S       results += scaled sums
-	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * row's
+	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce652                             // SCVTF V18.4S, V18.4S, #4         to float32, without the factor 16
 	WORD         $0x4e32cfa4                             // FMLA V4.4S, V29.4S, V18.4S       results += scaled sums
-	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * row's
+	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * rows'
 	WORD         $0x4f3ce694                             // SCVTF V20.4S, V20.4S, #4         to float32, without the factor 16
 	WORD         $0x4e34cfa8                             // FMLA V8.4S, V29.4S, V20.4S       results += scaled sums
-	WORD         $0x4fbe9b7d                             // FMUL V29.4S, V27.4S, V30.S[3]    columns' scales * row's
+	WORD         $0x4fbe9b7d                             // FMUL V29.4S, V27.4S, V30.S[3]    columns' scales * rows'
 	WORD         $0x4f3ce6d6                             // SCVTF V22.4S, V22.4S, #4         to float32, without the factor 16
 	WORD         $0x4e36cfac                             // FMLA V12.4S, V29.4S, V22.4S      results += scaled sums
 	FMOVD        8(R1), F27                              // scales of 4 columns
 	WORD         $0x0e217b7b                             // FCVTL V27.4S, V27.4H             as float32
-	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * row's
+	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce631                             // SCVTF V17.4S, V17.4S, #4         to float32, without the factor 16
 	WORD         $0x4e31cfa1                             // FMLA V1.4S, V29.4S, V17.4S       results += scaled sums
-	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * row's
+	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce673                             // SCVTF V19.4S, V19.4S, #4         to float32, without the factor 16
 	WORD         $0x4e33cfa5                             // FMLA V5.4S, V29.4S, V19.4S       results += scaled sums
-	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * row's
+	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * rows'
 	WORD         $0x4f3ce6b5                             // SCVTF V21.4S, V21.4S, #4         to float32, without the factor 16
 	WORD         $0x4e35cfa9                             // FMLA V9.4S, V29.4S, V21.4S       results += scaled sums
-	WORD         $0x4fbe9b7d                             // FMUL V29.4S, V27.4S, V30.S[3]    columns' scales * row's
+	WORD         $0x4fbe9b7d                             // FMUL V29.4S, V27.4S, V30.S[3]    columns' scales * rows'
 	WORD         $0x4f3ce6f7                             // SCVTF V23.4S, V23.4S, #4         to float32, without the factor 16
 	WORD         $0x4e37cfad                             // FMLA V13.4S, V29.4S, V23.4S      results += scaled sums
 	VMOVI        $0, V16.B16                             // no products yet
@@ -759,127 +755,125 @@ rows4block:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        64(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        64(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	FLDPQ        (R2), (F25, F26)                        // x
-	WORD         $0x4f99e370                             // SDOT V16.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e372                             // SDOT V18.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb74                             // SDOT V20.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb76                             // SDOT V22.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	WORD         $0x4f99e390                             // SDOT V16.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e392                             // SDOT V18.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb94                             // SDOT V20.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb96                             // SDOT V22.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae390                             // SDOT V16.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae392                             // SDOT V18.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb94                             // SDOT V20.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb96                             // SDOT V22.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        80(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99e371                             // SDOT V17.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e373                             // SDOT V19.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb75                             // SDOT V21.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb77                             // SDOT V23.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	FMOVQ        80(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99e391                             // SDOT V17.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e393                             // SDOT V19.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb95                             // SDOT V21.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb97                             // SDOT V23.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae391                             // SDOT V17.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae393                             // SDOT V19.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb95                             // SDOT V21.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb97                             // SDOT V23.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        128(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        128(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	FLDPQ        32(R2), (F25, F26)                      // x
-	WORD         $0x4f99e370                             // SDOT V16.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e372                             // SDOT V18.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb74                             // SDOT V20.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb76                             // SDOT V22.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	WORD         $0x4f99e390                             // SDOT V16.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e392                             // SDOT V18.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb94                             // SDOT V20.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb96                             // SDOT V22.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae390                             // SDOT V16.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae392                             // SDOT V18.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb94                             // SDOT V20.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb96                             // SDOT V22.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        144(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99e371                             // SDOT V17.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e373                             // SDOT V19.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb75                             // SDOT V21.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb77                             // SDOT V23.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	FMOVQ        144(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99e391                             // SDOT V17.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e393                             // SDOT V19.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb95                             // SDOT V21.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb97                             // SDOT V23.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae391                             // SDOT V17.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae393                             // SDOT V19.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb95                             // SDOT V21.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb97                             // SDOT V23.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        192(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        192(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	FLDPQ        64(R2), (F25, F26)                      // x
-	WORD         $0x4f99e370                             // SDOT V16.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e372                             // SDOT V18.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb74                             // SDOT V20.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb76                             // SDOT V22.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	WORD         $0x4f99e390                             // SDOT V16.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e392                             // SDOT V18.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb94                             // SDOT V20.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb96                             // SDOT V22.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae390                             // SDOT V16.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae392                             // SDOT V18.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb94                             // SDOT V20.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb96                             // SDOT V22.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        208(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99e371                             // SDOT V17.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e373                             // SDOT V19.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb75                             // SDOT V21.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb77                             // SDOT V23.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	FMOVQ        208(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99e391                             // SDOT V17.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e393                             // SDOT V19.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb95                             // SDOT V21.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb97                             // SDOT V23.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae391                             // SDOT V17.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae393                             // SDOT V19.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb95                             // SDOT V21.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb97                             // SDOT V23.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        256(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        256(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	FLDPQ        96(R2), (F25, F26)                      // x
-	WORD         $0x4f99e370                             // SDOT V16.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e372                             // SDOT V18.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb74                             // SDOT V20.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb76                             // SDOT V22.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	WORD         $0x4f99e390                             // SDOT V16.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e392                             // SDOT V18.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb94                             // SDOT V20.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb96                             // SDOT V22.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae390                             // SDOT V16.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae392                             // SDOT V18.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb94                             // SDOT V20.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb96                             // SDOT V22.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        272(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
-	WORD         $0x4f99e371                             // SDOT V17.4S, V27.16B, V25.4B[0]  row 0 += 4 products
-	WORD         $0x4fb9e373                             // SDOT V19.4S, V27.16B, V25.4B[1]  row 1 += 4 products
-	WORD         $0x4f99eb75                             // SDOT V21.4S, V27.16B, V25.4B[2]  row 2 += 4 products
-	WORD         $0x4fb9eb77                             // SDOT V23.4S, V27.16B, V25.4B[3]  row 3 += 4 products
+	FMOVQ        272(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
+	WORD         $0x4f99e391                             // SDOT V17.4S, V28.16B, V25.4B[0]  row 0 += 4 products
+	WORD         $0x4fb9e393                             // SDOT V19.4S, V28.16B, V25.4B[1]  row 1 += 4 products
+	WORD         $0x4f99eb95                             // SDOT V21.4S, V28.16B, V25.4B[2]  row 2 += 4 products
+	WORD         $0x4fb9eb97                             // SDOT V23.4S, V28.16B, V25.4B[3]  row 3 += 4 products
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	WORD         $0x4f9ae391                             // SDOT V17.4S, V28.16B, V26.4B[0]  row 0 += 4 products
 	WORD         $0x4fbae393                             // SDOT V19.4S, V28.16B, V26.4B[1]  row 1 += 4 products
 	WORD         $0x4f9aeb95                             // SDOT V21.4S, V28.16B, V26.4B[2]  row 2 += 4 products
 	WORD         $0x4fbaeb97                             // SDOT V23.4S, V28.16B, V26.4B[3]  row 3 += 4 products
-	FMOVQ        (R3), F30                               // scales of rows, each twice
-	FMOVQ        16(R3), F31                             // scales of rows, each twice
 	FMOVQ        (R3), F30                               // scales of rows
 	FMOVD        16(R1), F27                             // scales of 4 columns
 	WORD         $0x0e217b7b                             // FCVTL V27.4S, V27.4H             as float32
-	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * row's
+	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce610                             // SCVTF V16.4S, V16.4S, #4         to float32, without the factor 16
 	WORD         $0x4e30cfa2                             // FMLA V2.4S, V29.4S, V16.4S       results += scaled sums
-	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * row's
+	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce652                             // SCVTF V18.4S, V18.4S, #4         to float32, without the factor 16
 	WORD         $0x4e32cfa6                             // FMLA V6.4S, V29.4S, V18.4S       results += scaled sums
-	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * row's
+	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * rows'
 	WORD         $0x4f3ce694                             // SCVTF V20.4S, V20.4S, #4         to float32, without the factor 16
 	WORD         $0x4e34cfaa                             // FMLA V10.4S, V29.4S, V20.4S      results += scaled sums
-	WORD         $0x4fbe9b7d                             // FMUL V29.4S, V27.4S, V30.S[3]    columns' scales * row's
+	WORD         $0x4fbe9b7d                             // FMUL V29.4S, V27.4S, V30.S[3]    columns' scales * rows'
 	WORD         $0x4f3ce6d6                             // SCVTF V22.4S, V22.4S, #4         to float32, without the factor 16
 	WORD         $0x4e36cfae                             // FMLA V14.4S, V29.4S, V22.4S      results += scaled sums
 	FMOVD        24(R1), F27                             // scales of 4 columns
 	WORD         $0x0e217b7b                             // FCVTL V27.4S, V27.4H             as float32
-	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * row's
+	WORD         $0x4f9e937d                             // FMUL V29.4S, V27.4S, V30.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce631                             // SCVTF V17.4S, V17.4S, #4         to float32, without the factor 16
 	WORD         $0x4e31cfa3                             // FMLA V3.4S, V29.4S, V17.4S       results += scaled sums
-	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * row's
+	WORD         $0x4fbe937d                             // FMUL V29.4S, V27.4S, V30.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce673                             // SCVTF V19.4S, V19.4S, #4         to float32, without the factor 16
 	WORD         $0x4e33cfa7                             // FMLA V7.4S, V29.4S, V19.4S       results += scaled sums
-	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * row's
+	WORD         $0x4f9e9b7d                             // FMUL V29.4S, V27.4S, V30.S[2]    columns' scales * rows'
 	WORD         $0x4f3ce6b5                             // SCVTF V21.4S, V21.4S, #4         to float32, without the factor 16
 	WORD         $0x4e35cfab                             // FMLA V11.4S, V29.4S, V21.4S      results += scaled sums
-	WORD         $0x4fbe9b7d                             // FMUL V29.4S, V27.4S, V30.S[3]    columns' scales * row's
+	WORD         $0x4fbe9b7d                             // FMUL V29.4S, V27.4S, V30.S[3]    columns' scales * rows'
 	WORD         $0x4f3ce6f7                             // SCVTF V23.4S, V23.4S, #4         to float32, without the factor 16
 	WORD         $0x4e37cfaf                             // FMLA V15.4S, V29.4S, V23.4S      results += scaled sums
 	ADD          $288, R1, R1                            // next block

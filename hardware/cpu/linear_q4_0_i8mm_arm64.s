@@ -20,7 +20,7 @@ TEXT ·linearQ4_0I8MMRows1(SB), NOSPLIT, $0-40
 	MOVD         $64, R9                                 // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $0xf0, V16.B16                          // high nibbles
+	VMOVI        $0xf0, V16.B16                          // upper 4 bits
 	VMOVI        $0, V0.B16                              // no blocks yet
 	VMOVI        $0, V1.B16                              // no blocks yet
 	VMOVI        $0, V2.B16                              // no blocks yet
@@ -39,87 +39,87 @@ rows1block:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        32(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        32(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	FLDPQ        (R2), (F17, F18)                        // x
-	WORD         $0x4e93a628                             // SMMLA V8.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	WORD         $0x4e94a628                             // SMMLA V8.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a648                             // SMMLA V8.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        48(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a629                             // SMMLA V9.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a629                             // SMMLA V9.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a649                             // SMMLA V9.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        64(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62a                             // SMMLA V10.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62a                             // SMMLA V10.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64a                             // SMMLA V10.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        80(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62b                             // SMMLA V11.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62b                             // SMMLA V11.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64b                             // SMMLA V11.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        96(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62c                             // SMMLA V12.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62c                             // SMMLA V12.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64c                             // SMMLA V12.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        112(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62d                             // SMMLA V13.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62d                             // SMMLA V13.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64d                             // SMMLA V13.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        128(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62e                             // SMMLA V14.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        128(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62e                             // SMMLA V14.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64e                             // SMMLA V14.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        144(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62f                             // SMMLA V15.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        144(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62f                             // SMMLA V15.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64f                             // SMMLA V15.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        160(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        160(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	FLDPQ        32(R2), (F17, F18)                      // x
-	WORD         $0x4e93a628                             // SMMLA V8.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	WORD         $0x4e94a628                             // SMMLA V8.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a648                             // SMMLA V8.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        176(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a629                             // SMMLA V9.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	FMOVQ        176(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a629                             // SMMLA V9.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a649                             // SMMLA V9.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        192(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62a                             // SMMLA V10.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        192(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62a                             // SMMLA V10.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64a                             // SMMLA V10.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        208(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62b                             // SMMLA V11.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        208(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62b                             // SMMLA V11.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64b                             // SMMLA V11.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        224(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62c                             // SMMLA V12.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        224(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62c                             // SMMLA V12.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64c                             // SMMLA V12.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        240(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62d                             // SMMLA V13.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        240(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62d                             // SMMLA V13.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64d                             // SMMLA V13.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        256(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62e                             // SMMLA V14.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        256(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62e                             // SMMLA V14.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64e                             // SMMLA V14.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        272(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62f                             // SMMLA V15.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        272(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62f                             // SMMLA V15.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64f                             // SMMLA V15.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
 	FMOVQ        (R3), F22                               // scales of rows, each twice
 	FMOVD        (R1), F19                               // scales of 4 columns
@@ -190,7 +190,7 @@ TEXT ·linearQ4_0I8MMRows2(SB), NOSPLIT, $0-40
 	MOVD         $64, R9                                 // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $0xf0, V16.B16                          // high nibbles
+	VMOVI        $0xf0, V16.B16                          // upper 4 bits
 	VMOVI        $0, V0.B16                              // no blocks yet
 	VMOVI        $0, V1.B16                              // no blocks yet
 	VMOVI        $0, V2.B16                              // no blocks yet
@@ -209,87 +209,87 @@ rows2block:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        32(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        32(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	FLDPQ        (R2), (F17, F18)                        // x
-	WORD         $0x4e93a628                             // SMMLA V8.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	WORD         $0x4e94a628                             // SMMLA V8.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a648                             // SMMLA V8.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        48(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a629                             // SMMLA V9.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a629                             // SMMLA V9.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a649                             // SMMLA V9.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        64(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62a                             // SMMLA V10.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62a                             // SMMLA V10.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64a                             // SMMLA V10.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        80(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62b                             // SMMLA V11.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62b                             // SMMLA V11.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64b                             // SMMLA V11.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        96(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62c                             // SMMLA V12.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62c                             // SMMLA V12.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64c                             // SMMLA V12.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        112(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62d                             // SMMLA V13.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62d                             // SMMLA V13.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64d                             // SMMLA V13.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        128(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62e                             // SMMLA V14.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        128(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62e                             // SMMLA V14.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64e                             // SMMLA V14.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        144(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62f                             // SMMLA V15.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        144(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62f                             // SMMLA V15.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64f                             // SMMLA V15.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        160(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        160(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	FLDPQ        32(R2), (F17, F18)                      // x
-	WORD         $0x4e93a628                             // SMMLA V8.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	WORD         $0x4e94a628                             // SMMLA V8.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a648                             // SMMLA V8.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        176(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a629                             // SMMLA V9.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	FMOVQ        176(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a629                             // SMMLA V9.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a649                             // SMMLA V9.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        192(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62a                             // SMMLA V10.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        192(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62a                             // SMMLA V10.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64a                             // SMMLA V10.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        208(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62b                             // SMMLA V11.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        208(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62b                             // SMMLA V11.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64b                             // SMMLA V11.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        224(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62c                             // SMMLA V12.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        224(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62c                             // SMMLA V12.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64c                             // SMMLA V12.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        240(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62d                             // SMMLA V13.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        240(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62d                             // SMMLA V13.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64d                             // SMMLA V13.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        256(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62e                             // SMMLA V14.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        256(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62e                             // SMMLA V14.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64e                             // SMMLA V14.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        272(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
-	WORD         $0x4e93a62f                             // SMMLA V15.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        272(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
+	WORD         $0x4e94a62f                             // SMMLA V15.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	WORD         $0x4e94a64f                             // SMMLA V15.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
 	FMOVQ        (R3), F22                               // scales of rows, each twice
 	FMOVD        (R1), F19                               // scales of 4 columns
@@ -366,7 +366,7 @@ TEXT ·linearQ4_0I8MMRows3(SB), NOSPLIT, $0-40
 	MOVD         $128, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $0xf0, V24.B16                          // high nibbles
+	VMOVI        $0xf0, V24.B16                          // upper 4 bits
 	VMOVI        $0, V0.B16                              // no blocks yet
 	VMOVI        $0, V1.B16                              // no blocks yet
 	VMOVI        $0, V2.B16                              // no blocks yet
@@ -393,64 +393,64 @@ rows3block:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        32(R1), F30                             // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
+	FMOVQ        32(R1), F29                             // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
 	FLDPQ        (R2), (F25, F26)                        // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        32(R2), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        48(R1), F30                             // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F29                             // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        64(R1), F30                             // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        64(R1), F29                             // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        80(R1), F30                             // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F29                             // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        160(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
+	FMOVQ        160(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
 	FLDPQ        64(R2), (F25, F26)                      // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        96(R2), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        176(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        176(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        192(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        192(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        208(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        208(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R3), F25                               // scales of rows, each twice
@@ -495,64 +495,64 @@ rows3block:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        96(R1), F30                             // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
+	FMOVQ        96(R1), F29                             // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
 	FLDPQ        (R2), (F25, F26)                        // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        32(R2), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        112(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        128(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        128(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        144(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        144(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        224(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
+	FMOVQ        224(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
 	FLDPQ        64(R2), (F25, F26)                      // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        96(R2), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        240(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        240(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        256(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        256(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        272(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        272(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R3), F25                               // scales of rows, each twice
@@ -629,7 +629,7 @@ TEXT ·linearQ4_0I8MMRows4(SB), NOSPLIT, $0-40
 	MOVD         $128, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $0xf0, V24.B16                          // high nibbles
+	VMOVI        $0xf0, V24.B16                          // upper 4 bits
 	VMOVI        $0, V0.B16                              // no blocks yet
 	VMOVI        $0, V1.B16                              // no blocks yet
 	VMOVI        $0, V2.B16                              // no blocks yet
@@ -656,64 +656,64 @@ rows4block:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        32(R1), F30                             // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
+	FMOVQ        32(R1), F29                             // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
 	FLDPQ        (R2), (F25, F26)                        // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        32(R2), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        48(R1), F30                             // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F29                             // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        64(R1), F30                             // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        64(R1), F29                             // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        80(R1), F30                             // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F29                             // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        160(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
+	FMOVQ        160(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
 	FLDPQ        64(R2), (F25, F26)                      // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        96(R2), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        176(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        176(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        192(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        192(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        208(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        208(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R3), F25                               // scales of rows, each twice
@@ -758,64 +758,64 @@ rows4block:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        96(R1), F30                             // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
+	FMOVQ        96(R1), F29                             // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
 	FLDPQ        (R2), (F25, F26)                        // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        32(R2), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        112(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        128(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        128(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        144(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        144(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        224(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
+	FMOVQ        224(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
 	FLDPQ        64(R2), (F25, F26)                      // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        96(R2), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        240(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        240(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        256(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        256(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        272(R1), F30                            // weights
-	VSHL         $4, V30.B16, V29.B16                    // low nibbles on top
-	VAND         V24.B16, V30.B16, V30.B16               // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        272(R1), F29                            // lower bits
+	VSHL         $4, V29.B16, V30.B16                    // first word on top
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R3), F25                               // scales of rows, each twice

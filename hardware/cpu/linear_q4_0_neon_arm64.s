@@ -20,7 +20,7 @@ TEXT ·linearQ4_0NEONRows1(SB), NOSPLIT, $0-40
 	MOVD         $32, R9                                 // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $0xf0, V8.B16                           // high nibbles
+	VMOVI        $0xf0, V8.B16                           // upper 4 bits
 	VMOVI        $0, V0.B16                              // no blocks yet
 	VMOVI        $0, V1.B16                              // no blocks yet
 	VMOVI        $0, V2.B16                              // no blocks yet
@@ -31,210 +31,210 @@ rows1block:
 	VMOVI        $0, V5.B16                              // no products yet
 	VMOVI        $0, V6.B16                              // no products yet
 	VMOVI        $0, V7.B16                              // no products yet
-	FMOVQ        32(R1), F12                             // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        32(R1), F11                             // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	FLDPQ        (R2), (F9, F10)                         // x
 	VDUP         V9.S[0], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[1], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	FMOVQ        48(R1), F12                             // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        48(R1), F11                             // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V9.S[0], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[1], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	FMOVQ        64(R1), F12                             // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        64(R1), F11                             // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V9.S[0], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[1], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	FMOVQ        80(R1), F12                             // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        80(R1), F11                             // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V9.S[0], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[1], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	FMOVQ        96(R1), F12                             // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        96(R1), F11                             // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V9.S[2], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[3], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	FMOVQ        112(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        112(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V9.S[2], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	VDUP         V9.S[3], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	FMOVQ        128(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
+	VDUP         V9.S[3], V29.S4                         // 4 elements of row 0
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
+	FMOVQ        128(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V9.S[2], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[3], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	FMOVQ        144(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        144(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V9.S[2], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[3], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	FMOVQ        160(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        160(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	FMOVQ        176(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
-	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
+	FMOVQ        176(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
+	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	FMOVQ        192(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
+	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
+	FMOVQ        192(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	FMOVQ        208(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        208(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	FMOVQ        224(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        224(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V10.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	FMOVQ        240(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        240(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V10.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	FMOVQ        256(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        256(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V10.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	FMOVQ        272(R1), F12                            // weights
-	VSHL         $4, V12.B16, V11.B16                    // low nibbles on top
-	VAND         V8.B16, V12.B16, V12.B16                // high nibbles
+	FMOVQ        272(R1), F11                            // lower bits
+	VSHL         $4, V11.B16, V12.B16                    // first word on top
 	VDUP         V10.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
@@ -243,22 +243,22 @@ rows1block:
 	FMOVQ        (R3), F14                               // scales of rows
 	FMOVD        (R1), F11                               // scales of 4 columns
 	WORD         $0x0e21796b                             // FCVTL V11.4S, V11.4H             as float32
-	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * row's
+	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce484                             // SCVTF V4.4S, V4.4S, #4           to float32, without the factor 16
 	WORD         $0x4e24cda0                             // FMLA V0.4S, V13.4S, V4.4S        results += scaled sums
 	FMOVD        8(R1), F11                              // scales of 4 columns
 	WORD         $0x0e21796b                             // FCVTL V11.4S, V11.4H             as float32
-	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * row's
+	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce4a5                             // SCVTF V5.4S, V5.4S, #4           to float32, without the factor 16
 	WORD         $0x4e25cda1                             // FMLA V1.4S, V13.4S, V5.4S        results += scaled sums
 	FMOVD        16(R1), F11                             // scales of 4 columns
 	WORD         $0x0e21796b                             // FCVTL V11.4S, V11.4H             as float32
-	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * row's
+	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce4c6                             // SCVTF V6.4S, V6.4S, #4           to float32, without the factor 16
 	WORD         $0x4e26cda2                             // FMLA V2.4S, V13.4S, V6.4S        results += scaled sums
 	FMOVD        24(R1), F11                             // scales of 4 columns
 	WORD         $0x0e21796b                             // FCVTL V11.4S, V11.4H             as float32
-	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * row's
+	WORD         $0x4f8e916d                             // FMUL V13.4S, V11.4S, V14.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce4e7                             // SCVTF V7.4S, V7.4S, #4           to float32, without the factor 16
 	WORD         $0x4e27cda3                             // FMLA V3.4S, V13.4S, V7.4S        results += scaled sums
 	ADD          $288, R1, R1                            // next block
@@ -285,7 +285,7 @@ TEXT ·linearQ4_0NEONRows2(SB), NOSPLIT, $0-40
 	MOVD         $64, R9                                 // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $0xf0, V16.B16                          // high nibbles
+	VMOVI        $0xf0, V16.B16                          // upper 4 bits
 	VMOVI        $0, V0.B16                              // no blocks yet
 	VMOVI        $0, V1.B16                              // no blocks yet
 	VMOVI        $0, V2.B16                              // no blocks yet
@@ -304,20 +304,20 @@ rows2block:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        32(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        32(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	FLDPQ        (R2), (F17, F18)                        // x
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -328,42 +328,42 @@ rows2block:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	FMOVQ        48(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        48(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
-	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
+	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V17.S[3], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	FMOVQ        64(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        64(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -374,19 +374,19 @@ rows2block:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	FMOVQ        80(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        80(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -397,65 +397,65 @@ rows2block:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	FMOVQ        96(R1), F20                             // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        96(R1), F19                             // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
-	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
+	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	FMOVQ        112(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        112(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
-	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
+	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	FMOVQ        128(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        128(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -466,19 +466,19 @@ rows2block:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	FMOVQ        144(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        144(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -489,20 +489,20 @@ rows2block:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	FMOVQ        160(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        160(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	FLDPQ        32(R2), (F17, F18)                      // x
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -513,42 +513,42 @@ rows2block:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	FMOVQ        176(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        176(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
-	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
+	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V17.S[3], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	FMOVQ        192(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        192(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -559,19 +559,19 @@ rows2block:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	FMOVQ        208(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        208(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -582,65 +582,65 @@ rows2block:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	FMOVQ        224(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        224(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
-	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
+	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	FMOVQ        240(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        240(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
-	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
+	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	FMOVQ        256(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        256(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -651,19 +651,19 @@ rows2block:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	FMOVQ        272(R1), F20                            // weights
-	VSHL         $4, V20.B16, V19.B16                    // low nibbles on top
-	VAND         V16.B16, V20.B16, V20.B16               // high nibbles
+	FMOVQ        272(R1), F19                            // lower bits
+	VSHL         $4, V19.B16, V20.B16                    // first word on top
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -674,38 +674,37 @@ rows2block:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	FMOVQ        (R3), F22                               // scales of rows, each twice
 	FMOVQ        (R3), F22                               // scales of rows
 	FMOVD        (R1), F19                               // scales of 4 columns
 	WORD         $0x0e217a73                             // FCVTL V19.4S, V19.4H             as float32
-	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * row's
+	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce508                             // SCVTF V8.4S, V8.4S, #4           to float32, without the factor 16
 	WORD         $0x4e28cea0                             // FMLA V0.4S, V21.4S, V8.4S        results += scaled sums
-	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * row's
+	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce58c                             // SCVTF V12.4S, V12.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2ccea4                             // FMLA V4.4S, V21.4S, V12.4S       results += scaled sums
 	FMOVD        8(R1), F19                              // scales of 4 columns
 	WORD         $0x0e217a73                             // FCVTL V19.4S, V19.4H             as float32
-	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * row's
+	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce529                             // SCVTF V9.4S, V9.4S, #4           to float32, without the factor 16
 	WORD         $0x4e29cea1                             // FMLA V1.4S, V21.4S, V9.4S        results += scaled sums
-	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * row's
+	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce5ad                             // SCVTF V13.4S, V13.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2dcea5                             // FMLA V5.4S, V21.4S, V13.4S       results += scaled sums
 	FMOVD        16(R1), F19                             // scales of 4 columns
 	WORD         $0x0e217a73                             // FCVTL V19.4S, V19.4H             as float32
-	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * row's
+	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce54a                             // SCVTF V10.4S, V10.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2acea2                             // FMLA V2.4S, V21.4S, V10.4S       results += scaled sums
-	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * row's
+	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce5ce                             // SCVTF V14.4S, V14.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2ecea6                             // FMLA V6.4S, V21.4S, V14.4S       results += scaled sums
 	FMOVD        24(R1), F19                             // scales of 4 columns
 	WORD         $0x0e217a73                             // FCVTL V19.4S, V19.4H             as float32
-	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * row's
+	WORD         $0x4f969275                             // FMUL V21.4S, V19.4S, V22.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce56b                             // SCVTF V11.4S, V11.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2bcea3                             // FMLA V3.4S, V21.4S, V11.4S       results += scaled sums
-	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * row's
+	WORD         $0x4fb69275                             // FMUL V21.4S, V19.4S, V22.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce5ef                             // SCVTF V15.4S, V15.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2fcea7                             // FMLA V7.4S, V21.4S, V15.4S       results += scaled sums
 	ADD          $288, R1, R1                            // next block
@@ -734,7 +733,7 @@ TEXT ·linearQ4_0NEONRows3(SB), NOSPLIT, $0-40
 	MOVD         $96, R9                                 // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $0xf0, V24.B16                          // high nibbles
+	VMOVI        $0xf0, V24.B16                          // upper 4 bits
 	VMOVI        $0, V0.B16                              // no blocks yet
 	VMOVI        $0, V1.B16                              // no blocks yet
 	VMOVI        $0, V2.B16                              // no blocks yet
@@ -761,25 +760,25 @@ rows3block:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        32(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        32(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	FMOVQ        (R2), F25                               // x
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 1 += pairs
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -796,29 +795,29 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
-	FMOVQ        48(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        48(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
-	VDUP         V25.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
-	VDUP         V25.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	VDUP         V25.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
+	VDUP         V25.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
+	VDUP         V25.S[2], V29.S4                        // 4 elements of row 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
+	VDUP         V25.S[3], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -829,24 +828,24 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	FMOVQ        64(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        64(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd2                             // SADALP V18.4S, V30.8H            row 1 += pairs
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -862,24 +861,24 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
-	FMOVQ        80(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        80(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd3                             // SADALP V19.4S, V30.8H            row 1 += pairs
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -895,25 +894,25 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
-	FMOVQ        96(R1), F28                             // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        96(R1), F27                             // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 1 += pairs
 	FMOVQ        32(R2), F25                             // x
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -929,29 +928,29 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
-	FMOVQ        112(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        112(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
-	VDUP         V26.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
-	VDUP         V25.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	VDUP         V25.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
+	VDUP         V26.S[3], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
+	VDUP         V25.S[0], V29.S4                        // 4 elements of row 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
+	VDUP         V25.S[1], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -962,24 +961,24 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	FMOVQ        128(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        128(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd2                             // SADALP V18.4S, V30.8H            row 1 += pairs
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -995,24 +994,24 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
-	FMOVQ        144(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        144(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd3                             // SADALP V19.4S, V30.8H            row 1 += pairs
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1028,25 +1027,25 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
-	FMOVQ        160(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        160(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	FMOVQ        48(R2), F26                             // x
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 1 += pairs
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1063,29 +1062,29 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
-	FMOVQ        176(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        176(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
-	VDUP         V26.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
-	VDUP         V26.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	VDUP         V26.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
+	VDUP         V26.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
+	VDUP         V26.S[2], V29.S4                        // 4 elements of row 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
+	VDUP         V26.S[3], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1096,24 +1095,24 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	FMOVQ        192(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        192(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd2                             // SADALP V18.4S, V30.8H            row 1 += pairs
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1129,24 +1128,24 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
-	FMOVQ        208(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        208(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd3                             // SADALP V19.4S, V30.8H            row 1 += pairs
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1162,25 +1161,25 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
-	FMOVQ        224(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        224(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 1 += pairs
 	FMOVQ        80(R2), F26                             // x
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1196,29 +1195,29 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
-	FMOVQ        240(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        240(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
-	VDUP         V25.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
-	VDUP         V26.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	VDUP         V26.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
+	VDUP         V25.S[3], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
+	VDUP         V26.S[0], V29.S4                        // 4 elements of row 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
+	VDUP         V26.S[1], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1229,24 +1228,24 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	FMOVQ        256(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        256(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd2                             // SADALP V18.4S, V30.8H            row 1 += pairs
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1262,24 +1261,24 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
-	FMOVQ        272(R1), F28                            // weights
-	VSHL         $4, V28.B16, V27.B16                    // low nibbles on top
-	VAND         V24.B16, V28.B16, V28.B16               // high nibbles
+	FMOVQ        272(R1), F27                            // lower bits
+	VSHL         $4, V27.B16, V28.B16                    // first word on top
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd3                             // SADALP V19.4S, V30.8H            row 1 += pairs
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1295,50 +1294,49 @@ rows3block:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
-	FMOVQ        (R3), F26                               // scales of rows, each twice
 	FMOVQ        (R3), F26                               // scales of rows
 	FMOVD        (R1), F27                               // scales of 4 columns
 	WORD         $0x0e217b7b                             // FCVTL V27.4S, V27.4H             as float32
-	WORD         $0x4f9a9379                             // FMUL V25.4S, V27.4S, V26.S[0]    columns' scales * row's
+	WORD         $0x4f9a9379                             // FMUL V25.4S, V27.4S, V26.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce58c                             // SCVTF V12.4S, V12.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2ccf20                             // FMLA V0.4S, V25.4S, V12.4S       results += scaled sums
-	WORD         $0x4fba9379                             // FMUL V25.4S, V27.4S, V26.S[1]    columns' scales * row's
+	WORD         $0x4fba9379                             // FMUL V25.4S, V27.4S, V26.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce610                             // SCVTF V16.4S, V16.4S, #4         to float32, without the factor 16
 	WORD         $0x4e30cf24                             // FMLA V4.4S, V25.4S, V16.4S       results += scaled sums
-	WORD         $0x4f9a9b79                             // FMUL V25.4S, V27.4S, V26.S[2]    columns' scales * row's
+	WORD         $0x4f9a9b79                             // FMUL V25.4S, V27.4S, V26.S[2]    columns' scales * rows'
 	WORD         $0x4f3ce694                             // SCVTF V20.4S, V20.4S, #4         to float32, without the factor 16
 	WORD         $0x4e34cf28                             // FMLA V8.4S, V25.4S, V20.4S       results += scaled sums
 	FMOVD        8(R1), F27                              // scales of 4 columns
 	WORD         $0x0e217b7b                             // FCVTL V27.4S, V27.4H             as float32
-	WORD         $0x4f9a9379                             // FMUL V25.4S, V27.4S, V26.S[0]    columns' scales * row's
+	WORD         $0x4f9a9379                             // FMUL V25.4S, V27.4S, V26.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce5ad                             // SCVTF V13.4S, V13.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2dcf21                             // FMLA V1.4S, V25.4S, V13.4S       results += scaled sums
-	WORD         $0x4fba9379                             // FMUL V25.4S, V27.4S, V26.S[1]    columns' scales * row's
+	WORD         $0x4fba9379                             // FMUL V25.4S, V27.4S, V26.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce631                             // SCVTF V17.4S, V17.4S, #4         to float32, without the factor 16
 	WORD         $0x4e31cf25                             // FMLA V5.4S, V25.4S, V17.4S       results += scaled sums
-	WORD         $0x4f9a9b79                             // FMUL V25.4S, V27.4S, V26.S[2]    columns' scales * row's
+	WORD         $0x4f9a9b79                             // FMUL V25.4S, V27.4S, V26.S[2]    columns' scales * rows'
 	WORD         $0x4f3ce6b5                             // SCVTF V21.4S, V21.4S, #4         to float32, without the factor 16
 	WORD         $0x4e35cf29                             // FMLA V9.4S, V25.4S, V21.4S       results += scaled sums
 	FMOVD        16(R1), F27                             // scales of 4 columns
 	WORD         $0x0e217b7b                             // FCVTL V27.4S, V27.4H             as float32
-	WORD         $0x4f9a9379                             // FMUL V25.4S, V27.4S, V26.S[0]    columns' scales * row's
+	WORD         $0x4f9a9379                             // FMUL V25.4S, V27.4S, V26.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce5ce                             // SCVTF V14.4S, V14.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2ecf22                             // FMLA V2.4S, V25.4S, V14.4S       results += scaled sums
-	WORD         $0x4fba9379                             // FMUL V25.4S, V27.4S, V26.S[1]    columns' scales * row's
+	WORD         $0x4fba9379                             // FMUL V25.4S, V27.4S, V26.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce652                             // SCVTF V18.4S, V18.4S, #4         to float32, without the factor 16
 	WORD         $0x4e32cf26                             // FMLA V6.4S, V25.4S, V18.4S       results += scaled sums
-	WORD         $0x4f9a9b79                             // FMUL V25.4S, V27.4S, V26.S[2]    columns' scales * row's
+	WORD         $0x4f9a9b79                             // FMUL V25.4S, V27.4S, V26.S[2]    columns' scales * rows'
 	WORD         $0x4f3ce6d6                             // SCVTF V22.4S, V22.4S, #4         to float32, without the factor 16
 	WORD         $0x4e36cf2a                             // FMLA V10.4S, V25.4S, V22.4S      results += scaled sums
 	FMOVD        24(R1), F27                             // scales of 4 columns
 	WORD         $0x0e217b7b                             // FCVTL V27.4S, V27.4H             as float32
-	WORD         $0x4f9a9379                             // FMUL V25.4S, V27.4S, V26.S[0]    columns' scales * row's
+	WORD         $0x4f9a9379                             // FMUL V25.4S, V27.4S, V26.S[0]    columns' scales * rows'
 	WORD         $0x4f3ce5ef                             // SCVTF V15.4S, V15.4S, #4         to float32, without the factor 16
 	WORD         $0x4e2fcf23                             // FMLA V3.4S, V25.4S, V15.4S       results += scaled sums
-	WORD         $0x4fba9379                             // FMUL V25.4S, V27.4S, V26.S[1]    columns' scales * row's
+	WORD         $0x4fba9379                             // FMUL V25.4S, V27.4S, V26.S[1]    columns' scales * rows'
 	WORD         $0x4f3ce673                             // SCVTF V19.4S, V19.4S, #4         to float32, without the factor 16
 	WORD         $0x4e33cf27                             // FMLA V7.4S, V25.4S, V19.4S       results += scaled sums
-	WORD         $0x4f9a9b79                             // FMUL V25.4S, V27.4S, V26.S[2]    columns' scales * row's
+	WORD         $0x4f9a9b79                             // FMUL V25.4S, V27.4S, V26.S[2]    columns' scales * rows'
 	WORD         $0x4f3ce6f7                             // SCVTF V23.4S, V23.4S, #4         to float32, without the factor 16
 	WORD         $0x4e37cf2b                             // FMLA V11.4S, V25.4S, V23.4S      results += scaled sums
 	ADD          $288, R1, R1                            // next block

@@ -20,7 +20,7 @@ TEXT ·linearQ4_KI8MMRows1(SB), NOSPLIT, $0-40
 	MOVD         $544, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V16.B16                            // low nibbles
+	VMOVI        $15, V16.B16                            // lower bits
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
 	VMOVI        $0, V2.B16                              // 0
@@ -142,87 +142,87 @@ rows1run:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        (R1), F20                               // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        (R1), F19                               // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	FLDPQ        (R6), (F17, F18)                        // x
-	WORD         $0x4e93a628                             // SMMLA V8.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	WORD         $0x4e94a628                             // SMMLA V8.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a648                             // SMMLA V8.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        16(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a629                             // SMMLA V9.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a629                             // SMMLA V9.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a649                             // SMMLA V9.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        32(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62a                             // SMMLA V10.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62a                             // SMMLA V10.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64a                             // SMMLA V10.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        48(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62b                             // SMMLA V11.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62b                             // SMMLA V11.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64b                             // SMMLA V11.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        64(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62c                             // SMMLA V12.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62c                             // SMMLA V12.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64c                             // SMMLA V12.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        80(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62d                             // SMMLA V13.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62d                             // SMMLA V13.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64d                             // SMMLA V13.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        96(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62e                             // SMMLA V14.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62e                             // SMMLA V14.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64e                             // SMMLA V14.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        112(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62f                             // SMMLA V15.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62f                             // SMMLA V15.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64f                             // SMMLA V15.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        128(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        128(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	FLDPQ        32(R6), (F17, F18)                      // x
-	WORD         $0x4e93a628                             // SMMLA V8.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	WORD         $0x4e94a628                             // SMMLA V8.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a648                             // SMMLA V8.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        144(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a629                             // SMMLA V9.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	FMOVQ        144(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a629                             // SMMLA V9.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a649                             // SMMLA V9.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        160(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62a                             // SMMLA V10.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        160(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62a                             // SMMLA V10.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64a                             // SMMLA V10.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        176(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62b                             // SMMLA V11.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        176(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62b                             // SMMLA V11.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64b                             // SMMLA V11.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        192(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62c                             // SMMLA V12.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        192(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62c                             // SMMLA V12.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64c                             // SMMLA V12.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        208(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62d                             // SMMLA V13.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        208(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62d                             // SMMLA V13.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64d                             // SMMLA V13.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        224(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62e                             // SMMLA V14.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        224(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62e                             // SMMLA V14.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64e                             // SMMLA V14.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        240(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62f                             // SMMLA V15.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        240(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62f                             // SMMLA V15.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64f                             // SMMLA V15.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
 	FMOVQ        (R7), F19                               // scales of the run
 	WORD         $0x2f08a674                             // USHLL V20.8H, V19.8B, #0         wider
@@ -312,7 +312,7 @@ TEXT ·linearQ4_KI8MMRows2(SB), NOSPLIT, $0-40
 	MOVD         $544, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V16.B16                            // low nibbles
+	VMOVI        $15, V16.B16                            // lower bits
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
 	VMOVI        $0, V2.B16                              // 0
@@ -464,87 +464,87 @@ rows2run:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        (R1), F20                               // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        (R1), F19                               // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	FLDPQ        (R6), (F17, F18)                        // x
-	WORD         $0x4e93a628                             // SMMLA V8.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	WORD         $0x4e94a628                             // SMMLA V8.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a648                             // SMMLA V8.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        16(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a629                             // SMMLA V9.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a629                             // SMMLA V9.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a649                             // SMMLA V9.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        32(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62a                             // SMMLA V10.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62a                             // SMMLA V10.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64a                             // SMMLA V10.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        48(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62b                             // SMMLA V11.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62b                             // SMMLA V11.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64b                             // SMMLA V11.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        64(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62c                             // SMMLA V12.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62c                             // SMMLA V12.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64c                             // SMMLA V12.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        80(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62d                             // SMMLA V13.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62d                             // SMMLA V13.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64d                             // SMMLA V13.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        96(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62e                             // SMMLA V14.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62e                             // SMMLA V14.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64e                             // SMMLA V14.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        112(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62f                             // SMMLA V15.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62f                             // SMMLA V15.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64f                             // SMMLA V15.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        128(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        128(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	FLDPQ        32(R6), (F17, F18)                      // x
-	WORD         $0x4e93a628                             // SMMLA V8.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	WORD         $0x4e94a628                             // SMMLA V8.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a648                             // SMMLA V8.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        144(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a629                             // SMMLA V9.4S, V17.16B, V19.16B    rows 0 and 1 += 8 products
+	FMOVQ        144(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a629                             // SMMLA V9.4S, V17.16B, V20.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a649                             // SMMLA V9.4S, V18.16B, V20.16B    rows 0 and 1 += 8 products
-	FMOVQ        160(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62a                             // SMMLA V10.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        160(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62a                             // SMMLA V10.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64a                             // SMMLA V10.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        176(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62b                             // SMMLA V11.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        176(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62b                             // SMMLA V11.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64b                             // SMMLA V11.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        192(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62c                             // SMMLA V12.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        192(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62c                             // SMMLA V12.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64c                             // SMMLA V12.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        208(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62d                             // SMMLA V13.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        208(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62d                             // SMMLA V13.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64d                             // SMMLA V13.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        224(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62e                             // SMMLA V14.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        224(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62e                             // SMMLA V14.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64e                             // SMMLA V14.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
-	FMOVQ        240(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
-	WORD         $0x4e93a62f                             // SMMLA V15.4S, V17.16B, V19.16B   rows 0 and 1 += 8 products
+	FMOVQ        240(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
+	WORD         $0x4e94a62f                             // SMMLA V15.4S, V17.16B, V20.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	WORD         $0x4e94a64f                             // SMMLA V15.4S, V18.16B, V20.16B   rows 0 and 1 += 8 products
 	FMOVQ        (R7), F19                               // scales of the run
 	WORD         $0x2f08a674                             // USHLL V20.8H, V19.8B, #0         wider
@@ -662,7 +662,7 @@ TEXT ·linearQ4_KI8MMRows3(SB), NOSPLIT, $0-40
 	MOVD         $1088, R9                               // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V24.B16                            // low nibbles
+	VMOVI        $15, V24.B16                            // lower bits
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
 	VMOVI        $0, V2.B16                              // 0
@@ -887,64 +887,64 @@ rows3run:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        (R1), F30                               // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
+	FMOVQ        (R1), F29                               // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        (R6), (F25, F26)                        // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	FLDPQ        32(R6), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        16(R1), F30                             // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F29                             // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        32(R1), F30                             // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        32(R1), F29                             // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        48(R1), F30                             // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F29                             // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        128(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
+	FMOVQ        128(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        64(R6), (F25, F26)                      // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	FLDPQ        96(R6), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        144(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        144(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        160(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        160(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        176(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        176(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F29                               // scales of the run
@@ -971,64 +971,64 @@ rows3run:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        64(R1), F30                             // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
+	FMOVQ        64(R1), F29                             // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        (R6), (F25, F26)                        // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	FLDPQ        32(R6), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        80(R1), F30                             // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F29                             // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        96(R1), F30                             // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        96(R1), F29                             // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        112(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        192(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
+	FMOVQ        192(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        64(R6), (F25, F26)                      // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	FLDPQ        96(R6), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        208(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        208(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        224(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        224(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        240(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        240(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F29                               // scales of the run
@@ -1168,7 +1168,7 @@ TEXT ·linearQ4_KI8MMRows4(SB), NOSPLIT, $0-40
 	MOVD         $1088, R9                               // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V24.B16                            // low nibbles
+	VMOVI        $15, V24.B16                            // lower bits
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
 	VMOVI        $0, V2.B16                              // 0
@@ -1423,64 +1423,64 @@ rows4run:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        (R1), F30                               // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
+	FMOVQ        (R1), F29                               // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        (R6), (F25, F26)                        // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	FLDPQ        32(R6), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        16(R1), F30                             // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F29                             // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        32(R1), F30                             // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        32(R1), F29                             // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        48(R1), F30                             // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F29                             // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        128(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
+	FMOVQ        128(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        64(R6), (F25, F26)                      // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	FLDPQ        96(R6), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        144(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        144(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        160(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        160(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        176(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        176(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F29                               // scales of the run
@@ -1507,64 +1507,64 @@ rows4run:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        64(R1), F30                             // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
+	FMOVQ        64(R1), F29                             // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        (R6), (F25, F26)                        // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	FLDPQ        32(R6), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        80(R1), F30                             // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F29                             // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        96(R1), F30                             // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        96(R1), F29                             // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        112(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        192(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
+	FMOVQ        192(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
 	FLDPQ        64(R6), (F25, F26)                      // x
-	WORD         $0x4e9da730                             // SMMLA V16.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da754                             // SMMLA V20.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ea730                             // SMMLA V16.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea754                             // SMMLA V20.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	FLDPQ        96(R6), (F27, F28)                      // x
 	WORD         $0x4e9ea770                             // SMMLA V16.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea794                             // SMMLA V20.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        208(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da731                             // SMMLA V17.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da755                             // SMMLA V21.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        208(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea731                             // SMMLA V17.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea755                             // SMMLA V21.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea771                             // SMMLA V17.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea795                             // SMMLA V21.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        224(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da732                             // SMMLA V18.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da756                             // SMMLA V22.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        224(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea732                             // SMMLA V18.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea756                             // SMMLA V22.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea772                             // SMMLA V18.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea796                             // SMMLA V22.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
-	FMOVQ        240(R1), F30                            // weights
-	VAND         V24.B16, V30.B16, V29.B16               // low nibbles
-	VUSHR        $4, V30.B16, V30.B16                    // high nibbles
-	WORD         $0x4e9da733                             // SMMLA V19.4S, V25.16B, V29.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9da757                             // SMMLA V23.4S, V26.16B, V29.16B   rows 2 and 3 += 8 products
+	FMOVQ        240(R1), F29                            // lower bits
+	VAND         V24.B16, V29.B16, V30.B16               // of one word
+	WORD         $0x4e9ea733                             // SMMLA V19.4S, V25.16B, V30.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ea757                             // SMMLA V23.4S, V26.16B, V30.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V29.B16, V30.B16                    // word in place
 	WORD         $0x4e9ea773                             // SMMLA V19.4S, V27.16B, V30.16B   rows 0 and 1 += 8 products
 	WORD         $0x4e9ea797                             // SMMLA V23.4S, V28.16B, V30.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F29                               // scales of the run

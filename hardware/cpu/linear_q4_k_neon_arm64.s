@@ -20,7 +20,7 @@ TEXT ·linearQ4_KNEONRows1(SB), NOSPLIT, $0-40
 	MOVD         $272, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V8.B16                             // low nibbles
+	VMOVI        $15, V8.B16                             // lower bits
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
 	VMOVI        $0, V2.B16                              // 0
@@ -186,210 +186,210 @@ rows1run:
 	VMOVI        $0, V5.B16                              // no products yet
 	VMOVI        $0, V6.B16                              // no products yet
 	VMOVI        $0, V7.B16                              // no products yet
-	FMOVQ        (R1), F12                               // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        (R1), F11                               // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	FLDPQ        (R6), (F9, F10)                         // x
 	VDUP         V9.S[0], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V9.S[1], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	FMOVQ        16(R1), F12                             // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        16(R1), F11                             // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[0], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V9.S[1], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	FMOVQ        32(R1), F12                             // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        32(R1), F11                             // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[0], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V9.S[1], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	FMOVQ        48(R1), F12                             // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        48(R1), F11                             // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[0], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V9.S[1], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	FMOVQ        64(R1), F12                             // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        64(R1), F11                             // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[2], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V9.S[3], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	FMOVQ        80(R1), F12                             // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        80(R1), F11                             // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[2], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	VDUP         V9.S[3], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	FMOVQ        96(R1), F12                             // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
+	VDUP         V9.S[3], V29.S4                         // 4 elements of row 0
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
+	FMOVQ        96(R1), F11                             // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[2], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V9.S[3], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	FMOVQ        112(R1), F12                            // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        112(R1), F11                            // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V9.S[2], V29.S4                         // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V9.S[3], V29.S4                         // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	FMOVQ        128(R1), F12                            // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        128(R1), F11                            // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	FMOVQ        144(R1), F12                            // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
-	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
+	FMOVQ        144(R1), F11                            // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
+	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	FMOVQ        160(R1), F12                            // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
+	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
+	FMOVQ        160(R1), F11                            // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	FMOVQ        176(R1), F12                            // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        176(R1), F11                            // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	FMOVQ        192(R1), F12                            // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        192(R1), F11                            // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V10.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	FMOVQ        208(R1), F12                            // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        208(R1), F11                            // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V10.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	FMOVQ        224(R1), F12                            // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        224(R1), F11                            // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V10.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	FMOVQ        240(R1), F12                            // weights
-	VAND         V8.B16, V12.B16, V11.B16                // low nibbles
-	VUSHR        $4, V12.B16, V12.B16                    // high nibbles
+	FMOVQ        240(R1), F11                            // lower bits
+	VAND         V8.B16, V11.B16, V12.B16                // of one word
 	VDUP         V10.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc17e                             // SMULL V30.8H, V11.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc17f                             // SMULL2 V31.8H, V11.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
+	VUSHR        $4, V11.B16, V12.B16                    // word in place
 	VDUP         V10.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc19e                             // SMULL V30.8H, V12.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc19f                             // SMULL2 V31.8H, V12.16B, V29.16B  and of the other 2
@@ -467,7 +467,7 @@ TEXT ·linearQ4_KNEONRows2(SB), NOSPLIT, $0-40
 	MOVD         $544, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V16.B16                            // low nibbles
+	VMOVI        $15, V16.B16                            // lower bits
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
 	VMOVI        $0, V2.B16                              // 0
@@ -755,20 +755,20 @@ rows2run:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        (R1), F20                               // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        (R1), F19                               // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	FLDPQ        (R6), (F17, F18)                        // x
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -779,42 +779,42 @@ rows2run:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	FMOVQ        16(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        16(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
-	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
+	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
+	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V17.S[3], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	FMOVQ        32(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        32(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -825,19 +825,19 @@ rows2run:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	FMOVQ        48(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        48(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -848,65 +848,65 @@ rows2run:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	FMOVQ        64(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        64(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
-	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
+	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
+	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	FMOVQ        80(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        80(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
-	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
+	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
+	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	FMOVQ        96(R1), F20                             // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        96(R1), F19                             // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -917,19 +917,19 @@ rows2run:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	FMOVQ        112(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        112(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -940,66 +940,66 @@ rows2run:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	FMOVQ        128(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        128(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	FLDPQ        32(R6), (F17, F18)                      // x
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
-	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
+	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
+	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V17.S[3], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	FMOVQ        144(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        144(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
-	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
+	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
+	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V17.S[3], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	FMOVQ        160(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        160(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -1010,19 +1010,19 @@ rows2run:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	FMOVQ        176(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        176(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V17.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V17.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	VDUP         V17.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -1033,19 +1033,19 @@ rows2run:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	FMOVQ        192(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        192(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -1056,19 +1056,19 @@ rows2run:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	FMOVQ        208(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        208(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -1079,19 +1079,19 @@ rows2run:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	FMOVQ        224(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        224(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -1102,19 +1102,19 @@ rows2run:
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	FMOVQ        240(R1), F20                            // weights
-	VAND         V16.B16, V20.B16, V19.B16               // low nibbles
-	VUSHR        $4, V20.B16, V20.B16                    // high nibbles
+	FMOVQ        240(R1), F19                            // lower bits
+	VAND         V16.B16, V19.B16, V20.B16               // of one word
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc27e                             // SMULL V30.8H, V19.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc27f                             // SMULL2 V31.8H, V19.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
+	VUSHR        $4, V19.B16, V20.B16                    // word in place
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc29e                             // SMULL V30.8H, V20.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc29f                             // SMULL2 V31.8H, V20.16B, V29.16B  and of the other 2
@@ -1225,7 +1225,7 @@ TEXT ·linearQ4_KNEONRows3(SB), NOSPLIT, $0-40
 	MOVD         $816, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V24.B16                            // low nibbles
+	VMOVI        $15, V24.B16                            // lower bits
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
 	VMOVI        $0, V2.B16                              // 0
@@ -1637,25 +1637,25 @@ rows3run:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        (R1), F28                               // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        (R1), F27                               // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	FMOVQ        (R6), F25                               // x
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 1 += pairs
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1672,29 +1672,29 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
-	FMOVQ        16(R1), F28                             // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        16(R1), F27                             // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
-	VDUP         V25.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
-	VDUP         V25.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	VDUP         V25.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
+	VDUP         V25.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
+	VDUP         V25.S[2], V29.S4                        // 4 elements of row 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
+	VDUP         V25.S[3], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1705,24 +1705,24 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	FMOVQ        32(R1), F28                             // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        32(R1), F27                             // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd2                             // SADALP V18.4S, V30.8H            row 1 += pairs
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1738,24 +1738,24 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
-	FMOVQ        48(R1), F28                             // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        48(R1), F27                             // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd3                             // SADALP V19.4S, V30.8H            row 1 += pairs
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1771,25 +1771,25 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
-	FMOVQ        64(R1), F28                             // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        64(R1), F27                             // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 1 += pairs
 	FMOVQ        32(R6), F25                             // x
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V25.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1805,29 +1805,29 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
-	FMOVQ        80(R1), F28                             // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        80(R1), F27                             // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
-	VDUP         V26.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
-	VDUP         V25.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	VDUP         V25.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
+	VDUP         V26.S[3], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
+	VDUP         V25.S[0], V29.S4                        // 4 elements of row 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
+	VDUP         V25.S[1], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1838,24 +1838,24 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	FMOVQ        96(R1), F28                             // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        96(R1), F27                             // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd2                             // SADALP V18.4S, V30.8H            row 1 += pairs
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V25.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1871,24 +1871,24 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
-	FMOVQ        112(R1), F28                            // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        112(R1), F27                            // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd3                             // SADALP V19.4S, V30.8H            row 1 += pairs
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V25.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1904,25 +1904,25 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
-	FMOVQ        128(R1), F28                            // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        128(R1), F27                            // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	FMOVQ        48(R6), F26                             // x
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 1 += pairs
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V26.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1939,29 +1939,29 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
-	FMOVQ        144(R1), F28                            // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        144(R1), F27                            // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
-	VDUP         V26.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
-	VDUP         V26.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
-	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
-	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	VDUP         V26.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
+	VDUP         V26.S[1], V29.S4                        // 4 elements of row 1
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
+	VDUP         V26.S[2], V29.S4                        // 4 elements of row 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
+	VDUP         V26.S[3], V29.S4                        // 4 elements of row 0
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
+	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
+	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[0], V29.S4                        // 4 elements of row 1
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -1972,24 +1972,24 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	FMOVQ        160(R1), F28                            // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        160(R1), F27                            // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd2                             // SADALP V18.4S, V30.8H            row 1 += pairs
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V26.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -2005,24 +2005,24 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
-	FMOVQ        176(R1), F28                            // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        176(R1), F27                            // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 0 += pairs
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd3                             // SADALP V19.4S, V30.8H            row 1 += pairs
 	VDUP         V26.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V26.S[3], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -2038,25 +2038,25 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
-	FMOVQ        192(R1), F28                            // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        192(R1), F27                            // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 1 += pairs
 	FMOVQ        80(R6), F26                             // x
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -2072,24 +2072,24 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd4                             // SADALP V20.4S, V30.8H            row 2 += pairs
-	FMOVQ        208(R1), F28                            // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        208(R1), F27                            // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 1 += pairs
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -2105,24 +2105,24 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd5                             // SADALP V21.4S, V30.8H            row 2 += pairs
-	FMOVQ        224(R1), F28                            // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        224(R1), F27                            // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd2                             // SADALP V18.4S, V30.8H            row 1 += pairs
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
@@ -2138,24 +2138,24 @@ rows3run:
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd6                             // SADALP V22.4S, V30.8H            row 2 += pairs
-	FMOVQ        240(R1), F28                            // weights
-	VAND         V24.B16, V28.B16, V27.B16               // low nibbles
-	VUSHR        $4, V28.B16, V28.B16                    // high nibbles
+	FMOVQ        240(R1), F27                            // lower bits
+	VAND         V24.B16, V27.B16, V28.B16               // of one word
 	VDUP         V25.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 0 += pairs
 	VDUP         V25.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd3                             // SADALP V19.4S, V30.8H            row 1 += pairs
 	VDUP         V26.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc37e                             // SMULL V30.8H, V27.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc37f                             // SMULL2 V31.8H, V27.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd7                             // SADALP V23.4S, V30.8H            row 2 += pairs
+	VUSHR        $4, V27.B16, V28.B16                    // word in place
 	VDUP         V26.S[1], V29.S4                        // 4 elements of row 0
 	WORD         $0x0e3dc39e                             // SMULL V30.8H, V28.8B, V29.8B     products of 2 columns
 	WORD         $0x4e3dc39f                             // SMULL2 V31.8H, V28.16B, V29.16B  and of the other 2

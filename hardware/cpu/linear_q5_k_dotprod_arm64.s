@@ -20,7 +20,7 @@ TEXT ·linearQ5_KDotProdRows1(SB), NOSPLIT, $0-40
 	MOVD         $272, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V8.B16                             // low nibbles
+	VMOVI        $15, V8.B16                             // lower bits
 	VMOVI        $16, V9.B16                             // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -123,163 +123,163 @@ rows1run:
 	VMOVI        $0, V5.B16                              // no products yet
 	VMOVI        $0, V6.B16                              // no products yet
 	VMOVI        $0, V7.B16                              // no products yet
-	FMOVQ        64(R1), F12                             // lower bits of weights
-	FMOVQ        (R1), F13                               // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $4, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        (R1), F14                               // upper bits of codes
+	FMOVQ        64(R1), F12                             // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $4, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	FLDPQ        (R6), (F10, F11)                        // x
-	WORD         $0x4f8ae1c4                             // SDOT V4.4S, V14.16B, V10.4B[0]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4faae1c4                             // SDOT V4.4S, V14.16B, V10.4B[1]   row 0 += 4 products
-	FMOVQ        80(R1), F12                             // lower bits of weights
-	FMOVQ        16(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $4, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4f8ae1c5                             // SDOT V5.4S, V14.16B, V10.4B[0]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4faae1c5                             // SDOT V5.4S, V14.16B, V10.4B[1]   row 0 += 4 products
-	FMOVQ        96(R1), F12                             // lower bits of weights
-	FMOVQ        32(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $4, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4f8ae1c6                             // SDOT V6.4S, V14.16B, V10.4B[0]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4faae1c6                             // SDOT V6.4S, V14.16B, V10.4B[1]   row 0 += 4 products
-	FMOVQ        112(R1), F12                            // lower bits of weights
-	FMOVQ        48(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $4, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4f8ae1c7                             // SDOT V7.4S, V14.16B, V10.4B[0]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4faae1c7                             // SDOT V7.4S, V14.16B, V10.4B[1]   row 0 += 4 products
-	FMOVQ        128(R1), F12                            // lower bits of weights
-	FMOVQ        (R1), F13                               // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4f8ae9c4                             // SDOT V4.4S, V14.16B, V10.4B[2]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4faae9c4                             // SDOT V4.4S, V14.16B, V10.4B[3]   row 0 += 4 products
-	FMOVQ        144(R1), F12                            // lower bits of weights
-	FMOVQ        16(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4f8ae9c5                             // SDOT V5.4S, V14.16B, V10.4B[2]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4faae9c5                             // SDOT V5.4S, V14.16B, V10.4B[3]   row 0 += 4 products
-	FMOVQ        160(R1), F12                            // lower bits of weights
-	FMOVQ        32(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4f8ae9c6                             // SDOT V6.4S, V14.16B, V10.4B[2]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4faae9c6                             // SDOT V6.4S, V14.16B, V10.4B[3]   row 0 += 4 products
-	FMOVQ        176(R1), F12                            // lower bits of weights
-	FMOVQ        48(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4f8ae9c7                             // SDOT V7.4S, V14.16B, V10.4B[2]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4faae9c7                             // SDOT V7.4S, V14.16B, V10.4B[3]   row 0 += 4 products
-	FMOVQ        192(R1), F12                            // lower bits of weights
-	FMOVQ        (R1), F13                               // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VBIT         V9.B16, V13.B16, V14.B16                // with upper bits
-	WORD         $0x4f8be1c4                             // SDOT V4.4S, V14.16B, V11.4B[0]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4fabe1c4                             // SDOT V4.4S, V14.16B, V11.4B[1]   row 0 += 4 products
-	FMOVQ        208(R1), F12                            // lower bits of weights
-	FMOVQ        16(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VBIT         V9.B16, V13.B16, V14.B16                // with upper bits
-	WORD         $0x4f8be1c5                             // SDOT V5.4S, V14.16B, V11.4B[0]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4fabe1c5                             // SDOT V5.4S, V14.16B, V11.4B[1]   row 0 += 4 products
-	FMOVQ        224(R1), F12                            // lower bits of weights
-	FMOVQ        32(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VBIT         V9.B16, V13.B16, V14.B16                // with upper bits
-	WORD         $0x4f8be1c6                             // SDOT V6.4S, V14.16B, V11.4B[0]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4fabe1c6                             // SDOT V6.4S, V14.16B, V11.4B[1]   row 0 += 4 products
-	FMOVQ        240(R1), F12                            // lower bits of weights
-	FMOVQ        48(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VBIT         V9.B16, V13.B16, V14.B16                // with upper bits
-	WORD         $0x4f8be1c7                             // SDOT V7.4S, V14.16B, V11.4B[0]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4fabe1c7                             // SDOT V7.4S, V14.16B, V11.4B[1]   row 0 += 4 products
-	FMOVQ        256(R1), F12                            // lower bits of weights
-	FMOVQ        (R1), F13                               // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VUSHR        $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4f8be9c4                             // SDOT V4.4S, V14.16B, V11.4B[2]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4fabe9c4                             // SDOT V4.4S, V14.16B, V11.4B[3]   row 0 += 4 products
-	FMOVQ        272(R1), F12                            // lower bits of weights
-	FMOVQ        16(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VUSHR        $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4f8be9c5                             // SDOT V5.4S, V14.16B, V11.4B[2]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4fabe9c5                             // SDOT V5.4S, V14.16B, V11.4B[3]   row 0 += 4 products
-	FMOVQ        288(R1), F12                            // lower bits of weights
-	FMOVQ        32(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VUSHR        $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4f8be9c6                             // SDOT V6.4S, V14.16B, V11.4B[2]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4fabe9c6                             // SDOT V6.4S, V14.16B, V11.4B[3]   row 0 += 4 products
-	FMOVQ        304(R1), F12                            // lower bits of weights
-	FMOVQ        48(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VUSHR        $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4f8be9c7                             // SDOT V7.4S, V14.16B, V11.4B[2]   row 0 += 4 products
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
-	WORD         $0x4fabe9c7                             // SDOT V7.4S, V14.16B, V11.4B[3]   row 0 += 4 products
+	WORD         $0x4f8ae1a4                             // SDOT V4.4S, V13.16B, V10.4B[0]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4faae1a4                             // SDOT V4.4S, V13.16B, V10.4B[1]   row 0 += 4 products
+	FMOVQ        16(R1), F14                             // upper bits of codes
+	FMOVQ        80(R1), F12                             // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $4, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4f8ae1a5                             // SDOT V5.4S, V13.16B, V10.4B[0]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4faae1a5                             // SDOT V5.4S, V13.16B, V10.4B[1]   row 0 += 4 products
+	FMOVQ        32(R1), F14                             // upper bits of codes
+	FMOVQ        96(R1), F12                             // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $4, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4f8ae1a6                             // SDOT V6.4S, V13.16B, V10.4B[0]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4faae1a6                             // SDOT V6.4S, V13.16B, V10.4B[1]   row 0 += 4 products
+	FMOVQ        48(R1), F14                             // upper bits of codes
+	FMOVQ        112(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $4, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4f8ae1a7                             // SDOT V7.4S, V13.16B, V10.4B[0]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4faae1a7                             // SDOT V7.4S, V13.16B, V10.4B[1]   row 0 += 4 products
+	FMOVQ        (R1), F14                               // upper bits of codes
+	FMOVQ        128(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4f8ae9a4                             // SDOT V4.4S, V13.16B, V10.4B[2]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4faae9a4                             // SDOT V4.4S, V13.16B, V10.4B[3]   row 0 += 4 products
+	FMOVQ        16(R1), F14                             // upper bits of codes
+	FMOVQ        144(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4f8ae9a5                             // SDOT V5.4S, V13.16B, V10.4B[2]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4faae9a5                             // SDOT V5.4S, V13.16B, V10.4B[3]   row 0 += 4 products
+	FMOVQ        32(R1), F14                             // upper bits of codes
+	FMOVQ        160(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4f8ae9a6                             // SDOT V6.4S, V13.16B, V10.4B[2]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4faae9a6                             // SDOT V6.4S, V13.16B, V10.4B[3]   row 0 += 4 products
+	FMOVQ        48(R1), F14                             // upper bits of codes
+	FMOVQ        176(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4f8ae9a7                             // SDOT V7.4S, V13.16B, V10.4B[2]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4faae9a7                             // SDOT V7.4S, V13.16B, V10.4B[3]   row 0 += 4 products
+	FMOVQ        (R1), F14                               // upper bits of codes
+	FMOVQ        192(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VBIT         V9.B16, V14.B16, V13.B16                // together
+	WORD         $0x4f8be1a4                             // SDOT V4.4S, V13.16B, V11.4B[0]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4fabe1a4                             // SDOT V4.4S, V13.16B, V11.4B[1]   row 0 += 4 products
+	FMOVQ        16(R1), F14                             // upper bits of codes
+	FMOVQ        208(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VBIT         V9.B16, V14.B16, V13.B16                // together
+	WORD         $0x4f8be1a5                             // SDOT V5.4S, V13.16B, V11.4B[0]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4fabe1a5                             // SDOT V5.4S, V13.16B, V11.4B[1]   row 0 += 4 products
+	FMOVQ        32(R1), F14                             // upper bits of codes
+	FMOVQ        224(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VBIT         V9.B16, V14.B16, V13.B16                // together
+	WORD         $0x4f8be1a6                             // SDOT V6.4S, V13.16B, V11.4B[0]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4fabe1a6                             // SDOT V6.4S, V13.16B, V11.4B[1]   row 0 += 4 products
+	FMOVQ        48(R1), F14                             // upper bits of codes
+	FMOVQ        240(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VBIT         V9.B16, V14.B16, V13.B16                // together
+	WORD         $0x4f8be1a7                             // SDOT V7.4S, V13.16B, V11.4B[0]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4fabe1a7                             // SDOT V7.4S, V13.16B, V11.4B[1]   row 0 += 4 products
+	FMOVQ        (R1), F14                               // upper bits of codes
+	FMOVQ        256(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VUSHR        $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4f8be9a4                             // SDOT V4.4S, V13.16B, V11.4B[2]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4fabe9a4                             // SDOT V4.4S, V13.16B, V11.4B[3]   row 0 += 4 products
+	FMOVQ        16(R1), F14                             // upper bits of codes
+	FMOVQ        272(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VUSHR        $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4f8be9a5                             // SDOT V5.4S, V13.16B, V11.4B[2]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4fabe9a5                             // SDOT V5.4S, V13.16B, V11.4B[3]   row 0 += 4 products
+	FMOVQ        32(R1), F14                             // upper bits of codes
+	FMOVQ        288(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VUSHR        $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4f8be9a6                             // SDOT V6.4S, V13.16B, V11.4B[2]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4fabe9a6                             // SDOT V6.4S, V13.16B, V11.4B[3]   row 0 += 4 products
+	FMOVQ        48(R1), F14                             // upper bits of codes
+	FMOVQ        304(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VUSHR        $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4f8be9a7                             // SDOT V7.4S, V13.16B, V11.4B[2]   row 0 += 4 products
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
+	WORD         $0x4fabe9a7                             // SDOT V7.4S, V13.16B, V11.4B[3]   row 0 += 4 products
 	FMOVQ        (R7), F12                               // scales of the run
 	WORD         $0x2f08a58d                             // USHLL V13.8H, V12.8B, #0         wider
 	WORD         $0x2f10a5ae                             // USHLL V14.4S, V13.4H, #0         wider
@@ -352,7 +352,7 @@ TEXT ·linearQ5_KDotProdRows2(SB), NOSPLIT, $0-40
 	MOVD         $544, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V16.B16                            // low nibbles
+	VMOVI        $15, V16.B16                            // lower bits
 	VMOVI        $16, V17.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -513,196 +513,196 @@ rows2run:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        64(R1), F20                             // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        64(R1), F20                             // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	FLDPQ        (R6), (F18, F19)                        // x
-	WORD         $0x4f92e2c8                             // SDOT V8.4S, V22.16B, V18.4B[0]   row 0 += 4 products
-	WORD         $0x4fb2e2cc                             // SDOT V12.4S, V22.16B, V18.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f92eac8                             // SDOT V8.4S, V22.16B, V18.4B[2]   row 0 += 4 products
-	WORD         $0x4fb2eacc                             // SDOT V12.4S, V22.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        80(R1), F20                             // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f92e2c9                             // SDOT V9.4S, V22.16B, V18.4B[0]   row 0 += 4 products
-	WORD         $0x4fb2e2cd                             // SDOT V13.4S, V22.16B, V18.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f92eac9                             // SDOT V9.4S, V22.16B, V18.4B[2]   row 0 += 4 products
-	WORD         $0x4fb2eacd                             // SDOT V13.4S, V22.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        96(R1), F20                             // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f92e2ca                             // SDOT V10.4S, V22.16B, V18.4B[0]  row 0 += 4 products
-	WORD         $0x4fb2e2ce                             // SDOT V14.4S, V22.16B, V18.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f92eaca                             // SDOT V10.4S, V22.16B, V18.4B[2]  row 0 += 4 products
-	WORD         $0x4fb2eace                             // SDOT V14.4S, V22.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        112(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f92e2cb                             // SDOT V11.4S, V22.16B, V18.4B[0]  row 0 += 4 products
-	WORD         $0x4fb2e2cf                             // SDOT V15.4S, V22.16B, V18.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f92eacb                             // SDOT V11.4S, V22.16B, V18.4B[2]  row 0 += 4 products
-	WORD         $0x4fb2eacf                             // SDOT V15.4S, V22.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        128(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93e2c8                             // SDOT V8.4S, V22.16B, V19.4B[0]   row 0 += 4 products
-	WORD         $0x4fb3e2cc                             // SDOT V12.4S, V22.16B, V19.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93eac8                             // SDOT V8.4S, V22.16B, V19.4B[2]   row 0 += 4 products
-	WORD         $0x4fb3eacc                             // SDOT V12.4S, V22.16B, V19.4B[3]  row 1 += 4 products
-	FMOVQ        144(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93e2c9                             // SDOT V9.4S, V22.16B, V19.4B[0]   row 0 += 4 products
-	WORD         $0x4fb3e2cd                             // SDOT V13.4S, V22.16B, V19.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93eac9                             // SDOT V9.4S, V22.16B, V19.4B[2]   row 0 += 4 products
-	WORD         $0x4fb3eacd                             // SDOT V13.4S, V22.16B, V19.4B[3]  row 1 += 4 products
-	FMOVQ        160(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93e2ca                             // SDOT V10.4S, V22.16B, V19.4B[0]  row 0 += 4 products
-	WORD         $0x4fb3e2ce                             // SDOT V14.4S, V22.16B, V19.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93eaca                             // SDOT V10.4S, V22.16B, V19.4B[2]  row 0 += 4 products
-	WORD         $0x4fb3eace                             // SDOT V14.4S, V22.16B, V19.4B[3]  row 1 += 4 products
-	FMOVQ        176(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93e2cb                             // SDOT V11.4S, V22.16B, V19.4B[0]  row 0 += 4 products
-	WORD         $0x4fb3e2cf                             // SDOT V15.4S, V22.16B, V19.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93eacb                             // SDOT V11.4S, V22.16B, V19.4B[2]  row 0 += 4 products
-	WORD         $0x4fb3eacf                             // SDOT V15.4S, V22.16B, V19.4B[3]  row 1 += 4 products
-	FMOVQ        192(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
+	WORD         $0x4f92e2a8                             // SDOT V8.4S, V21.16B, V18.4B[0]   row 0 += 4 products
+	WORD         $0x4fb2e2ac                             // SDOT V12.4S, V21.16B, V18.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f92eaa8                             // SDOT V8.4S, V21.16B, V18.4B[2]   row 0 += 4 products
+	WORD         $0x4fb2eaac                             // SDOT V12.4S, V21.16B, V18.4B[3]  row 1 += 4 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        80(R1), F20                             // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f92e2a9                             // SDOT V9.4S, V21.16B, V18.4B[0]   row 0 += 4 products
+	WORD         $0x4fb2e2ad                             // SDOT V13.4S, V21.16B, V18.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f92eaa9                             // SDOT V9.4S, V21.16B, V18.4B[2]   row 0 += 4 products
+	WORD         $0x4fb2eaad                             // SDOT V13.4S, V21.16B, V18.4B[3]  row 1 += 4 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        96(R1), F20                             // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f92e2aa                             // SDOT V10.4S, V21.16B, V18.4B[0]  row 0 += 4 products
+	WORD         $0x4fb2e2ae                             // SDOT V14.4S, V21.16B, V18.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f92eaaa                             // SDOT V10.4S, V21.16B, V18.4B[2]  row 0 += 4 products
+	WORD         $0x4fb2eaae                             // SDOT V14.4S, V21.16B, V18.4B[3]  row 1 += 4 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        112(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f92e2ab                             // SDOT V11.4S, V21.16B, V18.4B[0]  row 0 += 4 products
+	WORD         $0x4fb2e2af                             // SDOT V15.4S, V21.16B, V18.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f92eaab                             // SDOT V11.4S, V21.16B, V18.4B[2]  row 0 += 4 products
+	WORD         $0x4fb2eaaf                             // SDOT V15.4S, V21.16B, V18.4B[3]  row 1 += 4 products
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        128(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93e2a8                             // SDOT V8.4S, V21.16B, V19.4B[0]   row 0 += 4 products
+	WORD         $0x4fb3e2ac                             // SDOT V12.4S, V21.16B, V19.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93eaa8                             // SDOT V8.4S, V21.16B, V19.4B[2]   row 0 += 4 products
+	WORD         $0x4fb3eaac                             // SDOT V12.4S, V21.16B, V19.4B[3]  row 1 += 4 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        144(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93e2a9                             // SDOT V9.4S, V21.16B, V19.4B[0]   row 0 += 4 products
+	WORD         $0x4fb3e2ad                             // SDOT V13.4S, V21.16B, V19.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93eaa9                             // SDOT V9.4S, V21.16B, V19.4B[2]   row 0 += 4 products
+	WORD         $0x4fb3eaad                             // SDOT V13.4S, V21.16B, V19.4B[3]  row 1 += 4 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        160(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93e2aa                             // SDOT V10.4S, V21.16B, V19.4B[0]  row 0 += 4 products
+	WORD         $0x4fb3e2ae                             // SDOT V14.4S, V21.16B, V19.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93eaaa                             // SDOT V10.4S, V21.16B, V19.4B[2]  row 0 += 4 products
+	WORD         $0x4fb3eaae                             // SDOT V14.4S, V21.16B, V19.4B[3]  row 1 += 4 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        176(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93e2ab                             // SDOT V11.4S, V21.16B, V19.4B[0]  row 0 += 4 products
+	WORD         $0x4fb3e2af                             // SDOT V15.4S, V21.16B, V19.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93eaab                             // SDOT V11.4S, V21.16B, V19.4B[2]  row 0 += 4 products
+	WORD         $0x4fb3eaaf                             // SDOT V15.4S, V21.16B, V19.4B[3]  row 1 += 4 products
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        192(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
 	FLDPQ        32(R6), (F18, F19)                      // x
-	WORD         $0x4f92e2c8                             // SDOT V8.4S, V22.16B, V18.4B[0]   row 0 += 4 products
-	WORD         $0x4fb2e2cc                             // SDOT V12.4S, V22.16B, V18.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f92eac8                             // SDOT V8.4S, V22.16B, V18.4B[2]   row 0 += 4 products
-	WORD         $0x4fb2eacc                             // SDOT V12.4S, V22.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        208(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4f92e2c9                             // SDOT V9.4S, V22.16B, V18.4B[0]   row 0 += 4 products
-	WORD         $0x4fb2e2cd                             // SDOT V13.4S, V22.16B, V18.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f92eac9                             // SDOT V9.4S, V22.16B, V18.4B[2]   row 0 += 4 products
-	WORD         $0x4fb2eacd                             // SDOT V13.4S, V22.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        224(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4f92e2ca                             // SDOT V10.4S, V22.16B, V18.4B[0]  row 0 += 4 products
-	WORD         $0x4fb2e2ce                             // SDOT V14.4S, V22.16B, V18.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f92eaca                             // SDOT V10.4S, V22.16B, V18.4B[2]  row 0 += 4 products
-	WORD         $0x4fb2eace                             // SDOT V14.4S, V22.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        240(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4f92e2cb                             // SDOT V11.4S, V22.16B, V18.4B[0]  row 0 += 4 products
-	WORD         $0x4fb2e2cf                             // SDOT V15.4S, V22.16B, V18.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f92eacb                             // SDOT V11.4S, V22.16B, V18.4B[2]  row 0 += 4 products
-	WORD         $0x4fb2eacf                             // SDOT V15.4S, V22.16B, V18.4B[3]  row 1 += 4 products
-	FMOVQ        256(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93e2c8                             // SDOT V8.4S, V22.16B, V19.4B[0]   row 0 += 4 products
-	WORD         $0x4fb3e2cc                             // SDOT V12.4S, V22.16B, V19.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93eac8                             // SDOT V8.4S, V22.16B, V19.4B[2]   row 0 += 4 products
-	WORD         $0x4fb3eacc                             // SDOT V12.4S, V22.16B, V19.4B[3]  row 1 += 4 products
-	FMOVQ        272(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93e2c9                             // SDOT V9.4S, V22.16B, V19.4B[0]   row 0 += 4 products
-	WORD         $0x4fb3e2cd                             // SDOT V13.4S, V22.16B, V19.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93eac9                             // SDOT V9.4S, V22.16B, V19.4B[2]   row 0 += 4 products
-	WORD         $0x4fb3eacd                             // SDOT V13.4S, V22.16B, V19.4B[3]  row 1 += 4 products
-	FMOVQ        288(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93e2ca                             // SDOT V10.4S, V22.16B, V19.4B[0]  row 0 += 4 products
-	WORD         $0x4fb3e2ce                             // SDOT V14.4S, V22.16B, V19.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93eaca                             // SDOT V10.4S, V22.16B, V19.4B[2]  row 0 += 4 products
-	WORD         $0x4fb3eace                             // SDOT V14.4S, V22.16B, V19.4B[3]  row 1 += 4 products
-	FMOVQ        304(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93e2cb                             // SDOT V11.4S, V22.16B, V19.4B[0]  row 0 += 4 products
-	WORD         $0x4fb3e2cf                             // SDOT V15.4S, V22.16B, V19.4B[1]  row 1 += 4 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4f93eacb                             // SDOT V11.4S, V22.16B, V19.4B[2]  row 0 += 4 products
-	WORD         $0x4fb3eacf                             // SDOT V15.4S, V22.16B, V19.4B[3]  row 1 += 4 products
+	WORD         $0x4f92e2a8                             // SDOT V8.4S, V21.16B, V18.4B[0]   row 0 += 4 products
+	WORD         $0x4fb2e2ac                             // SDOT V12.4S, V21.16B, V18.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f92eaa8                             // SDOT V8.4S, V21.16B, V18.4B[2]   row 0 += 4 products
+	WORD         $0x4fb2eaac                             // SDOT V12.4S, V21.16B, V18.4B[3]  row 1 += 4 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        208(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4f92e2a9                             // SDOT V9.4S, V21.16B, V18.4B[0]   row 0 += 4 products
+	WORD         $0x4fb2e2ad                             // SDOT V13.4S, V21.16B, V18.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f92eaa9                             // SDOT V9.4S, V21.16B, V18.4B[2]   row 0 += 4 products
+	WORD         $0x4fb2eaad                             // SDOT V13.4S, V21.16B, V18.4B[3]  row 1 += 4 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        224(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4f92e2aa                             // SDOT V10.4S, V21.16B, V18.4B[0]  row 0 += 4 products
+	WORD         $0x4fb2e2ae                             // SDOT V14.4S, V21.16B, V18.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f92eaaa                             // SDOT V10.4S, V21.16B, V18.4B[2]  row 0 += 4 products
+	WORD         $0x4fb2eaae                             // SDOT V14.4S, V21.16B, V18.4B[3]  row 1 += 4 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        240(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4f92e2ab                             // SDOT V11.4S, V21.16B, V18.4B[0]  row 0 += 4 products
+	WORD         $0x4fb2e2af                             // SDOT V15.4S, V21.16B, V18.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f92eaab                             // SDOT V11.4S, V21.16B, V18.4B[2]  row 0 += 4 products
+	WORD         $0x4fb2eaaf                             // SDOT V15.4S, V21.16B, V18.4B[3]  row 1 += 4 products
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        256(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93e2a8                             // SDOT V8.4S, V21.16B, V19.4B[0]   row 0 += 4 products
+	WORD         $0x4fb3e2ac                             // SDOT V12.4S, V21.16B, V19.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93eaa8                             // SDOT V8.4S, V21.16B, V19.4B[2]   row 0 += 4 products
+	WORD         $0x4fb3eaac                             // SDOT V12.4S, V21.16B, V19.4B[3]  row 1 += 4 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        272(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93e2a9                             // SDOT V9.4S, V21.16B, V19.4B[0]   row 0 += 4 products
+	WORD         $0x4fb3e2ad                             // SDOT V13.4S, V21.16B, V19.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93eaa9                             // SDOT V9.4S, V21.16B, V19.4B[2]   row 0 += 4 products
+	WORD         $0x4fb3eaad                             // SDOT V13.4S, V21.16B, V19.4B[3]  row 1 += 4 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        288(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93e2aa                             // SDOT V10.4S, V21.16B, V19.4B[0]  row 0 += 4 products
+	WORD         $0x4fb3e2ae                             // SDOT V14.4S, V21.16B, V19.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93eaaa                             // SDOT V10.4S, V21.16B, V19.4B[2]  row 0 += 4 products
+	WORD         $0x4fb3eaae                             // SDOT V14.4S, V21.16B, V19.4B[3]  row 1 += 4 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        304(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93e2ab                             // SDOT V11.4S, V21.16B, V19.4B[0]  row 0 += 4 products
+	WORD         $0x4fb3e2af                             // SDOT V15.4S, V21.16B, V19.4B[1]  row 1 += 4 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4f93eaab                             // SDOT V11.4S, V21.16B, V19.4B[2]  row 0 += 4 products
+	WORD         $0x4fb3eaaf                             // SDOT V15.4S, V21.16B, V19.4B[3]  row 1 += 4 products
 	FMOVQ        (R7), F20                               // scales of the run
 	WORD         $0x2f08a695                             // USHLL V21.8H, V20.8B, #0         wider
 	WORD         $0x2f10a6b6                             // USHLL V22.4S, V21.4H, #0         wider
@@ -803,7 +803,7 @@ TEXT ·linearQ5_KDotProdRows3(SB), NOSPLIT, $0-40
 	MOVD         $816, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V24.B16                            // low nibbles
+	VMOVI        $15, V24.B16                            // lower bits
 	VMOVI        $16, V25.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -1024,232 +1024,232 @@ rows3run:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        64(R1), F28                             // lower bits of weights
-	FMOVQ        (R1), F29                               // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $4, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
+	FMOVQ        (R1), F30                               // upper bits of codes
+	FMOVQ        64(R1), F28                             // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $4, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
 	FMOVQ        (R6), F26                               // x
-	WORD         $0x4f9ae3cc                             // SDOT V12.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d0                             // SDOT V16.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd4                             // SDOT V20.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbaebcc                             // SDOT V12.4S, V30.16B, V26.4B[3]  row 0 += 4 products
+	WORD         $0x4f9ae3ac                             // SDOT V12.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b0                             // SDOT V16.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb4                             // SDOT V20.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbaebac                             // SDOT V12.4S, V29.16B, V26.4B[3]  row 0 += 4 products
 	FMOVQ        16(R6), F27                             // x
-	WORD         $0x4f9be3d0                             // SDOT V16.4S, V30.16B, V27.4B[0]  row 1 += 4 products
-	WORD         $0x4fbbe3d4                             // SDOT V20.4S, V30.16B, V27.4B[1]  row 2 += 4 products
-	FMOVQ        80(R1), F28                             // lower bits of weights
-	FMOVQ        16(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $4, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9ae3cd                             // SDOT V13.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d1                             // SDOT V17.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd5                             // SDOT V21.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbaebcd                             // SDOT V13.4S, V30.16B, V26.4B[3]  row 0 += 4 products
-	WORD         $0x4f9be3d1                             // SDOT V17.4S, V30.16B, V27.4B[0]  row 1 += 4 products
-	WORD         $0x4fbbe3d5                             // SDOT V21.4S, V30.16B, V27.4B[1]  row 2 += 4 products
-	FMOVQ        96(R1), F28                             // lower bits of weights
-	FMOVQ        32(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $4, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9ae3ce                             // SDOT V14.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d2                             // SDOT V18.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd6                             // SDOT V22.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbaebce                             // SDOT V14.4S, V30.16B, V26.4B[3]  row 0 += 4 products
-	WORD         $0x4f9be3d2                             // SDOT V18.4S, V30.16B, V27.4B[0]  row 1 += 4 products
-	WORD         $0x4fbbe3d6                             // SDOT V22.4S, V30.16B, V27.4B[1]  row 2 += 4 products
-	FMOVQ        112(R1), F28                            // lower bits of weights
-	FMOVQ        48(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $4, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9ae3cf                             // SDOT V15.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d3                             // SDOT V19.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd7                             // SDOT V23.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbaebcf                             // SDOT V15.4S, V30.16B, V26.4B[3]  row 0 += 4 products
-	WORD         $0x4f9be3d3                             // SDOT V19.4S, V30.16B, V27.4B[0]  row 1 += 4 products
-	WORD         $0x4fbbe3d7                             // SDOT V23.4S, V30.16B, V27.4B[1]  row 2 += 4 products
-	FMOVQ        128(R1), F28                            // lower bits of weights
-	FMOVQ        (R1), F29                               // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9bebcc                             // SDOT V12.4S, V30.16B, V27.4B[2]  row 0 += 4 products
-	WORD         $0x4fbbebd0                             // SDOT V16.4S, V30.16B, V27.4B[3]  row 1 += 4 products
+	WORD         $0x4f9be3b0                             // SDOT V16.4S, V29.16B, V27.4B[0]  row 1 += 4 products
+	WORD         $0x4fbbe3b4                             // SDOT V20.4S, V29.16B, V27.4B[1]  row 2 += 4 products
+	FMOVQ        16(R1), F30                             // upper bits of codes
+	FMOVQ        80(R1), F28                             // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $4, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9ae3ad                             // SDOT V13.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b1                             // SDOT V17.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb5                             // SDOT V21.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbaebad                             // SDOT V13.4S, V29.16B, V26.4B[3]  row 0 += 4 products
+	WORD         $0x4f9be3b1                             // SDOT V17.4S, V29.16B, V27.4B[0]  row 1 += 4 products
+	WORD         $0x4fbbe3b5                             // SDOT V21.4S, V29.16B, V27.4B[1]  row 2 += 4 products
+	FMOVQ        32(R1), F30                             // upper bits of codes
+	FMOVQ        96(R1), F28                             // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $4, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9ae3ae                             // SDOT V14.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b2                             // SDOT V18.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb6                             // SDOT V22.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbaebae                             // SDOT V14.4S, V29.16B, V26.4B[3]  row 0 += 4 products
+	WORD         $0x4f9be3b2                             // SDOT V18.4S, V29.16B, V27.4B[0]  row 1 += 4 products
+	WORD         $0x4fbbe3b6                             // SDOT V22.4S, V29.16B, V27.4B[1]  row 2 += 4 products
+	FMOVQ        48(R1), F30                             // upper bits of codes
+	FMOVQ        112(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $4, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9ae3af                             // SDOT V15.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b3                             // SDOT V19.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb7                             // SDOT V23.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbaebaf                             // SDOT V15.4S, V29.16B, V26.4B[3]  row 0 += 4 products
+	WORD         $0x4f9be3b3                             // SDOT V19.4S, V29.16B, V27.4B[0]  row 1 += 4 products
+	WORD         $0x4fbbe3b7                             // SDOT V23.4S, V29.16B, V27.4B[1]  row 2 += 4 products
+	FMOVQ        (R1), F30                               // upper bits of codes
+	FMOVQ        128(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9bebac                             // SDOT V12.4S, V29.16B, V27.4B[2]  row 0 += 4 products
+	WORD         $0x4fbbebb0                             // SDOT V16.4S, V29.16B, V27.4B[3]  row 1 += 4 products
 	FMOVQ        32(R6), F26                             // x
-	WORD         $0x4f9ae3d4                             // SDOT V20.4S, V30.16B, V26.4B[0]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbae3cc                             // SDOT V12.4S, V30.16B, V26.4B[1]  row 0 += 4 products
-	WORD         $0x4f9aebd0                             // SDOT V16.4S, V30.16B, V26.4B[2]  row 1 += 4 products
-	WORD         $0x4fbaebd4                             // SDOT V20.4S, V30.16B, V26.4B[3]  row 2 += 4 products
-	FMOVQ        144(R1), F28                            // lower bits of weights
-	FMOVQ        16(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9bebcd                             // SDOT V13.4S, V30.16B, V27.4B[2]  row 0 += 4 products
-	WORD         $0x4fbbebd1                             // SDOT V17.4S, V30.16B, V27.4B[3]  row 1 += 4 products
-	WORD         $0x4f9ae3d5                             // SDOT V21.4S, V30.16B, V26.4B[0]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbae3cd                             // SDOT V13.4S, V30.16B, V26.4B[1]  row 0 += 4 products
-	WORD         $0x4f9aebd1                             // SDOT V17.4S, V30.16B, V26.4B[2]  row 1 += 4 products
-	WORD         $0x4fbaebd5                             // SDOT V21.4S, V30.16B, V26.4B[3]  row 2 += 4 products
-	FMOVQ        160(R1), F28                            // lower bits of weights
-	FMOVQ        32(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9bebce                             // SDOT V14.4S, V30.16B, V27.4B[2]  row 0 += 4 products
-	WORD         $0x4fbbebd2                             // SDOT V18.4S, V30.16B, V27.4B[3]  row 1 += 4 products
-	WORD         $0x4f9ae3d6                             // SDOT V22.4S, V30.16B, V26.4B[0]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbae3ce                             // SDOT V14.4S, V30.16B, V26.4B[1]  row 0 += 4 products
-	WORD         $0x4f9aebd2                             // SDOT V18.4S, V30.16B, V26.4B[2]  row 1 += 4 products
-	WORD         $0x4fbaebd6                             // SDOT V22.4S, V30.16B, V26.4B[3]  row 2 += 4 products
-	FMOVQ        176(R1), F28                            // lower bits of weights
-	FMOVQ        48(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9bebcf                             // SDOT V15.4S, V30.16B, V27.4B[2]  row 0 += 4 products
-	WORD         $0x4fbbebd3                             // SDOT V19.4S, V30.16B, V27.4B[3]  row 1 += 4 products
-	WORD         $0x4f9ae3d7                             // SDOT V23.4S, V30.16B, V26.4B[0]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbae3cf                             // SDOT V15.4S, V30.16B, V26.4B[1]  row 0 += 4 products
-	WORD         $0x4f9aebd3                             // SDOT V19.4S, V30.16B, V26.4B[2]  row 1 += 4 products
-	WORD         $0x4fbaebd7                             // SDOT V23.4S, V30.16B, V26.4B[3]  row 2 += 4 products
-	FMOVQ        192(R1), F28                            // lower bits of weights
-	FMOVQ        (R1), F29                               // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VBIT         V25.B16, V29.B16, V30.B16               // with upper bits
+	WORD         $0x4f9ae3b4                             // SDOT V20.4S, V29.16B, V26.4B[0]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbae3ac                             // SDOT V12.4S, V29.16B, V26.4B[1]  row 0 += 4 products
+	WORD         $0x4f9aebb0                             // SDOT V16.4S, V29.16B, V26.4B[2]  row 1 += 4 products
+	WORD         $0x4fbaebb4                             // SDOT V20.4S, V29.16B, V26.4B[3]  row 2 += 4 products
+	FMOVQ        16(R1), F30                             // upper bits of codes
+	FMOVQ        144(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9bebad                             // SDOT V13.4S, V29.16B, V27.4B[2]  row 0 += 4 products
+	WORD         $0x4fbbebb1                             // SDOT V17.4S, V29.16B, V27.4B[3]  row 1 += 4 products
+	WORD         $0x4f9ae3b5                             // SDOT V21.4S, V29.16B, V26.4B[0]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbae3ad                             // SDOT V13.4S, V29.16B, V26.4B[1]  row 0 += 4 products
+	WORD         $0x4f9aebb1                             // SDOT V17.4S, V29.16B, V26.4B[2]  row 1 += 4 products
+	WORD         $0x4fbaebb5                             // SDOT V21.4S, V29.16B, V26.4B[3]  row 2 += 4 products
+	FMOVQ        32(R1), F30                             // upper bits of codes
+	FMOVQ        160(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9bebae                             // SDOT V14.4S, V29.16B, V27.4B[2]  row 0 += 4 products
+	WORD         $0x4fbbebb2                             // SDOT V18.4S, V29.16B, V27.4B[3]  row 1 += 4 products
+	WORD         $0x4f9ae3b6                             // SDOT V22.4S, V29.16B, V26.4B[0]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbae3ae                             // SDOT V14.4S, V29.16B, V26.4B[1]  row 0 += 4 products
+	WORD         $0x4f9aebb2                             // SDOT V18.4S, V29.16B, V26.4B[2]  row 1 += 4 products
+	WORD         $0x4fbaebb6                             // SDOT V22.4S, V29.16B, V26.4B[3]  row 2 += 4 products
+	FMOVQ        48(R1), F30                             // upper bits of codes
+	FMOVQ        176(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9bebaf                             // SDOT V15.4S, V29.16B, V27.4B[2]  row 0 += 4 products
+	WORD         $0x4fbbebb3                             // SDOT V19.4S, V29.16B, V27.4B[3]  row 1 += 4 products
+	WORD         $0x4f9ae3b7                             // SDOT V23.4S, V29.16B, V26.4B[0]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbae3af                             // SDOT V15.4S, V29.16B, V26.4B[1]  row 0 += 4 products
+	WORD         $0x4f9aebb3                             // SDOT V19.4S, V29.16B, V26.4B[2]  row 1 += 4 products
+	WORD         $0x4fbaebb7                             // SDOT V23.4S, V29.16B, V26.4B[3]  row 2 += 4 products
+	FMOVQ        (R1), F30                               // upper bits of codes
+	FMOVQ        192(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VBIT         V25.B16, V30.B16, V29.B16               // together
 	FMOVQ        48(R6), F27                             // x
-	WORD         $0x4f9be3cc                             // SDOT V12.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d0                             // SDOT V16.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd4                             // SDOT V20.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbbebcc                             // SDOT V12.4S, V30.16B, V27.4B[3]  row 0 += 4 products
+	WORD         $0x4f9be3ac                             // SDOT V12.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b0                             // SDOT V16.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb4                             // SDOT V20.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbbebac                             // SDOT V12.4S, V29.16B, V27.4B[3]  row 0 += 4 products
 	FMOVQ        64(R6), F26                             // x
-	WORD         $0x4f9ae3d0                             // SDOT V16.4S, V30.16B, V26.4B[0]  row 1 += 4 products
-	WORD         $0x4fbae3d4                             // SDOT V20.4S, V30.16B, V26.4B[1]  row 2 += 4 products
-	FMOVQ        208(R1), F28                            // lower bits of weights
-	FMOVQ        16(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VBIT         V25.B16, V29.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3cd                             // SDOT V13.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d1                             // SDOT V17.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd5                             // SDOT V21.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbbebcd                             // SDOT V13.4S, V30.16B, V27.4B[3]  row 0 += 4 products
-	WORD         $0x4f9ae3d1                             // SDOT V17.4S, V30.16B, V26.4B[0]  row 1 += 4 products
-	WORD         $0x4fbae3d5                             // SDOT V21.4S, V30.16B, V26.4B[1]  row 2 += 4 products
-	FMOVQ        224(R1), F28                            // lower bits of weights
-	FMOVQ        32(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VBIT         V25.B16, V29.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3ce                             // SDOT V14.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d2                             // SDOT V18.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd6                             // SDOT V22.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbbebce                             // SDOT V14.4S, V30.16B, V27.4B[3]  row 0 += 4 products
-	WORD         $0x4f9ae3d2                             // SDOT V18.4S, V30.16B, V26.4B[0]  row 1 += 4 products
-	WORD         $0x4fbae3d6                             // SDOT V22.4S, V30.16B, V26.4B[1]  row 2 += 4 products
-	FMOVQ        240(R1), F28                            // lower bits of weights
-	FMOVQ        48(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VBIT         V25.B16, V29.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3cf                             // SDOT V15.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d3                             // SDOT V19.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd7                             // SDOT V23.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbbebcf                             // SDOT V15.4S, V30.16B, V27.4B[3]  row 0 += 4 products
-	WORD         $0x4f9ae3d3                             // SDOT V19.4S, V30.16B, V26.4B[0]  row 1 += 4 products
-	WORD         $0x4fbae3d7                             // SDOT V23.4S, V30.16B, V26.4B[1]  row 2 += 4 products
-	FMOVQ        256(R1), F28                            // lower bits of weights
-	FMOVQ        (R1), F29                               // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VUSHR        $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9aebcc                             // SDOT V12.4S, V30.16B, V26.4B[2]  row 0 += 4 products
-	WORD         $0x4fbaebd0                             // SDOT V16.4S, V30.16B, V26.4B[3]  row 1 += 4 products
+	WORD         $0x4f9ae3b0                             // SDOT V16.4S, V29.16B, V26.4B[0]  row 1 += 4 products
+	WORD         $0x4fbae3b4                             // SDOT V20.4S, V29.16B, V26.4B[1]  row 2 += 4 products
+	FMOVQ        16(R1), F30                             // upper bits of codes
+	FMOVQ        208(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VBIT         V25.B16, V30.B16, V29.B16               // together
+	WORD         $0x4f9be3ad                             // SDOT V13.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b1                             // SDOT V17.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb5                             // SDOT V21.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbbebad                             // SDOT V13.4S, V29.16B, V27.4B[3]  row 0 += 4 products
+	WORD         $0x4f9ae3b1                             // SDOT V17.4S, V29.16B, V26.4B[0]  row 1 += 4 products
+	WORD         $0x4fbae3b5                             // SDOT V21.4S, V29.16B, V26.4B[1]  row 2 += 4 products
+	FMOVQ        32(R1), F30                             // upper bits of codes
+	FMOVQ        224(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VBIT         V25.B16, V30.B16, V29.B16               // together
+	WORD         $0x4f9be3ae                             // SDOT V14.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b2                             // SDOT V18.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb6                             // SDOT V22.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbbebae                             // SDOT V14.4S, V29.16B, V27.4B[3]  row 0 += 4 products
+	WORD         $0x4f9ae3b2                             // SDOT V18.4S, V29.16B, V26.4B[0]  row 1 += 4 products
+	WORD         $0x4fbae3b6                             // SDOT V22.4S, V29.16B, V26.4B[1]  row 2 += 4 products
+	FMOVQ        48(R1), F30                             // upper bits of codes
+	FMOVQ        240(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VBIT         V25.B16, V30.B16, V29.B16               // together
+	WORD         $0x4f9be3af                             // SDOT V15.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b3                             // SDOT V19.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb7                             // SDOT V23.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbbebaf                             // SDOT V15.4S, V29.16B, V27.4B[3]  row 0 += 4 products
+	WORD         $0x4f9ae3b3                             // SDOT V19.4S, V29.16B, V26.4B[0]  row 1 += 4 products
+	WORD         $0x4fbae3b7                             // SDOT V23.4S, V29.16B, V26.4B[1]  row 2 += 4 products
+	FMOVQ        (R1), F30                               // upper bits of codes
+	FMOVQ        256(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VUSHR        $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9aebac                             // SDOT V12.4S, V29.16B, V26.4B[2]  row 0 += 4 products
+	WORD         $0x4fbaebb0                             // SDOT V16.4S, V29.16B, V26.4B[3]  row 1 += 4 products
 	FMOVQ        80(R6), F27                             // x
-	WORD         $0x4f9be3d4                             // SDOT V20.4S, V30.16B, V27.4B[0]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbbe3cc                             // SDOT V12.4S, V30.16B, V27.4B[1]  row 0 += 4 products
-	WORD         $0x4f9bebd0                             // SDOT V16.4S, V30.16B, V27.4B[2]  row 1 += 4 products
-	WORD         $0x4fbbebd4                             // SDOT V20.4S, V30.16B, V27.4B[3]  row 2 += 4 products
-	FMOVQ        272(R1), F28                            // lower bits of weights
-	FMOVQ        16(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VUSHR        $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9aebcd                             // SDOT V13.4S, V30.16B, V26.4B[2]  row 0 += 4 products
-	WORD         $0x4fbaebd1                             // SDOT V17.4S, V30.16B, V26.4B[3]  row 1 += 4 products
-	WORD         $0x4f9be3d5                             // SDOT V21.4S, V30.16B, V27.4B[0]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbbe3cd                             // SDOT V13.4S, V30.16B, V27.4B[1]  row 0 += 4 products
-	WORD         $0x4f9bebd1                             // SDOT V17.4S, V30.16B, V27.4B[2]  row 1 += 4 products
-	WORD         $0x4fbbebd5                             // SDOT V21.4S, V30.16B, V27.4B[3]  row 2 += 4 products
-	FMOVQ        288(R1), F28                            // lower bits of weights
-	FMOVQ        32(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VUSHR        $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9aebce                             // SDOT V14.4S, V30.16B, V26.4B[2]  row 0 += 4 products
-	WORD         $0x4fbaebd2                             // SDOT V18.4S, V30.16B, V26.4B[3]  row 1 += 4 products
-	WORD         $0x4f9be3d6                             // SDOT V22.4S, V30.16B, V27.4B[0]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbbe3ce                             // SDOT V14.4S, V30.16B, V27.4B[1]  row 0 += 4 products
-	WORD         $0x4f9bebd2                             // SDOT V18.4S, V30.16B, V27.4B[2]  row 1 += 4 products
-	WORD         $0x4fbbebd6                             // SDOT V22.4S, V30.16B, V27.4B[3]  row 2 += 4 products
-	FMOVQ        304(R1), F28                            // lower bits of weights
-	FMOVQ        48(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VUSHR        $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9aebcf                             // SDOT V15.4S, V30.16B, V26.4B[2]  row 0 += 4 products
-	WORD         $0x4fbaebd3                             // SDOT V19.4S, V30.16B, V26.4B[3]  row 1 += 4 products
-	WORD         $0x4f9be3d7                             // SDOT V23.4S, V30.16B, V27.4B[0]  row 2 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4fbbe3cf                             // SDOT V15.4S, V30.16B, V27.4B[1]  row 0 += 4 products
-	WORD         $0x4f9bebd3                             // SDOT V19.4S, V30.16B, V27.4B[2]  row 1 += 4 products
-	WORD         $0x4fbbebd7                             // SDOT V23.4S, V30.16B, V27.4B[3]  row 2 += 4 products
+	WORD         $0x4f9be3b4                             // SDOT V20.4S, V29.16B, V27.4B[0]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbbe3ac                             // SDOT V12.4S, V29.16B, V27.4B[1]  row 0 += 4 products
+	WORD         $0x4f9bebb0                             // SDOT V16.4S, V29.16B, V27.4B[2]  row 1 += 4 products
+	WORD         $0x4fbbebb4                             // SDOT V20.4S, V29.16B, V27.4B[3]  row 2 += 4 products
+	FMOVQ        16(R1), F30                             // upper bits of codes
+	FMOVQ        272(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VUSHR        $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9aebad                             // SDOT V13.4S, V29.16B, V26.4B[2]  row 0 += 4 products
+	WORD         $0x4fbaebb1                             // SDOT V17.4S, V29.16B, V26.4B[3]  row 1 += 4 products
+	WORD         $0x4f9be3b5                             // SDOT V21.4S, V29.16B, V27.4B[0]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbbe3ad                             // SDOT V13.4S, V29.16B, V27.4B[1]  row 0 += 4 products
+	WORD         $0x4f9bebb1                             // SDOT V17.4S, V29.16B, V27.4B[2]  row 1 += 4 products
+	WORD         $0x4fbbebb5                             // SDOT V21.4S, V29.16B, V27.4B[3]  row 2 += 4 products
+	FMOVQ        32(R1), F30                             // upper bits of codes
+	FMOVQ        288(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VUSHR        $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9aebae                             // SDOT V14.4S, V29.16B, V26.4B[2]  row 0 += 4 products
+	WORD         $0x4fbaebb2                             // SDOT V18.4S, V29.16B, V26.4B[3]  row 1 += 4 products
+	WORD         $0x4f9be3b6                             // SDOT V22.4S, V29.16B, V27.4B[0]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbbe3ae                             // SDOT V14.4S, V29.16B, V27.4B[1]  row 0 += 4 products
+	WORD         $0x4f9bebb2                             // SDOT V18.4S, V29.16B, V27.4B[2]  row 1 += 4 products
+	WORD         $0x4fbbebb6                             // SDOT V22.4S, V29.16B, V27.4B[3]  row 2 += 4 products
+	FMOVQ        48(R1), F30                             // upper bits of codes
+	FMOVQ        304(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VUSHR        $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9aebaf                             // SDOT V15.4S, V29.16B, V26.4B[2]  row 0 += 4 products
+	WORD         $0x4fbaebb3                             // SDOT V19.4S, V29.16B, V26.4B[3]  row 1 += 4 products
+	WORD         $0x4f9be3b7                             // SDOT V23.4S, V29.16B, V27.4B[0]  row 2 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4fbbe3af                             // SDOT V15.4S, V29.16B, V27.4B[1]  row 0 += 4 products
+	WORD         $0x4f9bebb3                             // SDOT V19.4S, V29.16B, V27.4B[2]  row 1 += 4 products
+	WORD         $0x4fbbebb7                             // SDOT V23.4S, V29.16B, V27.4B[3]  row 2 += 4 products
 	FMOVQ        (R7), F28                               // scales of the run
 	WORD         $0x2f08a79d                             // USHLL V29.8H, V28.8B, #0         wider
 	WORD         $0x2f10a7be                             // USHLL V30.4S, V29.4H, #0         wider
@@ -1378,7 +1378,7 @@ TEXT ·linearQ5_KDotProdRows4(SB), NOSPLIT, $0-40
 	MOVD         $1088, R9                               // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V24.B16                            // low nibbles
+	VMOVI        $15, V24.B16                            // lower bits
 	VMOVI        $16, V25.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -1650,136 +1650,136 @@ rows4run:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        64(R1), F28                             // lower bits of weights
-	FMOVQ        (R1), F29                               // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $4, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
+	FMOVQ        (R1), F30                               // upper bits of codes
+	FMOVQ        64(R1), F28                             // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $4, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
 	FLDPQ        (R6), (F26, F27)                        // x
-	WORD         $0x4f9ae3d0                             // SDOT V16.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d2                             // SDOT V18.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd4                             // SDOT V20.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd6                             // SDOT V22.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d0                             // SDOT V16.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d2                             // SDOT V18.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd4                             // SDOT V20.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd6                             // SDOT V22.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        80(R1), F28                             // lower bits of weights
-	FMOVQ        16(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $4, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9ae3d1                             // SDOT V17.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d3                             // SDOT V19.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd5                             // SDOT V21.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd7                             // SDOT V23.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d1                             // SDOT V17.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d3                             // SDOT V19.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd5                             // SDOT V21.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd7                             // SDOT V23.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        128(R1), F28                            // lower bits of weights
-	FMOVQ        (R1), F29                               // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
+	WORD         $0x4f9ae3b0                             // SDOT V16.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b2                             // SDOT V18.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb4                             // SDOT V20.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb6                             // SDOT V22.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b0                             // SDOT V16.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b2                             // SDOT V18.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb4                             // SDOT V20.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb6                             // SDOT V22.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        16(R1), F30                             // upper bits of codes
+	FMOVQ        80(R1), F28                             // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $4, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9ae3b1                             // SDOT V17.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b3                             // SDOT V19.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb5                             // SDOT V21.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb7                             // SDOT V23.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b1                             // SDOT V17.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b3                             // SDOT V19.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb5                             // SDOT V21.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb7                             // SDOT V23.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        (R1), F30                               // upper bits of codes
+	FMOVQ        128(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
 	FLDPQ        32(R6), (F26, F27)                      // x
-	WORD         $0x4f9ae3d0                             // SDOT V16.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d2                             // SDOT V18.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd4                             // SDOT V20.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd6                             // SDOT V22.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d0                             // SDOT V16.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d2                             // SDOT V18.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd4                             // SDOT V20.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd6                             // SDOT V22.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        144(R1), F28                            // lower bits of weights
-	FMOVQ        16(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9ae3d1                             // SDOT V17.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d3                             // SDOT V19.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd5                             // SDOT V21.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd7                             // SDOT V23.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d1                             // SDOT V17.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d3                             // SDOT V19.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd5                             // SDOT V21.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd7                             // SDOT V23.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        192(R1), F28                            // lower bits of weights
-	FMOVQ        (R1), F29                               // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VBIT         V25.B16, V29.B16, V30.B16               // with upper bits
+	WORD         $0x4f9ae3b0                             // SDOT V16.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b2                             // SDOT V18.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb4                             // SDOT V20.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb6                             // SDOT V22.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b0                             // SDOT V16.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b2                             // SDOT V18.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb4                             // SDOT V20.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb6                             // SDOT V22.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        16(R1), F30                             // upper bits of codes
+	FMOVQ        144(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9ae3b1                             // SDOT V17.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b3                             // SDOT V19.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb5                             // SDOT V21.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb7                             // SDOT V23.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b1                             // SDOT V17.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b3                             // SDOT V19.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb5                             // SDOT V21.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb7                             // SDOT V23.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        (R1), F30                               // upper bits of codes
+	FMOVQ        192(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VBIT         V25.B16, V30.B16, V29.B16               // together
 	FLDPQ        64(R6), (F26, F27)                      // x
-	WORD         $0x4f9ae3d0                             // SDOT V16.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d2                             // SDOT V18.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd4                             // SDOT V20.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd6                             // SDOT V22.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d0                             // SDOT V16.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d2                             // SDOT V18.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd4                             // SDOT V20.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd6                             // SDOT V22.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        208(R1), F28                            // lower bits of weights
-	FMOVQ        16(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VBIT         V25.B16, V29.B16, V30.B16               // with upper bits
-	WORD         $0x4f9ae3d1                             // SDOT V17.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d3                             // SDOT V19.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd5                             // SDOT V21.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd7                             // SDOT V23.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d1                             // SDOT V17.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d3                             // SDOT V19.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd5                             // SDOT V21.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd7                             // SDOT V23.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        256(R1), F28                            // lower bits of weights
-	FMOVQ        (R1), F29                               // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VUSHR        $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
+	WORD         $0x4f9ae3b0                             // SDOT V16.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b2                             // SDOT V18.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb4                             // SDOT V20.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb6                             // SDOT V22.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b0                             // SDOT V16.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b2                             // SDOT V18.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb4                             // SDOT V20.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb6                             // SDOT V22.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        16(R1), F30                             // upper bits of codes
+	FMOVQ        208(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VBIT         V25.B16, V30.B16, V29.B16               // together
+	WORD         $0x4f9ae3b1                             // SDOT V17.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b3                             // SDOT V19.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb5                             // SDOT V21.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb7                             // SDOT V23.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b1                             // SDOT V17.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b3                             // SDOT V19.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb5                             // SDOT V21.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb7                             // SDOT V23.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        (R1), F30                               // upper bits of codes
+	FMOVQ        256(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VUSHR        $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
 	FLDPQ        96(R6), (F26, F27)                      // x
-	WORD         $0x4f9ae3d0                             // SDOT V16.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d2                             // SDOT V18.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd4                             // SDOT V20.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd6                             // SDOT V22.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d0                             // SDOT V16.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d2                             // SDOT V18.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd4                             // SDOT V20.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd6                             // SDOT V22.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        272(R1), F28                            // lower bits of weights
-	FMOVQ        16(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VUSHR        $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9ae3d1                             // SDOT V17.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d3                             // SDOT V19.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd5                             // SDOT V21.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd7                             // SDOT V23.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d1                             // SDOT V17.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d3                             // SDOT V19.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd5                             // SDOT V21.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd7                             // SDOT V23.4S, V30.16B, V27.4B[3]  row 3 += 4 products
+	WORD         $0x4f9ae3b0                             // SDOT V16.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b2                             // SDOT V18.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb4                             // SDOT V20.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb6                             // SDOT V22.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b0                             // SDOT V16.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b2                             // SDOT V18.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb4                             // SDOT V20.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb6                             // SDOT V22.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        16(R1), F30                             // upper bits of codes
+	FMOVQ        272(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VUSHR        $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9ae3b1                             // SDOT V17.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b3                             // SDOT V19.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb5                             // SDOT V21.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb7                             // SDOT V23.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b1                             // SDOT V17.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b3                             // SDOT V19.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb5                             // SDOT V21.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb7                             // SDOT V23.4S, V29.16B, V27.4B[3]  row 3 += 4 products
 	FMOVQ        (R7), F28                               // scales of the run
 	WORD         $0x2f08a79d                             // USHLL V29.8H, V28.8B, #0         wider
 	WORD         $0x2f10a7be                             // USHLL V30.4S, V29.4H, #0         wider
@@ -1800,136 +1800,136 @@ rows4run:
 	VMOVI        $0, V21.B16                             // no products yet
 	VMOVI        $0, V22.B16                             // no products yet
 	VMOVI        $0, V23.B16                             // no products yet
-	FMOVQ        96(R1), F28                             // lower bits of weights
-	FMOVQ        32(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $4, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
+	FMOVQ        32(R1), F30                             // upper bits of codes
+	FMOVQ        96(R1), F28                             // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $4, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
 	FLDPQ        (R6), (F26, F27)                        // x
-	WORD         $0x4f9ae3d0                             // SDOT V16.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d2                             // SDOT V18.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd4                             // SDOT V20.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd6                             // SDOT V22.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d0                             // SDOT V16.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d2                             // SDOT V18.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd4                             // SDOT V20.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd6                             // SDOT V22.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        112(R1), F28                            // lower bits of weights
-	FMOVQ        48(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $4, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9ae3d1                             // SDOT V17.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d3                             // SDOT V19.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd5                             // SDOT V21.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd7                             // SDOT V23.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d1                             // SDOT V17.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d3                             // SDOT V19.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd5                             // SDOT V21.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd7                             // SDOT V23.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        160(R1), F28                            // lower bits of weights
-	FMOVQ        32(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
+	WORD         $0x4f9ae3b0                             // SDOT V16.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b2                             // SDOT V18.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb4                             // SDOT V20.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb6                             // SDOT V22.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b0                             // SDOT V16.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b2                             // SDOT V18.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb4                             // SDOT V20.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb6                             // SDOT V22.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        48(R1), F30                             // upper bits of codes
+	FMOVQ        112(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $4, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9ae3b1                             // SDOT V17.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b3                             // SDOT V19.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb5                             // SDOT V21.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb7                             // SDOT V23.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b1                             // SDOT V17.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b3                             // SDOT V19.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb5                             // SDOT V21.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb7                             // SDOT V23.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        32(R1), F30                             // upper bits of codes
+	FMOVQ        160(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
 	FLDPQ        32(R6), (F26, F27)                      // x
-	WORD         $0x4f9ae3d0                             // SDOT V16.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d2                             // SDOT V18.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd4                             // SDOT V20.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd6                             // SDOT V22.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d0                             // SDOT V16.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d2                             // SDOT V18.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd4                             // SDOT V20.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd6                             // SDOT V22.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        176(R1), F28                            // lower bits of weights
-	FMOVQ        48(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VSHL         $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9ae3d1                             // SDOT V17.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d3                             // SDOT V19.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd5                             // SDOT V21.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd7                             // SDOT V23.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VSHL         $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d1                             // SDOT V17.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d3                             // SDOT V19.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd5                             // SDOT V21.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd7                             // SDOT V23.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        224(R1), F28                            // lower bits of weights
-	FMOVQ        32(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VBIT         V25.B16, V29.B16, V30.B16               // with upper bits
+	WORD         $0x4f9ae3b0                             // SDOT V16.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b2                             // SDOT V18.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb4                             // SDOT V20.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb6                             // SDOT V22.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b0                             // SDOT V16.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b2                             // SDOT V18.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb4                             // SDOT V20.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb6                             // SDOT V22.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        48(R1), F30                             // upper bits of codes
+	FMOVQ        176(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VSHL         $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9ae3b1                             // SDOT V17.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b3                             // SDOT V19.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb5                             // SDOT V21.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb7                             // SDOT V23.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VSHL         $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b1                             // SDOT V17.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b3                             // SDOT V19.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb5                             // SDOT V21.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb7                             // SDOT V23.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        32(R1), F30                             // upper bits of codes
+	FMOVQ        224(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VBIT         V25.B16, V30.B16, V29.B16               // together
 	FLDPQ        64(R6), (F26, F27)                      // x
-	WORD         $0x4f9ae3d0                             // SDOT V16.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d2                             // SDOT V18.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd4                             // SDOT V20.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd6                             // SDOT V22.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d0                             // SDOT V16.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d2                             // SDOT V18.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd4                             // SDOT V20.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd6                             // SDOT V22.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        240(R1), F28                            // lower bits of weights
-	FMOVQ        48(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VBIT         V25.B16, V29.B16, V30.B16               // with upper bits
-	WORD         $0x4f9ae3d1                             // SDOT V17.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d3                             // SDOT V19.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd5                             // SDOT V21.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd7                             // SDOT V23.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $1, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d1                             // SDOT V17.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d3                             // SDOT V19.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd5                             // SDOT V21.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd7                             // SDOT V23.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        288(R1), F28                            // lower bits of weights
-	FMOVQ        32(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VUSHR        $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
+	WORD         $0x4f9ae3b0                             // SDOT V16.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b2                             // SDOT V18.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb4                             // SDOT V20.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb6                             // SDOT V22.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b0                             // SDOT V16.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b2                             // SDOT V18.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb4                             // SDOT V20.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb6                             // SDOT V22.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        48(R1), F30                             // upper bits of codes
+	FMOVQ        240(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VBIT         V25.B16, V30.B16, V29.B16               // together
+	WORD         $0x4f9ae3b1                             // SDOT V17.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b3                             // SDOT V19.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb5                             // SDOT V21.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb7                             // SDOT V23.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $1, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b1                             // SDOT V17.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b3                             // SDOT V19.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb5                             // SDOT V21.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb7                             // SDOT V23.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        32(R1), F30                             // upper bits of codes
+	FMOVQ        288(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VUSHR        $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
 	FLDPQ        96(R6), (F26, F27)                      // x
-	WORD         $0x4f9ae3d0                             // SDOT V16.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d2                             // SDOT V18.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd4                             // SDOT V20.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd6                             // SDOT V22.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d0                             // SDOT V16.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d2                             // SDOT V18.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd4                             // SDOT V20.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd6                             // SDOT V22.4S, V30.16B, V27.4B[3]  row 3 += 4 products
-	FMOVQ        304(R1), F28                            // lower bits of weights
-	FMOVQ        48(R1), F29                             // their upper bits
-	VAND         V24.B16, V28.B16, V30.B16               // low nibbles
-	VUSHR        $2, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9ae3d1                             // SDOT V17.4S, V30.16B, V26.4B[0]  row 0 += 4 products
-	WORD         $0x4fbae3d3                             // SDOT V19.4S, V30.16B, V26.4B[1]  row 1 += 4 products
-	WORD         $0x4f9aebd5                             // SDOT V21.4S, V30.16B, V26.4B[2]  row 2 += 4 products
-	WORD         $0x4fbaebd7                             // SDOT V23.4S, V30.16B, V26.4B[3]  row 3 += 4 products
-	VUSHR        $4, V28.B16, V30.B16                    // high nibbles
-	VUSHR        $3, V29.B16, V31.B16                    // bits to their place
-	VBIT         V25.B16, V31.B16, V30.B16               // with upper bits
-	WORD         $0x4f9be3d1                             // SDOT V17.4S, V30.16B, V27.4B[0]  row 0 += 4 products
-	WORD         $0x4fbbe3d3                             // SDOT V19.4S, V30.16B, V27.4B[1]  row 1 += 4 products
-	WORD         $0x4f9bebd5                             // SDOT V21.4S, V30.16B, V27.4B[2]  row 2 += 4 products
-	WORD         $0x4fbbebd7                             // SDOT V23.4S, V30.16B, V27.4B[3]  row 3 += 4 products
+	WORD         $0x4f9ae3b0                             // SDOT V16.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b2                             // SDOT V18.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb4                             // SDOT V20.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb6                             // SDOT V22.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b0                             // SDOT V16.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b2                             // SDOT V18.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb4                             // SDOT V20.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb6                             // SDOT V22.4S, V29.16B, V27.4B[3]  row 3 += 4 products
+	FMOVQ        48(R1), F30                             // upper bits of codes
+	FMOVQ        304(R1), F28                            // lower bits
+	VAND         V24.B16, V28.B16, V29.B16               // of one word
+	VUSHR        $2, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9ae3b1                             // SDOT V17.4S, V29.16B, V26.4B[0]  row 0 += 4 products
+	WORD         $0x4fbae3b3                             // SDOT V19.4S, V29.16B, V26.4B[1]  row 1 += 4 products
+	WORD         $0x4f9aebb5                             // SDOT V21.4S, V29.16B, V26.4B[2]  row 2 += 4 products
+	WORD         $0x4fbaebb7                             // SDOT V23.4S, V29.16B, V26.4B[3]  row 3 += 4 products
+	VUSHR        $4, V28.B16, V29.B16                    // word in place
+	VUSHR        $3, V30.B16, V31.B16                    // bits to their place
+	VBIT         V25.B16, V31.B16, V29.B16               // together
+	WORD         $0x4f9be3b1                             // SDOT V17.4S, V29.16B, V27.4B[0]  row 0 += 4 products
+	WORD         $0x4fbbe3b3                             // SDOT V19.4S, V29.16B, V27.4B[1]  row 1 += 4 products
+	WORD         $0x4f9bebb5                             // SDOT V21.4S, V29.16B, V27.4B[2]  row 2 += 4 products
+	WORD         $0x4fbbebb7                             // SDOT V23.4S, V29.16B, V27.4B[3]  row 3 += 4 products
 	FMOVQ        (R7), F28                               // scales of the run
 	WORD         $0x6f08a79d                             // USHLL2 V29.8H, V28.16B, #0       wider
 	WORD         $0x2f10a7be                             // USHLL V30.4S, V29.4H, #0         wider

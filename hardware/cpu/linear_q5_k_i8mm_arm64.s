@@ -20,7 +20,7 @@ TEXT ·linearQ5_KI8MMRows1(SB), NOSPLIT, $0-40
 	MOVD         $544, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V16.B16                            // low nibbles
+	VMOVI        $15, V16.B16                            // lower bits
 	VMOVI        $16, V17.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -143,168 +143,168 @@ rows1run:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        128(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        128(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	FLDPQ        (R6), (F18, F19)                        // x
-	WORD         $0x4e96a648                             // SMMLA V8.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a668                             // SMMLA V8.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        144(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a649                             // SMMLA V9.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a669                             // SMMLA V9.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        160(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64a                             // SMMLA V10.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66a                             // SMMLA V10.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        176(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64b                             // SMMLA V11.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66b                             // SMMLA V11.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        192(R1), F20                            // lower bits of weights
-	FMOVQ        64(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64c                             // SMMLA V12.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66c                             // SMMLA V12.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        208(R1), F20                            // lower bits of weights
-	FMOVQ        80(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64d                             // SMMLA V13.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66d                             // SMMLA V13.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        224(R1), F20                            // lower bits of weights
-	FMOVQ        96(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64e                             // SMMLA V14.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66e                             // SMMLA V14.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        240(R1), F20                            // lower bits of weights
-	FMOVQ        112(R1), F21                            // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64f                             // SMMLA V15.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66f                             // SMMLA V15.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        256(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	WORD         $0x4e95a648                             // SMMLA V8.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a668                             // SMMLA V8.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        144(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a649                             // SMMLA V9.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a669                             // SMMLA V9.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        160(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64a                             // SMMLA V10.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66a                             // SMMLA V10.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        176(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64b                             // SMMLA V11.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66b                             // SMMLA V11.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F22                             // upper bits of codes
+	FMOVQ        192(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64c                             // SMMLA V12.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66c                             // SMMLA V12.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F22                             // upper bits of codes
+	FMOVQ        208(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64d                             // SMMLA V13.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66d                             // SMMLA V13.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F22                             // upper bits of codes
+	FMOVQ        224(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64e                             // SMMLA V14.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66e                             // SMMLA V14.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F22                            // upper bits of codes
+	FMOVQ        240(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64f                             // SMMLA V15.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66f                             // SMMLA V15.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        256(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	FLDPQ        32(R6), (F18, F19)                      // x
-	WORD         $0x4e96a648                             // SMMLA V8.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a668                             // SMMLA V8.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        272(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a649                             // SMMLA V9.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a669                             // SMMLA V9.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        288(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64a                             // SMMLA V10.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66a                             // SMMLA V10.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        304(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64b                             // SMMLA V11.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66b                             // SMMLA V11.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        320(R1), F20                            // lower bits of weights
-	FMOVQ        64(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64c                             // SMMLA V12.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66c                             // SMMLA V12.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        336(R1), F20                            // lower bits of weights
-	FMOVQ        80(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64d                             // SMMLA V13.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66d                             // SMMLA V13.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        352(R1), F20                            // lower bits of weights
-	FMOVQ        96(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64e                             // SMMLA V14.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66e                             // SMMLA V14.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        368(R1), F20                            // lower bits of weights
-	FMOVQ        112(R1), F21                            // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64f                             // SMMLA V15.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66f                             // SMMLA V15.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e95a648                             // SMMLA V8.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a668                             // SMMLA V8.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        272(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a649                             // SMMLA V9.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a669                             // SMMLA V9.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        288(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64a                             // SMMLA V10.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66a                             // SMMLA V10.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        304(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64b                             // SMMLA V11.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66b                             // SMMLA V11.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F22                             // upper bits of codes
+	FMOVQ        320(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64c                             // SMMLA V12.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66c                             // SMMLA V12.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F22                             // upper bits of codes
+	FMOVQ        336(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64d                             // SMMLA V13.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66d                             // SMMLA V13.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F22                             // upper bits of codes
+	FMOVQ        352(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64e                             // SMMLA V14.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66e                             // SMMLA V14.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F22                            // upper bits of codes
+	FMOVQ        368(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64f                             // SMMLA V15.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66f                             // SMMLA V15.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
 	FMOVQ        (R7), F20                               // scales of the run
 	WORD         $0x2f08a695                             // USHLL V21.8H, V20.8B, #0         wider
 	WORD         $0x2f10a6b6                             // USHLL V22.4S, V21.4H, #0         wider
@@ -336,160 +336,160 @@ rows1run:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        384(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        384(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
 	FLDPQ        64(R6), (F18, F19)                      // x
-	WORD         $0x4e96a648                             // SMMLA V8.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a668                             // SMMLA V8.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        400(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a649                             // SMMLA V9.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a669                             // SMMLA V9.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        416(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64a                             // SMMLA V10.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66a                             // SMMLA V10.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        432(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64b                             // SMMLA V11.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66b                             // SMMLA V11.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        448(R1), F20                            // lower bits of weights
-	FMOVQ        64(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64c                             // SMMLA V12.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66c                             // SMMLA V12.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        464(R1), F20                            // lower bits of weights
-	FMOVQ        80(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64d                             // SMMLA V13.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66d                             // SMMLA V13.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        480(R1), F20                            // lower bits of weights
-	FMOVQ        96(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64e                             // SMMLA V14.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66e                             // SMMLA V14.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        496(R1), F20                            // lower bits of weights
-	FMOVQ        112(R1), F21                            // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64f                             // SMMLA V15.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66f                             // SMMLA V15.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        512(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	WORD         $0x4e95a648                             // SMMLA V8.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a668                             // SMMLA V8.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        400(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a649                             // SMMLA V9.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a669                             // SMMLA V9.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        416(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64a                             // SMMLA V10.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66a                             // SMMLA V10.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        432(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64b                             // SMMLA V11.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66b                             // SMMLA V11.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F22                             // upper bits of codes
+	FMOVQ        448(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64c                             // SMMLA V12.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66c                             // SMMLA V12.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F22                             // upper bits of codes
+	FMOVQ        464(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64d                             // SMMLA V13.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66d                             // SMMLA V13.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F22                             // upper bits of codes
+	FMOVQ        480(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64e                             // SMMLA V14.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66e                             // SMMLA V14.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F22                            // upper bits of codes
+	FMOVQ        496(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64f                             // SMMLA V15.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66f                             // SMMLA V15.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        512(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	FLDPQ        96(R6), (F18, F19)                      // x
-	WORD         $0x4e96a648                             // SMMLA V8.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a668                             // SMMLA V8.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        528(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a649                             // SMMLA V9.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a669                             // SMMLA V9.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        544(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64a                             // SMMLA V10.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66a                             // SMMLA V10.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        560(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64b                             // SMMLA V11.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66b                             // SMMLA V11.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        576(R1), F20                            // lower bits of weights
-	FMOVQ        64(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64c                             // SMMLA V12.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66c                             // SMMLA V12.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        592(R1), F20                            // lower bits of weights
-	FMOVQ        80(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64d                             // SMMLA V13.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66d                             // SMMLA V13.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        608(R1), F20                            // lower bits of weights
-	FMOVQ        96(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64e                             // SMMLA V14.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66e                             // SMMLA V14.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        624(R1), F20                            // lower bits of weights
-	FMOVQ        112(R1), F21                            // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64f                             // SMMLA V15.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66f                             // SMMLA V15.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e95a648                             // SMMLA V8.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a668                             // SMMLA V8.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        528(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a649                             // SMMLA V9.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a669                             // SMMLA V9.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        544(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64a                             // SMMLA V10.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66a                             // SMMLA V10.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        560(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64b                             // SMMLA V11.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66b                             // SMMLA V11.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F22                             // upper bits of codes
+	FMOVQ        576(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64c                             // SMMLA V12.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66c                             // SMMLA V12.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F22                             // upper bits of codes
+	FMOVQ        592(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64d                             // SMMLA V13.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66d                             // SMMLA V13.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F22                             // upper bits of codes
+	FMOVQ        608(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64e                             // SMMLA V14.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66e                             // SMMLA V14.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F22                            // upper bits of codes
+	FMOVQ        624(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64f                             // SMMLA V15.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66f                             // SMMLA V15.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
 	FMOVQ        16(R7), F20                             // scales of the run
 	WORD         $0x2f08a695                             // USHLL V21.8H, V20.8B, #0         wider
 	WORD         $0x2f10a6b6                             // USHLL V22.4S, V21.4H, #0         wider
@@ -578,7 +578,7 @@ TEXT ·linearQ5_KI8MMRows2(SB), NOSPLIT, $0-40
 	MOVD         $544, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V16.B16                            // low nibbles
+	VMOVI        $15, V16.B16                            // lower bits
 	VMOVI        $16, V17.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -731,168 +731,168 @@ rows2run:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        128(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        128(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	FLDPQ        (R6), (F18, F19)                        // x
-	WORD         $0x4e96a648                             // SMMLA V8.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a668                             // SMMLA V8.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        144(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a649                             // SMMLA V9.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a669                             // SMMLA V9.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        160(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64a                             // SMMLA V10.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66a                             // SMMLA V10.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        176(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64b                             // SMMLA V11.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66b                             // SMMLA V11.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        192(R1), F20                            // lower bits of weights
-	FMOVQ        64(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64c                             // SMMLA V12.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66c                             // SMMLA V12.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        208(R1), F20                            // lower bits of weights
-	FMOVQ        80(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64d                             // SMMLA V13.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66d                             // SMMLA V13.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        224(R1), F20                            // lower bits of weights
-	FMOVQ        96(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64e                             // SMMLA V14.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66e                             // SMMLA V14.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        240(R1), F20                            // lower bits of weights
-	FMOVQ        112(R1), F21                            // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64f                             // SMMLA V15.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66f                             // SMMLA V15.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        256(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	WORD         $0x4e95a648                             // SMMLA V8.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a668                             // SMMLA V8.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        144(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a649                             // SMMLA V9.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a669                             // SMMLA V9.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        160(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64a                             // SMMLA V10.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66a                             // SMMLA V10.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        176(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64b                             // SMMLA V11.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66b                             // SMMLA V11.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F22                             // upper bits of codes
+	FMOVQ        192(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64c                             // SMMLA V12.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66c                             // SMMLA V12.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F22                             // upper bits of codes
+	FMOVQ        208(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64d                             // SMMLA V13.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66d                             // SMMLA V13.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F22                             // upper bits of codes
+	FMOVQ        224(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64e                             // SMMLA V14.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66e                             // SMMLA V14.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F22                            // upper bits of codes
+	FMOVQ        240(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64f                             // SMMLA V15.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66f                             // SMMLA V15.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        256(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	FLDPQ        32(R6), (F18, F19)                      // x
-	WORD         $0x4e96a648                             // SMMLA V8.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a668                             // SMMLA V8.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        272(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a649                             // SMMLA V9.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a669                             // SMMLA V9.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        288(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64a                             // SMMLA V10.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66a                             // SMMLA V10.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        304(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64b                             // SMMLA V11.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66b                             // SMMLA V11.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        320(R1), F20                            // lower bits of weights
-	FMOVQ        64(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64c                             // SMMLA V12.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66c                             // SMMLA V12.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        336(R1), F20                            // lower bits of weights
-	FMOVQ        80(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64d                             // SMMLA V13.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66d                             // SMMLA V13.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        352(R1), F20                            // lower bits of weights
-	FMOVQ        96(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64e                             // SMMLA V14.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66e                             // SMMLA V14.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        368(R1), F20                            // lower bits of weights
-	FMOVQ        112(R1), F21                            // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64f                             // SMMLA V15.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66f                             // SMMLA V15.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e95a648                             // SMMLA V8.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a668                             // SMMLA V8.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        272(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a649                             // SMMLA V9.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a669                             // SMMLA V9.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        288(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64a                             // SMMLA V10.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66a                             // SMMLA V10.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        304(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64b                             // SMMLA V11.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66b                             // SMMLA V11.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F22                             // upper bits of codes
+	FMOVQ        320(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64c                             // SMMLA V12.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66c                             // SMMLA V12.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F22                             // upper bits of codes
+	FMOVQ        336(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64d                             // SMMLA V13.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66d                             // SMMLA V13.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F22                             // upper bits of codes
+	FMOVQ        352(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64e                             // SMMLA V14.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66e                             // SMMLA V14.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F22                            // upper bits of codes
+	FMOVQ        368(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64f                             // SMMLA V15.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66f                             // SMMLA V15.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
 	FMOVQ        (R7), F20                               // scales of the run
 	WORD         $0x2f08a695                             // USHLL V21.8H, V20.8B, #0         wider
 	WORD         $0x2f10a6b6                             // USHLL V22.4S, V21.4H, #0         wider
@@ -924,160 +924,160 @@ rows2run:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        384(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        384(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
 	FLDPQ        64(R6), (F18, F19)                      // x
-	WORD         $0x4e96a648                             // SMMLA V8.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a668                             // SMMLA V8.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        400(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a649                             // SMMLA V9.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a669                             // SMMLA V9.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        416(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64a                             // SMMLA V10.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66a                             // SMMLA V10.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        432(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64b                             // SMMLA V11.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66b                             // SMMLA V11.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        448(R1), F20                            // lower bits of weights
-	FMOVQ        64(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64c                             // SMMLA V12.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66c                             // SMMLA V12.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        464(R1), F20                            // lower bits of weights
-	FMOVQ        80(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64d                             // SMMLA V13.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66d                             // SMMLA V13.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        480(R1), F20                            // lower bits of weights
-	FMOVQ        96(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64e                             // SMMLA V14.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66e                             // SMMLA V14.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        496(R1), F20                            // lower bits of weights
-	FMOVQ        112(R1), F21                            // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64f                             // SMMLA V15.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66f                             // SMMLA V15.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        512(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	WORD         $0x4e95a648                             // SMMLA V8.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a668                             // SMMLA V8.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        400(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a649                             // SMMLA V9.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a669                             // SMMLA V9.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        416(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64a                             // SMMLA V10.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66a                             // SMMLA V10.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        432(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64b                             // SMMLA V11.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66b                             // SMMLA V11.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F22                             // upper bits of codes
+	FMOVQ        448(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64c                             // SMMLA V12.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66c                             // SMMLA V12.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F22                             // upper bits of codes
+	FMOVQ        464(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64d                             // SMMLA V13.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66d                             // SMMLA V13.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F22                             // upper bits of codes
+	FMOVQ        480(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64e                             // SMMLA V14.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66e                             // SMMLA V14.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F22                            // upper bits of codes
+	FMOVQ        496(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64f                             // SMMLA V15.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66f                             // SMMLA V15.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        512(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	FLDPQ        96(R6), (F18, F19)                      // x
-	WORD         $0x4e96a648                             // SMMLA V8.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a668                             // SMMLA V8.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        528(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a649                             // SMMLA V9.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a669                             // SMMLA V9.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        544(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64a                             // SMMLA V10.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66a                             // SMMLA V10.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        560(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64b                             // SMMLA V11.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66b                             // SMMLA V11.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        576(R1), F20                            // lower bits of weights
-	FMOVQ        64(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64c                             // SMMLA V12.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66c                             // SMMLA V12.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        592(R1), F20                            // lower bits of weights
-	FMOVQ        80(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64d                             // SMMLA V13.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66d                             // SMMLA V13.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        608(R1), F20                            // lower bits of weights
-	FMOVQ        96(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64e                             // SMMLA V14.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66e                             // SMMLA V14.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        624(R1), F20                            // lower bits of weights
-	FMOVQ        112(R1), F21                            // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64f                             // SMMLA V15.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66f                             // SMMLA V15.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e95a648                             // SMMLA V8.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a668                             // SMMLA V8.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        528(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a649                             // SMMLA V9.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a669                             // SMMLA V9.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        544(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64a                             // SMMLA V10.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66a                             // SMMLA V10.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        560(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64b                             // SMMLA V11.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66b                             // SMMLA V11.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F22                             // upper bits of codes
+	FMOVQ        576(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64c                             // SMMLA V12.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66c                             // SMMLA V12.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F22                             // upper bits of codes
+	FMOVQ        592(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64d                             // SMMLA V13.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66d                             // SMMLA V13.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F22                             // upper bits of codes
+	FMOVQ        608(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64e                             // SMMLA V14.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66e                             // SMMLA V14.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F22                            // upper bits of codes
+	FMOVQ        624(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64f                             // SMMLA V15.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66f                             // SMMLA V15.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
 	FMOVQ        16(R7), F20                             // scales of the run
 	WORD         $0x2f08a695                             // USHLL V21.8H, V20.8B, #0         wider
 	WORD         $0x2f10a6b6                             // USHLL V22.4S, V21.4H, #0         wider
@@ -1194,7 +1194,7 @@ TEXT ·linearQ5_KI8MMRows3(SB), NOSPLIT, $0-40
 	MOVD         $1088, R9                               // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V20.B16                            // low nibbles
+	VMOVI        $15, V20.B16                            // lower bits
 	VMOVI        $16, V21.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -1420,58 +1420,58 @@ rows3run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        128(R1), F26                            // lower bits of weights
-	FMOVQ        (R1), F27                               // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        (R1), F28                               // upper bits of codes
+	FMOVQ        128(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        144(R1), F26                            // lower bits of weights
-	FMOVQ        16(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        256(R1), F26                            // lower bits of weights
-	FMOVQ        (R1), F27                               // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F28                             // upper bits of codes
+	FMOVQ        144(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        (R1), F28                               // upper bits of codes
+	FMOVQ        256(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        272(R1), F26                            // lower bits of weights
-	FMOVQ        16(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F28                             // upper bits of codes
+	FMOVQ        272(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x2f08a75b                             // USHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x2f10a77c                             // USHLL V28.4S, V27.4H, #0         wider
@@ -1485,58 +1485,58 @@ rows3run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        160(R1), F26                            // lower bits of weights
-	FMOVQ        32(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        32(R1), F28                             // upper bits of codes
+	FMOVQ        160(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        176(R1), F26                            // lower bits of weights
-	FMOVQ        48(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        288(R1), F26                            // lower bits of weights
-	FMOVQ        32(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F28                             // upper bits of codes
+	FMOVQ        176(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        32(R1), F28                             // upper bits of codes
+	FMOVQ        288(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        304(R1), F26                            // lower bits of weights
-	FMOVQ        48(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F28                             // upper bits of codes
+	FMOVQ        304(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x2f08a75b                             // USHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x6f10a77c                             // USHLL2 V28.4S, V27.8H, #0        wider
@@ -1550,58 +1550,58 @@ rows3run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        192(R1), F26                            // lower bits of weights
-	FMOVQ        64(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        64(R1), F28                             // upper bits of codes
+	FMOVQ        192(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        208(R1), F26                            // lower bits of weights
-	FMOVQ        80(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        320(R1), F26                            // lower bits of weights
-	FMOVQ        64(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F28                             // upper bits of codes
+	FMOVQ        208(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        64(R1), F28                             // upper bits of codes
+	FMOVQ        320(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        336(R1), F26                            // lower bits of weights
-	FMOVQ        80(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F28                             // upper bits of codes
+	FMOVQ        336(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x6f08a75b                             // USHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x2f10a77c                             // USHLL V28.4S, V27.4H, #0         wider
@@ -1615,58 +1615,58 @@ rows3run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        224(R1), F26                            // lower bits of weights
-	FMOVQ        96(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        96(R1), F28                             // upper bits of codes
+	FMOVQ        224(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        240(R1), F26                            // lower bits of weights
-	FMOVQ        112(R1), F27                            // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        352(R1), F26                            // lower bits of weights
-	FMOVQ        96(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F28                            // upper bits of codes
+	FMOVQ        240(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        96(R1), F28                             // upper bits of codes
+	FMOVQ        352(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        368(R1), F26                            // lower bits of weights
-	FMOVQ        112(R1), F27                            // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F28                            // upper bits of codes
+	FMOVQ        368(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x6f08a75b                             // USHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x6f10a77c                             // USHLL2 V28.4S, V27.8H, #0        wider
@@ -1680,56 +1680,56 @@ rows3run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        384(R1), F26                            // lower bits of weights
-	FMOVQ        (R1), F27                               // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        (R1), F28                               // upper bits of codes
+	FMOVQ        384(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        128(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        160(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        400(R1), F26                            // lower bits of weights
-	FMOVQ        16(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        512(R1), F26                            // lower bits of weights
-	FMOVQ        (R1), F27                               // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F28                             // upper bits of codes
+	FMOVQ        400(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        (R1), F28                               // upper bits of codes
+	FMOVQ        512(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        192(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        224(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        528(R1), F26                            // lower bits of weights
-	FMOVQ        16(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F28                             // upper bits of codes
+	FMOVQ        528(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x2f08a75b                             // USHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x2f10a77c                             // USHLL V28.4S, V27.4H, #0         wider
@@ -1743,56 +1743,56 @@ rows3run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        416(R1), F26                            // lower bits of weights
-	FMOVQ        32(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        32(R1), F28                             // upper bits of codes
+	FMOVQ        416(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        128(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        160(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        432(R1), F26                            // lower bits of weights
-	FMOVQ        48(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        544(R1), F26                            // lower bits of weights
-	FMOVQ        32(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F28                             // upper bits of codes
+	FMOVQ        432(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        32(R1), F28                             // upper bits of codes
+	FMOVQ        544(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        192(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        224(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        560(R1), F26                            // lower bits of weights
-	FMOVQ        48(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F28                             // upper bits of codes
+	FMOVQ        560(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x2f08a75b                             // USHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x6f10a77c                             // USHLL2 V28.4S, V27.8H, #0        wider
@@ -1806,56 +1806,56 @@ rows3run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        448(R1), F26                            // lower bits of weights
-	FMOVQ        64(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        64(R1), F28                             // upper bits of codes
+	FMOVQ        448(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        128(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        160(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        464(R1), F26                            // lower bits of weights
-	FMOVQ        80(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        576(R1), F26                            // lower bits of weights
-	FMOVQ        64(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F28                             // upper bits of codes
+	FMOVQ        464(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        64(R1), F28                             // upper bits of codes
+	FMOVQ        576(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        192(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        224(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        592(R1), F26                            // lower bits of weights
-	FMOVQ        80(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F28                             // upper bits of codes
+	FMOVQ        592(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x6f08a75b                             // USHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x2f10a77c                             // USHLL V28.4S, V27.4H, #0         wider
@@ -1869,56 +1869,56 @@ rows3run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        480(R1), F26                            // lower bits of weights
-	FMOVQ        96(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        96(R1), F28                             // upper bits of codes
+	FMOVQ        480(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        128(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        160(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        496(R1), F26                            // lower bits of weights
-	FMOVQ        112(R1), F27                            // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        608(R1), F26                            // lower bits of weights
-	FMOVQ        96(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F28                            // upper bits of codes
+	FMOVQ        496(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        96(R1), F28                             // upper bits of codes
+	FMOVQ        608(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        192(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        224(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        624(R1), F26                            // lower bits of weights
-	FMOVQ        112(R1), F27                            // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F28                            // upper bits of codes
+	FMOVQ        624(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x6f08a75b                             // USHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x6f10a77c                             // USHLL2 V28.4S, V27.8H, #0        wider
@@ -2049,7 +2049,7 @@ TEXT ·linearQ5_KI8MMRows4(SB), NOSPLIT, $0-40
 	MOVD         $1088, R9                               // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V20.B16                            // low nibbles
+	VMOVI        $15, V20.B16                            // lower bits
 	VMOVI        $16, V21.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -2305,58 +2305,58 @@ rows4run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        128(R1), F26                            // lower bits of weights
-	FMOVQ        (R1), F27                               // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        (R1), F28                               // upper bits of codes
+	FMOVQ        128(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        144(R1), F26                            // lower bits of weights
-	FMOVQ        16(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        256(R1), F26                            // lower bits of weights
-	FMOVQ        (R1), F27                               // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F28                             // upper bits of codes
+	FMOVQ        144(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        (R1), F28                               // upper bits of codes
+	FMOVQ        256(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        272(R1), F26                            // lower bits of weights
-	FMOVQ        16(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F28                             // upper bits of codes
+	FMOVQ        272(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x2f08a75b                             // USHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x2f10a77c                             // USHLL V28.4S, V27.4H, #0         wider
@@ -2370,58 +2370,58 @@ rows4run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        160(R1), F26                            // lower bits of weights
-	FMOVQ        32(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        32(R1), F28                             // upper bits of codes
+	FMOVQ        160(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        176(R1), F26                            // lower bits of weights
-	FMOVQ        48(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        288(R1), F26                            // lower bits of weights
-	FMOVQ        32(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F28                             // upper bits of codes
+	FMOVQ        176(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        32(R1), F28                             // upper bits of codes
+	FMOVQ        288(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        304(R1), F26                            // lower bits of weights
-	FMOVQ        48(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F28                             // upper bits of codes
+	FMOVQ        304(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x2f08a75b                             // USHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x6f10a77c                             // USHLL2 V28.4S, V27.8H, #0        wider
@@ -2435,58 +2435,58 @@ rows4run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        192(R1), F26                            // lower bits of weights
-	FMOVQ        64(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        64(R1), F28                             // upper bits of codes
+	FMOVQ        192(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        208(R1), F26                            // lower bits of weights
-	FMOVQ        80(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        320(R1), F26                            // lower bits of weights
-	FMOVQ        64(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F28                             // upper bits of codes
+	FMOVQ        208(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        64(R1), F28                             // upper bits of codes
+	FMOVQ        320(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        336(R1), F26                            // lower bits of weights
-	FMOVQ        80(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F28                             // upper bits of codes
+	FMOVQ        336(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x6f08a75b                             // USHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x2f10a77c                             // USHLL V28.4S, V27.4H, #0         wider
@@ -2500,58 +2500,58 @@ rows4run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        224(R1), F26                            // lower bits of weights
-	FMOVQ        96(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        96(R1), F28                             // upper bits of codes
+	FMOVQ        224(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        240(R1), F26                            // lower bits of weights
-	FMOVQ        112(R1), F27                            // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        352(R1), F26                            // lower bits of weights
-	FMOVQ        96(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F28                            // upper bits of codes
+	FMOVQ        240(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        96(R1), F28                             // upper bits of codes
+	FMOVQ        352(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        368(R1), F26                            // lower bits of weights
-	FMOVQ        112(R1), F27                            // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F28                            // upper bits of codes
+	FMOVQ        368(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x6f08a75b                             // USHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x6f10a77c                             // USHLL2 V28.4S, V27.8H, #0        wider
@@ -2565,56 +2565,56 @@ rows4run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        384(R1), F26                            // lower bits of weights
-	FMOVQ        (R1), F27                               // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        (R1), F28                               // upper bits of codes
+	FMOVQ        384(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        128(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        160(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        400(R1), F26                            // lower bits of weights
-	FMOVQ        16(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        512(R1), F26                            // lower bits of weights
-	FMOVQ        (R1), F27                               // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F28                             // upper bits of codes
+	FMOVQ        400(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        (R1), F28                               // upper bits of codes
+	FMOVQ        512(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        192(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        224(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        528(R1), F26                            // lower bits of weights
-	FMOVQ        16(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F28                             // upper bits of codes
+	FMOVQ        528(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x2f08a75b                             // USHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x2f10a77c                             // USHLL V28.4S, V27.4H, #0         wider
@@ -2628,56 +2628,56 @@ rows4run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        416(R1), F26                            // lower bits of weights
-	FMOVQ        32(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        32(R1), F28                             // upper bits of codes
+	FMOVQ        416(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        128(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        160(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        432(R1), F26                            // lower bits of weights
-	FMOVQ        48(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        544(R1), F26                            // lower bits of weights
-	FMOVQ        32(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F28                             // upper bits of codes
+	FMOVQ        432(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        32(R1), F28                             // upper bits of codes
+	FMOVQ        544(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        192(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        224(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        560(R1), F26                            // lower bits of weights
-	FMOVQ        48(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F28                             // upper bits of codes
+	FMOVQ        560(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x2f08a75b                             // USHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x6f10a77c                             // USHLL2 V28.4S, V27.8H, #0        wider
@@ -2691,56 +2691,56 @@ rows4run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        448(R1), F26                            // lower bits of weights
-	FMOVQ        64(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        64(R1), F28                             // upper bits of codes
+	FMOVQ        448(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        128(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        160(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        464(R1), F26                            // lower bits of weights
-	FMOVQ        80(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        576(R1), F26                            // lower bits of weights
-	FMOVQ        64(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F28                             // upper bits of codes
+	FMOVQ        464(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        64(R1), F28                             // upper bits of codes
+	FMOVQ        576(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        192(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        224(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        592(R1), F26                            // lower bits of weights
-	FMOVQ        80(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F28                             // upper bits of codes
+	FMOVQ        592(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x6f08a75b                             // USHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x2f10a77c                             // USHLL V28.4S, V27.4H, #0         wider
@@ -2754,56 +2754,56 @@ rows4run:
 	VMOVI        $0, V17.B16                             // no products yet
 	VMOVI        $0, V18.B16                             // no products yet
 	VMOVI        $0, V19.B16                             // no products yet
-	FMOVQ        480(R1), F26                            // lower bits of weights
-	FMOVQ        96(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        96(R1), F28                             // upper bits of codes
+	FMOVQ        480(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        128(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        160(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        496(R1), F26                            // lower bits of weights
-	FMOVQ        112(R1), F27                            // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $1, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        608(R1), F26                            // lower bits of weights
-	FMOVQ        96(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F28                            // upper bits of codes
+	FMOVQ        496(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $1, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        96(R1), F28                             // upper bits of codes
+	FMOVQ        608(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        192(R6), (F22, F23)                     // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        224(R6), (F24, F25)                     // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        624(R1), F26                            // lower bits of weights
-	FMOVQ        112(R1), F27                            // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $3, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F28                            // upper bits of codes
+	FMOVQ        624(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $3, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x6f08a75b                             // USHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x6f10a77c                             // USHLL2 V28.4S, V27.8H, #0        wider

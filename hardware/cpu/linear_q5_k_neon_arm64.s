@@ -20,7 +20,7 @@ TEXT ·linearQ5_KNEONRows1(SB), NOSPLIT, $0-40
 	MOVD         $272, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V8.B16                             // low nibbles
+	VMOVI        $15, V8.B16                             // lower bits
 	VMOVI        $16, V9.B16                             // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -187,289 +187,289 @@ rows1run:
 	VMOVI        $0, V5.B16                              // no products yet
 	VMOVI        $0, V6.B16                              // no products yet
 	VMOVI        $0, V7.B16                              // no products yet
-	FMOVQ        64(R1), F12                             // lower bits of weights
-	FMOVQ        (R1), F13                               // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $4, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        (R1), F14                               // upper bits of codes
+	FMOVQ        64(R1), F12                             // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $4, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	FLDPQ        (R6), (F10, F11)                        // x
 	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	FMOVQ        80(R1), F12                             // lower bits of weights
-	FMOVQ        16(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $4, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        16(R1), F14                             // upper bits of codes
+	FMOVQ        80(R1), F12                             // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $4, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	FMOVQ        96(R1), F12                             // lower bits of weights
-	FMOVQ        32(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $4, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        32(R1), F14                             // upper bits of codes
+	FMOVQ        96(R1), F12                             // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $4, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	FMOVQ        112(R1), F12                            // lower bits of weights
-	FMOVQ        48(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $4, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        48(R1), F14                             // upper bits of codes
+	FMOVQ        112(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $4, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	FMOVQ        128(R1), F12                            // lower bits of weights
-	FMOVQ        (R1), F13                               // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        (R1), F14                               // upper bits of codes
+	FMOVQ        128(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	FMOVQ        144(R1), F12                            // lower bits of weights
-	FMOVQ        16(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        16(R1), F14                             // upper bits of codes
+	FMOVQ        144(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	FMOVQ        160(R1), F12                            // lower bits of weights
-	FMOVQ        32(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        32(R1), F14                             // upper bits of codes
+	FMOVQ        160(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	FMOVQ        176(R1), F12                            // lower bits of weights
-	FMOVQ        48(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VSHL         $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        48(R1), F14                             // upper bits of codes
+	FMOVQ        176(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VSHL         $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VSHL         $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VSHL         $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V10.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	FMOVQ        192(R1), F12                            // lower bits of weights
-	FMOVQ        (R1), F13                               // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VBIT         V9.B16, V13.B16, V14.B16                // with upper bits
+	FMOVQ        (R1), F14                               // upper bits of codes
+	FMOVQ        192(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VBIT         V9.B16, V14.B16, V13.B16                // together
 	VDUP         V11.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V11.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	FMOVQ        208(R1), F12                            // lower bits of weights
-	FMOVQ        16(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VBIT         V9.B16, V13.B16, V14.B16                // with upper bits
+	FMOVQ        16(R1), F14                             // upper bits of codes
+	FMOVQ        208(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VBIT         V9.B16, V14.B16, V13.B16                // together
 	VDUP         V11.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V11.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	FMOVQ        224(R1), F12                            // lower bits of weights
-	FMOVQ        32(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VBIT         V9.B16, V13.B16, V14.B16                // with upper bits
+	FMOVQ        32(R1), F14                             // upper bits of codes
+	FMOVQ        224(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VBIT         V9.B16, V14.B16, V13.B16                // together
 	VDUP         V11.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V11.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	FMOVQ        240(R1), F12                            // lower bits of weights
-	FMOVQ        48(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VBIT         V9.B16, V13.B16, V14.B16                // with upper bits
+	FMOVQ        48(R1), F14                             // upper bits of codes
+	FMOVQ        240(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VBIT         V9.B16, V14.B16, V13.B16                // together
 	VDUP         V11.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $1, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $1, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V11.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	FMOVQ        256(R1), F12                            // lower bits of weights
-	FMOVQ        (R1), F13                               // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VUSHR        $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        (R1), F14                               // upper bits of codes
+	FMOVQ        256(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VUSHR        $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V11.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V11.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc4                             // SADALP V4.4S, V30.8H             row 0 += pairs
-	FMOVQ        272(R1), F12                            // lower bits of weights
-	FMOVQ        16(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VUSHR        $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        16(R1), F14                             // upper bits of codes
+	FMOVQ        272(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VUSHR        $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V11.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V11.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc5                             // SADALP V5.4S, V30.8H             row 0 += pairs
-	FMOVQ        288(R1), F12                            // lower bits of weights
-	FMOVQ        32(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VUSHR        $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        32(R1), F14                             // upper bits of codes
+	FMOVQ        288(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VUSHR        $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V11.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V11.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc6                             // SADALP V6.4S, V30.8H             row 0 += pairs
-	FMOVQ        304(R1), F12                            // lower bits of weights
-	FMOVQ        48(R1), F13                             // their upper bits
-	VAND         V8.B16, V12.B16, V14.B16                // low nibbles
-	VUSHR        $2, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	FMOVQ        48(R1), F14                             // upper bits of codes
+	FMOVQ        304(R1), F12                            // lower bits
+	VAND         V8.B16, V12.B16, V13.B16                // of one word
+	VUSHR        $2, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V11.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
-	VUSHR        $4, V12.B16, V14.B16                    // high nibbles
-	VUSHR        $3, V13.B16, V15.B16                    // bits to their place
-	VBIT         V9.B16, V15.B16, V14.B16                // with upper bits
+	VUSHR        $4, V12.B16, V13.B16                    // word in place
+	VUSHR        $3, V14.B16, V15.B16                    // bits to their place
+	VBIT         V9.B16, V15.B16, V13.B16                // together
 	VDUP         V11.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc1de                             // SMULL V30.8H, V14.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc1df                             // SMULL2 V31.8H, V14.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc1be                             // SMULL V30.8H, V13.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc1bf                             // SMULL2 V31.8H, V13.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc7                             // SADALP V7.4S, V30.8H             row 0 += pairs
 	FMOVQ        (R7), F12                               // scales of the run
@@ -544,7 +544,7 @@ TEXT ·linearQ5_KNEONRows2(SB), NOSPLIT, $0-40
 	MOVD         $544, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V16.B16                            // low nibbles
+	VMOVI        $15, V16.B16                            // lower bits
 	VMOVI        $16, V17.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -833,450 +833,450 @@ rows2run:
 	VMOVI        $0, V13.B16                             // no products yet
 	VMOVI        $0, V14.B16                             // no products yet
 	VMOVI        $0, V15.B16                             // no products yet
-	FMOVQ        64(R1), F20                             // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        64(R1), F20                             // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	FLDPQ        (R6), (F18, F19)                        // x
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	FMOVQ        80(R1), F20                             // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        80(R1), F20                             // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	FMOVQ        96(R1), F20                             // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        96(R1), F20                             // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	FMOVQ        112(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        112(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	FMOVQ        128(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        128(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V19.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V19.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	FMOVQ        144(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        144(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V19.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V19.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	FMOVQ        160(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        160(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V19.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V19.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	FMOVQ        176(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        176(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V19.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V19.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	FMOVQ        192(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        192(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
 	FLDPQ        32(R6), (F18, F19)                      // x
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	FMOVQ        208(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        208(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	FMOVQ        224(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        224(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	FMOVQ        240(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        240(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
 	VDUP         V18.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $1, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $1, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V18.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V18.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	FMOVQ        256(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        256(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V19.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc8                             // SADALP V8.4S, V30.8H             row 0 += pairs
 	VDUP         V19.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 1 += pairs
-	FMOVQ        272(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        272(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V19.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bc9                             // SADALP V9.4S, V30.8H             row 0 += pairs
 	VDUP         V19.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 1 += pairs
-	FMOVQ        288(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        288(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V19.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bca                             // SADALP V10.4S, V30.8H            row 0 += pairs
 	VDUP         V19.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
-	FMOVQ        304(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        304(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V19.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $3, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $3, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	VDUP         V19.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcb                             // SADALP V11.4S, V30.8H            row 0 += pairs
 	VDUP         V19.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc2de                             // SMULL V30.8H, V22.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc2df                             // SMULL2 V31.8H, V22.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2be                             // SMULL V30.8H, V21.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	FMOVQ        (R7), F20                               // scales of the run
@@ -1379,7 +1379,7 @@ TEXT ·linearQ5_KNEONRows3(SB), NOSPLIT, $0-40
 	MOVD         $816, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V18.B16                            // low nibbles
+	VMOVI        $15, V18.B16                            // lower bits
 	VMOVI        $16, V19.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -1789,312 +1789,312 @@ rows3run:
 	VMOVI        $0, V15.B16                             // no products yet
 	VMOVI        $0, V16.B16                             // no products yet
 	VMOVI        $0, V17.B16                             // no products yet
-	FMOVQ        64(R1), F22                             // lower bits of weights
-	FMOVQ        (R1), F23                               // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VSHL         $4, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	FMOVQ        (R1), F24                               // upper bits of codes
+	FMOVQ        64(R1), F22                             // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VSHL         $4, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	FMOVQ        (R6), F20                               // x
 	VDUP         V20.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VSHL         $3, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VSHL         $3, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	FMOVQ        16(R6), F21                             // x
 	VDUP         V21.S[0], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[1], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	FMOVQ        80(R1), F22                             // lower bits of weights
-	FMOVQ        16(R1), F23                             // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VSHL         $4, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	FMOVQ        16(R1), F24                             // upper bits of codes
+	FMOVQ        80(R1), F22                             // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VSHL         $4, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VSHL         $3, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VSHL         $3, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[0], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[1], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	FMOVQ        128(R1), F22                            // lower bits of weights
-	FMOVQ        (R1), F23                               // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VSHL         $2, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	FMOVQ        (R1), F24                               // upper bits of codes
+	FMOVQ        128(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VSHL         $2, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V21.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	FMOVQ        32(R6), F20                             // x
 	VDUP         V20.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VSHL         $1, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VSHL         $1, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[2], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[3], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	FMOVQ        144(R1), F22                            // lower bits of weights
-	FMOVQ        16(R1), F23                             // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VSHL         $2, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	FMOVQ        16(R1), F24                             // upper bits of codes
+	FMOVQ        144(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VSHL         $2, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V21.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VSHL         $1, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VSHL         $1, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[2], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[3], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	FMOVQ        192(R1), F22                            // lower bits of weights
-	FMOVQ        (R1), F23                               // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VBIT         V19.B16, V23.B16, V24.B16               // with upper bits
+	FMOVQ        (R1), F24                               // upper bits of codes
+	FMOVQ        192(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VBIT         V19.B16, V24.B16, V23.B16               // together
 	FMOVQ        48(R6), F21                             // x
 	VDUP         V21.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VUSHR        $1, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VUSHR        $1, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V21.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	FMOVQ        64(R6), F20                             // x
 	VDUP         V20.S[0], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[1], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	FMOVQ        208(R1), F22                            // lower bits of weights
-	FMOVQ        16(R1), F23                             // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VBIT         V19.B16, V23.B16, V24.B16               // with upper bits
+	FMOVQ        16(R1), F24                             // upper bits of codes
+	FMOVQ        208(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VBIT         V19.B16, V24.B16, V23.B16               // together
 	VDUP         V21.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VUSHR        $1, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VUSHR        $1, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V21.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[0], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[1], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	FMOVQ        256(R1), F22                            // lower bits of weights
-	FMOVQ        (R1), F23                               // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VUSHR        $2, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	FMOVQ        (R1), F24                               // upper bits of codes
+	FMOVQ        256(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VUSHR        $2, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	FMOVQ        80(R6), F21                             // x
 	VDUP         V21.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VUSHR        $3, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VUSHR        $3, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V21.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[2], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[3], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	FMOVQ        272(R1), F22                            // lower bits of weights
-	FMOVQ        16(R1), F23                             // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VUSHR        $2, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	FMOVQ        16(R1), F24                             // upper bits of codes
+	FMOVQ        272(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VUSHR        $2, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VUSHR        $3, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VUSHR        $3, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V21.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[2], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[3], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
 	FMOVQ        (R7), F22                               // scales of the run
@@ -2113,312 +2113,312 @@ rows3run:
 	VMOVI        $0, V15.B16                             // no products yet
 	VMOVI        $0, V16.B16                             // no products yet
 	VMOVI        $0, V17.B16                             // no products yet
-	FMOVQ        96(R1), F22                             // lower bits of weights
-	FMOVQ        32(R1), F23                             // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VSHL         $4, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	FMOVQ        32(R1), F24                             // upper bits of codes
+	FMOVQ        96(R1), F22                             // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VSHL         $4, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	FMOVQ        (R6), F20                               // x
 	VDUP         V20.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VSHL         $3, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VSHL         $3, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	FMOVQ        16(R6), F21                             // x
 	VDUP         V21.S[0], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[1], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	FMOVQ        112(R1), F22                            // lower bits of weights
-	FMOVQ        48(R1), F23                             // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VSHL         $4, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	FMOVQ        48(R1), F24                             // upper bits of codes
+	FMOVQ        112(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VSHL         $4, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VSHL         $3, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VSHL         $3, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[0], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[1], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	FMOVQ        160(R1), F22                            // lower bits of weights
-	FMOVQ        32(R1), F23                             // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VSHL         $2, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	FMOVQ        32(R1), F24                             // upper bits of codes
+	FMOVQ        160(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VSHL         $2, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V21.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	FMOVQ        32(R6), F20                             // x
 	VDUP         V20.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VSHL         $1, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VSHL         $1, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[2], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[3], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	FMOVQ        176(R1), F22                            // lower bits of weights
-	FMOVQ        48(R1), F23                             // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VSHL         $2, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	FMOVQ        48(R1), F24                             // upper bits of codes
+	FMOVQ        176(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VSHL         $2, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V21.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VSHL         $1, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VSHL         $1, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[2], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[3], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	FMOVQ        224(R1), F22                            // lower bits of weights
-	FMOVQ        32(R1), F23                             // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VBIT         V19.B16, V23.B16, V24.B16               // with upper bits
+	FMOVQ        32(R1), F24                             // upper bits of codes
+	FMOVQ        224(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VBIT         V19.B16, V24.B16, V23.B16               // together
 	FMOVQ        48(R6), F21                             // x
 	VDUP         V21.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VUSHR        $1, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VUSHR        $1, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V21.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	FMOVQ        64(R6), F20                             // x
 	VDUP         V20.S[0], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[1], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	FMOVQ        240(R1), F22                            // lower bits of weights
-	FMOVQ        48(R1), F23                             // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VBIT         V19.B16, V23.B16, V24.B16               // with upper bits
+	FMOVQ        48(R1), F24                             // upper bits of codes
+	FMOVQ        240(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VBIT         V19.B16, V24.B16, V23.B16               // together
 	VDUP         V21.S[0], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[1], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[2], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VUSHR        $1, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VUSHR        $1, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V21.S[3], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[0], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V20.S[1], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	FMOVQ        288(R1), F22                            // lower bits of weights
-	FMOVQ        32(R1), F23                             // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VUSHR        $2, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	FMOVQ        32(R1), F24                             // upper bits of codes
+	FMOVQ        288(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VUSHR        $2, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	FMOVQ        80(R6), F21                             // x
 	VDUP         V21.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VUSHR        $3, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VUSHR        $3, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V21.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcc                             // SADALP V12.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[2], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bce                             // SADALP V14.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[3], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd0                             // SADALP V16.4S, V30.8H            row 2 += pairs
-	FMOVQ        304(R1), F22                            // lower bits of weights
-	FMOVQ        48(R1), F23                             // their upper bits
-	VAND         V18.B16, V22.B16, V24.B16               // low nibbles
-	VUSHR        $2, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	FMOVQ        48(R1), F24                             // upper bits of codes
+	FMOVQ        304(R1), F22                            // lower bits
+	VAND         V18.B16, V22.B16, V23.B16               // of one word
+	VUSHR        $2, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V20.S[2], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V20.S[3], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[0], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	VUSHR        $4, V22.B16, V24.B16                    // high nibbles
-	VUSHR        $3, V23.B16, V25.B16                    // bits to their place
-	VBIT         V19.B16, V25.B16, V24.B16               // with upper bits
+	VUSHR        $4, V22.B16, V23.B16                    // word in place
+	VUSHR        $3, V24.B16, V25.B16                    // bits to their place
+	VBIT         V19.B16, V25.B16, V23.B16               // together
 	VDUP         V21.S[1], V29.S4                        // 4 elements of row 0
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcd                             // SADALP V13.4S, V30.8H            row 0 += pairs
 	VDUP         V21.S[2], V29.S4                        // 4 elements of row 1
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
 	VDUP         V21.S[3], V29.S4                        // 4 elements of row 2
-	WORD         $0x0e3dc31e                             // SMULL V30.8H, V24.8B, V29.8B     products of 2 columns
-	WORD         $0x4e3dc31f                             // SMULL2 V31.8H, V24.16B, V29.16B  and of the other 2
+	WORD         $0x0e3dc2fe                             // SMULL V30.8H, V23.8B, V29.8B     products of 2 columns
+	WORD         $0x4e3dc2ff                             // SMULL2 V31.8H, V23.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
 	FMOVQ        (R7), F22                               // scales of the run

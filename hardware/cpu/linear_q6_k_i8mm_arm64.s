@@ -20,7 +20,7 @@ TEXT ·linearQ6_KI8MMRows1(SB), NOSPLIT, $0-40
 	MOVD         $768, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V16.B16                            // low nibbles
+	VMOVI        $15, V16.B16                            // lower bits
 	VMOVI        $48, V17.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -59,87 +59,87 @@ rows1run:
 	VMOV         V20.B16, V13.B16                        // rows start
 	VMOV         V20.B16, V14.B16                        // rows start
 	VMOV         V20.B16, V15.B16                        // rows start
-	FMOVQ        128(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        128(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	FLDPQ        (R6), (F18, F19)                        // x
-	WORD         $0x4e96a648                             // SMMLA V8.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a668                             // SMMLA V8.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        144(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a649                             // SMMLA V9.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a669                             // SMMLA V9.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        160(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64a                             // SMMLA V10.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66a                             // SMMLA V10.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        176(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64b                             // SMMLA V11.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66b                             // SMMLA V11.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        192(R1), F20                            // lower bits of weights
-	FMOVQ        64(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64c                             // SMMLA V12.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66c                             // SMMLA V12.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        208(R1), F20                            // lower bits of weights
-	FMOVQ        80(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64d                             // SMMLA V13.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66d                             // SMMLA V13.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        224(R1), F20                            // lower bits of weights
-	FMOVQ        96(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64e                             // SMMLA V14.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66e                             // SMMLA V14.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        240(R1), F20                            // lower bits of weights
-	FMOVQ        112(R1), F21                            // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64f                             // SMMLA V15.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66f                             // SMMLA V15.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e95a648                             // SMMLA V8.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a668                             // SMMLA V8.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        144(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a649                             // SMMLA V9.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a669                             // SMMLA V9.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        160(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64a                             // SMMLA V10.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66a                             // SMMLA V10.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        176(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64b                             // SMMLA V11.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66b                             // SMMLA V11.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F22                             // upper bits of codes
+	FMOVQ        192(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64c                             // SMMLA V12.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66c                             // SMMLA V12.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F22                             // upper bits of codes
+	FMOVQ        208(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64d                             // SMMLA V13.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66d                             // SMMLA V13.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F22                             // upper bits of codes
+	FMOVQ        224(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64e                             // SMMLA V14.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66e                             // SMMLA V14.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F22                            // upper bits of codes
+	FMOVQ        240(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64f                             // SMMLA V15.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66f                             // SMMLA V15.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
 	FMOVQ        (R7), F20                               // scales of the run
 	WORD         $0x0f08a695                             // SSHLL V21.8H, V20.8B, #0         wider
 	WORD         $0x0f10a6b6                             // SSHLL V22.4S, V21.4H, #0         wider
@@ -172,79 +172,79 @@ rows1run:
 	VMOV         V20.B16, V13.B16                        // rows start
 	VMOV         V20.B16, V14.B16                        // rows start
 	VMOV         V20.B16, V15.B16                        // rows start
-	FMOVQ        256(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        256(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
 	FLDPQ        32(R6), (F18, F19)                      // x
-	WORD         $0x4e96a648                             // SMMLA V8.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a668                             // SMMLA V8.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        272(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a649                             // SMMLA V9.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a669                             // SMMLA V9.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        288(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64a                             // SMMLA V10.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66a                             // SMMLA V10.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        304(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64b                             // SMMLA V11.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66b                             // SMMLA V11.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        320(R1), F20                            // lower bits of weights
-	FMOVQ        64(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64c                             // SMMLA V12.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66c                             // SMMLA V12.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        336(R1), F20                            // lower bits of weights
-	FMOVQ        80(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64d                             // SMMLA V13.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66d                             // SMMLA V13.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        352(R1), F20                            // lower bits of weights
-	FMOVQ        96(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64e                             // SMMLA V14.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66e                             // SMMLA V14.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        368(R1), F20                            // lower bits of weights
-	FMOVQ        112(R1), F21                            // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64f                             // SMMLA V15.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66f                             // SMMLA V15.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e95a648                             // SMMLA V8.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a668                             // SMMLA V8.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        272(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a649                             // SMMLA V9.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a669                             // SMMLA V9.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        288(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64a                             // SMMLA V10.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66a                             // SMMLA V10.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        304(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64b                             // SMMLA V11.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66b                             // SMMLA V11.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F22                             // upper bits of codes
+	FMOVQ        320(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64c                             // SMMLA V12.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66c                             // SMMLA V12.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F22                             // upper bits of codes
+	FMOVQ        336(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64d                             // SMMLA V13.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66d                             // SMMLA V13.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F22                             // upper bits of codes
+	FMOVQ        352(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64e                             // SMMLA V14.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66e                             // SMMLA V14.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F22                            // upper bits of codes
+	FMOVQ        368(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64f                             // SMMLA V15.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66f                             // SMMLA V15.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
 	FMOVQ        16(R7), F20                             // scales of the run
 	WORD         $0x0f08a695                             // SSHLL V21.8H, V20.8B, #0         wider
 	WORD         $0x0f10a6b6                             // SSHLL V22.4S, V21.4H, #0         wider
@@ -334,7 +334,7 @@ TEXT ·linearQ6_KI8MMRows2(SB), NOSPLIT, $0-40
 	MOVD         $768, R9                                // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V16.B16                            // low nibbles
+	VMOVI        $15, V16.B16                            // lower bits
 	VMOVI        $48, V17.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -375,87 +375,87 @@ rows2run:
 	VMOV         V20.B16, V13.B16                        // rows start
 	VMOV         V20.B16, V14.B16                        // rows start
 	VMOV         V20.B16, V15.B16                        // rows start
-	FMOVQ        128(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        128(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
 	FLDPQ        (R6), (F18, F19)                        // x
-	WORD         $0x4e96a648                             // SMMLA V8.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a668                             // SMMLA V8.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        144(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a649                             // SMMLA V9.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a669                             // SMMLA V9.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        160(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64a                             // SMMLA V10.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66a                             // SMMLA V10.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        176(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64b                             // SMMLA V11.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66b                             // SMMLA V11.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        192(R1), F20                            // lower bits of weights
-	FMOVQ        64(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64c                             // SMMLA V12.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66c                             // SMMLA V12.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        208(R1), F20                            // lower bits of weights
-	FMOVQ        80(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64d                             // SMMLA V13.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66d                             // SMMLA V13.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        224(R1), F20                            // lower bits of weights
-	FMOVQ        96(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64e                             // SMMLA V14.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66e                             // SMMLA V14.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        240(R1), F20                            // lower bits of weights
-	FMOVQ        112(R1), F21                            // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VSHL         $4, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64f                             // SMMLA V15.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VSHL         $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66f                             // SMMLA V15.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e95a648                             // SMMLA V8.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a668                             // SMMLA V8.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        144(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a649                             // SMMLA V9.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a669                             // SMMLA V9.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        160(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64a                             // SMMLA V10.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66a                             // SMMLA V10.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        176(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64b                             // SMMLA V11.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66b                             // SMMLA V11.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F22                             // upper bits of codes
+	FMOVQ        192(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64c                             // SMMLA V12.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66c                             // SMMLA V12.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F22                             // upper bits of codes
+	FMOVQ        208(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64d                             // SMMLA V13.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66d                             // SMMLA V13.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F22                             // upper bits of codes
+	FMOVQ        224(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64e                             // SMMLA V14.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66e                             // SMMLA V14.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F22                            // upper bits of codes
+	FMOVQ        240(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VSHL         $4, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a64f                             // SMMLA V15.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VSHL         $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66f                             // SMMLA V15.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
 	FMOVQ        (R7), F20                               // scales of the run
 	WORD         $0x0f08a695                             // SSHLL V21.8H, V20.8B, #0         wider
 	WORD         $0x0f10a6b6                             // SSHLL V22.4S, V21.4H, #0         wider
@@ -488,79 +488,79 @@ rows2run:
 	VMOV         V20.B16, V13.B16                        // rows start
 	VMOV         V20.B16, V14.B16                        // rows start
 	VMOV         V20.B16, V15.B16                        // rows start
-	FMOVQ        256(R1), F20                            // lower bits of weights
-	FMOVQ        (R1), F21                               // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
+	FMOVQ        (R1), F22                               // upper bits of codes
+	FMOVQ        256(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
 	FLDPQ        32(R6), (F18, F19)                      // x
-	WORD         $0x4e96a648                             // SMMLA V8.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a668                             // SMMLA V8.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        272(R1), F20                            // lower bits of weights
-	FMOVQ        16(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a649                             // SMMLA V9.4S, V18.16B, V22.16B    rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a669                             // SMMLA V9.4S, V19.16B, V22.16B    rows 0 and 1 += 8 products
-	FMOVQ        288(R1), F20                            // lower bits of weights
-	FMOVQ        32(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64a                             // SMMLA V10.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66a                             // SMMLA V10.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        304(R1), F20                            // lower bits of weights
-	FMOVQ        48(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64b                             // SMMLA V11.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66b                             // SMMLA V11.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        320(R1), F20                            // lower bits of weights
-	FMOVQ        64(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64c                             // SMMLA V12.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66c                             // SMMLA V12.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        336(R1), F20                            // lower bits of weights
-	FMOVQ        80(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64d                             // SMMLA V13.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66d                             // SMMLA V13.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        352(R1), F20                            // lower bits of weights
-	FMOVQ        96(R1), F21                             // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64e                             // SMMLA V14.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66e                             // SMMLA V14.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
-	FMOVQ        368(R1), F20                            // lower bits of weights
-	FMOVQ        112(R1), F21                            // their upper bits
-	VAND         V16.B16, V20.B16, V22.B16               // low nibbles
-	VBIT         V17.B16, V21.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a64f                             // SMMLA V15.4S, V18.16B, V22.16B   rows 0 and 1 += 8 products
-	VUSHR        $4, V20.B16, V22.B16                    // high nibbles
-	VUSHR        $2, V21.B16, V23.B16                    // bits to their place
-	VBIT         V17.B16, V23.B16, V22.B16               // with upper bits
-	WORD         $0x4e96a66f                             // SMMLA V15.4S, V19.16B, V22.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e95a648                             // SMMLA V8.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a668                             // SMMLA V8.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        16(R1), F22                             // upper bits of codes
+	FMOVQ        272(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a649                             // SMMLA V9.4S, V18.16B, V21.16B    rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a669                             // SMMLA V9.4S, V19.16B, V21.16B    rows 0 and 1 += 8 products
+	FMOVQ        32(R1), F22                             // upper bits of codes
+	FMOVQ        288(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64a                             // SMMLA V10.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66a                             // SMMLA V10.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        48(R1), F22                             // upper bits of codes
+	FMOVQ        304(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64b                             // SMMLA V11.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66b                             // SMMLA V11.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        64(R1), F22                             // upper bits of codes
+	FMOVQ        320(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64c                             // SMMLA V12.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66c                             // SMMLA V12.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        80(R1), F22                             // upper bits of codes
+	FMOVQ        336(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64d                             // SMMLA V13.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66d                             // SMMLA V13.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        96(R1), F22                             // upper bits of codes
+	FMOVQ        352(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64e                             // SMMLA V14.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66e                             // SMMLA V14.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
+	FMOVQ        112(R1), F22                            // upper bits of codes
+	FMOVQ        368(R1), F20                            // lower bits
+	VAND         V16.B16, V20.B16, V21.B16               // of one word
+	VBIT         V17.B16, V22.B16, V21.B16               // together
+	WORD         $0x4e95a64f                             // SMMLA V15.4S, V18.16B, V21.16B   rows 0 and 1 += 8 products
+	VUSHR        $4, V20.B16, V21.B16                    // word in place
+	VUSHR        $2, V22.B16, V23.B16                    // bits to their place
+	VBIT         V17.B16, V23.B16, V21.B16               // together
+	WORD         $0x4e95a66f                             // SMMLA V15.4S, V19.16B, V21.16B   rows 0 and 1 += 8 products
 	FMOVQ        16(R7), F20                             // scales of the run
 	WORD         $0x0f08a695                             // SSHLL V21.8H, V20.8B, #0         wider
 	WORD         $0x0f10a6b6                             // SSHLL V22.4S, V21.4H, #0         wider
@@ -678,7 +678,7 @@ TEXT ·linearQ6_KI8MMRows3(SB), NOSPLIT, $0-40
 	MOVD         $1536, R9                               // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V20.B16                            // low nibbles
+	VMOVI        $15, V20.B16                            // lower bits
 	VMOVI        $48, V21.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -726,32 +726,32 @@ rows3run:
 	FMOVQ        16(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        128(R1), F26                            // lower bits of weights
-	FMOVQ        (R1), F27                               // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        (R1), F28                               // upper bits of codes
+	FMOVQ        128(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        144(R1), F26                            // lower bits of weights
-	FMOVQ        16(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F28                             // upper bits of codes
+	FMOVQ        144(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x0f08a75b                             // SSHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x0f10a77c                             // SSHLL V28.4S, V27.4H, #0         wider
@@ -767,32 +767,32 @@ rows3run:
 	FMOVQ        16(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        160(R1), F26                            // lower bits of weights
-	FMOVQ        32(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        32(R1), F28                             // upper bits of codes
+	FMOVQ        160(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        176(R1), F26                            // lower bits of weights
-	FMOVQ        48(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F28                             // upper bits of codes
+	FMOVQ        176(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x0f08a75b                             // SSHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x4f10a77c                             // SSHLL2 V28.4S, V27.8H, #0        wider
@@ -808,32 +808,32 @@ rows3run:
 	FMOVQ        16(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        192(R1), F26                            // lower bits of weights
-	FMOVQ        64(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        64(R1), F28                             // upper bits of codes
+	FMOVQ        192(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        208(R1), F26                            // lower bits of weights
-	FMOVQ        80(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F28                             // upper bits of codes
+	FMOVQ        208(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x4f08a75b                             // SSHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x0f10a77c                             // SSHLL V28.4S, V27.4H, #0         wider
@@ -849,32 +849,32 @@ rows3run:
 	FMOVQ        16(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        224(R1), F26                            // lower bits of weights
-	FMOVQ        96(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        96(R1), F28                             // upper bits of codes
+	FMOVQ        224(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        240(R1), F26                            // lower bits of weights
-	FMOVQ        112(R1), F27                            // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F28                            // upper bits of codes
+	FMOVQ        240(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x4f08a75b                             // SSHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x4f10a77c                             // SSHLL2 V28.4S, V27.8H, #0        wider
@@ -890,30 +890,30 @@ rows3run:
 	FMOVQ        48(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        256(R1), F26                            // lower bits of weights
-	FMOVQ        (R1), F27                               // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        (R1), F28                               // upper bits of codes
+	FMOVQ        256(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        272(R1), F26                            // lower bits of weights
-	FMOVQ        16(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F28                             // upper bits of codes
+	FMOVQ        272(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x0f08a75b                             // SSHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x0f10a77c                             // SSHLL V28.4S, V27.4H, #0         wider
@@ -929,30 +929,30 @@ rows3run:
 	FMOVQ        48(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        288(R1), F26                            // lower bits of weights
-	FMOVQ        32(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        32(R1), F28                             // upper bits of codes
+	FMOVQ        288(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        304(R1), F26                            // lower bits of weights
-	FMOVQ        48(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F28                             // upper bits of codes
+	FMOVQ        304(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x0f08a75b                             // SSHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x4f10a77c                             // SSHLL2 V28.4S, V27.8H, #0        wider
@@ -968,30 +968,30 @@ rows3run:
 	FMOVQ        48(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        320(R1), F26                            // lower bits of weights
-	FMOVQ        64(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        64(R1), F28                             // upper bits of codes
+	FMOVQ        320(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        336(R1), F26                            // lower bits of weights
-	FMOVQ        80(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F28                             // upper bits of codes
+	FMOVQ        336(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x4f08a75b                             // SSHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x0f10a77c                             // SSHLL V28.4S, V27.4H, #0         wider
@@ -1007,30 +1007,30 @@ rows3run:
 	FMOVQ        48(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        352(R1), F26                            // lower bits of weights
-	FMOVQ        96(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        96(R1), F28                             // upper bits of codes
+	FMOVQ        352(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        368(R1), F26                            // lower bits of weights
-	FMOVQ        112(R1), F27                            // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F28                            // upper bits of codes
+	FMOVQ        368(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x4f08a75b                             // SSHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x4f10a77c                             // SSHLL2 V28.4S, V27.8H, #0        wider
@@ -1162,7 +1162,7 @@ TEXT ·linearQ6_KI8MMRows4(SB), NOSPLIT, $0-40
 	MOVD         $1536, R9                               // bytes of a block in the tile
 	MUL          R4, R9, R9                              // of all
 	ADD          R9, R2, R3                              // scales stand behind them
-	VMOVI        $15, V20.B16                            // low nibbles
+	VMOVI        $15, V20.B16                            // lower bits
 	VMOVI        $48, V21.B16                            // bits above them
 	VMOVI        $0, V0.B16                              // 0
 	VMOVI        $0, V1.B16                              // 0
@@ -1212,32 +1212,32 @@ rows4run:
 	FMOVQ        16(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        128(R1), F26                            // lower bits of weights
-	FMOVQ        (R1), F27                               // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        (R1), F28                               // upper bits of codes
+	FMOVQ        128(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        144(R1), F26                            // lower bits of weights
-	FMOVQ        16(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F28                             // upper bits of codes
+	FMOVQ        144(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x0f08a75b                             // SSHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x0f10a77c                             // SSHLL V28.4S, V27.4H, #0         wider
@@ -1253,32 +1253,32 @@ rows4run:
 	FMOVQ        16(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        160(R1), F26                            // lower bits of weights
-	FMOVQ        32(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        32(R1), F28                             // upper bits of codes
+	FMOVQ        160(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        176(R1), F26                            // lower bits of weights
-	FMOVQ        48(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F28                             // upper bits of codes
+	FMOVQ        176(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x0f08a75b                             // SSHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x4f10a77c                             // SSHLL2 V28.4S, V27.8H, #0        wider
@@ -1294,32 +1294,32 @@ rows4run:
 	FMOVQ        16(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        192(R1), F26                            // lower bits of weights
-	FMOVQ        64(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        64(R1), F28                             // upper bits of codes
+	FMOVQ        192(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        208(R1), F26                            // lower bits of weights
-	FMOVQ        80(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F28                             // upper bits of codes
+	FMOVQ        208(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x4f08a75b                             // SSHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x0f10a77c                             // SSHLL V28.4S, V27.4H, #0         wider
@@ -1335,32 +1335,32 @@ rows4run:
 	FMOVQ        16(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        224(R1), F26                            // lower bits of weights
-	FMOVQ        96(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	FMOVQ        96(R1), F28                             // upper bits of codes
+	FMOVQ        224(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        (R6), (F22, F23)                        // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        32(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        240(R1), F26                            // lower bits of weights
-	FMOVQ        112(R1), F27                            // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VSHL         $4, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VSHL         $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F28                            // upper bits of codes
+	FMOVQ        240(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VSHL         $4, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VSHL         $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        (R7), F26                               // scales of the run
 	WORD         $0x4f08a75b                             // SSHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x4f10a77c                             // SSHLL2 V28.4S, V27.8H, #0        wider
@@ -1376,30 +1376,30 @@ rows4run:
 	FMOVQ        48(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        256(R1), F26                            // lower bits of weights
-	FMOVQ        (R1), F27                               // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        (R1), F28                               // upper bits of codes
+	FMOVQ        256(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        272(R1), F26                            // lower bits of weights
-	FMOVQ        16(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        16(R1), F28                             // upper bits of codes
+	FMOVQ        272(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x0f08a75b                             // SSHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x0f10a77c                             // SSHLL V28.4S, V27.4H, #0         wider
@@ -1415,30 +1415,30 @@ rows4run:
 	FMOVQ        48(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        288(R1), F26                            // lower bits of weights
-	FMOVQ        32(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        32(R1), F28                             // upper bits of codes
+	FMOVQ        288(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        304(R1), F26                            // lower bits of weights
-	FMOVQ        48(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        48(R1), F28                             // upper bits of codes
+	FMOVQ        304(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x0f08a75b                             // SSHLL V27.8H, V26.8B, #0         wider
 	WORD         $0x4f10a77c                             // SSHLL2 V28.4S, V27.8H, #0        wider
@@ -1454,30 +1454,30 @@ rows4run:
 	FMOVQ        48(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        320(R1), F26                            // lower bits of weights
-	FMOVQ        64(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        64(R1), F28                             // upper bits of codes
+	FMOVQ        320(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        336(R1), F26                            // lower bits of weights
-	FMOVQ        80(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        80(R1), F28                             // upper bits of codes
+	FMOVQ        336(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x4f08a75b                             // SSHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x0f10a77c                             // SSHLL V28.4S, V27.4H, #0         wider
@@ -1493,30 +1493,30 @@ rows4run:
 	FMOVQ        48(R15), F26                            // starts of two rows, each twice
 	VMOV         V26.B16, V18.B16                        // rows start
 	VMOV         V26.B16, V19.B16                        // rows start
-	FMOVQ        352(R1), F26                            // lower bits of weights
-	FMOVQ        96(R1), F27                             // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
+	FMOVQ        96(R1), F28                             // upper bits of codes
+	FMOVQ        352(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
 	FLDPQ        64(R6), (F22, F23)                      // x
-	WORD         $0x4e9ca6d0                             // SMMLA V16.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f2                             // SMMLA V18.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
+	WORD         $0x4e9ba6d0                             // SMMLA V16.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f2                             // SMMLA V18.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
 	FLDPQ        96(R6), (F24, F25)                      // x
-	WORD         $0x4e9ca710                             // SMMLA V16.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca732                             // SMMLA V18.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
-	FMOVQ        368(R1), F26                            // lower bits of weights
-	FMOVQ        112(R1), F27                            // their upper bits
-	VAND         V20.B16, V26.B16, V28.B16               // low nibbles
-	VBIT         V21.B16, V27.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca6d1                             // SMMLA V17.4S, V22.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca6f3                             // SMMLA V19.4S, V23.16B, V28.16B   rows 2 and 3 += 8 products
-	VUSHR        $4, V26.B16, V28.B16                    // high nibbles
-	VUSHR        $2, V27.B16, V29.B16                    // bits to their place
-	VBIT         V21.B16, V29.B16, V28.B16               // with upper bits
-	WORD         $0x4e9ca711                             // SMMLA V17.4S, V24.16B, V28.16B   rows 0 and 1 += 8 products
-	WORD         $0x4e9ca733                             // SMMLA V19.4S, V25.16B, V28.16B   rows 2 and 3 += 8 products
+	WORD         $0x4e9ba710                             // SMMLA V16.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba732                             // SMMLA V18.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
+	FMOVQ        112(R1), F28                            // upper bits of codes
+	FMOVQ        368(R1), F26                            // lower bits
+	VAND         V20.B16, V26.B16, V27.B16               // of one word
+	VBIT         V21.B16, V28.B16, V27.B16               // together
+	WORD         $0x4e9ba6d1                             // SMMLA V17.4S, V22.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba6f3                             // SMMLA V19.4S, V23.16B, V27.16B   rows 2 and 3 += 8 products
+	VUSHR        $4, V26.B16, V27.B16                    // word in place
+	VUSHR        $2, V28.B16, V29.B16                    // bits to their place
+	VBIT         V21.B16, V29.B16, V27.B16               // together
+	WORD         $0x4e9ba711                             // SMMLA V17.4S, V24.16B, V27.16B   rows 0 and 1 += 8 products
+	WORD         $0x4e9ba733                             // SMMLA V19.4S, V25.16B, V27.16B   rows 2 and 3 += 8 products
 	FMOVQ        16(R7), F26                             // scales of the run
 	WORD         $0x4f08a75b                             // SSHLL2 V27.8H, V26.16B, #0       wider
 	WORD         $0x4f10a77c                             // SSHLL2 V28.4S, V27.8H, #0        wider

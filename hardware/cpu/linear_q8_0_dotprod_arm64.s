@@ -82,22 +82,22 @@ rows1block:
 	FMOVQ        (R3), F13                               // scales of rows
 	FMOVD        (R1), F10                               // scales of 4 columns
 	WORD         $0x0e21794a                             // FCVTL V10.4S, V10.4H             as float32
-	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * row's
+	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * rows'
 	WORD         $0x4e21d884                             // SCVTF V4.4S, V4.4S               to float32
 	WORD         $0x4e24cd80                             // FMLA V0.4S, V12.4S, V4.4S        results += scaled sums
 	FMOVD        8(R1), F10                              // scales of 4 columns
 	WORD         $0x0e21794a                             // FCVTL V10.4S, V10.4H             as float32
-	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * row's
+	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * rows'
 	WORD         $0x4e21d8a5                             // SCVTF V5.4S, V5.4S               to float32
 	WORD         $0x4e25cd81                             // FMLA V1.4S, V12.4S, V5.4S        results += scaled sums
 	FMOVD        16(R1), F10                             // scales of 4 columns
 	WORD         $0x0e21794a                             // FCVTL V10.4S, V10.4H             as float32
-	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * row's
+	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * rows'
 	WORD         $0x4e21d8c6                             // SCVTF V6.4S, V6.4S               to float32
 	WORD         $0x4e26cd82                             // FMLA V2.4S, V12.4S, V6.4S        results += scaled sums
 	FMOVD        24(R1), F10                             // scales of 4 columns
 	WORD         $0x0e21794a                             // FCVTL V10.4S, V10.4H             as float32
-	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * row's
+	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * rows'
 	WORD         $0x4e21d8e7                             // SCVTF V7.4S, V7.4S               to float32
 	WORD         $0x4e27cd83                             // FMLA V3.4S, V12.4S, V7.4S        results += scaled sums
 	ADD          $544, R1, R1                            // next block
@@ -224,38 +224,37 @@ rows2block:
 	WORD         $0x4fb1ea6d                             // SDOT V13.4S, V19.16B, V17.4B[3]  row 1 += 4 products
 	WORD         $0x4fb1ea8e                             // SDOT V14.4S, V20.16B, V17.4B[3]  row 1 += 4 products
 	WORD         $0x4fb1eaaf                             // SDOT V15.4S, V21.16B, V17.4B[3]  row 1 += 4 products
-	FMOVQ        (R3), F21                               // scales of rows, each twice
 	FMOVQ        (R3), F21                               // scales of rows
 	FMOVD        (R1), F18                               // scales of 4 columns
 	WORD         $0x0e217a52                             // FCVTL V18.4S, V18.4H             as float32
-	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * row's
+	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * rows'
 	WORD         $0x4e21d908                             // SCVTF V8.4S, V8.4S               to float32
 	WORD         $0x4e28ce80                             // FMLA V0.4S, V20.4S, V8.4S        results += scaled sums
-	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * row's
+	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * rows'
 	WORD         $0x4e21d98c                             // SCVTF V12.4S, V12.4S             to float32
 	WORD         $0x4e2cce84                             // FMLA V4.4S, V20.4S, V12.4S       results += scaled sums
 	FMOVD        8(R1), F18                              // scales of 4 columns
 	WORD         $0x0e217a52                             // FCVTL V18.4S, V18.4H             as float32
-	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * row's
+	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * rows'
 	WORD         $0x4e21d929                             // SCVTF V9.4S, V9.4S               to float32
 	WORD         $0x4e29ce81                             // FMLA V1.4S, V20.4S, V9.4S        results += scaled sums
-	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * row's
+	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * rows'
 	WORD         $0x4e21d9ad                             // SCVTF V13.4S, V13.4S             to float32
 	WORD         $0x4e2dce85                             // FMLA V5.4S, V20.4S, V13.4S       results += scaled sums
 	FMOVD        16(R1), F18                             // scales of 4 columns
 	WORD         $0x0e217a52                             // FCVTL V18.4S, V18.4H             as float32
-	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * row's
+	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * rows'
 	WORD         $0x4e21d94a                             // SCVTF V10.4S, V10.4S             to float32
 	WORD         $0x4e2ace82                             // FMLA V2.4S, V20.4S, V10.4S       results += scaled sums
-	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * row's
+	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * rows'
 	WORD         $0x4e21d9ce                             // SCVTF V14.4S, V14.4S             to float32
 	WORD         $0x4e2ece86                             // FMLA V6.4S, V20.4S, V14.4S       results += scaled sums
 	FMOVD        24(R1), F18                             // scales of 4 columns
 	WORD         $0x0e217a52                             // FCVTL V18.4S, V18.4H             as float32
-	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * row's
+	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * rows'
 	WORD         $0x4e21d96b                             // SCVTF V11.4S, V11.4S             to float32
 	WORD         $0x4e2bce83                             // FMLA V3.4S, V20.4S, V11.4S       results += scaled sums
-	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * row's
+	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * rows'
 	WORD         $0x4e21d9ef                             // SCVTF V15.4S, V15.4S             to float32
 	WORD         $0x4e2fce87                             // FMLA V7.4S, V20.4S, V15.4S       results += scaled sums
 	ADD          $544, R1, R1                            // next block
@@ -428,50 +427,49 @@ rows3block:
 	WORD         $0x4fb9eb75                             // SDOT V21.4S, V27.16B, V25.4B[3]  row 2 += 4 products
 	WORD         $0x4fb9eb96                             // SDOT V22.4S, V28.16B, V25.4B[3]  row 2 += 4 products
 	WORD         $0x4fb9ebb7                             // SDOT V23.4S, V29.16B, V25.4B[3]  row 2 += 4 products
-	FMOVQ        (R3), F29                               // scales of rows, each twice
 	FMOVQ        (R3), F29                               // scales of rows
 	FMOVD        (R1), F26                               // scales of 4 columns
 	WORD         $0x0e217b5a                             // FCVTL V26.4S, V26.4H             as float32
-	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * row's
+	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * rows'
 	WORD         $0x4e21d98c                             // SCVTF V12.4S, V12.4S             to float32
 	WORD         $0x4e2ccf80                             // FMLA V0.4S, V28.4S, V12.4S       results += scaled sums
-	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * row's
+	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * rows'
 	WORD         $0x4e21da10                             // SCVTF V16.4S, V16.4S             to float32
 	WORD         $0x4e30cf84                             // FMLA V4.4S, V28.4S, V16.4S       results += scaled sums
-	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * row's
+	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * rows'
 	WORD         $0x4e21da94                             // SCVTF V20.4S, V20.4S             to float32
 	WORD         $0x4e34cf88                             // FMLA V8.4S, V28.4S, V20.4S       results += scaled sums
 	FMOVD        8(R1), F26                              // scales of 4 columns
 	WORD         $0x0e217b5a                             // FCVTL V26.4S, V26.4H             as float32
-	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * row's
+	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * rows'
 	WORD         $0x4e21d9ad                             // SCVTF V13.4S, V13.4S             to float32
 	WORD         $0x4e2dcf81                             // FMLA V1.4S, V28.4S, V13.4S       results += scaled sums
-	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * row's
+	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * rows'
 	WORD         $0x4e21da31                             // SCVTF V17.4S, V17.4S             to float32
 	WORD         $0x4e31cf85                             // FMLA V5.4S, V28.4S, V17.4S       results += scaled sums
-	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * row's
+	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * rows'
 	WORD         $0x4e21dab5                             // SCVTF V21.4S, V21.4S             to float32
 	WORD         $0x4e35cf89                             // FMLA V9.4S, V28.4S, V21.4S       results += scaled sums
 	FMOVD        16(R1), F26                             // scales of 4 columns
 	WORD         $0x0e217b5a                             // FCVTL V26.4S, V26.4H             as float32
-	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * row's
+	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * rows'
 	WORD         $0x4e21d9ce                             // SCVTF V14.4S, V14.4S             to float32
 	WORD         $0x4e2ecf82                             // FMLA V2.4S, V28.4S, V14.4S       results += scaled sums
-	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * row's
+	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * rows'
 	WORD         $0x4e21da52                             // SCVTF V18.4S, V18.4S             to float32
 	WORD         $0x4e32cf86                             // FMLA V6.4S, V28.4S, V18.4S       results += scaled sums
-	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * row's
+	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * rows'
 	WORD         $0x4e21dad6                             // SCVTF V22.4S, V22.4S             to float32
 	WORD         $0x4e36cf8a                             // FMLA V10.4S, V28.4S, V22.4S      results += scaled sums
 	FMOVD        24(R1), F26                             // scales of 4 columns
 	WORD         $0x0e217b5a                             // FCVTL V26.4S, V26.4H             as float32
-	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * row's
+	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * rows'
 	WORD         $0x4e21d9ef                             // SCVTF V15.4S, V15.4S             to float32
 	WORD         $0x4e2fcf83                             // FMLA V3.4S, V28.4S, V15.4S       results += scaled sums
-	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * row's
+	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * rows'
 	WORD         $0x4e21da73                             // SCVTF V19.4S, V19.4S             to float32
 	WORD         $0x4e33cf87                             // FMLA V7.4S, V28.4S, V19.4S       results += scaled sums
-	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * row's
+	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * rows'
 	WORD         $0x4e21daf7                             // SCVTF V23.4S, V23.4S             to float32
 	WORD         $0x4e37cf8b                             // FMLA V11.4S, V28.4S, V23.4S      results += scaled sums
 	ADD          $544, R1, R1                            // next block
@@ -604,35 +602,33 @@ rows4block:
 	WORD         $0x4f99eb75                             // SDOT V21.4S, V27.16B, V25.4B[2]  row 2 += 4 products
 	WORD         $0x4fb9eb56                             // SDOT V22.4S, V26.16B, V25.4B[3]  row 3 += 4 products
 	WORD         $0x4fb9eb77                             // SDOT V23.4S, V27.16B, V25.4B[3]  row 3 += 4 products
-	FMOVQ        (R3), F29                               // scales of rows, each twice
-	FMOVQ        16(R3), F30                             // scales of rows, each twice
 	FMOVQ        (R3), F29                               // scales of rows
 	FMOVD        (R1), F26                               // scales of 4 columns
 	WORD         $0x0e217b5a                             // FCVTL V26.4S, V26.4H             as float32
-	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * row's
+	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * rows'
 	WORD         $0x4e21da10                             // SCVTF V16.4S, V16.4S             to float32
 	WORD         $0x4e30cf80                             // FMLA V0.4S, V28.4S, V16.4S       results += scaled sums
-	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * row's
+	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * rows'
 	WORD         $0x4e21da52                             // SCVTF V18.4S, V18.4S             to float32
 	WORD         $0x4e32cf84                             // FMLA V4.4S, V28.4S, V18.4S       results += scaled sums
-	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * row's
+	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * rows'
 	WORD         $0x4e21da94                             // SCVTF V20.4S, V20.4S             to float32
 	WORD         $0x4e34cf88                             // FMLA V8.4S, V28.4S, V20.4S       results += scaled sums
-	WORD         $0x4fbd9b5c                             // FMUL V28.4S, V26.4S, V29.S[3]    columns' scales * row's
+	WORD         $0x4fbd9b5c                             // FMUL V28.4S, V26.4S, V29.S[3]    columns' scales * rows'
 	WORD         $0x4e21dad6                             // SCVTF V22.4S, V22.4S             to float32
 	WORD         $0x4e36cf8c                             // FMLA V12.4S, V28.4S, V22.4S      results += scaled sums
 	FMOVD        8(R1), F26                              // scales of 4 columns
 	WORD         $0x0e217b5a                             // FCVTL V26.4S, V26.4H             as float32
-	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * row's
+	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * rows'
 	WORD         $0x4e21da31                             // SCVTF V17.4S, V17.4S             to float32
 	WORD         $0x4e31cf81                             // FMLA V1.4S, V28.4S, V17.4S       results += scaled sums
-	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * row's
+	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * rows'
 	WORD         $0x4e21da73                             // SCVTF V19.4S, V19.4S             to float32
 	WORD         $0x4e33cf85                             // FMLA V5.4S, V28.4S, V19.4S       results += scaled sums
-	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * row's
+	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * rows'
 	WORD         $0x4e21dab5                             // SCVTF V21.4S, V21.4S             to float32
 	WORD         $0x4e35cf89                             // FMLA V9.4S, V28.4S, V21.4S       results += scaled sums
-	WORD         $0x4fbd9b5c                             // FMUL V28.4S, V26.4S, V29.S[3]    columns' scales * row's
+	WORD         $0x4fbd9b5c                             // FMUL V28.4S, V26.4S, V29.S[3]    columns' scales * rows'
 	WORD         $0x4e21daf7                             // SCVTF V23.4S, V23.4S             to float32
 	WORD         $0x4e37cf8d                             // FMLA V13.4S, V28.4S, V23.4S      results += scaled sums
 	VMOVI        $0, V16.B16                             // no products yet
@@ -719,35 +715,33 @@ rows4block:
 	WORD         $0x4f99eb75                             // SDOT V21.4S, V27.16B, V25.4B[2]  row 2 += 4 products
 	WORD         $0x4fb9eb56                             // SDOT V22.4S, V26.16B, V25.4B[3]  row 3 += 4 products
 	WORD         $0x4fb9eb77                             // SDOT V23.4S, V27.16B, V25.4B[3]  row 3 += 4 products
-	FMOVQ        (R3), F29                               // scales of rows, each twice
-	FMOVQ        16(R3), F30                             // scales of rows, each twice
 	FMOVQ        (R3), F29                               // scales of rows
 	FMOVD        16(R1), F26                             // scales of 4 columns
 	WORD         $0x0e217b5a                             // FCVTL V26.4S, V26.4H             as float32
-	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * row's
+	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * rows'
 	WORD         $0x4e21da10                             // SCVTF V16.4S, V16.4S             to float32
 	WORD         $0x4e30cf82                             // FMLA V2.4S, V28.4S, V16.4S       results += scaled sums
-	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * row's
+	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * rows'
 	WORD         $0x4e21da52                             // SCVTF V18.4S, V18.4S             to float32
 	WORD         $0x4e32cf86                             // FMLA V6.4S, V28.4S, V18.4S       results += scaled sums
-	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * row's
+	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * rows'
 	WORD         $0x4e21da94                             // SCVTF V20.4S, V20.4S             to float32
 	WORD         $0x4e34cf8a                             // FMLA V10.4S, V28.4S, V20.4S      results += scaled sums
-	WORD         $0x4fbd9b5c                             // FMUL V28.4S, V26.4S, V29.S[3]    columns' scales * row's
+	WORD         $0x4fbd9b5c                             // FMUL V28.4S, V26.4S, V29.S[3]    columns' scales * rows'
 	WORD         $0x4e21dad6                             // SCVTF V22.4S, V22.4S             to float32
 	WORD         $0x4e36cf8e                             // FMLA V14.4S, V28.4S, V22.4S      results += scaled sums
 	FMOVD        24(R1), F26                             // scales of 4 columns
 	WORD         $0x0e217b5a                             // FCVTL V26.4S, V26.4H             as float32
-	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * row's
+	WORD         $0x4f9d935c                             // FMUL V28.4S, V26.4S, V29.S[0]    columns' scales * rows'
 	WORD         $0x4e21da31                             // SCVTF V17.4S, V17.4S             to float32
 	WORD         $0x4e31cf83                             // FMLA V3.4S, V28.4S, V17.4S       results += scaled sums
-	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * row's
+	WORD         $0x4fbd935c                             // FMUL V28.4S, V26.4S, V29.S[1]    columns' scales * rows'
 	WORD         $0x4e21da73                             // SCVTF V19.4S, V19.4S             to float32
 	WORD         $0x4e33cf87                             // FMLA V7.4S, V28.4S, V19.4S       results += scaled sums
-	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * row's
+	WORD         $0x4f9d9b5c                             // FMUL V28.4S, V26.4S, V29.S[2]    columns' scales * rows'
 	WORD         $0x4e21dab5                             // SCVTF V21.4S, V21.4S             to float32
 	WORD         $0x4e35cf8b                             // FMLA V11.4S, V28.4S, V21.4S      results += scaled sums
-	WORD         $0x4fbd9b5c                             // FMUL V28.4S, V26.4S, V29.S[3]    columns' scales * row's
+	WORD         $0x4fbd9b5c                             // FMUL V28.4S, V26.4S, V29.S[3]    columns' scales * rows'
 	WORD         $0x4e21daf7                             // SCVTF V23.4S, V23.4S             to float32
 	WORD         $0x4e37cf8f                             // FMLA V15.4S, V28.4S, V23.4S      results += scaled sums
 	ADD          $544, R1, R1                            // next block

@@ -186,22 +186,22 @@ rows1block:
 	FMOVQ        (R3), F13                               // scales of rows
 	FMOVD        (R1), F10                               // scales of 4 columns
 	WORD         $0x0e21794a                             // FCVTL V10.4S, V10.4H             as float32
-	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * row's
+	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * rows'
 	WORD         $0x4e21d884                             // SCVTF V4.4S, V4.4S               to float32
 	WORD         $0x4e24cd80                             // FMLA V0.4S, V12.4S, V4.4S        results += scaled sums
 	FMOVD        8(R1), F10                              // scales of 4 columns
 	WORD         $0x0e21794a                             // FCVTL V10.4S, V10.4H             as float32
-	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * row's
+	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * rows'
 	WORD         $0x4e21d8a5                             // SCVTF V5.4S, V5.4S               to float32
 	WORD         $0x4e25cd81                             // FMLA V1.4S, V12.4S, V5.4S        results += scaled sums
 	FMOVD        16(R1), F10                             // scales of 4 columns
 	WORD         $0x0e21794a                             // FCVTL V10.4S, V10.4H             as float32
-	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * row's
+	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * rows'
 	WORD         $0x4e21d8c6                             // SCVTF V6.4S, V6.4S               to float32
 	WORD         $0x4e26cd82                             // FMLA V2.4S, V12.4S, V6.4S        results += scaled sums
 	FMOVD        24(R1), F10                             // scales of 4 columns
 	WORD         $0x0e21794a                             // FCVTL V10.4S, V10.4H             as float32
-	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * row's
+	WORD         $0x4f8d914c                             // FMUL V12.4S, V10.4S, V13.S[0]    columns' scales * rows'
 	WORD         $0x4e21d8e7                             // SCVTF V7.4S, V7.4S               to float32
 	WORD         $0x4e27cd83                             // FMLA V3.4S, V12.4S, V7.4S        results += scaled sums
 	ADD          $544, R1, R1                            // next block
@@ -536,38 +536,37 @@ rows2block:
 	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bcf                             // SADALP V15.4S, V30.8H            row 1 += pairs
-	FMOVQ        (R3), F21                               // scales of rows, each twice
 	FMOVQ        (R3), F21                               // scales of rows
 	FMOVD        (R1), F18                               // scales of 4 columns
 	WORD         $0x0e217a52                             // FCVTL V18.4S, V18.4H             as float32
-	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * row's
+	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * rows'
 	WORD         $0x4e21d908                             // SCVTF V8.4S, V8.4S               to float32
 	WORD         $0x4e28ce80                             // FMLA V0.4S, V20.4S, V8.4S        results += scaled sums
-	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * row's
+	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * rows'
 	WORD         $0x4e21d98c                             // SCVTF V12.4S, V12.4S             to float32
 	WORD         $0x4e2cce84                             // FMLA V4.4S, V20.4S, V12.4S       results += scaled sums
 	FMOVD        8(R1), F18                              // scales of 4 columns
 	WORD         $0x0e217a52                             // FCVTL V18.4S, V18.4H             as float32
-	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * row's
+	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * rows'
 	WORD         $0x4e21d929                             // SCVTF V9.4S, V9.4S               to float32
 	WORD         $0x4e29ce81                             // FMLA V1.4S, V20.4S, V9.4S        results += scaled sums
-	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * row's
+	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * rows'
 	WORD         $0x4e21d9ad                             // SCVTF V13.4S, V13.4S             to float32
 	WORD         $0x4e2dce85                             // FMLA V5.4S, V20.4S, V13.4S       results += scaled sums
 	FMOVD        16(R1), F18                             // scales of 4 columns
 	WORD         $0x0e217a52                             // FCVTL V18.4S, V18.4H             as float32
-	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * row's
+	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * rows'
 	WORD         $0x4e21d94a                             // SCVTF V10.4S, V10.4S             to float32
 	WORD         $0x4e2ace82                             // FMLA V2.4S, V20.4S, V10.4S       results += scaled sums
-	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * row's
+	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * rows'
 	WORD         $0x4e21d9ce                             // SCVTF V14.4S, V14.4S             to float32
 	WORD         $0x4e2ece86                             // FMLA V6.4S, V20.4S, V14.4S       results += scaled sums
 	FMOVD        24(R1), F18                             // scales of 4 columns
 	WORD         $0x0e217a52                             // FCVTL V18.4S, V18.4H             as float32
-	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * row's
+	WORD         $0x4f959254                             // FMUL V20.4S, V18.4S, V21.S[0]    columns' scales * rows'
 	WORD         $0x4e21d96b                             // SCVTF V11.4S, V11.4S             to float32
 	WORD         $0x4e2bce83                             // FMLA V3.4S, V20.4S, V11.4S       results += scaled sums
-	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * row's
+	WORD         $0x4fb59254                             // FMUL V20.4S, V18.4S, V21.S[1]    columns' scales * rows'
 	WORD         $0x4e21d9ef                             // SCVTF V15.4S, V15.4S             to float32
 	WORD         $0x4e2fce87                             // FMLA V7.4S, V20.4S, V15.4S       results += scaled sums
 	ADD          $544, R1, R1                            // next block
@@ -846,28 +845,27 @@ rows3block:
 	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	FMOVQ        (R3), F23                               // scales of rows, each twice
 	FMOVQ        (R3), F23                               // scales of rows
 	FMOVD        (R1), F20                               // scales of 4 columns
 	WORD         $0x0e217a94                             // FCVTL V20.4S, V20.4H             as float32
-	WORD         $0x4f979296                             // FMUL V22.4S, V20.4S, V23.S[0]    columns' scales * row's
+	WORD         $0x4f979296                             // FMUL V22.4S, V20.4S, V23.S[0]    columns' scales * rows'
 	WORD         $0x4e21d98c                             // SCVTF V12.4S, V12.4S             to float32
 	WORD         $0x4e2ccec0                             // FMLA V0.4S, V22.4S, V12.4S       results += scaled sums
-	WORD         $0x4fb79296                             // FMUL V22.4S, V20.4S, V23.S[1]    columns' scales * row's
+	WORD         $0x4fb79296                             // FMUL V22.4S, V20.4S, V23.S[1]    columns' scales * rows'
 	WORD         $0x4e21d9ce                             // SCVTF V14.4S, V14.4S             to float32
 	WORD         $0x4e2ecec4                             // FMLA V4.4S, V22.4S, V14.4S       results += scaled sums
-	WORD         $0x4f979a96                             // FMUL V22.4S, V20.4S, V23.S[2]    columns' scales * row's
+	WORD         $0x4f979a96                             // FMUL V22.4S, V20.4S, V23.S[2]    columns' scales * rows'
 	WORD         $0x4e21da10                             // SCVTF V16.4S, V16.4S             to float32
 	WORD         $0x4e30cec8                             // FMLA V8.4S, V22.4S, V16.4S       results += scaled sums
 	FMOVD        8(R1), F20                              // scales of 4 columns
 	WORD         $0x0e217a94                             // FCVTL V20.4S, V20.4H             as float32
-	WORD         $0x4f979296                             // FMUL V22.4S, V20.4S, V23.S[0]    columns' scales * row's
+	WORD         $0x4f979296                             // FMUL V22.4S, V20.4S, V23.S[0]    columns' scales * rows'
 	WORD         $0x4e21d9ad                             // SCVTF V13.4S, V13.4S             to float32
 	WORD         $0x4e2dcec1                             // FMLA V1.4S, V22.4S, V13.4S       results += scaled sums
-	WORD         $0x4fb79296                             // FMUL V22.4S, V20.4S, V23.S[1]    columns' scales * row's
+	WORD         $0x4fb79296                             // FMUL V22.4S, V20.4S, V23.S[1]    columns' scales * rows'
 	WORD         $0x4e21d9ef                             // SCVTF V15.4S, V15.4S             to float32
 	WORD         $0x4e2fcec5                             // FMLA V5.4S, V22.4S, V15.4S       results += scaled sums
-	WORD         $0x4f979a96                             // FMUL V22.4S, V20.4S, V23.S[2]    columns' scales * row's
+	WORD         $0x4f979a96                             // FMUL V22.4S, V20.4S, V23.S[2]    columns' scales * rows'
 	WORD         $0x4e21da31                             // SCVTF V17.4S, V17.4S             to float32
 	WORD         $0x4e31cec9                             // FMLA V9.4S, V22.4S, V17.4S       results += scaled sums
 	VMOVI        $0, V12.B16                             // no products yet
@@ -1106,28 +1104,27 @@ rows3block:
 	WORD         $0x4e3dc2bf                             // SMULL2 V31.8H, V21.16B, V29.16B  and of the other 2
 	VADDP        V31.H8, V30.H8, V30.H8                  // added in pairs
 	WORD         $0x4e606bd1                             // SADALP V17.4S, V30.8H            row 2 += pairs
-	FMOVQ        (R3), F23                               // scales of rows, each twice
 	FMOVQ        (R3), F23                               // scales of rows
 	FMOVD        16(R1), F20                             // scales of 4 columns
 	WORD         $0x0e217a94                             // FCVTL V20.4S, V20.4H             as float32
-	WORD         $0x4f979296                             // FMUL V22.4S, V20.4S, V23.S[0]    columns' scales * row's
+	WORD         $0x4f979296                             // FMUL V22.4S, V20.4S, V23.S[0]    columns' scales * rows'
 	WORD         $0x4e21d98c                             // SCVTF V12.4S, V12.4S             to float32
 	WORD         $0x4e2ccec2                             // FMLA V2.4S, V22.4S, V12.4S       results += scaled sums
-	WORD         $0x4fb79296                             // FMUL V22.4S, V20.4S, V23.S[1]    columns' scales * row's
+	WORD         $0x4fb79296                             // FMUL V22.4S, V20.4S, V23.S[1]    columns' scales * rows'
 	WORD         $0x4e21d9ce                             // SCVTF V14.4S, V14.4S             to float32
 	WORD         $0x4e2ecec6                             // FMLA V6.4S, V22.4S, V14.4S       results += scaled sums
-	WORD         $0x4f979a96                             // FMUL V22.4S, V20.4S, V23.S[2]    columns' scales * row's
+	WORD         $0x4f979a96                             // FMUL V22.4S, V20.4S, V23.S[2]    columns' scales * rows'
 	WORD         $0x4e21da10                             // SCVTF V16.4S, V16.4S             to float32
 	WORD         $0x4e30ceca                             // FMLA V10.4S, V22.4S, V16.4S      results += scaled sums
 	FMOVD        24(R1), F20                             // scales of 4 columns
 	WORD         $0x0e217a94                             // FCVTL V20.4S, V20.4H             as float32
-	WORD         $0x4f979296                             // FMUL V22.4S, V20.4S, V23.S[0]    columns' scales * row's
+	WORD         $0x4f979296                             // FMUL V22.4S, V20.4S, V23.S[0]    columns' scales * rows'
 	WORD         $0x4e21d9ad                             // SCVTF V13.4S, V13.4S             to float32
 	WORD         $0x4e2dcec3                             // FMLA V3.4S, V22.4S, V13.4S       results += scaled sums
-	WORD         $0x4fb79296                             // FMUL V22.4S, V20.4S, V23.S[1]    columns' scales * row's
+	WORD         $0x4fb79296                             // FMUL V22.4S, V20.4S, V23.S[1]    columns' scales * rows'
 	WORD         $0x4e21d9ef                             // SCVTF V15.4S, V15.4S             to float32
 	WORD         $0x4e2fcec7                             // FMLA V7.4S, V22.4S, V15.4S       results += scaled sums
-	WORD         $0x4f979a96                             // FMUL V22.4S, V20.4S, V23.S[2]    columns' scales * row's
+	WORD         $0x4f979a96                             // FMUL V22.4S, V20.4S, V23.S[2]    columns' scales * rows'
 	WORD         $0x4e21da31                             // SCVTF V17.4S, V17.4S             to float32
 	WORD         $0x4e31cecb                             // FMLA V11.4S, V22.4S, V17.4S      results += scaled sums
 	ADD          $544, R1, R1                            // next block

@@ -8,189 +8,207 @@ import (
 	"hearth/hardware/quant"
 )
 
-// Formats with blocks of 256 elements. Codes are kept in nibbles, two words in the low and the high ones of as many bytes,
-// and the bits above a nibble in front of a unit: as many words as fill a byte with such bits. With g elements in a group a
-// unit is, for u upper bits:
-//
-//	upper   uint8 [16 columns][g]                 bits u*s up of byte i belong to element i of word s; none if u is 0
-//	lower   uint8 [8/u/2, or 1][16 columns][g]    words 2s and 2s+1
-//
-// A panel has for each 256 elements of its columns, read strictly in this order:
+// Formats with blocks of 256 elements. With g elements in a group a panel has for each 256 elements of its columns, read
+// strictly in this order:
 //
 //	d       half [16 columns]
-//	dmin    half [16 columns]                     of Q4_K and Q5_K
-//	mins    uint8 [8/g][16 columns][g]            of Q4_K and Q5_K, minimum of runs in order
-//	for each 4 runs, of 32 elements or in Q6_K of 16:
-//	scales  uint8 or in Q6_K int8 [4 runs][16 columns]
-//	units
+//	dmin    half [16 columns]                     if there are minimums
+//	mins    uint8 [runs/g][16 columns][g]         if there are minimums
+//	for each 4 runs, of 16 or 32 elements:
+//	scales  uint8, or without minimums int8 [4 runs][16 columns]
+//	units                                         see codeBits
 //
 // and a tile, with rows as in other tiles of the group:
 //
 //	[blocks] of:
 //	  q       int8 [256/g words][rows][g]
-//	  sums    int8 [hi, lo][8/g][rows][g]         of Q4_K and Q5_K: sum of q over runs 128*hi + lo, with lo in 0..127
+//	  sums    int8 [hi, lo][runs/g][rows][g]      for minimums: sum of q over runs 128*hi + lo, with lo in 0..127
 //	  starts  int32 [16 runs][rows][g/4]          of Q6_K: -32 times the sum of q over a run
-//	scales    float32 [blocks][rows][g/4]
+//	factors   float32 [blocks][rows][g/4]         scales
 //
 // Sums in two bytes let the minimums be multiplied by the instruction that multiplies the weights.
 
 // superLayout is what such formats differ in.
 type superLayout struct {
-	format    *quant.Format
-	run       int
-	upperBits int
-	minimums  bool
-	head      int // bytes of a panel's block before its sections
+	format   *quant.Format
+	run      int
+	bits     codeBits
+	minimums bool
+	d        int             // offset of d in a block of the file; dmin follows
+	values   func(int) int32 // what a code stands for
 
-	// codes unpacks a block of the file to 4 codes in a word, in order.
-	codes func(codes *[longRun / 4]uint32, block []byte)
+	// scales reads scales and minimums of a block of the file, codes unpacks it to 4 codes in a word, in order.
+	scales func(block []byte) (scales, mins [16]byte)
+	codes  func(codes *[longRun / 4]uint32, block []byte)
 }
 
 func layoutQ4_K() *superLayout {
-	return &superLayout{format: quant.Q4_K, run: shortRun, minimums: true, head: 192, codes: codesQ4_K}
+	return &superLayout{
+		format: quant.Q4_K, run: shortRun, bits: codeBits{lower: 4, most: 64}, minimums: true, values: lessShift(0),
+		scales: scalesAndMinsQ4_K, codes: codesQ4_K,
+	}
 }
 
 func layoutQ5_K() *superLayout {
-	return &superLayout{format: quant.Q5_K, run: shortRun, upperBits: 1, minimums: true, head: 192, codes: codesQ5_K}
+	return &superLayout{
+		format: quant.Q5_K, run: shortRun, bits: codeBits{lower: 4, upper: 1, most: 64}, minimums: true, values: lessShift(0),
+		scales: scalesAndMinsQ4_K, codes: codesQ5_K,
+	}
 }
 
 func layoutQ6_K() *superLayout {
-	return &superLayout{format: quant.Q6_K, run: sixteenth, upperBits: 2, head: 32, codes: codesQ6_K}
+	return &superLayout{
+		format: quant.Q6_K, run: sixteenth, bits: codeBits{lower: 4, upper: 2, most: 64}, d: 208, values: lessShift(shiftQ6_K),
+		scales: func(block []byte) (scales, mins [16]byte) { return [16]byte(block[192:208]), mins }, codes: codesQ6_K,
+	}
 }
 
-// elementsBytes is the size of n elements of 16 columns.
-func (s *superLayout) elementsBytes(n int) int { return panelCols * n * (4 + s.upperBits) / 8 }
+func layoutIQ4_XS() *superLayout {
+	table := newShortFormat(shortFormat{format: quant.IQ4_NL}).values
+	return &superLayout{
+		format: quant.IQ4_XS, run: shortRun, bits: codeBits{lower: 4, most: 64}, values: func(code int) int32 { return table[code] },
+		scales: scalesIQ4_XS, codes: codesIQ4_XS,
+	}
+}
+
+func layoutQ2_K() *superLayout {
+	return &superLayout{
+		format: quant.Q2_K, run: sixteenth, bits: codeBits{lower: 2, most: 64}, minimums: true, d: 80, values: lessShift(0),
+		scales: scalesQ2_K, codes: func(codes *[longRun / 4]uint32, block []byte) { pairsOfBits(codes, block[16:80]) },
+	}
+}
+
+func layoutQ3_K() *superLayout {
+	return &superLayout{
+		format: quant.Q3_K, run: sixteenth, bits: codeBits{lower: 2, upper: 1, most: 64}, d: 108, values: lessShift(shiftQ3_K),
+		scales: scalesQ3_K, codes: codesQ3_K,
+	}
+}
+
+func lessShift(shift int32) func(int) int32 {
+	return func(code int) int32 { return int32(code) - shift }
+}
+
+// runs is the number of runs in a block.
+func (s *superLayout) runs() int { return longRun / s.run }
+
+// headBytes is the size of a panel's block before its sections.
+func (s *superLayout) headBytes() int {
+	if s.minimums {
+		return 64 + panelCols*s.runs()
+	}
+	return 32
+}
 
 // sectionBytes is the size of 4 runs with their scales.
-func (s *superLayout) sectionBytes() int { return 4*panelCols + s.elementsBytes(4*s.run) }
+func (s *superLayout) sectionBytes(g group) int { return 4*panelCols + s.bits.bytes(g, 4*s.run/int(g)) }
 
 // blockBytes is the size of a panel's block.
-func (s *superLayout) blockBytes() int { return s.head + longRun/(4*s.run)*s.sectionBytes() }
+func (s *superLayout) blockBytes(g group) int { return s.headBytes() + s.runs()/4*s.sectionBytes(g) }
 
-func (s *superLayout) panelBytes(in int) int { return roundUp(in/longRun*s.blockBytes(), 64) }
-
-// extraBytes is the size of a row's sums or starts in a tile's block.
-func (s *superLayout) extraBytes(g group) int {
-	if s.minimums {
-		return 16
-	}
-	return longRun / s.run * int(g)
+// superCodes are blocks of 256 codes for this group.
+type superCodes struct {
+	*superLayout
+	g group
 }
 
-// linearSuper is a format of this kind for this group.
-func (g group) linearSuper(s *superLayout, kernels []panelKernel, prepare prepareKernel) *linear {
-	tileBlock := longRun + s.extraBytes(g)
-	return &linear{
+// linearSuper is a format of this kind for this group. A row has so many bytes in the tile behind a block's elements.
+func (g group) linearSuper(s *superLayout, extra int, kernels []panelKernel, prepare prepareKernel) *linear {
+	c := superCodes{s, g}
+	return g.linear(linear{
 		format:     s.format,
-		tileRows:   len(kernels),
-		panelBytes: s.panelBytes,
-		pack:       func(dst, src []byte, numRows, in int) { g.packSuper(s, dst, src, numRows, in) },
-		row:        func(dst []float32, panel []byte, col, in int) { g.rowSuper(s, dst, panel, col, in) },
-		tileBytes:  func(in, rows int) int { return g.tileBytes(in/longRun, tileBlock, rows) },
-		prepare:    g.prepare(prepare, longRun, tileBlock),
-		multiply:   func(a *multiplyArgs) { multiplyPanels(a, kernels, s.panelBytes(a.in), a.in/longRun) },
-	}
+		panelBytes: func(in int) int { return roundUp(in/longRun*s.blockBytes(g), 64) },
+		pack:       c.pack,
+		row:        c.row,
+	}, tileForm{kernel: prepare, blockLen: longRun, extra: extra, factors: 1}, kernels)
 }
 
-// packCodes writes codes of a column, four in a word, as units.
-func (g group) packCodes(to []byte, codes []uint32, col, upperBits int) {
-	const low, ones = 0x0f0f0f0f, 0x01010101
-	m := int(g) / 4 // words of codes in a word of the group
-	perUnit := 2
-	if upperBits > 0 {
-		perUnit = 8 / upperBits
-	}
-	size := panelCols * int(g)
-	for ; len(codes) > 0; codes = codes[perUnit*m:] {
-		if upperBits > 0 {
-			mask := uint32(1<<upperBits-1) * ones
-			for j := range m {
-				var upper uint32
-				for s := range perUnit {
-					upper |= codes[s*m+j] >> 4 & mask << (upperBits * s)
-				}
-				binary.LittleEndian.PutUint32(to[int(g)*col+4*j:], upper)
-			}
-			to = to[size:]
-		}
-		for s := 0; s < perUnit; s += 2 {
-			for j := range m {
-				binary.LittleEndian.PutUint32(to[int(g)*col+4*j:], codes[s*m+j]&low|codes[(s+1)*m+j]&low<<4)
-			}
-			to = to[size:]
-		}
-	}
-}
-
-// code reads element e of a column from units.
-func (g group) code(units []byte, e, col, upperBits int) byte {
-	word, size := e/int(g), panelCols*int(g)
-	at := int(g)*col + e%int(g)
-	if upperBits == 0 {
-		return units[word/2*size+at] >> (word % 2 * 4) & 15
-	}
-	perUnit := 8 / upperBits
-	unit := units[word/perUnit*(1+perUnit/2)*size:]
-	word %= perUnit
-	upper := unit[at] >> (upperBits * word) & (1<<upperBits - 1)
-	return unit[(1+word/2)*size+at]>>(word%2*4)&15 | upper<<4
-}
-
-func (g group) packSuper(s *superLayout, dst, src []byte, numRows, in int) {
-	blocks, size := in/longRun, s.format.BlockBytes
-	clearRest(dst, blocks*s.blockBytes(), numRows)
+func (c superCodes) pack(dst, src []byte, numRows, in int) {
+	blocks, size, blockBytes := in/longRun, c.format.BlockBytes, c.blockBytes(c.g)
+	clearRest(dst, blocks*blockBytes, numRows)
 	var codes [longRun / 4]uint32
 	for r := range numRows {
 		for b := range blocks {
-			block, to := src[(r*blocks+b)*size:][:size], dst[b*s.blockBytes():][:s.blockBytes()]
-			g.packHead(s, to, block, r)
-			s.codes(&codes, block)
-			for section := range longRun / (4 * s.run) {
-				units := to[s.head+section*s.sectionBytes()+4*panelCols:]
-				g.packCodes(units, codes[section*s.run:][:s.run], r, s.upperBits)
+			block, to := src[(r*blocks+b)*size:][:size], dst[b*blockBytes:][:blockBytes]
+			c.packHead(to, block, r)
+			c.codes(&codes, block)
+			for section := range c.runs() / 4 {
+				units := to[c.headBytes()+section*c.sectionBytes(c.g)+4*panelCols:]
+				c.bits.pack(c.g, units, codes[section*c.run:][:c.run], r)
 			}
 		}
 	}
 }
 
 // packHead writes the scales of a block of the file as column col.
-func (g group) packHead(s *superLayout, to, block []byte, col int) {
-	scale := func(run int) *byte { return &to[s.head+run/4*s.sectionBytes()+panelCols*(run%4)+col] }
-	if !s.minimums {
-		copy(to[2*col:][:2], block[208:])
-		for run := range longRun / s.run {
-			*scale(run) = block[192+run]
-		}
-		return
+func (c superCodes) packHead(to, block []byte, col int) {
+	copy(to[2*col:][:2], block[c.d:])
+	if c.minimums {
+		copy(to[32+2*col:][:2], block[c.d+2:])
 	}
-	copy(to[2*col:][:2], block)
-	copy(to[32+2*col:][:2], block[2:])
-	scales, mins := scalesQ4_K(block[4:16])
-	for run := range longRun / s.run {
-		*scale(run) = byte(scales[run/4] >> (run % 4 * 8))
-		to[64+g.at(run, col)] = byte(mins[run/4] >> (run % 4 * 8))
+	scales, mins := c.scales(block)
+	for run := range c.runs() {
+		to[c.headBytes()+run/4*c.sectionBytes(c.g)+panelCols*(run%4)+col] = scales[run]
+		if c.minimums {
+			to[64+c.g.at(run, col)] = mins[run]
+		}
 	}
 }
 
-func (g group) rowSuper(s *superLayout, dst []float32, panel []byte, col, in int) {
+func (c superCodes) row(dst []float32, panel []byte, col, in int) {
 	for b := range in / longRun {
-		block := panel[b*s.blockBytes():][:s.blockBytes()]
+		block := panel[b*c.blockBytes(c.g):][:c.blockBytes(c.g)]
 		d := halfAt(block[2*col:])
-		for run := range longRun / s.run {
-			section := block[s.head+run/4*s.sectionBytes():]
-			scale, units := section[panelCols*(run%4)+col], section[4*panelCols:]
-			y := dst[b*longRun+run*s.run:][:s.run]
+		for run := range c.runs() {
+			section := block[c.headBytes()+run/4*c.sectionBytes(c.g):]
+			scale, minimum := float32(int8(section[panelCols*(run%4)+col])), float32(0)
+			if c.minimums {
+				minimum = float32(halfAt(block[32+2*col:]) * float32(block[64+c.g.at(run, col)]))
+			}
+			y := dst[b*longRun+run*c.run:][:c.run]
 			for e := range y {
-				code := g.code(units, run%4*s.run+e, col, s.upperBits)
-				if s.minimums {
-					minimum := halfAt(block[32+2*col:]) * float32(block[64+g.at(run, col)])
-					y[e] = float32(float32(d*float32(scale))*float32(code)) - minimum
-				} else {
-					y[e] = float32(d*float32(int8(scale))) * float32(int32(code)-shiftQ6_K)
+				code := c.bits.code(c.g, section[4*panelCols:], run%4*c.run+e, col)
+				y[e] = float32(float32(d*scale) * float32(c.values(int(code))))
+				if c.minimums {
+					y[e] -= minimum
 				}
 			}
 		}
 	}
+}
+
+// scalesAndMinsQ4_K unpacks those of Q4_K and Q5_K.
+func scalesAndMinsQ4_K(block []byte) (scales, mins [16]byte) {
+	s, m := scalesQ4_K(block[4:16])
+	for i := range 2 {
+		binary.LittleEndian.PutUint32(scales[4*i:], s[i])
+		binary.LittleEndian.PutUint32(mins[4*i:], m[i])
+	}
+	return scales, mins
+}
+
+func scalesIQ4_XS(block []byte) (scales, mins [16]byte) {
+	upper := binary.LittleEndian.Uint16(block[2:])
+	for run := range longRun / shortRun {
+		scales[run] = (block[4+run/2]>>(run%2*4)&15 | byte(upper>>(2*run)&3<<4)) - 32
+	}
+	return scales, mins
+}
+
+func scalesQ2_K(block []byte) (scales, mins [16]byte) {
+	for run := range scales {
+		scales[run], mins[run] = block[run]&15, block[run]>>4
+	}
+	return scales, mins
+}
+
+// scalesQ3_K: nibbles of 8 bytes with the two bits above them in 4 more.
+func scalesQ3_K(block []byte) (scales, mins [16]byte) {
+	s := block[96:108]
+	for run := range scales {
+		scales[run] = (s[run%8]>>(run/8*4)&15 | s[8+run%4]>>(run/4*2)&3<<4) - 32
+	}
+	return scales, mins
 }
 
 // codesQ4_K: 32 bytes hold two runs, one in low nibbles and one in high ones.
@@ -219,5 +237,27 @@ func codesQ6_K(codes *[longRun / 4]uint32, block []byte) {
 		lower := binary.LittleEndian.Uint32(block[64*half+32*(quarter%2)+at:]) >> (quarter / 2 * 4) & 0x0f0f0f0f
 		upper := binary.LittleEndian.Uint32(block[128+32*half+at:]) >> (2 * quarter) & 0x03030303
 		codes[i] = lower | upper<<4
+	}
+}
+
+// codesIQ4_XS: 16 bytes hold a run, its first half in low nibbles and its second in high ones.
+func codesIQ4_XS(codes *[longRun / 4]uint32, block []byte) {
+	for i := range codes {
+		codes[i] = binary.LittleEndian.Uint32(block[8+16*(i/8)+4*(i%4):]) >> (i % 8 / 4 * 4) & 0x0f0f0f0f
+	}
+}
+
+// pairsOfBits: 32 bytes have the lower two bits of 128 codes, a pair for each 32.
+func pairsOfBits(codes *[longRun / 4]uint32, src []byte) {
+	for i := range codes {
+		codes[i] = binary.LittleEndian.Uint32(src[32*(i/32)+4*(i%8):]) >> (i % 32 / 8 * 2) & 0x03030303
+	}
+}
+
+// codesQ3_K: bit r of byte i of 32 is the third bit of element i of 32 number r; the lower ones are as in Q2_K.
+func codesQ3_K(codes *[longRun / 4]uint32, block []byte) {
+	pairsOfBits(codes, block[32:96])
+	for i := range codes {
+		codes[i] |= binary.LittleEndian.Uint32(block[4*(i%8):]) >> (i / 8) & 0x01010101 << 2
 	}
 }

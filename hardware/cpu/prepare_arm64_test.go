@@ -9,52 +9,30 @@ import (
 
 // TestPrepareAgainstGeneric compares tiles byte by byte with ones that are put together as the layouts say.
 func TestPrepareAgainstGeneric(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		g      group
-		kernel prepareKernel
-		run    int // elements with one scale
-		extra  int // bytes of a row behind them
-		sums   func(g group, tile []byte, q []byte, r, rows int)
-	}{
-		{"short, fours", 4, prepareShort4NEON, shortRun, 0, nil},
-		{"short, eights", 8, prepareShort8NEON, shortRun, 0, nil},
-		{"sums, fours", 4, prepareSums4NEON, longRun, 16, putByteSums},
-		{"sums, eights", 8, prepareSums8NEON, longRun, 16, putByteSums},
-		{"starts, fours", 4, prepareStarts4NEON, longRun, 64, putStarts},
-		{"starts, eights", 8, prepareStarts8NEON, longRun, 128, putStarts},
-	} {
-		for blocks := 1; blocks <= 5; blocks++ {
-			for rows := 1; rows <= 6; rows++ {
-				in := blocks * c.run
-				stride := in + rows%4
-				x := normals(newRand(uint64(blocks*100+rows)), rows*stride)
-				extremes(x, blocks*rows)
-				blockBytes := c.run + c.extra
-				want := make([]byte, c.g.tileBytes(blocks, blockBytes, rows))
-				n := c.g.rows(rows)
-				var q [longRun]byte
-				for b := range blocks {
-					block := want[b*n*blockBytes:]
-					for r := range rows {
-						scale, _ := quantizeRun(q[:c.run], x[r*stride+b*c.run:][:c.run])
-						for i, v := range q[:c.run] {
-							block[(i/int(c.g)*n+r)*int(c.g)+i%int(c.g)] = v
+	for _, p := range []armPrepares{preparesInFours(), preparesInEights()} {
+		for name, c := range map[string]prepareCase{
+			"short":      {form: tileForm{p.short, shortRun, 0, 1}},
+			"short sums": {form: tileForm{p.shortSums, shortRun, 0, 2}},
+			"long":       {form: tileForm{p.long, longRun, 0, 1}},
+			"sums of 32": {tileForm{p.sums32, longRun, 16, 1}, func(to tileRow, q []byte) { putByteSums(to, q, 32) }},
+			"sums of 16": {tileForm{p.sums16, longRun, 32, 1}, func(to tileRow, q []byte) { putByteSums(to, q, 16) }},
+			"starts":     {tileForm{p.starts, longRun, 16 * int(p.group), 1}, putStarts},
+		} {
+			for blocks := 1; blocks <= 5; blocks++ {
+				for rows := 1; rows <= 6; rows++ {
+					in := blocks * c.form.blockLen
+					stride := in + rows%4
+					x := normals(newRand(uint64(blocks*100+rows)), rows*stride)
+					extremes(x, blocks*rows)
+					m := matrixView{x, stride, rows, in}
+					want := c.tile(p.group, m)
+					got := newGuarded(len(want), 0)
+					c.form.prepare(p.group, got.data, m)
+					got.check(t, name)
+					for i := range want {
+						if want[i] != got.data[i] {
+							t.Fatalf("%s in groups of %d, %d rows of %d: byte %d is %#x, want %#x", name, p.group, rows, in, i, got.data[i], want[i])
 						}
-						for i := range int(c.g) / 4 {
-							putFloat(want[blocks*n*blockBytes+(b*n+r)*int(c.g)+4*i:], scale)
-						}
-						if c.sums != nil {
-							c.sums(c.g, block[c.run*n:], q[:], r, n)
-						}
-					}
-				}
-				got := newGuarded(len(want), 0)
-				c.g.prepare(c.kernel, c.run, blockBytes)(got.data, x, stride, rows, in)
-				got.check(t, c.name)
-				for i := range want {
-					if want[i] != got.data[i] {
-						t.Fatalf("%s, %d rows of %d: byte %d is %#x, want %#x", c.name, rows, in, i, got.data[i], want[i])
 					}
 				}
 			}
@@ -62,23 +40,65 @@ func TestPrepareAgainstGeneric(t *testing.T) {
 	}
 }
 
-// putByteSums writes a row's sums over runs of 32 in two bytes.
-func putByteSums(g group, sums, q []byte, r, rows int) {
-	for run := range longRun / shortRun {
-		sum := sumOf(q[run*shortRun:][:shortRun])
-		for part, v := range []int32{sum >> 7, sum & 127} {
-			word := part*8/int(g) + run/int(g)
-			sums[(word*rows+r)*int(g)+run%int(g)] = byte(v)
+// prepareCase is a form of tiles, and what writes the bytes of a row behind a block's elements.
+type prepareCase struct {
+	form  tileForm
+	extra func(to tileRow, q []byte)
+}
+
+// tileRow is a part of a tile that has a row r of some rows.
+type tileRow struct {
+	data    []byte
+	g       group
+	r, rows int
+}
+
+// word is the row's word i.
+func (t tileRow) word(i int) []byte { return t.data[(i*t.rows+t.r)*int(t.g):][:t.g] }
+
+// tile puts a tile together.
+func (c prepareCase) tile(g group, m matrixView) []byte {
+	tile := make([]byte, c.form.tileBytes(g, m.in, m.rows))
+	factors, _ := c.form.sizes(g, m.in, m.rows)
+	rows := g.rows(m.rows)
+	q := make([]byte, c.form.blockLen)
+	for b := range m.in / c.form.blockLen {
+		for r := range m.rows {
+			scale, sum := quantizeRun(q, m.x[r*m.stride+b*len(q):][:len(q)])
+			to := tileRow{tile[b*rows*(len(q)+c.form.extra):], g, r, rows}
+			for i := 0; i < len(q); i += int(g) {
+				copy(to.word(i/int(g)), q[i:])
+			}
+			if c.extra != nil {
+				to.data = to.data[rows*len(q):]
+				c.extra(to, q)
+			}
+			to.data = tile[factors+b*c.form.factors*rows*int(g):]
+			for i, v := range []float32{scale, float32(sum) * scale}[:c.form.factors] {
+				for j := 0; j < int(g); j += 4 {
+					putFloat(to.word(i)[j:], v)
+				}
+			}
 		}
+	}
+	return tile
+}
+
+// putByteSums writes a row's sums over runs in two bytes.
+func putByteSums(to tileRow, q []byte, runLen int) {
+	runs := len(q) / runLen
+	for run := range runs {
+		sum := sumOf(q[run*runLen:][:runLen])
+		to.word(run / int(to.g))[run%int(to.g)] = byte(sum >> 7)
+		to.word((runs + run) / int(to.g))[run%int(to.g)] = byte(sum & 127)
 	}
 }
 
 // putStarts writes -32 times a row's sums over runs of 16.
-func putStarts(g group, starts, q []byte, r, rows int) {
-	for run := range longRun / sixteenth {
-		for i := range int(g) / 4 {
-			at := (run*rows+r)*int(g) + 4*i
-			binary.LittleEndian.PutUint32(starts[at:], uint32(-shiftQ6_K*sumOf(q[run*sixteenth:][:sixteenth])))
+func putStarts(to tileRow, q []byte) {
+	for run := range len(q) / sixteenth {
+		for i := 0; i < int(to.g); i += 4 {
+			binary.LittleEndian.PutUint32(to.word(run)[i:], uint32(-shiftQ6_K*sumOf(q[run*sixteenth:][:sixteenth])))
 		}
 	}
 }

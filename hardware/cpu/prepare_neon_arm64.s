@@ -4,14 +4,14 @@
 
 #include "textflag.h"
 
-// func prepareShort4NEON(scale, q *byte, x *float32, blocks, step int)
+// func prepareShortInFoursNEON(scale, q *byte, x *float32, blocks, step int)
 // CPU: Advanced SIMD.
 // One row of a tile, in words of 4: scale and q are the row's in the first block, step is the distance of its words and of its
 // scales. Blocks of 32. See linear_groups_arm64.go.
 // Registers: R0 scale, R1 q, R2 x, R3 blocks left, R4 step, R5 bytes between blocks, R6 and R9 free, R7 and R8 bounds of the
 // largest magnitude, R11 words, R12 sums, R13 bytes between high and low sums, R14 runs left; V0 to V7 elements, V8 largest,
 // V10 reciprocal, V16 127, others free. There are no tails.
-TEXT ·prepareShort4NEON(SB), NOSPLIT, $0-40
+TEXT ·prepareShortInFoursNEON(SB), NOSPLIT, $0-40
 	MOVD         scale+0(FP), R0                         // scale of the first block
 	MOVD         q+8(FP), R1                             // its bytes
 	MOVD         x+16(FP), R2                            // elements
@@ -24,7 +24,7 @@ TEXT ·prepareShort4NEON(SB), NOSPLIT, $0-40
 	MOVW         $0x7f7fffff, R7                         // largest finite magnitude
 	MOVW         $0x03800000, R8                         // 2^-120
 
-prepareShort4NEONblock:
+prepareShortInFoursNEONblock:
 	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
 	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
 	WORD         $0x4ea0f814                             // FABS V20.4S, V0.4S               magnitudes
@@ -49,13 +49,13 @@ prepareShort4NEONblock:
 	FDIVS        F8, F16, F10                            // 1/scale, with one rounding
 	FMOVS        F9, R9                                  // scale's bits
 	CMPW         R7, R6                                  // not finite?
-	BHI          prepareShort4NEONbroken                 // yes
+	BHI          prepareShortInFoursNEONbroken           // yes
 	CMPW         R8, R6                                  // enough for a scale?
-	BHS          prepareShort4NEONscaled                 // yes
+	BHS          prepareShortInFoursNEONscaled           // yes
 	MOVW         $0, R9                                  // scale 0
 	VMOVI        $0, V10.B16                             // reciprocal 0
 
-prepareShort4NEONscaled:
+prepareShortInFoursNEONscaled:
 	MOVW         R9, (R0)                                // scale of the row's run
 	WORD         $0x4f8a9000                             // FMUL V0.4S, V0.4S, V10.S[0]      x / scale
 	WORD         $0x4e21a800                             // FCVTNS V0.4S, V0.4S              to the nearest integer, ties to even
@@ -97,22 +97,254 @@ prepareShort4NEONscaled:
 	ADD          R4, R0, R0                              // next scale
 	ADD          R5, R1, R1                              // next bytes
 	SUBS         $1, R3, R3                              // one block less
-	BNE          prepareShort4NEONblock                  // until all are done
+	BNE          prepareShortInFoursNEONblock            // until all are done
 	RET                                                  // done
 
-prepareShort4NEONbroken:
+prepareShortInFoursNEONbroken:
 	VMOVI        $0, V10.B16                             // reciprocal 0
 	MOVW         $0x7fc00000, R9                         // scale NaN
-	B            prepareShort4NEONscaled                 // go on
+	B            prepareShortInFoursNEONscaled           // go on
 
-// func prepareSums4NEON(scale, q *byte, x *float32, blocks, step int)
+// func prepareShortSumsInFoursNEON(scale, q *byte, x *float32, blocks, step int)
 // CPU: Advanced SIMD.
 // One row of a tile, in words of 4: scale and q are the row's in the first block, step is the distance of its words and of its
-// scales. Blocks of 256, with the sums of runs of 32 as two bytes, for Q4_K and Q5_K. See linear_super_arm64.go.
+// scales. Blocks of 32, with their scaled sums. See linear_groups_arm64.go.
 // Registers: R0 scale, R1 q, R2 x, R3 blocks left, R4 step, R5 bytes between blocks, R6 and R9 free, R7 and R8 bounds of the
 // largest magnitude, R11 words, R12 sums, R13 bytes between high and low sums, R14 runs left; V0 to V7 elements, V8 largest,
 // V10 reciprocal, V16 127, others free. There are no tails.
-TEXT ·prepareSums4NEON(SB), NOSPLIT, $0-40
+TEXT ·prepareShortSumsInFoursNEON(SB), NOSPLIT, $0-40
+	MOVD         scale+0(FP), R0                         // scale of the first block
+	MOVD         q+8(FP), R1                             // its bytes
+	MOVD         x+16(FP), R2                            // elements
+	MOVD         blocks+24(FP), R3                       // blocks to do
+	MOVD         step+32(FP), R4                         // bytes between words
+	MOVD         $8, R5                                  // words of a block
+	MUL          R4, R5, R5                              // bytes between blocks
+	MOVW         $0x42fe0000, R6                         // 127
+	FMOVS        R6, F16                                 // as float32
+	MOVW         $0x7f7fffff, R7                         // largest finite magnitude
+	MOVW         $0x03800000, R8                         // 2^-120
+
+prepareShortSumsInFoursNEONblock:
+	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
+	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
+	WORD         $0x4ea0f814                             // FABS V20.4S, V0.4S               magnitudes
+	WORD         $0x4ea0f835                             // FABS V21.4S, V1.4S               magnitudes
+	WORD         $0x4ea0f856                             // FABS V22.4S, V2.4S               magnitudes
+	WORD         $0x4ea0f877                             // FABS V23.4S, V3.4S               magnitudes
+	WORD         $0x4ea0f898                             // FABS V24.4S, V4.4S               magnitudes
+	WORD         $0x4ea0f8b9                             // FABS V25.4S, V5.4S               magnitudes
+	WORD         $0x4ea0f8da                             // FABS V26.4S, V6.4S               magnitudes
+	WORD         $0x4ea0f8fb                             // FABS V27.4S, V7.4S               magnitudes
+	VUMAX        V24.S4, V20.S4, V20.S4                  // the larger ones
+	VUMAX        V25.S4, V21.S4, V21.S4                  // the larger ones
+	VUMAX        V26.S4, V22.S4, V22.S4                  // the larger ones
+	VUMAX        V27.S4, V23.S4, V23.S4                  // the larger ones
+	VUMAX        V22.S4, V20.S4, V20.S4                  // the larger ones
+	VUMAX        V23.S4, V21.S4, V21.S4                  // the larger ones
+	VUMAX        V21.S4, V20.S4, V20.S4                  // the larger ones
+	VMOV         V20.B16, V8.B16                         // of the run
+	WORD         $0x6eb0a908                             // UMAXV S8, V8.4S                  the largest
+	FMOVS        F8, R6                                  // its bits
+	FDIVS        F16, F8, F9                             // scale
+	FDIVS        F8, F16, F10                            // 1/scale, with one rounding
+	FMOVS        F9, R9                                  // scale's bits
+	CMPW         R7, R6                                  // not finite?
+	BHI          prepareShortSumsInFoursNEONbroken       // yes
+	CMPW         R8, R6                                  // enough for a scale?
+	BHS          prepareShortSumsInFoursNEONscaled       // yes
+	MOVW         $0, R9                                  // scale 0
+	VMOVI        $0, V10.B16                             // reciprocal 0
+
+prepareShortSumsInFoursNEONscaled:
+	MOVW         R9, (R0)                                // scale of the row's run
+	WORD         $0x4f8a9000                             // FMUL V0.4S, V0.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a800                             // FCVTNS V0.4S, V0.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9021                             // FMUL V1.4S, V1.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a821                             // FCVTNS V1.4S, V1.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9042                             // FMUL V2.4S, V2.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a842                             // FCVTNS V2.4S, V2.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9063                             // FMUL V3.4S, V3.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a863                             // FCVTNS V3.4S, V3.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9084                             // FMUL V4.4S, V4.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a884                             // FCVTNS V4.4S, V4.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90a5                             // FMUL V5.4S, V5.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8a5                             // FCVTNS V5.4S, V5.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90c6                             // FMUL V6.4S, V6.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8c6                             // FCVTNS V6.4S, V6.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90e7                             // FMUL V7.4S, V7.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8e7                             // FCVTNS V7.4S, V7.4S              to the nearest integer, ties to even
+	WORD         $0x0e614800                             // SQXTN V0.4H, V0.4S               to 16 bits
+	WORD         $0x4e614820                             // SQXTN2 V0.8H, V1.4S              and the next
+	WORD         $0x0e614842                             // SQXTN V2.4H, V2.4S               to 16 bits
+	WORD         $0x4e614862                             // SQXTN2 V2.8H, V3.4S              and the next
+	WORD         $0x0e614884                             // SQXTN V4.4H, V4.4S               to 16 bits
+	WORD         $0x4e6148a4                             // SQXTN2 V4.8H, V5.4S              and the next
+	WORD         $0x0e6148c6                             // SQXTN V6.4H, V6.4S               to 16 bits
+	WORD         $0x4e6148e6                             // SQXTN2 V6.8H, V7.4S              and the next
+	WORD         $0x0e214800                             // SQXTN V0.8B, V0.8H               to 8 bits
+	WORD         $0x4e214840                             // SQXTN2 V0.16B, V2.8H             and the next
+	WORD         $0x0e214884                             // SQXTN V4.8B, V4.8H               to 8 bits
+	WORD         $0x4e2148c4                             // SQXTN2 V4.16B, V6.8H             and the next
+	MOVD         R1, R11                                 // words of the run
+	VST1.P       V0.S[0], (R11)(R4)                      // word of the row
+	VST1.P       V0.S[1], (R11)(R4)                      // word of the row
+	VST1.P       V0.S[2], (R11)(R4)                      // word of the row
+	VST1.P       V0.S[3], (R11)(R4)                      // word of the row
+	VST1.P       V4.S[0], (R11)(R4)                      // word of the row
+	VST1.P       V4.S[1], (R11)(R4)                      // word of the row
+	VST1.P       V4.S[2], (R11)(R4)                      // word of the row
+	VST1.P       V4.S[3], (R11)(R4)                      // word of the row
+	WORD         $0x4e303814                             // SADDLV H20, V0.16B               sum of 16
+	WORD         $0x4e303895                             // SADDLV H21, V4.16B               sum of 16
+	VADD         V20.H4, V21.H4, V20.H4                  // sum of 32
+	VMOV         V20.H[0], R6                            // as integer
+	MOVH         R6, R6                                  // with its sign
+	SCVTFWS      R6, F20                                 // as float32
+	FMOVS        R9, F9                                  // scale
+	FMULS        F9, F20, F20                            // scaled sum
+	ADD          R4, R0, R0                              // stands behind the scales
+	FMOVS        F20, (R0)                               // of the row's run
+	ADD          R4, R0, R0                              // next scale
+	ADD          R5, R1, R1                              // next bytes
+	SUBS         $1, R3, R3                              // one block less
+	BNE          prepareShortSumsInFoursNEONblock        // until all are done
+	RET                                                  // done
+
+prepareShortSumsInFoursNEONbroken:
+	VMOVI        $0, V10.B16                             // reciprocal 0
+	MOVW         $0x7fc00000, R9                         // scale NaN
+	B            prepareShortSumsInFoursNEONscaled       // go on
+
+// func prepareLongInFoursNEON(scale, q *byte, x *float32, blocks, step int)
+// CPU: Advanced SIMD.
+// One row of a tile, in words of 4: scale and q are the row's in the first block, step is the distance of its words and of its
+// scales. Blocks of 256. See linear_super_arm64.go.
+// Registers: R0 scale, R1 q, R2 x, R3 blocks left, R4 step, R5 bytes between blocks, R6 and R9 free, R7 and R8 bounds of the
+// largest magnitude, R11 words, R12 sums, R13 bytes between high and low sums, R14 runs left; V0 to V7 elements, V8 largest,
+// V10 reciprocal, V16 127, others free. There are no tails.
+TEXT ·prepareLongInFoursNEON(SB), NOSPLIT, $0-40
+	MOVD         scale+0(FP), R0                         // scale of the first block
+	MOVD         q+8(FP), R1                             // its bytes
+	MOVD         x+16(FP), R2                            // elements
+	MOVD         blocks+24(FP), R3                       // blocks to do
+	MOVD         step+32(FP), R4                         // bytes between words
+	MOVD         $64, R5                                 // words of a block
+	MUL          R4, R5, R5                              // bytes between blocks
+	MOVW         $0x42fe0000, R6                         // 127
+	FMOVS        R6, F16                                 // as float32
+	MOVW         $0x7f7fffff, R7                         // largest finite magnitude
+	MOVW         $0x03800000, R8                         // 2^-120
+
+prepareLongInFoursNEONblock:
+	VMOVI        $0, V11.B16                             // magnitudes from 0
+	MOVD         $8, R14                                 // 8 runs of 32
+
+prepareLongInFoursNEONlargest:
+	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
+	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
+	WORD         $0x4ea0f814                             // FABS V20.4S, V0.4S               magnitudes
+	WORD         $0x4ea0f835                             // FABS V21.4S, V1.4S               magnitudes
+	WORD         $0x4ea0f856                             // FABS V22.4S, V2.4S               magnitudes
+	WORD         $0x4ea0f877                             // FABS V23.4S, V3.4S               magnitudes
+	WORD         $0x4ea0f898                             // FABS V24.4S, V4.4S               magnitudes
+	WORD         $0x4ea0f8b9                             // FABS V25.4S, V5.4S               magnitudes
+	WORD         $0x4ea0f8da                             // FABS V26.4S, V6.4S               magnitudes
+	WORD         $0x4ea0f8fb                             // FABS V27.4S, V7.4S               magnitudes
+	VUMAX        V24.S4, V20.S4, V20.S4                  // the larger ones
+	VUMAX        V25.S4, V21.S4, V21.S4                  // the larger ones
+	VUMAX        V26.S4, V22.S4, V22.S4                  // the larger ones
+	VUMAX        V27.S4, V23.S4, V23.S4                  // the larger ones
+	VUMAX        V22.S4, V20.S4, V20.S4                  // the larger ones
+	VUMAX        V23.S4, V21.S4, V21.S4                  // the larger ones
+	VUMAX        V21.S4, V20.S4, V20.S4                  // the larger ones
+	VMOV         V20.B16, V8.B16                         // of the run
+	VUMAX        V8.S4, V11.S4, V11.S4                   // the larger ones
+	SUBS         $1, R14, R14                            // one run less
+	BNE          prepareLongInFoursNEONlargest           // until all are done
+	SUB          $1024, R2, R2                           // all 256 again
+	VMOV         V11.B16, V8.B16                         // largest ones
+	WORD         $0x6eb0a908                             // UMAXV S8, V8.4S                  the largest
+	FMOVS        F8, R6                                  // its bits
+	FDIVS        F16, F8, F9                             // scale
+	FDIVS        F8, F16, F10                            // 1/scale, with one rounding
+	FMOVS        F9, R9                                  // scale's bits
+	CMPW         R7, R6                                  // not finite?
+	BHI          prepareLongInFoursNEONbroken            // yes
+	CMPW         R8, R6                                  // enough for a scale?
+	BHS          prepareLongInFoursNEONscaled            // yes
+	MOVW         $0, R9                                  // scale 0
+	VMOVI        $0, V10.B16                             // reciprocal 0
+
+prepareLongInFoursNEONscaled:
+	MOVW         R9, (R0)                                // scale of the row's run
+	MOVD         R1, R11                                 // words of the block
+	MOVD         $64, R12                                // words before the sums
+	MADD         R4, R1, R12, R12                        // sums
+	MOVD         $0, R13                                 // words between high and low sums
+	MUL          R4, R13, R13                            // bytes between them
+	MOVD         $8, R14                                 // 8 runs of 32
+
+prepareLongInFoursNEONrun:
+	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
+	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
+	WORD         $0x4f8a9000                             // FMUL V0.4S, V0.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a800                             // FCVTNS V0.4S, V0.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9021                             // FMUL V1.4S, V1.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a821                             // FCVTNS V1.4S, V1.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9042                             // FMUL V2.4S, V2.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a842                             // FCVTNS V2.4S, V2.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9063                             // FMUL V3.4S, V3.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a863                             // FCVTNS V3.4S, V3.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9084                             // FMUL V4.4S, V4.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a884                             // FCVTNS V4.4S, V4.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90a5                             // FMUL V5.4S, V5.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8a5                             // FCVTNS V5.4S, V5.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90c6                             // FMUL V6.4S, V6.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8c6                             // FCVTNS V6.4S, V6.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90e7                             // FMUL V7.4S, V7.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8e7                             // FCVTNS V7.4S, V7.4S              to the nearest integer, ties to even
+	WORD         $0x0e614800                             // SQXTN V0.4H, V0.4S               to 16 bits
+	WORD         $0x4e614820                             // SQXTN2 V0.8H, V1.4S              and the next
+	WORD         $0x0e614842                             // SQXTN V2.4H, V2.4S               to 16 bits
+	WORD         $0x4e614862                             // SQXTN2 V2.8H, V3.4S              and the next
+	WORD         $0x0e614884                             // SQXTN V4.4H, V4.4S               to 16 bits
+	WORD         $0x4e6148a4                             // SQXTN2 V4.8H, V5.4S              and the next
+	WORD         $0x0e6148c6                             // SQXTN V6.4H, V6.4S               to 16 bits
+	WORD         $0x4e6148e6                             // SQXTN2 V6.8H, V7.4S              and the next
+	WORD         $0x0e214800                             // SQXTN V0.8B, V0.8H               to 8 bits
+	WORD         $0x4e214840                             // SQXTN2 V0.16B, V2.8H             and the next
+	WORD         $0x0e214884                             // SQXTN V4.8B, V4.8H               to 8 bits
+	WORD         $0x4e2148c4                             // SQXTN2 V4.16B, V6.8H             and the next
+	VST1.P       V0.S[0], (R11)(R4)                      // word of the row
+	VST1.P       V0.S[1], (R11)(R4)                      // word of the row
+	VST1.P       V0.S[2], (R11)(R4)                      // word of the row
+	VST1.P       V0.S[3], (R11)(R4)                      // word of the row
+	VST1.P       V4.S[0], (R11)(R4)                      // word of the row
+	VST1.P       V4.S[1], (R11)(R4)                      // word of the row
+	VST1.P       V4.S[2], (R11)(R4)                      // word of the row
+	VST1.P       V4.S[3], (R11)(R4)                      // word of the row
+	SUB          $1, R14, R14                            // one run less
+	CBNZ         R14, prepareLongInFoursNEONrun          // all of them done?
+	ADD          R4, R0, R0                              // next scale
+	ADD          R5, R1, R1                              // next bytes
+	SUBS         $1, R3, R3                              // one block less
+	BNE          prepareLongInFoursNEONblock             // until all are done
+	RET                                                  // done
+
+prepareLongInFoursNEONbroken:
+	VMOVI        $0, V10.B16                             // reciprocal 0
+	MOVW         $0x7fc00000, R9                         // scale NaN
+	B            prepareLongInFoursNEONscaled            // go on
+
+// func prepareSums32InFoursNEON(scale, q *byte, x *float32, blocks, step int)
+// CPU: Advanced SIMD.
+// One row of a tile, in words of 4: scale and q are the row's in the first block, step is the distance of its words and of its
+// scales. Blocks of 256, with the sums of runs of 32 as two bytes. See linear_super_arm64.go.
+// Registers: R0 scale, R1 q, R2 x, R3 blocks left, R4 step, R5 bytes between blocks, R6 and R9 free, R7 and R8 bounds of the
+// largest magnitude, R11 words, R12 sums, R13 bytes between high and low sums, R14 runs left; V0 to V7 elements, V8 largest,
+// V10 reciprocal, V16 127, others free. There are no tails.
+TEXT ·prepareSums32InFoursNEON(SB), NOSPLIT, $0-40
 	MOVD         scale+0(FP), R0                         // scale of the first block
 	MOVD         q+8(FP), R1                             // its bytes
 	MOVD         x+16(FP), R2                            // elements
@@ -125,11 +357,11 @@ TEXT ·prepareSums4NEON(SB), NOSPLIT, $0-40
 	MOVW         $0x7f7fffff, R7                         // largest finite magnitude
 	MOVW         $0x03800000, R8                         // 2^-120
 
-prepareSums4NEONblock:
+prepareSums32InFoursNEONblock:
 	VMOVI        $0, V11.B16                             // magnitudes from 0
 	MOVD         $8, R14                                 // 8 runs of 32
 
-prepareSums4NEONlargest:
+prepareSums32InFoursNEONlargest:
 	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
 	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
 	WORD         $0x4ea0f814                             // FABS V20.4S, V0.4S               magnitudes
@@ -150,7 +382,7 @@ prepareSums4NEONlargest:
 	VMOV         V20.B16, V8.B16                         // of the run
 	VUMAX        V8.S4, V11.S4, V11.S4                   // the larger ones
 	SUBS         $1, R14, R14                            // one run less
-	BNE          prepareSums4NEONlargest                 // until all are done
+	BNE          prepareSums32InFoursNEONlargest         // until all are done
 	SUB          $1024, R2, R2                           // all 256 again
 	VMOV         V11.B16, V8.B16                         // largest ones
 	WORD         $0x6eb0a908                             // UMAXV S8, V8.4S                  the largest
@@ -159,21 +391,22 @@ prepareSums4NEONlargest:
 	FDIVS        F8, F16, F10                            // 1/scale, with one rounding
 	FMOVS        F9, R9                                  // scale's bits
 	CMPW         R7, R6                                  // not finite?
-	BHI          prepareSums4NEONbroken                  // yes
+	BHI          prepareSums32InFoursNEONbroken          // yes
 	CMPW         R8, R6                                  // enough for a scale?
-	BHS          prepareSums4NEONscaled                  // yes
+	BHS          prepareSums32InFoursNEONscaled          // yes
 	MOVW         $0, R9                                  // scale 0
 	VMOVI        $0, V10.B16                             // reciprocal 0
 
-prepareSums4NEONscaled:
+prepareSums32InFoursNEONscaled:
 	MOVW         R9, (R0)                                // scale of the row's run
 	MOVD         R1, R11                                 // words of the block
 	MOVD         $64, R12                                // words before the sums
 	MADD         R4, R1, R12, R12                        // sums
-	LSL          $1, R4, R13                             // bytes between high and low sums
+	MOVD         $2, R13                                 // words between high and low sums
+	MUL          R4, R13, R13                            // bytes between them
 	MOVD         $8, R14                                 // 8 runs of 32
 
-prepareSums4NEONrun:
+prepareSums32InFoursNEONrun:
 	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
 	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
 	WORD         $0x4f8a9000                             // FMUL V0.4S, V0.4S, V10.S[0]      x / scale
@@ -221,51 +454,51 @@ prepareSums4NEONrun:
 	MOVB         R9, (R12)                               // high byte
 	AND          $127, R6, R6                            // the rest, not negative
 	MOVB         R6, (R12)(R13)                          // low byte
-	ADD          $1, R12, R12                            // next run's sums
+	ADD          $1, R12, R12                            // next sums
 	SUB          $1, R14, R14                            // one run less
 	CMP          $4, R14                                 // half of them done?
-	BNE          prepareSums4NEONsame                    // no
-	ADD          R4, R12, R12                            // sums of the other half stand one word on
+	BNE          prepareSums32InFoursNEONsame            // no
+	ADD          R4, R12, R12                            // the next word of sums
 	SUB          $4, R12, R12                            // from its first byte
 
-prepareSums4NEONsame:
-	CBNZ         R14, prepareSums4NEONrun                // all of them done?
+prepareSums32InFoursNEONsame:
+	CBNZ         R14, prepareSums32InFoursNEONrun        // all of them done?
 	ADD          R4, R0, R0                              // next scale
 	ADD          R5, R1, R1                              // next bytes
 	SUBS         $1, R3, R3                              // one block less
-	BNE          prepareSums4NEONblock                   // until all are done
+	BNE          prepareSums32InFoursNEONblock           // until all are done
 	RET                                                  // done
 
-prepareSums4NEONbroken:
+prepareSums32InFoursNEONbroken:
 	VMOVI        $0, V10.B16                             // reciprocal 0
 	MOVW         $0x7fc00000, R9                         // scale NaN
-	B            prepareSums4NEONscaled                  // go on
+	B            prepareSums32InFoursNEONscaled          // go on
 
-// func prepareStarts4NEON(scale, q *byte, x *float32, blocks, step int)
+// func prepareSums16InFoursNEON(scale, q *byte, x *float32, blocks, step int)
 // CPU: Advanced SIMD.
 // One row of a tile, in words of 4: scale and q are the row's in the first block, step is the distance of its words and of its
-// scales. Blocks of 256, with -32 times the sums of runs of 16, for Q6_K. See linear_super_arm64.go.
+// scales. Blocks of 256, with the sums of runs of 16 as two bytes. See linear_super_arm64.go.
 // Registers: R0 scale, R1 q, R2 x, R3 blocks left, R4 step, R5 bytes between blocks, R6 and R9 free, R7 and R8 bounds of the
 // largest magnitude, R11 words, R12 sums, R13 bytes between high and low sums, R14 runs left; V0 to V7 elements, V8 largest,
 // V10 reciprocal, V16 127, others free. There are no tails.
-TEXT ·prepareStarts4NEON(SB), NOSPLIT, $0-40
+TEXT ·prepareSums16InFoursNEON(SB), NOSPLIT, $0-40
 	MOVD         scale+0(FP), R0                         // scale of the first block
 	MOVD         q+8(FP), R1                             // its bytes
 	MOVD         x+16(FP), R2                            // elements
 	MOVD         blocks+24(FP), R3                       // blocks to do
 	MOVD         step+32(FP), R4                         // bytes between words
-	MOVD         $80, R5                                 // words of a block
+	MOVD         $72, R5                                 // words of a block
 	MUL          R4, R5, R5                              // bytes between blocks
 	MOVW         $0x42fe0000, R6                         // 127
 	FMOVS        R6, F16                                 // as float32
 	MOVW         $0x7f7fffff, R7                         // largest finite magnitude
 	MOVW         $0x03800000, R8                         // 2^-120
 
-prepareStarts4NEONblock:
+prepareSums16InFoursNEONblock:
 	VMOVI        $0, V11.B16                             // magnitudes from 0
 	MOVD         $8, R14                                 // 8 runs of 32
 
-prepareStarts4NEONlargest:
+prepareSums16InFoursNEONlargest:
 	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
 	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
 	WORD         $0x4ea0f814                             // FABS V20.4S, V0.4S               magnitudes
@@ -286,7 +519,7 @@ prepareStarts4NEONlargest:
 	VMOV         V20.B16, V8.B16                         // of the run
 	VUMAX        V8.S4, V11.S4, V11.S4                   // the larger ones
 	SUBS         $1, R14, R14                            // one run less
-	BNE          prepareStarts4NEONlargest               // until all are done
+	BNE          prepareSums16InFoursNEONlargest         // until all are done
 	SUB          $1024, R2, R2                           // all 256 again
 	VMOV         V11.B16, V8.B16                         // largest ones
 	WORD         $0x6eb0a908                             // UMAXV S8, V8.4S                  the largest
@@ -295,21 +528,164 @@ prepareStarts4NEONlargest:
 	FDIVS        F8, F16, F10                            // 1/scale, with one rounding
 	FMOVS        F9, R9                                  // scale's bits
 	CMPW         R7, R6                                  // not finite?
-	BHI          prepareStarts4NEONbroken                // yes
+	BHI          prepareSums16InFoursNEONbroken          // yes
 	CMPW         R8, R6                                  // enough for a scale?
-	BHS          prepareStarts4NEONscaled                // yes
+	BHS          prepareSums16InFoursNEONscaled          // yes
 	MOVW         $0, R9                                  // scale 0
 	VMOVI        $0, V10.B16                             // reciprocal 0
 
-prepareStarts4NEONscaled:
+prepareSums16InFoursNEONscaled:
 	MOVW         R9, (R0)                                // scale of the row's run
 	MOVD         R1, R11                                 // words of the block
 	MOVD         $64, R12                                // words before the sums
 	MADD         R4, R1, R12, R12                        // sums
-	LSL          $1, R4, R13                             // bytes between high and low sums
+	MOVD         $4, R13                                 // words between high and low sums
+	MUL          R4, R13, R13                            // bytes between them
 	MOVD         $8, R14                                 // 8 runs of 32
 
-prepareStarts4NEONrun:
+prepareSums16InFoursNEONrun:
+	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
+	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
+	WORD         $0x4f8a9000                             // FMUL V0.4S, V0.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a800                             // FCVTNS V0.4S, V0.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9021                             // FMUL V1.4S, V1.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a821                             // FCVTNS V1.4S, V1.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9042                             // FMUL V2.4S, V2.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a842                             // FCVTNS V2.4S, V2.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9063                             // FMUL V3.4S, V3.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a863                             // FCVTNS V3.4S, V3.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9084                             // FMUL V4.4S, V4.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a884                             // FCVTNS V4.4S, V4.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90a5                             // FMUL V5.4S, V5.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8a5                             // FCVTNS V5.4S, V5.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90c6                             // FMUL V6.4S, V6.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8c6                             // FCVTNS V6.4S, V6.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90e7                             // FMUL V7.4S, V7.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8e7                             // FCVTNS V7.4S, V7.4S              to the nearest integer, ties to even
+	WORD         $0x0e614800                             // SQXTN V0.4H, V0.4S               to 16 bits
+	WORD         $0x4e614820                             // SQXTN2 V0.8H, V1.4S              and the next
+	WORD         $0x0e614842                             // SQXTN V2.4H, V2.4S               to 16 bits
+	WORD         $0x4e614862                             // SQXTN2 V2.8H, V3.4S              and the next
+	WORD         $0x0e614884                             // SQXTN V4.4H, V4.4S               to 16 bits
+	WORD         $0x4e6148a4                             // SQXTN2 V4.8H, V5.4S              and the next
+	WORD         $0x0e6148c6                             // SQXTN V6.4H, V6.4S               to 16 bits
+	WORD         $0x4e6148e6                             // SQXTN2 V6.8H, V7.4S              and the next
+	WORD         $0x0e214800                             // SQXTN V0.8B, V0.8H               to 8 bits
+	WORD         $0x4e214840                             // SQXTN2 V0.16B, V2.8H             and the next
+	WORD         $0x0e214884                             // SQXTN V4.8B, V4.8H               to 8 bits
+	WORD         $0x4e2148c4                             // SQXTN2 V4.16B, V6.8H             and the next
+	VST1.P       V0.S[0], (R11)(R4)                      // word of the row
+	VST1.P       V0.S[1], (R11)(R4)                      // word of the row
+	VST1.P       V0.S[2], (R11)(R4)                      // word of the row
+	VST1.P       V0.S[3], (R11)(R4)                      // word of the row
+	VST1.P       V4.S[0], (R11)(R4)                      // word of the row
+	VST1.P       V4.S[1], (R11)(R4)                      // word of the row
+	VST1.P       V4.S[2], (R11)(R4)                      // word of the row
+	VST1.P       V4.S[3], (R11)(R4)                      // word of the row
+	WORD         $0x4e303814                             // SADDLV H20, V0.16B               sum of 16
+	VMOV         V20.H[0], R6                            // as integer
+	MOVH         R6, R6                                  // with its sign
+	ASR          $7, R6, R9                              // / 128, towards minus infinity
+	MOVB         R9, (R12)                               // high byte
+	AND          $127, R6, R6                            // the rest, not negative
+	MOVB         R6, (R12)(R13)                          // low byte
+	ADD          $1, R12, R12                            // next sums
+	WORD         $0x4e303894                             // SADDLV H20, V4.16B               sum of 16
+	VMOV         V20.H[0], R6                            // as integer
+	MOVH         R6, R6                                  // with its sign
+	ASR          $7, R6, R9                              // / 128, towards minus infinity
+	MOVB         R9, (R12)                               // high byte
+	AND          $127, R6, R6                            // the rest, not negative
+	MOVB         R6, (R12)(R13)                          // low byte
+	ADD          $1, R12, R12                            // next sums
+	SUB          $1, R14, R14                            // one run less
+	TBNZ         $0, R14, prepareSums16InFoursNEONsame   // word of sums full?
+	ADD          R4, R12, R12                            // the next word of sums
+	SUB          $4, R12, R12                            // from its first byte
+
+prepareSums16InFoursNEONsame:
+	CBNZ         R14, prepareSums16InFoursNEONrun        // all of them done?
+	ADD          R4, R0, R0                              // next scale
+	ADD          R5, R1, R1                              // next bytes
+	SUBS         $1, R3, R3                              // one block less
+	BNE          prepareSums16InFoursNEONblock           // until all are done
+	RET                                                  // done
+
+prepareSums16InFoursNEONbroken:
+	VMOVI        $0, V10.B16                             // reciprocal 0
+	MOVW         $0x7fc00000, R9                         // scale NaN
+	B            prepareSums16InFoursNEONscaled          // go on
+
+// func prepareStartsInFoursNEON(scale, q *byte, x *float32, blocks, step int)
+// CPU: Advanced SIMD.
+// One row of a tile, in words of 4: scale and q are the row's in the first block, step is the distance of its words and of its
+// scales. Blocks of 256, with -32 times the sums of runs of 16, for Q6_K. See linear_super_arm64.go.
+// Registers: R0 scale, R1 q, R2 x, R3 blocks left, R4 step, R5 bytes between blocks, R6 and R9 free, R7 and R8 bounds of the
+// largest magnitude, R11 words, R12 sums, R13 bytes between high and low sums, R14 runs left; V0 to V7 elements, V8 largest,
+// V10 reciprocal, V16 127, others free. There are no tails.
+TEXT ·prepareStartsInFoursNEON(SB), NOSPLIT, $0-40
+	MOVD         scale+0(FP), R0                         // scale of the first block
+	MOVD         q+8(FP), R1                             // its bytes
+	MOVD         x+16(FP), R2                            // elements
+	MOVD         blocks+24(FP), R3                       // blocks to do
+	MOVD         step+32(FP), R4                         // bytes between words
+	MOVD         $80, R5                                 // words of a block
+	MUL          R4, R5, R5                              // bytes between blocks
+	MOVW         $0x42fe0000, R6                         // 127
+	FMOVS        R6, F16                                 // as float32
+	MOVW         $0x7f7fffff, R7                         // largest finite magnitude
+	MOVW         $0x03800000, R8                         // 2^-120
+
+prepareStartsInFoursNEONblock:
+	VMOVI        $0, V11.B16                             // magnitudes from 0
+	MOVD         $8, R14                                 // 8 runs of 32
+
+prepareStartsInFoursNEONlargest:
+	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
+	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
+	WORD         $0x4ea0f814                             // FABS V20.4S, V0.4S               magnitudes
+	WORD         $0x4ea0f835                             // FABS V21.4S, V1.4S               magnitudes
+	WORD         $0x4ea0f856                             // FABS V22.4S, V2.4S               magnitudes
+	WORD         $0x4ea0f877                             // FABS V23.4S, V3.4S               magnitudes
+	WORD         $0x4ea0f898                             // FABS V24.4S, V4.4S               magnitudes
+	WORD         $0x4ea0f8b9                             // FABS V25.4S, V5.4S               magnitudes
+	WORD         $0x4ea0f8da                             // FABS V26.4S, V6.4S               magnitudes
+	WORD         $0x4ea0f8fb                             // FABS V27.4S, V7.4S               magnitudes
+	VUMAX        V24.S4, V20.S4, V20.S4                  // the larger ones
+	VUMAX        V25.S4, V21.S4, V21.S4                  // the larger ones
+	VUMAX        V26.S4, V22.S4, V22.S4                  // the larger ones
+	VUMAX        V27.S4, V23.S4, V23.S4                  // the larger ones
+	VUMAX        V22.S4, V20.S4, V20.S4                  // the larger ones
+	VUMAX        V23.S4, V21.S4, V21.S4                  // the larger ones
+	VUMAX        V21.S4, V20.S4, V20.S4                  // the larger ones
+	VMOV         V20.B16, V8.B16                         // of the run
+	VUMAX        V8.S4, V11.S4, V11.S4                   // the larger ones
+	SUBS         $1, R14, R14                            // one run less
+	BNE          prepareStartsInFoursNEONlargest         // until all are done
+	SUB          $1024, R2, R2                           // all 256 again
+	VMOV         V11.B16, V8.B16                         // largest ones
+	WORD         $0x6eb0a908                             // UMAXV S8, V8.4S                  the largest
+	FMOVS        F8, R6                                  // its bits
+	FDIVS        F16, F8, F9                             // scale
+	FDIVS        F8, F16, F10                            // 1/scale, with one rounding
+	FMOVS        F9, R9                                  // scale's bits
+	CMPW         R7, R6                                  // not finite?
+	BHI          prepareStartsInFoursNEONbroken          // yes
+	CMPW         R8, R6                                  // enough for a scale?
+	BHS          prepareStartsInFoursNEONscaled          // yes
+	MOVW         $0, R9                                  // scale 0
+	VMOVI        $0, V10.B16                             // reciprocal 0
+
+prepareStartsInFoursNEONscaled:
+	MOVW         R9, (R0)                                // scale of the row's run
+	MOVD         R1, R11                                 // words of the block
+	MOVD         $64, R12                                // words before the sums
+	MADD         R4, R1, R12, R12                        // sums
+	MOVD         $8, R13                                 // words between high and low sums
+	MUL          R4, R13, R13                            // bytes between them
+	MOVD         $8, R14                                 // 8 runs of 32
+
+prepareStartsInFoursNEONrun:
 	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
 	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
 	WORD         $0x4f8a9000                             // FMUL V0.4S, V0.4S, V10.S[0]      x / scale
@@ -363,26 +739,26 @@ prepareStarts4NEONrun:
 	MOVW         R6, (R12)                               // start of the run
 	ADD          R4, R12, R12                            // next run's
 	SUB          $1, R14, R14                            // one run less
-	CBNZ         R14, prepareStarts4NEONrun              // all of them done?
+	CBNZ         R14, prepareStartsInFoursNEONrun        // all of them done?
 	ADD          R4, R0, R0                              // next scale
 	ADD          R5, R1, R1                              // next bytes
 	SUBS         $1, R3, R3                              // one block less
-	BNE          prepareStarts4NEONblock                 // until all are done
+	BNE          prepareStartsInFoursNEONblock           // until all are done
 	RET                                                  // done
 
-prepareStarts4NEONbroken:
+prepareStartsInFoursNEONbroken:
 	VMOVI        $0, V10.B16                             // reciprocal 0
 	MOVW         $0x7fc00000, R9                         // scale NaN
-	B            prepareStarts4NEONscaled                // go on
+	B            prepareStartsInFoursNEONscaled          // go on
 
-// func prepareShort8NEON(scale, q *byte, x *float32, blocks, step int)
+// func prepareShortInEightsNEON(scale, q *byte, x *float32, blocks, step int)
 // CPU: Advanced SIMD.
 // One row of a tile, in words of 8: scale and q are the row's in the first block, step is the distance of its words and of its
 // scales. Blocks of 32. See linear_groups_arm64.go.
 // Registers: R0 scale, R1 q, R2 x, R3 blocks left, R4 step, R5 bytes between blocks, R6 and R9 free, R7 and R8 bounds of the
 // largest magnitude, R11 words, R12 sums, R13 bytes between high and low sums, R14 runs left; V0 to V7 elements, V8 largest,
 // V10 reciprocal, V16 127, others free. There are no tails.
-TEXT ·prepareShort8NEON(SB), NOSPLIT, $0-40
+TEXT ·prepareShortInEightsNEON(SB), NOSPLIT, $0-40
 	MOVD         scale+0(FP), R0                         // scale of the first block
 	MOVD         q+8(FP), R1                             // its bytes
 	MOVD         x+16(FP), R2                            // elements
@@ -395,7 +771,7 @@ TEXT ·prepareShort8NEON(SB), NOSPLIT, $0-40
 	MOVW         $0x7f7fffff, R7                         // largest finite magnitude
 	MOVW         $0x03800000, R8                         // 2^-120
 
-prepareShort8NEONblock:
+prepareShortInEightsNEONblock:
 	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
 	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
 	WORD         $0x4ea0f814                             // FABS V20.4S, V0.4S               magnitudes
@@ -420,13 +796,13 @@ prepareShort8NEONblock:
 	FDIVS        F8, F16, F10                            // 1/scale, with one rounding
 	FMOVS        F9, R9                                  // scale's bits
 	CMPW         R7, R6                                  // not finite?
-	BHI          prepareShort8NEONbroken                 // yes
+	BHI          prepareShortInEightsNEONbroken          // yes
 	CMPW         R8, R6                                  // enough for a scale?
-	BHS          prepareShort8NEONscaled                 // yes
+	BHS          prepareShortInEightsNEONscaled          // yes
 	MOVW         $0, R9                                  // scale 0
 	VMOVI        $0, V10.B16                             // reciprocal 0
 
-prepareShort8NEONscaled:
+prepareShortInEightsNEONscaled:
 	MOVW         R9, (R0)                                // scale of the row's run
 	MOVW         R9, 4(R0)                               // twice
 	WORD         $0x4f8a9000                             // FMUL V0.4S, V0.4S, V10.S[0]      x / scale
@@ -465,39 +841,148 @@ prepareShort8NEONscaled:
 	ADD          R4, R0, R0                              // next scale
 	ADD          R5, R1, R1                              // next bytes
 	SUBS         $1, R3, R3                              // one block less
-	BNE          prepareShort8NEONblock                  // until all are done
+	BNE          prepareShortInEightsNEONblock           // until all are done
 	RET                                                  // done
 
-prepareShort8NEONbroken:
+prepareShortInEightsNEONbroken:
 	VMOVI        $0, V10.B16                             // reciprocal 0
 	MOVW         $0x7fc00000, R9                         // scale NaN
-	B            prepareShort8NEONscaled                 // go on
+	B            prepareShortInEightsNEONscaled          // go on
 
-// func prepareSums8NEON(scale, q *byte, x *float32, blocks, step int)
+// func prepareShortSumsInEightsNEON(scale, q *byte, x *float32, blocks, step int)
 // CPU: Advanced SIMD.
 // One row of a tile, in words of 8: scale and q are the row's in the first block, step is the distance of its words and of its
-// scales. Blocks of 256, with the sums of runs of 32 as two bytes, for Q4_K and Q5_K. See linear_super_arm64.go.
+// scales. Blocks of 32, with their scaled sums. See linear_groups_arm64.go.
 // Registers: R0 scale, R1 q, R2 x, R3 blocks left, R4 step, R5 bytes between blocks, R6 and R9 free, R7 and R8 bounds of the
 // largest magnitude, R11 words, R12 sums, R13 bytes between high and low sums, R14 runs left; V0 to V7 elements, V8 largest,
 // V10 reciprocal, V16 127, others free. There are no tails.
-TEXT ·prepareSums8NEON(SB), NOSPLIT, $0-40
+TEXT ·prepareShortSumsInEightsNEON(SB), NOSPLIT, $0-40
 	MOVD         scale+0(FP), R0                         // scale of the first block
 	MOVD         q+8(FP), R1                             // its bytes
 	MOVD         x+16(FP), R2                            // elements
 	MOVD         blocks+24(FP), R3                       // blocks to do
 	MOVD         step+32(FP), R4                         // bytes between words
-	MOVD         $34, R5                                 // words of a block
+	MOVD         $4, R5                                  // words of a block
 	MUL          R4, R5, R5                              // bytes between blocks
 	MOVW         $0x42fe0000, R6                         // 127
 	FMOVS        R6, F16                                 // as float32
 	MOVW         $0x7f7fffff, R7                         // largest finite magnitude
 	MOVW         $0x03800000, R8                         // 2^-120
 
-prepareSums8NEONblock:
+prepareShortSumsInEightsNEONblock:
+	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
+	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
+	WORD         $0x4ea0f814                             // FABS V20.4S, V0.4S               magnitudes
+	WORD         $0x4ea0f835                             // FABS V21.4S, V1.4S               magnitudes
+	WORD         $0x4ea0f856                             // FABS V22.4S, V2.4S               magnitudes
+	WORD         $0x4ea0f877                             // FABS V23.4S, V3.4S               magnitudes
+	WORD         $0x4ea0f898                             // FABS V24.4S, V4.4S               magnitudes
+	WORD         $0x4ea0f8b9                             // FABS V25.4S, V5.4S               magnitudes
+	WORD         $0x4ea0f8da                             // FABS V26.4S, V6.4S               magnitudes
+	WORD         $0x4ea0f8fb                             // FABS V27.4S, V7.4S               magnitudes
+	VUMAX        V24.S4, V20.S4, V20.S4                  // the larger ones
+	VUMAX        V25.S4, V21.S4, V21.S4                  // the larger ones
+	VUMAX        V26.S4, V22.S4, V22.S4                  // the larger ones
+	VUMAX        V27.S4, V23.S4, V23.S4                  // the larger ones
+	VUMAX        V22.S4, V20.S4, V20.S4                  // the larger ones
+	VUMAX        V23.S4, V21.S4, V21.S4                  // the larger ones
+	VUMAX        V21.S4, V20.S4, V20.S4                  // the larger ones
+	VMOV         V20.B16, V8.B16                         // of the run
+	WORD         $0x6eb0a908                             // UMAXV S8, V8.4S                  the largest
+	FMOVS        F8, R6                                  // its bits
+	FDIVS        F16, F8, F9                             // scale
+	FDIVS        F8, F16, F10                            // 1/scale, with one rounding
+	FMOVS        F9, R9                                  // scale's bits
+	CMPW         R7, R6                                  // not finite?
+	BHI          prepareShortSumsInEightsNEONbroken      // yes
+	CMPW         R8, R6                                  // enough for a scale?
+	BHS          prepareShortSumsInEightsNEONscaled      // yes
+	MOVW         $0, R9                                  // scale 0
+	VMOVI        $0, V10.B16                             // reciprocal 0
+
+prepareShortSumsInEightsNEONscaled:
+	MOVW         R9, (R0)                                // scale of the row's run
+	MOVW         R9, 4(R0)                               // twice
+	WORD         $0x4f8a9000                             // FMUL V0.4S, V0.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a800                             // FCVTNS V0.4S, V0.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9021                             // FMUL V1.4S, V1.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a821                             // FCVTNS V1.4S, V1.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9042                             // FMUL V2.4S, V2.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a842                             // FCVTNS V2.4S, V2.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9063                             // FMUL V3.4S, V3.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a863                             // FCVTNS V3.4S, V3.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9084                             // FMUL V4.4S, V4.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a884                             // FCVTNS V4.4S, V4.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90a5                             // FMUL V5.4S, V5.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8a5                             // FCVTNS V5.4S, V5.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90c6                             // FMUL V6.4S, V6.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8c6                             // FCVTNS V6.4S, V6.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90e7                             // FMUL V7.4S, V7.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8e7                             // FCVTNS V7.4S, V7.4S              to the nearest integer, ties to even
+	WORD         $0x0e614800                             // SQXTN V0.4H, V0.4S               to 16 bits
+	WORD         $0x4e614820                             // SQXTN2 V0.8H, V1.4S              and the next
+	WORD         $0x0e614842                             // SQXTN V2.4H, V2.4S               to 16 bits
+	WORD         $0x4e614862                             // SQXTN2 V2.8H, V3.4S              and the next
+	WORD         $0x0e614884                             // SQXTN V4.4H, V4.4S               to 16 bits
+	WORD         $0x4e6148a4                             // SQXTN2 V4.8H, V5.4S              and the next
+	WORD         $0x0e6148c6                             // SQXTN V6.4H, V6.4S               to 16 bits
+	WORD         $0x4e6148e6                             // SQXTN2 V6.8H, V7.4S              and the next
+	WORD         $0x0e214800                             // SQXTN V0.8B, V0.8H               to 8 bits
+	WORD         $0x4e214840                             // SQXTN2 V0.16B, V2.8H             and the next
+	WORD         $0x0e214884                             // SQXTN V4.8B, V4.8H               to 8 bits
+	WORD         $0x4e2148c4                             // SQXTN2 V4.16B, V6.8H             and the next
+	MOVD         R1, R11                                 // words of the run
+	VST1.P       V0.D[0], (R11)(R4)                      // word of the row
+	VST1.P       V0.D[1], (R11)(R4)                      // word of the row
+	VST1.P       V4.D[0], (R11)(R4)                      // word of the row
+	VST1.P       V4.D[1], (R11)(R4)                      // word of the row
+	WORD         $0x4e303814                             // SADDLV H20, V0.16B               sum of 16
+	WORD         $0x4e303895                             // SADDLV H21, V4.16B               sum of 16
+	VADD         V20.H4, V21.H4, V20.H4                  // sum of 32
+	VMOV         V20.H[0], R6                            // as integer
+	MOVH         R6, R6                                  // with its sign
+	SCVTFWS      R6, F20                                 // as float32
+	FMOVS        R9, F9                                  // scale
+	FMULS        F9, F20, F20                            // scaled sum
+	ADD          R4, R0, R0                              // stands behind the scales
+	FMOVS        F20, (R0)                               // of the row's run
+	FMOVS        F20, 4(R0)                              // twice
+	ADD          R4, R0, R0                              // next scale
+	ADD          R5, R1, R1                              // next bytes
+	SUBS         $1, R3, R3                              // one block less
+	BNE          prepareShortSumsInEightsNEONblock       // until all are done
+	RET                                                  // done
+
+prepareShortSumsInEightsNEONbroken:
+	VMOVI        $0, V10.B16                             // reciprocal 0
+	MOVW         $0x7fc00000, R9                         // scale NaN
+	B            prepareShortSumsInEightsNEONscaled      // go on
+
+// func prepareLongInEightsNEON(scale, q *byte, x *float32, blocks, step int)
+// CPU: Advanced SIMD.
+// One row of a tile, in words of 8: scale and q are the row's in the first block, step is the distance of its words and of its
+// scales. Blocks of 256. See linear_super_arm64.go.
+// Registers: R0 scale, R1 q, R2 x, R3 blocks left, R4 step, R5 bytes between blocks, R6 and R9 free, R7 and R8 bounds of the
+// largest magnitude, R11 words, R12 sums, R13 bytes between high and low sums, R14 runs left; V0 to V7 elements, V8 largest,
+// V10 reciprocal, V16 127, others free. There are no tails.
+TEXT ·prepareLongInEightsNEON(SB), NOSPLIT, $0-40
+	MOVD         scale+0(FP), R0                         // scale of the first block
+	MOVD         q+8(FP), R1                             // its bytes
+	MOVD         x+16(FP), R2                            // elements
+	MOVD         blocks+24(FP), R3                       // blocks to do
+	MOVD         step+32(FP), R4                         // bytes between words
+	MOVD         $32, R5                                 // words of a block
+	MUL          R4, R5, R5                              // bytes between blocks
+	MOVW         $0x42fe0000, R6                         // 127
+	FMOVS        R6, F16                                 // as float32
+	MOVW         $0x7f7fffff, R7                         // largest finite magnitude
+	MOVW         $0x03800000, R8                         // 2^-120
+
+prepareLongInEightsNEONblock:
 	VMOVI        $0, V11.B16                             // magnitudes from 0
 	MOVD         $8, R14                                 // 8 runs of 32
 
-prepareSums8NEONlargest:
+prepareLongInEightsNEONlargest:
 	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
 	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
 	WORD         $0x4ea0f814                             // FABS V20.4S, V0.4S               magnitudes
@@ -518,7 +1003,7 @@ prepareSums8NEONlargest:
 	VMOV         V20.B16, V8.B16                         // of the run
 	VUMAX        V8.S4, V11.S4, V11.S4                   // the larger ones
 	SUBS         $1, R14, R14                            // one run less
-	BNE          prepareSums8NEONlargest                 // until all are done
+	BNE          prepareLongInEightsNEONlargest          // until all are done
 	SUB          $1024, R2, R2                           // all 256 again
 	VMOV         V11.B16, V8.B16                         // largest ones
 	WORD         $0x6eb0a908                             // UMAXV S8, V8.4S                  the largest
@@ -527,22 +1012,141 @@ prepareSums8NEONlargest:
 	FDIVS        F8, F16, F10                            // 1/scale, with one rounding
 	FMOVS        F9, R9                                  // scale's bits
 	CMPW         R7, R6                                  // not finite?
-	BHI          prepareSums8NEONbroken                  // yes
+	BHI          prepareLongInEightsNEONbroken           // yes
 	CMPW         R8, R6                                  // enough for a scale?
-	BHS          prepareSums8NEONscaled                  // yes
+	BHS          prepareLongInEightsNEONscaled           // yes
 	MOVW         $0, R9                                  // scale 0
 	VMOVI        $0, V10.B16                             // reciprocal 0
 
-prepareSums8NEONscaled:
+prepareLongInEightsNEONscaled:
 	MOVW         R9, (R0)                                // scale of the row's run
 	MOVW         R9, 4(R0)                               // twice
 	MOVD         R1, R11                                 // words of the block
 	MOVD         $32, R12                                // words before the sums
 	MADD         R4, R1, R12, R12                        // sums
-	LSL          $0, R4, R13                             // bytes between high and low sums
+	MOVD         $0, R13                                 // words between high and low sums
+	MUL          R4, R13, R13                            // bytes between them
 	MOVD         $8, R14                                 // 8 runs of 32
 
-prepareSums8NEONrun:
+prepareLongInEightsNEONrun:
+	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
+	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
+	WORD         $0x4f8a9000                             // FMUL V0.4S, V0.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a800                             // FCVTNS V0.4S, V0.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9021                             // FMUL V1.4S, V1.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a821                             // FCVTNS V1.4S, V1.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9042                             // FMUL V2.4S, V2.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a842                             // FCVTNS V2.4S, V2.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9063                             // FMUL V3.4S, V3.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a863                             // FCVTNS V3.4S, V3.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9084                             // FMUL V4.4S, V4.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a884                             // FCVTNS V4.4S, V4.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90a5                             // FMUL V5.4S, V5.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8a5                             // FCVTNS V5.4S, V5.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90c6                             // FMUL V6.4S, V6.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8c6                             // FCVTNS V6.4S, V6.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90e7                             // FMUL V7.4S, V7.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8e7                             // FCVTNS V7.4S, V7.4S              to the nearest integer, ties to even
+	WORD         $0x0e614800                             // SQXTN V0.4H, V0.4S               to 16 bits
+	WORD         $0x4e614820                             // SQXTN2 V0.8H, V1.4S              and the next
+	WORD         $0x0e614842                             // SQXTN V2.4H, V2.4S               to 16 bits
+	WORD         $0x4e614862                             // SQXTN2 V2.8H, V3.4S              and the next
+	WORD         $0x0e614884                             // SQXTN V4.4H, V4.4S               to 16 bits
+	WORD         $0x4e6148a4                             // SQXTN2 V4.8H, V5.4S              and the next
+	WORD         $0x0e6148c6                             // SQXTN V6.4H, V6.4S               to 16 bits
+	WORD         $0x4e6148e6                             // SQXTN2 V6.8H, V7.4S              and the next
+	WORD         $0x0e214800                             // SQXTN V0.8B, V0.8H               to 8 bits
+	WORD         $0x4e214840                             // SQXTN2 V0.16B, V2.8H             and the next
+	WORD         $0x0e214884                             // SQXTN V4.8B, V4.8H               to 8 bits
+	WORD         $0x4e2148c4                             // SQXTN2 V4.16B, V6.8H             and the next
+	VST1.P       V0.D[0], (R11)(R4)                      // word of the row
+	VST1.P       V0.D[1], (R11)(R4)                      // word of the row
+	VST1.P       V4.D[0], (R11)(R4)                      // word of the row
+	VST1.P       V4.D[1], (R11)(R4)                      // word of the row
+	SUB          $1, R14, R14                            // one run less
+	CBNZ         R14, prepareLongInEightsNEONrun         // all of them done?
+	ADD          R4, R0, R0                              // next scale
+	ADD          R5, R1, R1                              // next bytes
+	SUBS         $1, R3, R3                              // one block less
+	BNE          prepareLongInEightsNEONblock            // until all are done
+	RET                                                  // done
+
+prepareLongInEightsNEONbroken:
+	VMOVI        $0, V10.B16                             // reciprocal 0
+	MOVW         $0x7fc00000, R9                         // scale NaN
+	B            prepareLongInEightsNEONscaled           // go on
+
+// func prepareSums32InEightsNEON(scale, q *byte, x *float32, blocks, step int)
+// CPU: Advanced SIMD.
+// One row of a tile, in words of 8: scale and q are the row's in the first block, step is the distance of its words and of its
+// scales. Blocks of 256, with the sums of runs of 32 as two bytes. See linear_super_arm64.go.
+// Registers: R0 scale, R1 q, R2 x, R3 blocks left, R4 step, R5 bytes between blocks, R6 and R9 free, R7 and R8 bounds of the
+// largest magnitude, R11 words, R12 sums, R13 bytes between high and low sums, R14 runs left; V0 to V7 elements, V8 largest,
+// V10 reciprocal, V16 127, others free. There are no tails.
+TEXT ·prepareSums32InEightsNEON(SB), NOSPLIT, $0-40
+	MOVD         scale+0(FP), R0                         // scale of the first block
+	MOVD         q+8(FP), R1                             // its bytes
+	MOVD         x+16(FP), R2                            // elements
+	MOVD         blocks+24(FP), R3                       // blocks to do
+	MOVD         step+32(FP), R4                         // bytes between words
+	MOVD         $34, R5                                 // words of a block
+	MUL          R4, R5, R5                              // bytes between blocks
+	MOVW         $0x42fe0000, R6                         // 127
+	FMOVS        R6, F16                                 // as float32
+	MOVW         $0x7f7fffff, R7                         // largest finite magnitude
+	MOVW         $0x03800000, R8                         // 2^-120
+
+prepareSums32InEightsNEONblock:
+	VMOVI        $0, V11.B16                             // magnitudes from 0
+	MOVD         $8, R14                                 // 8 runs of 32
+
+prepareSums32InEightsNEONlargest:
+	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
+	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
+	WORD         $0x4ea0f814                             // FABS V20.4S, V0.4S               magnitudes
+	WORD         $0x4ea0f835                             // FABS V21.4S, V1.4S               magnitudes
+	WORD         $0x4ea0f856                             // FABS V22.4S, V2.4S               magnitudes
+	WORD         $0x4ea0f877                             // FABS V23.4S, V3.4S               magnitudes
+	WORD         $0x4ea0f898                             // FABS V24.4S, V4.4S               magnitudes
+	WORD         $0x4ea0f8b9                             // FABS V25.4S, V5.4S               magnitudes
+	WORD         $0x4ea0f8da                             // FABS V26.4S, V6.4S               magnitudes
+	WORD         $0x4ea0f8fb                             // FABS V27.4S, V7.4S               magnitudes
+	VUMAX        V24.S4, V20.S4, V20.S4                  // the larger ones
+	VUMAX        V25.S4, V21.S4, V21.S4                  // the larger ones
+	VUMAX        V26.S4, V22.S4, V22.S4                  // the larger ones
+	VUMAX        V27.S4, V23.S4, V23.S4                  // the larger ones
+	VUMAX        V22.S4, V20.S4, V20.S4                  // the larger ones
+	VUMAX        V23.S4, V21.S4, V21.S4                  // the larger ones
+	VUMAX        V21.S4, V20.S4, V20.S4                  // the larger ones
+	VMOV         V20.B16, V8.B16                         // of the run
+	VUMAX        V8.S4, V11.S4, V11.S4                   // the larger ones
+	SUBS         $1, R14, R14                            // one run less
+	BNE          prepareSums32InEightsNEONlargest        // until all are done
+	SUB          $1024, R2, R2                           // all 256 again
+	VMOV         V11.B16, V8.B16                         // largest ones
+	WORD         $0x6eb0a908                             // UMAXV S8, V8.4S                  the largest
+	FMOVS        F8, R6                                  // its bits
+	FDIVS        F16, F8, F9                             // scale
+	FDIVS        F8, F16, F10                            // 1/scale, with one rounding
+	FMOVS        F9, R9                                  // scale's bits
+	CMPW         R7, R6                                  // not finite?
+	BHI          prepareSums32InEightsNEONbroken         // yes
+	CMPW         R8, R6                                  // enough for a scale?
+	BHS          prepareSums32InEightsNEONscaled         // yes
+	MOVW         $0, R9                                  // scale 0
+	VMOVI        $0, V10.B16                             // reciprocal 0
+
+prepareSums32InEightsNEONscaled:
+	MOVW         R9, (R0)                                // scale of the row's run
+	MOVW         R9, 4(R0)                               // twice
+	MOVD         R1, R11                                 // words of the block
+	MOVD         $32, R12                                // words before the sums
+	MADD         R4, R1, R12, R12                        // sums
+	MOVD         $1, R13                                 // words between high and low sums
+	MUL          R4, R13, R13                            // bytes between them
+	MOVD         $8, R14                                 // 8 runs of 32
+
+prepareSums32InEightsNEONrun:
 	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
 	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
 	WORD         $0x4f8a9000                             // FMUL V0.4S, V0.4S, V10.S[0]      x / scale
@@ -586,45 +1190,45 @@ prepareSums8NEONrun:
 	MOVB         R9, (R12)                               // high byte
 	AND          $127, R6, R6                            // the rest, not negative
 	MOVB         R6, (R12)(R13)                          // low byte
-	ADD          $1, R12, R12                            // next run's sums
+	ADD          $1, R12, R12                            // next sums
 	SUB          $1, R14, R14                            // one run less
-	CBNZ         R14, prepareSums8NEONrun                // all of them done?
+	CBNZ         R14, prepareSums32InEightsNEONrun       // all of them done?
 	ADD          R4, R0, R0                              // next scale
 	ADD          R5, R1, R1                              // next bytes
 	SUBS         $1, R3, R3                              // one block less
-	BNE          prepareSums8NEONblock                   // until all are done
+	BNE          prepareSums32InEightsNEONblock          // until all are done
 	RET                                                  // done
 
-prepareSums8NEONbroken:
+prepareSums32InEightsNEONbroken:
 	VMOVI        $0, V10.B16                             // reciprocal 0
 	MOVW         $0x7fc00000, R9                         // scale NaN
-	B            prepareSums8NEONscaled                  // go on
+	B            prepareSums32InEightsNEONscaled         // go on
 
-// func prepareStarts8NEON(scale, q *byte, x *float32, blocks, step int)
+// func prepareSums16InEightsNEON(scale, q *byte, x *float32, blocks, step int)
 // CPU: Advanced SIMD.
 // One row of a tile, in words of 8: scale and q are the row's in the first block, step is the distance of its words and of its
-// scales. Blocks of 256, with -32 times the sums of runs of 16, for Q6_K. See linear_super_arm64.go.
+// scales. Blocks of 256, with the sums of runs of 16 as two bytes. See linear_super_arm64.go.
 // Registers: R0 scale, R1 q, R2 x, R3 blocks left, R4 step, R5 bytes between blocks, R6 and R9 free, R7 and R8 bounds of the
 // largest magnitude, R11 words, R12 sums, R13 bytes between high and low sums, R14 runs left; V0 to V7 elements, V8 largest,
 // V10 reciprocal, V16 127, others free. There are no tails.
-TEXT ·prepareStarts8NEON(SB), NOSPLIT, $0-40
+TEXT ·prepareSums16InEightsNEON(SB), NOSPLIT, $0-40
 	MOVD         scale+0(FP), R0                         // scale of the first block
 	MOVD         q+8(FP), R1                             // its bytes
 	MOVD         x+16(FP), R2                            // elements
 	MOVD         blocks+24(FP), R3                       // blocks to do
 	MOVD         step+32(FP), R4                         // bytes between words
-	MOVD         $48, R5                                 // words of a block
+	MOVD         $36, R5                                 // words of a block
 	MUL          R4, R5, R5                              // bytes between blocks
 	MOVW         $0x42fe0000, R6                         // 127
 	FMOVS        R6, F16                                 // as float32
 	MOVW         $0x7f7fffff, R7                         // largest finite magnitude
 	MOVW         $0x03800000, R8                         // 2^-120
 
-prepareStarts8NEONblock:
+prepareSums16InEightsNEONblock:
 	VMOVI        $0, V11.B16                             // magnitudes from 0
 	MOVD         $8, R14                                 // 8 runs of 32
 
-prepareStarts8NEONlargest:
+prepareSums16InEightsNEONlargest:
 	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
 	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
 	WORD         $0x4ea0f814                             // FABS V20.4S, V0.4S               magnitudes
@@ -645,7 +1249,7 @@ prepareStarts8NEONlargest:
 	VMOV         V20.B16, V8.B16                         // of the run
 	VUMAX        V8.S4, V11.S4, V11.S4                   // the larger ones
 	SUBS         $1, R14, R14                            // one run less
-	BNE          prepareStarts8NEONlargest               // until all are done
+	BNE          prepareSums16InEightsNEONlargest        // until all are done
 	SUB          $1024, R2, R2                           // all 256 again
 	VMOV         V11.B16, V8.B16                         // largest ones
 	WORD         $0x6eb0a908                             // UMAXV S8, V8.4S                  the largest
@@ -654,22 +1258,163 @@ prepareStarts8NEONlargest:
 	FDIVS        F8, F16, F10                            // 1/scale, with one rounding
 	FMOVS        F9, R9                                  // scale's bits
 	CMPW         R7, R6                                  // not finite?
-	BHI          prepareStarts8NEONbroken                // yes
+	BHI          prepareSums16InEightsNEONbroken         // yes
 	CMPW         R8, R6                                  // enough for a scale?
-	BHS          prepareStarts8NEONscaled                // yes
+	BHS          prepareSums16InEightsNEONscaled         // yes
 	MOVW         $0, R9                                  // scale 0
 	VMOVI        $0, V10.B16                             // reciprocal 0
 
-prepareStarts8NEONscaled:
+prepareSums16InEightsNEONscaled:
 	MOVW         R9, (R0)                                // scale of the row's run
 	MOVW         R9, 4(R0)                               // twice
 	MOVD         R1, R11                                 // words of the block
 	MOVD         $32, R12                                // words before the sums
 	MADD         R4, R1, R12, R12                        // sums
-	LSL          $0, R4, R13                             // bytes between high and low sums
+	MOVD         $2, R13                                 // words between high and low sums
+	MUL          R4, R13, R13                            // bytes between them
 	MOVD         $8, R14                                 // 8 runs of 32
 
-prepareStarts8NEONrun:
+prepareSums16InEightsNEONrun:
+	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
+	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
+	WORD         $0x4f8a9000                             // FMUL V0.4S, V0.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a800                             // FCVTNS V0.4S, V0.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9021                             // FMUL V1.4S, V1.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a821                             // FCVTNS V1.4S, V1.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9042                             // FMUL V2.4S, V2.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a842                             // FCVTNS V2.4S, V2.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9063                             // FMUL V3.4S, V3.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a863                             // FCVTNS V3.4S, V3.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a9084                             // FMUL V4.4S, V4.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a884                             // FCVTNS V4.4S, V4.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90a5                             // FMUL V5.4S, V5.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8a5                             // FCVTNS V5.4S, V5.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90c6                             // FMUL V6.4S, V6.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8c6                             // FCVTNS V6.4S, V6.4S              to the nearest integer, ties to even
+	WORD         $0x4f8a90e7                             // FMUL V7.4S, V7.4S, V10.S[0]      x / scale
+	WORD         $0x4e21a8e7                             // FCVTNS V7.4S, V7.4S              to the nearest integer, ties to even
+	WORD         $0x0e614800                             // SQXTN V0.4H, V0.4S               to 16 bits
+	WORD         $0x4e614820                             // SQXTN2 V0.8H, V1.4S              and the next
+	WORD         $0x0e614842                             // SQXTN V2.4H, V2.4S               to 16 bits
+	WORD         $0x4e614862                             // SQXTN2 V2.8H, V3.4S              and the next
+	WORD         $0x0e614884                             // SQXTN V4.4H, V4.4S               to 16 bits
+	WORD         $0x4e6148a4                             // SQXTN2 V4.8H, V5.4S              and the next
+	WORD         $0x0e6148c6                             // SQXTN V6.4H, V6.4S               to 16 bits
+	WORD         $0x4e6148e6                             // SQXTN2 V6.8H, V7.4S              and the next
+	WORD         $0x0e214800                             // SQXTN V0.8B, V0.8H               to 8 bits
+	WORD         $0x4e214840                             // SQXTN2 V0.16B, V2.8H             and the next
+	WORD         $0x0e214884                             // SQXTN V4.8B, V4.8H               to 8 bits
+	WORD         $0x4e2148c4                             // SQXTN2 V4.16B, V6.8H             and the next
+	VST1.P       V0.D[0], (R11)(R4)                      // word of the row
+	VST1.P       V0.D[1], (R11)(R4)                      // word of the row
+	VST1.P       V4.D[0], (R11)(R4)                      // word of the row
+	VST1.P       V4.D[1], (R11)(R4)                      // word of the row
+	WORD         $0x4e303814                             // SADDLV H20, V0.16B               sum of 16
+	VMOV         V20.H[0], R6                            // as integer
+	MOVH         R6, R6                                  // with its sign
+	ASR          $7, R6, R9                              // / 128, towards minus infinity
+	MOVB         R9, (R12)                               // high byte
+	AND          $127, R6, R6                            // the rest, not negative
+	MOVB         R6, (R12)(R13)                          // low byte
+	ADD          $1, R12, R12                            // next sums
+	WORD         $0x4e303894                             // SADDLV H20, V4.16B               sum of 16
+	VMOV         V20.H[0], R6                            // as integer
+	MOVH         R6, R6                                  // with its sign
+	ASR          $7, R6, R9                              // / 128, towards minus infinity
+	MOVB         R9, (R12)                               // high byte
+	AND          $127, R6, R6                            // the rest, not negative
+	MOVB         R6, (R12)(R13)                          // low byte
+	ADD          $1, R12, R12                            // next sums
+	SUB          $1, R14, R14                            // one run less
+	CMP          $4, R14                                 // word of sums full?
+	BNE          prepareSums16InEightsNEONsame           // no
+	ADD          R4, R12, R12                            // the next word of sums
+	SUB          $8, R12, R12                            // from its first byte
+
+prepareSums16InEightsNEONsame:
+	CBNZ         R14, prepareSums16InEightsNEONrun       // all of them done?
+	ADD          R4, R0, R0                              // next scale
+	ADD          R5, R1, R1                              // next bytes
+	SUBS         $1, R3, R3                              // one block less
+	BNE          prepareSums16InEightsNEONblock          // until all are done
+	RET                                                  // done
+
+prepareSums16InEightsNEONbroken:
+	VMOVI        $0, V10.B16                             // reciprocal 0
+	MOVW         $0x7fc00000, R9                         // scale NaN
+	B            prepareSums16InEightsNEONscaled         // go on
+
+// func prepareStartsInEightsNEON(scale, q *byte, x *float32, blocks, step int)
+// CPU: Advanced SIMD.
+// One row of a tile, in words of 8: scale and q are the row's in the first block, step is the distance of its words and of its
+// scales. Blocks of 256, with -32 times the sums of runs of 16, for Q6_K. See linear_super_arm64.go.
+// Registers: R0 scale, R1 q, R2 x, R3 blocks left, R4 step, R5 bytes between blocks, R6 and R9 free, R7 and R8 bounds of the
+// largest magnitude, R11 words, R12 sums, R13 bytes between high and low sums, R14 runs left; V0 to V7 elements, V8 largest,
+// V10 reciprocal, V16 127, others free. There are no tails.
+TEXT ·prepareStartsInEightsNEON(SB), NOSPLIT, $0-40
+	MOVD         scale+0(FP), R0                         // scale of the first block
+	MOVD         q+8(FP), R1                             // its bytes
+	MOVD         x+16(FP), R2                            // elements
+	MOVD         blocks+24(FP), R3                       // blocks to do
+	MOVD         step+32(FP), R4                         // bytes between words
+	MOVD         $48, R5                                 // words of a block
+	MUL          R4, R5, R5                              // bytes between blocks
+	MOVW         $0x42fe0000, R6                         // 127
+	FMOVS        R6, F16                                 // as float32
+	MOVW         $0x7f7fffff, R7                         // largest finite magnitude
+	MOVW         $0x03800000, R8                         // 2^-120
+
+prepareStartsInEightsNEONblock:
+	VMOVI        $0, V11.B16                             // magnitudes from 0
+	MOVD         $8, R14                                 // 8 runs of 32
+
+prepareStartsInEightsNEONlargest:
+	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
+	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
+	WORD         $0x4ea0f814                             // FABS V20.4S, V0.4S               magnitudes
+	WORD         $0x4ea0f835                             // FABS V21.4S, V1.4S               magnitudes
+	WORD         $0x4ea0f856                             // FABS V22.4S, V2.4S               magnitudes
+	WORD         $0x4ea0f877                             // FABS V23.4S, V3.4S               magnitudes
+	WORD         $0x4ea0f898                             // FABS V24.4S, V4.4S               magnitudes
+	WORD         $0x4ea0f8b9                             // FABS V25.4S, V5.4S               magnitudes
+	WORD         $0x4ea0f8da                             // FABS V26.4S, V6.4S               magnitudes
+	WORD         $0x4ea0f8fb                             // FABS V27.4S, V7.4S               magnitudes
+	VUMAX        V24.S4, V20.S4, V20.S4                  // the larger ones
+	VUMAX        V25.S4, V21.S4, V21.S4                  // the larger ones
+	VUMAX        V26.S4, V22.S4, V22.S4                  // the larger ones
+	VUMAX        V27.S4, V23.S4, V23.S4                  // the larger ones
+	VUMAX        V22.S4, V20.S4, V20.S4                  // the larger ones
+	VUMAX        V23.S4, V21.S4, V21.S4                  // the larger ones
+	VUMAX        V21.S4, V20.S4, V20.S4                  // the larger ones
+	VMOV         V20.B16, V8.B16                         // of the run
+	VUMAX        V8.S4, V11.S4, V11.S4                   // the larger ones
+	SUBS         $1, R14, R14                            // one run less
+	BNE          prepareStartsInEightsNEONlargest        // until all are done
+	SUB          $1024, R2, R2                           // all 256 again
+	VMOV         V11.B16, V8.B16                         // largest ones
+	WORD         $0x6eb0a908                             // UMAXV S8, V8.4S                  the largest
+	FMOVS        F8, R6                                  // its bits
+	FDIVS        F16, F8, F9                             // scale
+	FDIVS        F8, F16, F10                            // 1/scale, with one rounding
+	FMOVS        F9, R9                                  // scale's bits
+	CMPW         R7, R6                                  // not finite?
+	BHI          prepareStartsInEightsNEONbroken         // yes
+	CMPW         R8, R6                                  // enough for a scale?
+	BHS          prepareStartsInEightsNEONscaled         // yes
+	MOVW         $0, R9                                  // scale 0
+	VMOVI        $0, V10.B16                             // reciprocal 0
+
+prepareStartsInEightsNEONscaled:
+	MOVW         R9, (R0)                                // scale of the row's run
+	MOVW         R9, 4(R0)                               // twice
+	MOVD         R1, R11                                 // words of the block
+	MOVD         $32, R12                                // words before the sums
+	MADD         R4, R1, R12, R12                        // sums
+	MOVD         $8, R13                                 // words between high and low sums
+	MUL          R4, R13, R13                            // bytes between them
+	MOVD         $8, R14                                 // 8 runs of 32
+
+prepareStartsInEightsNEONrun:
 	VLD1.P       64(R2), [V0.S4, V1.S4, V2.S4, V3.S4]    // 16 elements
 	VLD1.P       64(R2), [V4.S4, V5.S4, V6.S4, V7.S4]    // 16 more
 	WORD         $0x4f8a9000                             // FMUL V0.4S, V0.4S, V10.S[0]      x / scale
@@ -721,14 +1466,14 @@ prepareStarts8NEONrun:
 	MOVW         R6, 4(R12)                              // twice
 	ADD          R4, R12, R12                            // next run's
 	SUB          $1, R14, R14                            // one run less
-	CBNZ         R14, prepareStarts8NEONrun              // all of them done?
+	CBNZ         R14, prepareStartsInEightsNEONrun       // all of them done?
 	ADD          R4, R0, R0                              // next scale
 	ADD          R5, R1, R1                              // next bytes
 	SUBS         $1, R3, R3                              // one block less
-	BNE          prepareStarts8NEONblock                 // until all are done
+	BNE          prepareStartsInEightsNEONblock          // until all are done
 	RET                                                  // done
 
-prepareStarts8NEONbroken:
+prepareStartsInEightsNEONbroken:
 	VMOVI        $0, V10.B16                             // reciprocal 0
 	MOVW         $0x7fc00000, R9                         // scale NaN
-	B            prepareStarts8NEONscaled                // go on
+	B            prepareStartsInEightsNEONscaled         // go on

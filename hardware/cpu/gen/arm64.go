@@ -169,8 +169,10 @@ func generateARM64() map[string]string {
 	var s stubs
 	files := []*file{gemmARM(&s), vectorsARM(&s), preparesARM(&s)}
 	for _, set := range []isa{neon, dotprod, i8mm} {
-		files = append(files, linearQ8ARM(&s, set), linearQ4ARM(&s, set))
-		for _, format := range superFormatsARM {
+		for _, format := range blockFormats() {
+			files = append(files, linearBlocksARM(&s, set, format))
+		}
+		for _, format := range superFormatsARM() {
 			files = append(files, linearSuperARM(&s, set, format))
 		}
 	}

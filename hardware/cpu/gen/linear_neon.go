@@ -1,6 +1,11 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+
+	"hearth/hardware/quant"
+)
 
 // Registers of all integer kernels of arm64: R0 dst, R1 panel, R2 tile, R3 scales of the tile, R4 blocks to do, R5 bytes
 // between rows of dst, R6 a place in the tile, R9 free; those of blocks of 256 also R7 scales of runs, R8 and R10 counters,
@@ -179,28 +184,48 @@ func (k *linearARM) dots(weights []int, v, word int) {
 	}
 }
 
-// blockFormat is what Q8_0 and Q4_0 differ in.
+// blockFormat is what formats with blocks of 32 differ in.
 type blockFormat struct {
 	name     string
-	fraction int // bits behind the point of products
-	bytes    int // of a block of 16 columns
-	free     int
-	nibbles  bool
+	codes    *codesARM // nil for bytes as they are
+	minimums bool
+	bfloat   bool // scales are bfloat16
 }
 
-// linearQ8ARM and linearQ4ARM write the kernels of Q8_0 and Q4_0.
-func linearQ8ARM(s *stubs, set isa) *file {
-	return linearBlocksARM(newFile("linear_q8_0", set), s, set, blockFormat{name: "Q8_0", bytes: 32 + 512, free: 4})
+func blockFormats() []blockFormat {
+	return []blockFormat{
+		{name: "Q8_0"},
+		{name: "Q4_0", codes: &codesARM{lower: 4, onTop: true}},
+		{name: "Q4_1", codes: &codesARM{lower: 4}, minimums: true},
+		{name: "Q5_0", codes: &codesARM{lower: 4, upper: 1, minus: 16}},
+		{name: "Q5_1", codes: &codesARM{lower: 4, upper: 1}, minimums: true},
+		{name: "IQ4_NL", codes: &codesARM{lower: 4, values: func() []int { return codebook(quant.IQ4_NL, 0x00, 0x3c) }}},
+		{name: "MXFP4", codes: &codesARM{lower: 4, values: func() []int { return codebook(quant.MXFP4, 128) }}, bfloat: true},
+	}
 }
 
-func linearQ4ARM(s *stubs, set isa) *file {
-	return linearBlocksARM(newFile("linear_q4_0", set), s, set, blockFormat{name: "Q4_0", fraction: 4, bytes: 32 + 256, free: 2, nibbles: true})
+// headBytes is the size of a block's scales and minimums.
+func (b blockFormat) headBytes() int {
+	if b.minimums {
+		return 64
+	}
+	return 32
 }
 
-func linearBlocksARM(f *file, s *stubs, set isa, format blockFormat) *file {
+// factors is the number of float32 that a row's block has in the tile.
+func (b blockFormat) factors() int { return b.headBytes() / 32 }
+
+// linearBlocksARM writes the kernels of a format.
+func linearBlocksARM(s *stubs, set isa, format blockFormat) *file {
+	f := newFile("linear_"+strings.ToLower(format.name), set)
+	table := ""
+	if format.codes != nil {
+		format.codes.most = 32 / set.group()
+		table = format.codes.table(f)
+	}
 	var names []string
 	for n := 1; n <= set.maxRows; n++ {
-		linearBlockRows(f, s, set, n, format)
+		newBlocksARM(f, s, set, n, format).write(table)
 		names = append(names, fmt.Sprintf("linear%s%sRows%d", format.name, set.suffix, n))
 	}
 	s.table("linear"+format.name+set.suffix, "panelKernel", "the kernels of "+format.name, names)
@@ -215,17 +240,33 @@ func xRegisters(set isa, n int) int {
 	return 2
 }
 
-func linearBlockRows(f *file, s *stubs, set isa, n int, format blockFormat) {
-	needs := linearNeeds{name: format.name, x: 2, free: format.free, comment: []string{
+// blocksARM is a kernel of blocks of 32.
+type blocksARM struct {
+	*linearARM
+	format blockFormat
+}
+
+func newBlocksARM(f *file, s *stubs, set isa, n int, format blockFormat) *blocksARM {
+	needs := linearNeeds{name: format.name, x: 2, free: 4, comment: []string{
 		"dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks is at least 1; there",
 		"are no tails. Layouts: linear_groups_arm64.go.",
 	}}
-	if format.nibbles {
-		needs.constants, needs.x = 1, xRegisters(set, n)
+	if format.minimums {
+		needs.comment[0] = "dst[r][c] = sum over blocks of minimum of w * scaled sum of x + (scale of w * scale of x) * sum of 32 products, for 16"
+		needs.comment[1] = "columns. blocks is at least 1; there are no tails. Layouts: linear_groups_arm64.go."
 	}
-	k := newLinearARM(f, s, set, n, 32, needs)
-	if format.nibbles {
-		k.op("high nibbles", "VMOVI $0xf0, V%d.B16", k.constants)
+	if format.codes != nil {
+		needs.constants, needs.x, needs.free = format.codes.constants(), xRegisters(set, n), format.codes.free()
+	}
+	return &blocksARM{newLinearARM(f, s, set, n, 32, needs), format}
+}
+
+func (k *blocksARM) write(table string) {
+	tileRows, head := rowsOf(k.set, k.rows), k.format.headBytes()
+	bytes := head + 512
+	if c := k.format.codes; c != nil {
+		k.loadConstants(*c, table)
+		bytes = head + 32/k.set.group()/c.unitWords()*c.unitBytes(k.set)
 	}
 	for i := range k.lines * k.vecs {
 		k.clear(i, "no blocks yet")
@@ -233,17 +274,21 @@ func linearBlockRows(f *file, s *stubs, set isa, n int, format blockFormat) {
 	k.at(k.label + "block")
 	k.passes(func(first int) {
 		k.zeroSums()
-		k.openX("R2", 32*rowsOf(set, n))
-		if format.nibbles {
-			k.nibbleWords(first)
+		k.openX("R2", 32*tileRows)
+		if k.format.codes == nil {
+			k.byteWords(first, head)
 		} else {
-			k.byteWords(first)
+			for pair := range 16 / k.set.group() {
+				for v := range k.perPass {
+					k.wordPair(*k.format.codes, pair, first+v, head)
+				}
+			}
 		}
-		k.scaleBlock(first, format.fraction)
+		k.scaleBlock(first)
 	})
-	k.op("next block", "ADD $%d, R1, R1", format.bytes)
-	k.op("next block of x", "ADD $%d, R2, R2", 32*rowsOf(set, n))
-	k.op("its scales", "ADD $%d, R3, R3", set.group()*rowsOf(set, n))
+	k.op("next block", "ADD $%d, R1, R1", bytes)
+	k.op("next block of x", "ADD $%d, R2, R2", 32*tileRows)
+	k.op("its scales", "ADD $%d, R3, R3", k.format.factors()*k.set.group()*tileRows)
 	k.op("one block less", "SUBS $1, R4, R4")
 	k.op("until all are done", "BNE %sblock", k.label)
 	k.writeResults()
@@ -251,7 +296,7 @@ func linearBlockRows(f *file, s *stubs, set isa, n int, format blockFormat) {
 }
 
 // byteWords multiplies a block's bytes as they are.
-func (k *linearARM) byteWords(first int) {
+func (k *linearARM) byteWords(first, head int) {
 	chunk := k.perPass
 	for chunk > len(k.free) {
 		chunk /= 2
@@ -260,23 +305,9 @@ func (k *linearARM) byteWords(first int) {
 		for v := first; v < first+k.perPass; v += chunk {
 			w := k.free[:chunk]
 			for i := 0; i < chunk; i += 2 {
-				k.loadPair(w[i], w[i+1], 32+16*(word*k.vecs+v+i), "R1", "weights")
+				k.loadPair(w[i], w[i+1], head+16*(word*k.vecs+v+i), "R1", "weights")
 			}
 			k.dots(w, v, word)
-		}
-	}
-}
-
-// nibbleWords multiplies a block's nibbles, each as 16 times its signed value.
-func (k *linearARM) nibbleWords(first int) {
-	for pair := range 16 / k.set.group() {
-		for v := first; v < first+k.perPass; v++ {
-			lo, hi := k.free[0], k.free[1]
-			k.load(hi, 32+16*(pair*k.vecs+v), "R1", "weights")
-			k.op("low nibbles on top", "VSHL $4, V%d.B16, V%d.B16", hi, lo)
-			k.op("high nibbles", "VAND V%d.B16, V%d.B16, V%d.B16", k.constants, hi, hi)
-			k.dots([]int{lo}, v, 2*pair)
-			k.dots([]int{hi}, v, 2*pair+1)
 		}
 	}
 }
@@ -287,35 +318,76 @@ func (k *linearARM) temporaries() []int {
 	return append(append([]int{}, k.free...), k.x...)
 }
 
-// scaleBlock adds the sums of a pass to the results: result += (scale of w * scale of x) * float(sum).
-func (k *linearARM) scaleBlock(first, fraction int) {
+// rowFactors reads factors of rows, at an offset of R3, into vectors: one for all lines, or one a line.
+func (k *linearARM) rowFactors(to []int, offset int, meaning string) {
+	if k.set.group() == 4 {
+		k.load(to[0], offset, "R3", meaning)
+		return
+	}
+	for l := range k.lines {
+		k.load(to[l], offset+16*l, "R3", meaning+", each twice")
+	}
+}
+
+// columnFactors reads the factors of 4 columns that begin with vector v, at an offset of R1.
+func (k *blocksARM) columnFactors(to, offset, v int, meaning string) {
+	k.op(meaning+" of 4 columns", "FMOVD %s, F%d", mem(offset+8*(v*4/k.vecs), "R1"), to)
+	if k.format.bfloat {
+		k.neon("as float32", "SHLL V%d.4S, V%d.4H, #16", to, to)
+	} else {
+		k.neon("as float32", "FCVTL V%d.4S, V%d.4H", to, to)
+	}
+}
+
+// scaleBlock adds the sums of a pass to the results: result += (scale of w * scale of x) * float(sum), and before that the
+// minimums if there are any.
+func (k *blocksARM) scaleBlock(first int) {
 	t := k.temporaries()
 	w, pair, product, xs := t[0], t[1], t[2], t[3:]
-	for l := range k.lines * k.set.group() / 8 {
-		k.load(xs[l], 16*l, "R3", "scales of rows, each twice")
-	}
-	if k.set.group() == 4 {
-		k.load(xs[0], 0, "R3", "scales of rows")
-	}
 	perQuad := k.vecs / 4
-	for v := first; v < first+k.perPass; v++ {
-		if v%perQuad == 0 {
-			k.op("scales of 4 columns", "FMOVD %s, F%d", mem(8*(v/perQuad), "R1"), w)
-			k.neon("as float32", "FCVTL V%d.4S, V%d.4H", w, w)
-		}
-		if perQuad == 2 {
+	// each calls body for the pass's vectors with factors of their columns in a register.
+	each := func(offset int, meaning string, body func(v, factors int)) {
+		for v := first; v < first+k.perPass; v++ {
+			if v == first || v%perQuad == 0 {
+				k.columnFactors(w, offset, v, meaning)
+			}
+			if perQuad == 1 {
+				body(v, w)
+				continue
+			}
 			k.op("of 2 columns, twice", "VDUP V%d.D[%d], V%d.D2", w, v%2, pair)
+			body(v, pair)
 		}
+	}
+	if k.format.minimums {
+		k.rowFactors(xs, k.set.group()*rowsOf(k.set, k.rows), "scaled sums of rows")
+		each(32, "minimums", func(v, factors int) {
+			for l := range k.lines {
+				k.timesRows("FMLA", k.result(l, v), factors, xs, l, "results += minimums * sums")
+			}
+		})
+	}
+	k.rowFactors(xs, 0, "scales of rows")
+	each(0, "scales", func(v, factors int) {
 		for l := range k.lines {
 			sum := k.sum(l, v)
-			if perQuad == 2 {
-				k.neon("columns' scales * rows'", "FMUL V%d.4S, V%d.4S, V%d.4S", product, pair, xs[l])
-			} else {
-				k.neon("columns' scales * row's", "FMUL V%d.4S, V%d.4S, V%d.S[%d]", product, w, xs[0], l)
+			k.timesRows("FMUL", product, factors, xs, l, "columns' scales * rows'")
+			fraction := 0
+			if k.format.codes != nil && k.format.codes.onTop {
+				fraction = 4
 			}
 			k.toFloat(sum, fraction)
 			k.neon("results += scaled sums", "FMLA V%d.4S, V%d.4S, V%d.4S", k.result(l, v), product, sum)
 		}
+	})
+}
+
+// timesRows multiplies factors of columns with those of a line's rows.
+func (k *linearARM) timesRows(op string, to, factors int, xs []int, l int, meaning string) {
+	if k.set.group() == 4 {
+		k.neon(meaning, op+" V%d.4S, V%d.4S, V%d.S[%d]", to, factors, xs[0], l)
+	} else {
+		k.neon(meaning, op+" V%d.4S, V%d.4S, V%d.4S", to, factors, xs[l])
 	}
 }
 

@@ -7,8 +7,11 @@ func preparesARM(s *stubs) *file {
 	f := newFile("prepare", neon)
 	for _, group := range []int{4, 8} {
 		q := &quantizerARM{target: f, stubs: s, group: group}
-		q.short()
-		q.long("Sums", "Blocks of 256, with the sums of runs of 32 as two bytes, for Q4_K and Q5_K. See linear_super_arm64.go.", 256+16, q.byteSums)
+		q.short("Short", "Blocks of 32. See linear_groups_arm64.go.", 1)
+		q.short("ShortSums", "Blocks of 32, with their scaled sums. See linear_groups_arm64.go.", 2)
+		q.long("Long", "Blocks of 256. See linear_super_arm64.go.", 256, q.countRun)
+		q.long("Sums32", "Blocks of 256, with the sums of runs of 32 as two bytes. See linear_super_arm64.go.", 256+16, q.byteSums32)
+		q.long("Sums16", "Blocks of 256, with the sums of runs of 16 as two bytes. See linear_super_arm64.go.", 256+32, q.byteSums16)
 		q.long("Starts", "Blocks of 256, with -32 times the sums of runs of 16, for Q6_K. See linear_super_arm64.go.", 256+16*group, q.starts)
 	}
 	return f
@@ -26,7 +29,7 @@ const prepareParamsARM = "(scale, q *byte, x *float32, blocks, step int)"
 
 // begin reads the arguments. A block has so many bytes per row.
 func (q *quantizerARM) begin(name, comment string, blockBytes int) {
-	name = fmt.Sprintf("prepare%s%dNEON", name, q.group)
+	name = fmt.Sprintf("prepare%s%sNEON", name, map[int]string{4: "InFours", 8: "InEights"}[q.group])
 	q.arm = beginARM(q.target, q.stubs, neon, signature{name, prepareParamsARM, 40, 0},
 		"One row of a tile, in words of "+fmt.Sprint(q.group)+": scale and q are the row's in the first block, step is the distance of its words and of its",
 		"scales. "+comment,
@@ -127,16 +130,46 @@ func (q *quantizerARM) nextBlock() {
 	q.op("go on", "B %sscaled", q.label)
 }
 
-// short fills rows of tiles with blocks of 32.
-func (q *quantizerARM) short() {
-	q.begin("Short", "Blocks of 32. See linear_groups_arm64.go.", 32)
+// short fills rows of tiles with blocks of 32, which have one factor a row, the scale, or a second one, the scaled sum.
+func (q *quantizerARM) short(name, comment string, factors int) {
+	q.begin(name, comment, 32)
 	q.loadRun()
 	q.largest()
 	q.reciprocal()
 	q.quantize()
 	q.op("words of the run", "MOVD R1, R11")
 	q.storeWords()
+	if factors == 2 {
+		q.runSum()
+		q.op("as float32", "SCVTFWS R6, F20")
+		q.op("scale", "FMOVS R9, F9")
+		q.op("scaled sum", "FMULS F9, F20, F20")
+		q.op("stands behind the scales", "ADD R4, R0, R0")
+		q.op("of the row's run", "FMOVS F20, (R0)")
+		if q.group == 8 {
+			q.op("twice", "FMOVS F20, 4(R0)")
+		}
+	}
 	q.nextBlock()
+}
+
+// runSum leaves the sum of V0 and V4 in R6.
+func (q *quantizerARM) runSum() {
+	q.neon("sum of 16", "SADDLV H20, V0.16B")
+	q.neon("sum of 16", "SADDLV H21, V4.16B")
+	q.op("sum of 32", "VADD V20.H4, V21.H4, V20.H4")
+	q.integer()
+}
+
+// halfSum leaves the sum of a vector in R6.
+func (q *quantizerARM) halfSum(v int) {
+	q.neon("sum of 16", "SADDLV H20, V%d.16B", v)
+	q.integer()
+}
+
+func (q *quantizerARM) integer() {
+	q.op("as integer", "VMOV V20.H[0], R6")
+	q.op("with its sign", "MOVH R6, R6")
 }
 
 // long fills rows of tiles with one scale for 256 elements, found in a first pass over them, and what sums makes of each 32.
@@ -156,7 +189,8 @@ func (q *quantizerARM) long(name, comment string, blockBytes int, sums func()) {
 	q.op("words of the block", "MOVD R1, R11")
 	q.op("words before the sums", "MOVD $%d, R12", 256/q.group)
 	q.op("sums", "MADD R4, R1, R12, R12")
-	q.op("bytes between high and low sums", "LSL $%d, R4, R13", map[int]int{4: 1, 8: 0}[q.group])
+	q.op("words between high and low sums", "MOVD $%d, R13", (blockBytes-256)/2/q.group)
+	q.op("bytes between them", "MUL R4, R13, R13")
 	q.op("8 runs of 32", "MOVD $8, R14")
 	q.at(q.label + "run")
 	q.loadRun()
@@ -167,34 +201,57 @@ func (q *quantizerARM) long(name, comment string, blockBytes int, sums func()) {
 	q.nextBlock()
 }
 
-// byteSums keeps the sum of 32 as two bytes.
-func (q *quantizerARM) byteSums() {
-	q.neon("sum of 16", "SADDLV H20, V0.16B")
-	q.neon("sum of 16", "SADDLV H21, V4.16B")
-	q.op("sum of 32", "VADD V20.H4, V21.H4, V20.H4")
-	q.op("as integer", "VMOV V20.H[0], R6")
-	q.op("with its sign", "MOVH R6, R6")
+// countRun ends a run that leaves nothing but its elements.
+func (q *quantizerARM) countRun() { q.op("one run less", "SUB $1, R14, R14") }
+
+// byteSums32 keeps the sum of 32 as two bytes.
+func (q *quantizerARM) byteSums32() {
+	q.runSum()
+	q.byteSum()
+	q.countRun()
+	if q.group == 4 {
+		q.op("half of them done?", "CMP $4, R14")
+		q.op("no", "BNE %ssame", q.label)
+		q.nextSums()
+	}
+}
+
+// byteSums16 keeps the sums of two 16 so.
+func (q *quantizerARM) byteSums16() {
+	for _, v := range []int{0, 4} {
+		q.halfSum(v)
+		q.byteSum()
+	}
+	q.countRun()
+	if q.group == 4 {
+		q.op("word of sums full?", "TBNZ $0, R14, %ssame", q.label)
+	} else {
+		q.op("word of sums full?", "CMP $4, R14")
+		q.op("no", "BNE %ssame", q.label)
+	}
+	q.nextSums()
+}
+
+// byteSum keeps R6 as two bytes.
+func (q *quantizerARM) byteSum() {
 	q.op("/ 128, towards minus infinity", "ASR $7, R6, R9")
 	q.op("high byte", "MOVB R9, (R12)")
 	q.op("the rest, not negative", "AND $127, R6, R6")
 	q.op("low byte", "MOVB R6, (R12)(R13)")
-	q.op("next run's sums", "ADD $1, R12, R12")
-	q.op("one run less", "SUB $1, R14, R14")
-	if q.group == 4 {
-		q.op("half of them done?", "CMP $4, R14")
-		q.op("no", "BNE %ssame", q.label)
-		q.op("sums of the other half stand one word on", "ADD R4, R12, R12")
-		q.op("from its first byte", "SUB $4, R12, R12")
-		q.at(q.label + "same")
-	}
+	q.op("next sums", "ADD $1, R12, R12")
+}
+
+// nextSums goes on with the next word of sums.
+func (q *quantizerARM) nextSums() {
+	q.op("the next word of sums", "ADD R4, R12, R12")
+	q.op("from its first byte", "SUB $%d, R12, R12", q.group)
+	q.at(q.label + "same")
 }
 
 // starts keeps -32 times the sums of 16.
 func (q *quantizerARM) starts() {
 	for _, v := range []int{0, 4} {
-		q.neon("sum of 16", "SADDLV H20, V%d.16B", v)
-		q.op("as integer", "VMOV V20.H[0], R6")
-		q.op("with its sign", "MOVH R6, R6")
+		q.halfSum(v)
 		q.op("minus", "NEG R6, R6")
 		q.op("* 32", "LSL $5, R6, R6")
 		q.op("start of the run", "MOVW R6, (R12)")
@@ -203,5 +260,5 @@ func (q *quantizerARM) starts() {
 		}
 		q.op("next run's", "ADD R4, R12, R12")
 	}
-	q.op("one run less", "SUB $1, R14, R14")
+	q.countRun()
 }

@@ -3,50 +3,61 @@ package main
 import (
 	"fmt"
 	"strings"
+
+	"hearth/hardware/quant"
 )
 
-// superFormatARM is what the formats with blocks of 256 differ in. Elements have 4 bits in nibbles and some above them,
-// which a unit of words keeps in front, a byte of 8 bits for each column and place in a word.
+// superFormatARM is what the formats with blocks of 256 differ in.
 type superFormatARM struct {
-	name      string
-	run       int // elements that share a scale
-	upperBits int // above the nibble
-	signed    bool
-	minimums  bool
-	head      int // bytes in front of the sections
-	mask      uint32
-	extra     func(set isa) int // bytes of a row in the tile, behind a block's elements
+	name     string
+	run      int // elements that share a scale
+	codes    codesARM
+	signed   bool // scales
+	minimums bool
+	starts   bool // the tile has what runs start from
 }
 
-var superFormatsARM = []superFormatARM{
-	{name: "Q4_K", run: 32, minimums: true, head: 192, extra: func(isa) int { return 16 }},
-	{name: "Q5_K", run: 32, upperBits: 1, minimums: true, head: 192, mask: 0x10, extra: func(isa) int { return 16 }},
-	{name: "Q6_K", run: 16, upperBits: 2, signed: true, head: 32, mask: 0x30, extra: func(set isa) int { return 16 * set.group() }},
-}
-
-// unitWords is the number of words in a unit: as many as there is room for upper bits in a byte, or two nibbles.
-func (f superFormatARM) unitWords() int {
-	if f.upperBits == 0 {
-		return 2
+func superFormatsARM() []superFormatARM {
+	return []superFormatARM{
+		{name: "Q4_K", run: 32, codes: codesARM{lower: 4}, minimums: true},
+		{name: "Q5_K", run: 32, codes: codesARM{lower: 4, upper: 1}, minimums: true},
+		{name: "Q6_K", run: 16, codes: codesARM{lower: 4, upper: 2}, signed: true, starts: true},
+		{name: "IQ4_XS", run: 32, codes: codesARM{lower: 4, values: func() []int { return codebook(quant.IQ4_NL, 0x00, 0x3c) }}, signed: true},
+		{name: "Q2_K", run: 16, codes: codesARM{lower: 2}, minimums: true},
+		{name: "Q3_K", run: 16, codes: codesARM{lower: 2, upper: 1, minus: 4}, signed: true},
 	}
-	return 8 / f.upperBits
 }
 
-// unitBytes is the size of a unit.
-func (f superFormatARM) unitBytes(set isa) int {
-	bytes := f.unitWords() / 2 * 16 * set.group()
-	if f.upperBits > 0 {
-		bytes += 16 * set.group()
+// runs is the number of runs in a block.
+func (f superFormatARM) runs() int { return 256 / f.run }
+
+// head is the size of a panel's block before its sections.
+func (f superFormatARM) head() int {
+	if f.minimums {
+		return 64 + 16*f.runs()
 	}
-	return bytes
+	return 32
+}
+
+// extra is the size of what a row has in the tile behind a block's elements.
+func (f superFormatARM) extra(set isa) int {
+	switch {
+	case f.minimums:
+		return 2 * f.runs()
+	case f.starts:
+		return f.runs() * set.group()
+	default:
+		return 0
+	}
 }
 
 // linearSuperARM writes the kernels of a format.
 func linearSuperARM(s *stubs, set isa, format superFormatARM) *file {
 	f := newFile("linear_"+strings.ToLower(format.name), set)
+	table := format.codes.table(f)
 	var names []string
 	for n := 1; n <= set.maxRows; n++ {
-		superRowsARM(f, s, set, n, format)
+		newSuperARM(f, s, set, n, format).write(table)
 		names = append(names, fmt.Sprintf("linear%s%sRows%d", format.name, set.suffix, n))
 	}
 	s.table("linear"+format.name+set.suffix, "panelKernel", "the kernels of "+format.name, names)
@@ -59,8 +70,8 @@ type superARM struct {
 	format superFormatARM
 }
 
-func superRowsARM(f *file, s *stubs, set isa, n int, format superFormatARM) {
-	needs := linearNeeds{name: format.name, constants: 1, x: xRegisters(set, n), free: 2, comment: []string{
+func newSuperARM(f *file, s *stubs, set isa, n int, format superFormatARM) *superARM {
+	needs := linearNeeds{name: format.name, constants: format.codes.constants(), x: xRegisters(set, n), free: format.codes.free(), comment: []string{
 		"dst[r][c] = sum over blocks of 256 of scale of x * d * sum of scales * products, for 16 columns. blocks is at least 1;",
 		"there are no tails. Layouts: linear_super_arm64.go.",
 	}}
@@ -68,16 +79,12 @@ func superRowsARM(f *file, s *stubs, set isa, n int, format superFormatARM) {
 		needs.comment[0] = "dst[r][c] = sum over blocks of 256 of scale of x * (d * sum of scales * products - dmin * sum of minimums * sums of x),"
 		needs.comment[1] = "the minimums first, for 16 columns. blocks is at least 1; there are no tails. Layouts: linear_super_arm64.go."
 	}
-	if format.upperBits > 0 {
-		needs.constants, needs.free = 2, 4
-	}
-	extra := format.extra(set)
-	k := &superARM{newLinearARM(f, s, set, n, 256+extra, needs), format}
-	tileRows := rowsOf(set, n)
-	k.op("low nibbles", "VMOVI $15, V%d.B16", k.constants)
-	if format.upperBits > 0 {
-		k.op("bits above them", "VMOVI $%d, V%d.B16", format.mask, k.constants+1)
-	}
+	return &superARM{newLinearARM(f, s, set, n, 256+format.extra(set), needs), format}
+}
+
+func (k *superARM) write(table string) {
+	set, format, tileRows := k.set, k.format, rowsOf(k.set, k.rows)
+	k.loadConstants(format.codes, table)
 	k.clearRows()
 	k.at(k.label + "super")
 	k.op("the block", "MOVD R1, R19")
@@ -89,21 +96,21 @@ func superRowsARM(f *file, s *stubs, set isa, n int, format superFormatARM) {
 		k.clear(i, "no runs yet")
 	}
 	k.op("x", "MOVD R2, R6")
-	k.op("runs", "ADD $%d, R1, R1", format.head)
+	k.op("runs", "ADD $%d, R1, R1", format.head())
 	k.op("sections of 4 runs", "MOVD $%d, R10", 64/format.run)
 	k.at(k.label + "section")
 	k.op("scales of 4 runs", "MOVD R1, R7")
 	k.op("their weights", "ADD $64, R1, R1")
-	body := max(format.run, format.unitWords()*set.group())
+	body := max(format.run, format.codes.unitWords()*set.group())
 	k.op("runs of a section, as they share units", "MOVD $%d, R8", 4*format.run/body)
 	k.at(k.label + "run")
 	for first := 0; first < body; first += format.run {
 		k.passes(func(v int) { k.run(first, v, body*tileRows) })
 	}
-	k.op("next weights", "ADD $%d, R1, R1", body/set.group()/format.unitWords()*format.unitBytes(set))
+	k.op("next weights", "ADD $%d, R1, R1", body/set.group()/format.codes.unitWords()*format.codes.unitBytes(set))
 	k.op("next elements", "ADD $%d, R6, R6", body*tileRows)
 	k.op("next scales", "ADD $%d, R7, R7", 16*body/format.run)
-	if !format.minimums {
+	if format.starts {
 		k.op("next starts", "ADD $%d, R15, R15", body/format.run*tileRows*set.group())
 	}
 	k.op("fewer runs", "SUBS $1, R8, R8")
@@ -111,7 +118,7 @@ func superRowsARM(f *file, s *stubs, set isa, n int, format superFormatARM) {
 	k.op("one section less", "SUBS $1, R10, R10")
 	k.op("until all are done", "BNE %ssection", k.label)
 	k.scaleSuper()
-	k.op("next block of x", "ADD $%d, R2, R2", (256+extra)*tileRows)
+	k.op("next block of x", "ADD $%d, R2, R2", (256+format.extra(set))*tileRows)
 	k.op("its scales", "ADD $%d, R3, R3", set.group()*tileRows)
 	k.op("one block less", "SUBS $1, R4, R4")
 	k.op("until all are done", "BNE %ssuper", k.label)
@@ -139,10 +146,10 @@ func (k *superARM) clearRows() {
 // minimums subtracts scale of x * (dmin * minimums times sums of x). The sums are bytes: 128 times high ones and low ones.
 // The results are not in use yet.
 func (k *superARM) minimums() {
-	words := 8 / k.set.group()
+	words := k.format.runs() / k.set.group()
 	k.passes(func(first int) {
 		k.zeroSums()
-		k.openX("R15", 16*rowsOf(k.set, k.rows))
+		k.openX("R15", 2*k.format.runs()*rowsOf(k.set, k.rows))
 		for part := range 2 {
 			for word := range words {
 				for v := first; v < first+k.perPass; v++ {
@@ -201,15 +208,15 @@ func (k *superARM) addRows(s rowSums) {
 // scaled sums to those of 256.
 func (k *superARM) run(first, v, xBytes int) {
 	k.openX("R6", xBytes)
-	if k.format.minimums {
-		k.zeroSums()
-	} else {
+	if k.format.starts {
 		k.starts(first / k.format.run)
+	} else {
+		k.zeroSums()
 	}
 	words := k.format.run / k.set.group()
 	for pair := first / k.set.group() / 2; pair < (first/k.set.group()+words)/2; pair++ {
 		for i := range k.perPass {
-			k.wordPair(pair, v+i)
+			k.wordPair(k.format.codes, pair, v+i, 0)
 		}
 	}
 	k.scaleRun(first/k.format.run, v)
@@ -231,43 +238,6 @@ func (k *superARM) starts(run int) {
 				k.op(fmt.Sprintf("row %d starts", l), "VDUP V%d.S[%d], V%d.S4", t, l, k.sum(l, v))
 			}
 		}
-	}
-}
-
-// wordPair multiplies two words, which lie in low and high nibbles, of the columns of vector v.
-func (k *superARM) wordPair(pair, v int) {
-	perUnit := k.format.unitWords() / 2
-	step := 16 * k.set.group()
-	unit := pair / perUnit * k.format.unitBytes(k.set)
-	if k.format.upperBits == 0 {
-		lo, hi := k.free[0], k.free[1]
-		k.load(hi, unit+16*v, "R1", "weights")
-		k.op("low nibbles", "VAND V%d.B16, V%d.B16, V%d.B16", k.constants, hi, lo)
-		k.op("high nibbles", "VUSHR $4, V%d.B16, V%d.B16", hi, hi)
-		k.dots([]int{lo}, v, 2*pair)
-		k.dots([]int{hi}, v, 2*pair+1)
-		return
-	}
-	raw, upper, w, t := k.free[0], k.free[1], k.free[2], k.free[3]
-	k.load(raw, unit+step*(1+pair%perUnit)+16*v, "R1", "lower bits of weights")
-	k.load(upper, unit+16*v, "R1", "their upper bits")
-	for half := range 2 {
-		if half == 0 {
-			k.op("low nibbles", "VAND V%d.B16, V%d.B16, V%d.B16", k.constants, raw, w)
-		} else {
-			k.op("high nibbles", "VUSHR $4, V%d.B16, V%d.B16", raw, w)
-		}
-		from := t
-		switch left := 4 - k.format.upperBits*(2*(pair%perUnit)+half); {
-		case left > 0:
-			k.op("bits to their place", "VSHL $%d, V%d.B16, V%d.B16", left, upper, t)
-		case left < 0:
-			k.op("bits to their place", "VUSHR $%d, V%d.B16, V%d.B16", -left, upper, t)
-		default:
-			from = upper
-		}
-		k.op("with upper bits", "VBIT V%d.B16, V%d.B16, V%d.B16", k.constants+1, from, w)
-		k.dots([]int{w}, v, 2*pair+half)
 	}
 }
 
