@@ -93,6 +93,10 @@ asan: ## kernel tests under the address sanitizer (needs a C compiler)
 emulate: ## test the AVX-512 kernels in an emulator, some minutes a level (needs Debian and root)
 	hardware/cpu/testdata/emulate.sh
 
+.PHONY: arm64
+arm64: ## test hardware/quant and the kernels of arm64 in an emulator (needs qemu-user)
+	@.ci/arm64
+
 .PHONY: bench
 bench: ## run the Go benchmarks that match BENCH
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
