@@ -45,21 +45,21 @@ type superLayout struct {
 func layoutQ4_K() *superLayout {
 	return &superLayout{
 		format: quant.Q4_K, run: shortRun, bits: codeBits{lower: 4, most: 64}, minimums: true, values: lessShift(0),
-		scales: scalesAndMinsQ4_K, codes: codesQ4_K,
+		scales: readScalesQ4_K, codes: readCodesQ4_K,
 	}
 }
 
 func layoutQ5_K() *superLayout {
 	return &superLayout{
 		format: quant.Q5_K, run: shortRun, bits: codeBits{lower: 4, upper: 1, most: 64}, minimums: true, values: lessShift(0),
-		scales: scalesAndMinsQ4_K, codes: codesQ5_K,
+		scales: readScalesQ4_K, codes: readCodesQ5_K,
 	}
 }
 
 func layoutQ6_K() *superLayout {
 	return &superLayout{
 		format: quant.Q6_K, run: sixteenth, bits: codeBits{lower: 4, upper: 2, most: 64}, d: 208, values: lessShift(shiftQ6_K),
-		scales: func(block []byte) (scales, mins [16]byte) { return [16]byte(block[192:208]), mins }, codes: codesQ6_K,
+		scales: func(block []byte) (scales, mins [16]byte) { return [16]byte(block[192:208]), mins }, codes: readCodesQ6_K,
 	}
 }
 
@@ -67,21 +67,21 @@ func layoutIQ4_XS() *superLayout {
 	table := newShortFormat(shortFormat{format: quant.IQ4_NL}).values
 	return &superLayout{
 		format: quant.IQ4_XS, run: shortRun, bits: codeBits{lower: 4, most: 64}, values: func(code int) int32 { return table[code] },
-		scales: scalesIQ4_XS, codes: codesIQ4_XS,
+		scales: readScalesIQ4_XS, codes: readCodesIQ4_XS,
 	}
 }
 
 func layoutQ2_K() *superLayout {
 	return &superLayout{
 		format: quant.Q2_K, run: sixteenth, bits: codeBits{lower: 2, most: 64}, minimums: true, d: 80, values: lessShift(0),
-		scales: scalesQ2_K, codes: func(codes *[longRun / 4]uint32, block []byte) { pairsOfBits(codes, block[16:80]) },
+		scales: readScalesQ2_K, codes: func(codes *[longRun / 4]uint32, block []byte) { readPairsOfBits(codes, block[16:80]) },
 	}
 }
 
 func layoutQ3_K() *superLayout {
 	return &superLayout{
 		format: quant.Q3_K, run: sixteenth, bits: codeBits{lower: 2, upper: 1, most: 64}, d: 108, values: lessShift(shiftQ3_K),
-		scales: scalesQ3_K, codes: codesQ3_K,
+		scales: readScalesQ3_K, codes: readCodesQ3_K,
 	}
 }
 
@@ -177,8 +177,8 @@ func (c superCodes) row(dst []float32, panel []byte, col, in int) {
 	}
 }
 
-// scalesAndMinsQ4_K unpacks those of Q4_K and Q5_K.
-func scalesAndMinsQ4_K(block []byte) (scales, mins [16]byte) {
+// readScalesQ4_K unpacks those of Q4_K and Q5_K.
+func readScalesQ4_K(block []byte) (scales, mins [16]byte) {
 	s, m := scalesQ4_K(block[4:16])
 	for i := range 2 {
 		binary.LittleEndian.PutUint32(scales[4*i:], s[i])
@@ -187,7 +187,7 @@ func scalesAndMinsQ4_K(block []byte) (scales, mins [16]byte) {
 	return scales, mins
 }
 
-func scalesIQ4_XS(block []byte) (scales, mins [16]byte) {
+func readScalesIQ4_XS(block []byte) (scales, mins [16]byte) {
 	upper := binary.LittleEndian.Uint16(block[2:])
 	for run := range longRun / shortRun {
 		scales[run] = (block[4+run/2]>>(run%2*4)&15 | byte(upper>>(2*run)&3<<4)) - 32
@@ -195,15 +195,15 @@ func scalesIQ4_XS(block []byte) (scales, mins [16]byte) {
 	return scales, mins
 }
 
-func scalesQ2_K(block []byte) (scales, mins [16]byte) {
+func readScalesQ2_K(block []byte) (scales, mins [16]byte) {
 	for run := range scales {
 		scales[run], mins[run] = block[run]&15, block[run]>>4
 	}
 	return scales, mins
 }
 
-// scalesQ3_K: nibbles of 8 bytes with the two bits above them in 4 more.
-func scalesQ3_K(block []byte) (scales, mins [16]byte) {
+// readScalesQ3_K: nibbles of 8 bytes with the two bits above them in 4 more.
+func readScalesQ3_K(block []byte) (scales, mins [16]byte) {
 	s := block[96:108]
 	for run := range scales {
 		scales[run] = (s[run%8]>>(run/8*4)&15 | s[8+run%4]>>(run/4*2)&3<<4) - 32
@@ -211,16 +211,16 @@ func scalesQ3_K(block []byte) (scales, mins [16]byte) {
 	return scales, mins
 }
 
-// codesQ4_K: 32 bytes hold two runs, one in low nibbles and one in high ones.
-func codesQ4_K(codes *[longRun / 4]uint32, block []byte) {
+// readCodesQ4_K: 32 bytes hold two runs, one in low nibbles and one in high ones.
+func readCodesQ4_K(codes *[longRun / 4]uint32, block []byte) {
 	for i := range codes {
 		run := i / 8
 		codes[i] = binary.LittleEndian.Uint32(block[16+32*(run/2)+4*(i%8):]) >> (run % 2 * 4) & 0x0f0f0f0f
 	}
 }
 
-// codesQ5_K: bit r of byte i of 32 is the fifth bit of element i of run r; nibbles as in Q4_K.
-func codesQ5_K(codes *[longRun / 4]uint32, block []byte) {
+// readCodesQ5_K: bit r of byte i of 32 is the fifth bit of element i of run r; nibbles as in Q4_K.
+func readCodesQ5_K(codes *[longRun / 4]uint32, block []byte) {
 	for i := range codes {
 		run := i / 8
 		lower := binary.LittleEndian.Uint32(block[48+32*(run/2)+4*(i%8):]) >> (run % 2 * 4) & 0x0f0f0f0f
@@ -229,9 +229,9 @@ func codesQ5_K(codes *[longRun / 4]uint32, block []byte) {
 	}
 }
 
-// codesQ6_K: a half of the block has its lower bits in the low and then the high nibbles of 64 bytes, and the upper ones in
+// readCodesQ6_K: a half of the block has its lower bits in the low and then the high nibbles of 64 bytes, and the upper ones in
 // four pairs of bits of 32 bytes.
-func codesQ6_K(codes *[longRun / 4]uint32, block []byte) {
+func readCodesQ6_K(codes *[longRun / 4]uint32, block []byte) {
 	for i := range codes {
 		half, quarter, at := i/32, i%32/8, 4*(i%8)
 		lower := binary.LittleEndian.Uint32(block[64*half+32*(quarter%2)+at:]) >> (quarter / 2 * 4) & 0x0f0f0f0f
@@ -240,23 +240,23 @@ func codesQ6_K(codes *[longRun / 4]uint32, block []byte) {
 	}
 }
 
-// codesIQ4_XS: 16 bytes hold a run, its first half in low nibbles and its second in high ones.
-func codesIQ4_XS(codes *[longRun / 4]uint32, block []byte) {
+// readCodesIQ4_XS: 16 bytes hold a run, its first half in low nibbles and its second in high ones.
+func readCodesIQ4_XS(codes *[longRun / 4]uint32, block []byte) {
 	for i := range codes {
 		codes[i] = binary.LittleEndian.Uint32(block[8+16*(i/8)+4*(i%4):]) >> (i % 8 / 4 * 4) & 0x0f0f0f0f
 	}
 }
 
-// pairsOfBits: 32 bytes have the lower two bits of 128 codes, a pair for each 32.
-func pairsOfBits(codes *[longRun / 4]uint32, src []byte) {
+// readPairsOfBits: 32 bytes have the lower two bits of 128 codes, a pair for each 32.
+func readPairsOfBits(codes *[longRun / 4]uint32, src []byte) {
 	for i := range codes {
 		codes[i] = binary.LittleEndian.Uint32(src[32*(i/32)+4*(i%8):]) >> (i % 32 / 8 * 2) & 0x03030303
 	}
 }
 
-// codesQ3_K: bit r of byte i of 32 is the third bit of element i of 32 number r; the lower ones are as in Q2_K.
-func codesQ3_K(codes *[longRun / 4]uint32, block []byte) {
-	pairsOfBits(codes, block[32:96])
+// readCodesQ3_K: bit r of byte i of 32 is the third bit of element i of 32 number r; the lower ones are as in Q2_K.
+func readCodesQ3_K(codes *[longRun / 4]uint32, block []byte) {
+	readPairsOfBits(codes, block[32:96])
 	for i := range codes {
 		codes[i] |= binary.LittleEndian.Uint32(block[4*(i%8):]) >> (i / 8) & 0x01010101 << 2
 	}
