@@ -222,7 +222,7 @@ func TestLinearAgainstGeneric(t *testing.T) {
 	})
 }
 
-// TestLinearRows checks that a row's bits do not depend on the rows beside it.
+// TestLinearRows checks that a row's bits do not depend on the rows beside it, however many they are and wherever it stands.
 func TestLinearRows(t *testing.T) {
 	forEachLinear(t, func(t *testing.T, l *linear) {
 		for _, in := range inputs(l.format) {
@@ -235,10 +235,11 @@ func TestLinearRows(t *testing.T) {
 				want[row] = multiplied(t, l, panels, matrixRows{x[row*in:], in, 1, in})
 			}
 			for rows := 2; rows <= l.tileRows; rows++ {
-				first := r.IntN(l.tileRows - rows + 1)
-				y := multiplied(t, l, panels, matrixRows{x[first*in:], in, rows, in})
-				for row := range rows {
-					sameBits(t, fmt.Sprintf("in %d, row %d of %d", in, row, rows), y[row*out:][:out], want[first+row])
+				for first := range l.tileRows - rows + 1 {
+					y := multiplied(t, l, panels, matrixRows{x[first*in:], in, rows, in})
+					for row := range rows {
+						sameBits(t, fmt.Sprintf("in %d, row %d of %d", in, row, rows), y[row*out:][:out], want[first+row])
+					}
 				}
 			}
 		}
@@ -316,6 +317,53 @@ func TestLinearExtremes(t *testing.T) {
 	})
 }
 
+// TestLinearFaults scatters elements that are huge or not finite. Which results are finite, infinite or NaN is the same at
+// all levels, as long as float32 holds the products of those that are finite: a run of a row that is not finite makes all
+// results NaN in integer formats, and float ones follow the arithmetic.
+func TestLinearFaults(t *testing.T) {
+	generic := goKernels()
+	forEachLevel(t, func(t *testing.T, k *kernels) {
+		for i, l := range k.linears {
+			if l.roundsFloat {
+				continue // rounding makes the largest numbers infinite
+			}
+			in, g := inputs(l.format)[2], generic.linears[i]
+			for seed := range 30 {
+				r := newRand(uint64(seed))
+				data := weightBytes(r, l.format, panelCols, in)
+				x := normals(r, l.tileRows*in)
+				for range 1 + seed%3 {
+					if v := extremeValues()[r.IntN(len(extremeValues()))]; !(math.Abs(float64(v)) > 1e30 && math.Abs(float64(v)) <= math.MaxFloat32) {
+						x[r.IntN(len(x))] = v
+					}
+				}
+				got := multiplied(t, l, packAll(t, l, data, panelCols, in), matrixRows{x, in, l.tileRows, in})
+				panels := packAll(t, g, data, panelCols, in)
+				for row := range l.tileRows {
+					want := multiplied(t, g, panels, matrixRows{x[row*in:], in, 1, in})
+					for c, w := range want {
+						if v := got[row*panelCols+c]; kind(v) != kind(w) {
+							t.Fatalf("%s, seed %d: row %d, column %d is %v, generic %v", l.format, seed, row, c, v, w)
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+// kind tells NaN, the two infinities and numbers apart.
+func kind(v float32) string {
+	switch {
+	case v != v:
+		return "NaN"
+	case math.Abs(float64(v)) > math.MaxFloat32:
+		return fmt.Sprint(v)
+	default:
+		return "finite"
+	}
+}
+
 // TestLinearAllocatesNothing covers what runs per step.
 func TestLinearAllocatesNothing(t *testing.T) {
 	forEachLinear(t, func(t *testing.T, l *linear) {
@@ -334,43 +382,54 @@ func TestLinearAllocatesNothing(t *testing.T) {
 	})
 }
 
-// TestLinearFullRange multiplies the largest codes that blocks can hold with activations that are all as large as their
-// run allows: no sum on the way may overflow or saturate.
+// TestLinearFullRange multiplies the largest codes that blocks can hold, the same ones everywhere and mixed ones, with
+// activations that are all as large as their run allows, in the worst of signs: no sum on the way may overflow or saturate.
 func TestLinearFullRange(t *testing.T) {
 	forEachLinear(t, func(t *testing.T, l *linear) {
 		if l.format.BlockLen == 1 {
 			t.Skip("float products have no codes")
 		}
-		const out, blocks = 16, 4
-		in := blocks * l.format.BlockLen
-		for _, code := range []byte{0x00, 0x7f, 0x80, 0xff, 0x0f, 0xf0} {
-			data := make([]byte, out*blocks*l.format.BlockBytes)
-			for i := range data {
-				data[i] = code
-			}
-			for b := 0; b < len(data); b += l.format.BlockBytes {
-				putOnes(data[b:], l.format)
-			}
-			panels := packAll(t, l, data, out, in)
+		in := max(2*l.format.BlockLen, 4*shortRun)
+		w := make([]float32, panelCols*in)
+		for seed := range 18 {
+			data := extremeBlocks(l.format, panelCols*in/l.format.BlockLen, seed)
+			l.format.Dequantize(w, data)
+			panels := packAll(t, l, data, panelCols, in)
 			x := make([]float32, l.tileRows*in)
-			r := newRand(uint64(code))
+			r := newRand(uint64(seed))
 			for i := range x {
 				x[i] = 1
-				if row := i / in; row == 1 || row == 2 && r.IntN(2) == 0 {
+				switch row := i / in; {
+				case row == 1, row == 2 && r.IntN(2) == 0, row > 2 && w[row%panelCols*in+i%in] < 0:
 					x[i] = -1
 				}
 			}
-			y := multiplied(t, l, panels, matrixRows{x, in, l.tileRows, in})
-			w := make([]float32, in)
-			l.format.Dequantize(w, data) // all rows are alike
-			for i, got := range y {
-				ref := referenceDot(l, w, x[i/out*in:][:in])
+			for i, got := range multiplied(t, l, panels, matrixRows{x, in, l.tileRows, in}) {
+				row, col := i/panelCols, i%panelCols
+				ref := referenceDot(l, w[col*in:][:in], x[row*in:][:in])
 				if math.Abs(float64(got)-ref.y) > 8*ref.rounding {
-					t.Fatalf("%s with codes %#x: row %d is %v, want %v ± %v", l.format, code, i/out, got, ref.y, 8*ref.rounding)
+					t.Fatalf("%s with codes %d: row %d, column %d is %v, want %v ± %v", l.format, seed, row, col, got, ref.y, 8*ref.rounding)
 				}
 			}
 		}
 	})
+}
+
+// extremeBlocks returns blocks whose scales are 1 and whose other bytes are all the same, for the first seeds, or any of
+// the extreme ones.
+func extremeBlocks(f *quant.Format, blocks, seed int) []byte {
+	codes := []byte{0x00, 0x7f, 0x80, 0xff, 0x0f, 0xf0}
+	r := newRand(uint64(seed))
+	data := make([]byte, blocks*f.BlockBytes)
+	for i := range data {
+		if data[i] = codes[r.IntN(len(codes))]; seed < len(codes) {
+			data[i] = codes[seed]
+		}
+	}
+	for b := 0; b < len(data); b += f.BlockBytes {
+		putOnes(data[b:], f)
+	}
+	return data
 }
 
 // putOnes makes the scales of a block 1.

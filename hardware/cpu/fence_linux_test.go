@@ -1,0 +1,98 @@
+package cpu
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+)
+
+// fenced returns n bytes between pages that nobody may touch: they end where the second one begins, or start where the
+// first one ends. A kernel that reads or writes outside of its buffers dies there, where guard values would not tell.
+func fenced(t *testing.T, n int, atStart bool) []byte {
+	t.Helper()
+	page := syscall.Getpagesize()
+	inner := roundUp(max(n, 1), page)
+	all, err := syscall.Mmap(-1, 0, inner+2*page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Munmap(all); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, fence := range [][]byte{all[:page], all[page+inner:]} {
+		if err := syscall.Mprotect(fence, syscall.PROT_NONE); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if atStart {
+		return all[page:][:n:n]
+	}
+	return all[page+inner-n:][:n:n]
+}
+
+// fencedFloats returns a copy of x between fences.
+func fencedFloats(t *testing.T, x []float32, atStart bool) []float32 {
+	t.Helper()
+	f := floatsOf(fenced(t, 4*len(x), atStart))
+	copy(f, x)
+	return f
+}
+
+// TestLinearFences multiplies with every buffer between fences.
+func TestLinearFences(t *testing.T) {
+	forEachLinear(t, func(t *testing.T, l *linear) {
+		for _, atStart := range []bool{false, true} {
+			for _, in := range inputs(l.format)[:2] {
+				r := newRand(uint64(in))
+				panels := fenced(t, l.panelBytes(in), atStart)
+				l.pack(panels, weightBytes(r, l.format, panelCols, in), panelCols, in)
+				l.row(fencedFloats(t, make([]float32, in), atStart), panels, panelCols-1, in)
+				for rows := 1; rows <= l.tileRows; rows++ {
+					x, tile := fencedFloats(t, normals(r, rows*in), atStart), fenced(t, l.tileBytes(in, rows), atStart)
+					l.prepare(tile, x, in, rows, in)
+					dst := fencedFloats(t, make([]float32, rows*panelCols), atStart)
+					l.multiply(&multiplyArgs{dst: dst, dstStride: panelCols, panels: panels, numPanels: 1, tile: tile, rows: rows, in: in})
+				}
+			}
+		}
+	})
+}
+
+// TestKernelFences does so with the kernels on float32.
+func TestKernelFences(t *testing.T) {
+	forEachLevel(t, func(t *testing.T, k *kernels) {
+		for _, atStart := range []bool{false, true} {
+			for n := 1; n <= 40; n++ {
+				r := newRand(uint64(n))
+				floats := func(n int) []float32 { return fencedFloats(t, normals(r, n), atStart) }
+				x, y := floats(n), floats(n)
+				k.sumSquares(x)
+				k.maxOf(x)
+				k.scale(x, 2)
+				k.add(y, x)
+				k.addScaled(y, x, 3)
+				k.scaleMul(y, x, floats(n), 2)
+				k.siluMul(floats(n), x, y)
+				k.halves(fenced(t, 2*n, atStart), x)
+				k.expSum(y, x, 1)
+				k.rotateHalves(floats(2*n), floats(2*n), x, y)
+				k.rotatePairs(floats(2*n), floats(2*n), x, y)
+			}
+			for _, e := range []element{elementF32, elementF16, elementBF16} {
+				for n := 1; n <= 9; n++ {
+					t.Run(fmt.Sprintf("%s/%d/%v", e.format(), n, atStart), func(t *testing.T) {
+						for rows := 1; rows <= 13; rows++ {
+							gemmOf(k, e)(&gemmArgs{
+								dst: fencedFloats(t, make([]float32, rows*panelCols), atStart), dstStride: panelCols,
+								x: fencedFloats(t, make([]float32, rows*n), atStart), xStride: n,
+								panel: fenced(t, n*panelCols*e.bytes(), atStart), k: n, rows: rows,
+							})
+						}
+					})
+				}
+			}
+		}
+	})
+}
