@@ -45,3 +45,6 @@ func readAheadAVX512(p *byte, n int)
 
 //go:noescape
 func peakDotQuadsVNNI(rounds int)
+
+//go:noescape
+func peakDotHalvesAVX512BF16(rounds int)

@@ -107,6 +107,7 @@ func vnniKernels() *kernels {
 func bf16Kernels() *kernels {
 	k := vnniKernels()
 	k.level = "avx512bf16"
+	k.peaks = append(k.peaks, peaksBF16()...)
 	i := slices.IndexFunc(k.linears, func(l *linear) bool { return l.format == quant.BF16 })
 	k.linears[i] = pairLinearBF16(linearBF16AVX512BF16())
 	return k

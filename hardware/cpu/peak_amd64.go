@@ -36,5 +36,10 @@ func peaksVNNI() []peak {
 	return []peak{{hardware.Int8, "VPDPBUSD", roundOf(64), peakDotQuadsVNNI}}
 }
 
+// peaksBF16 are those of bfloat16.
+func peaksBF16() []peak {
+	return []peak{{hardware.BFloat16, "VDPBF16PS", roundOf(32), peakDotHalvesAVX512BF16}}
+}
+
 func readsAVX2() []readKernel   { return []readKernel{readAVX2, readAheadAVX2} }
 func readsAVX512() []readKernel { return []readKernel{readAVX512, readAheadAVX512} }

@@ -18,6 +18,7 @@ type isa struct {
 	numRegs  int
 	maxRows  int // rows of the largest kernel
 	vnni     bool
+	bfloat16 bool
 
 	// prefetchRows is the number of rows from which kernels ask for weights before they need them.
 	prefetchRows int
@@ -42,7 +43,7 @@ var (
 	}
 	avx512bf16 = isa{
 		suffix: "AVX512BF16", file: "avx512bf16", arch: "amd64", features: "AVX512F, AVX512_BF16", prefix: "Z", bytes: 64, numRegs: 32,
-		maxRows: 12, prefetchRows: 4,
+		maxRows: 12, bfloat16: true, prefetchRows: 4,
 	}
 )
 

@@ -20,9 +20,11 @@ func TestEncodings(t *testing.T) {
 		{vexDotBytes(2, 1, 0), []byte{0xc4, 0xe2, 0x75, 0x50, 0xc2}},
 		{vexDotBytes(10, 9, 8), []byte{0xc4, 0x42, 0x35, 0x50, 0xc2}},
 		{vexDotBytes(3, 15, 12), []byte{0xc4, 0x62, 0x05, 0x50, 0xe3}},
-		{evexDotHalves(0, "BX", 1, 0), []byte{0x62, 0xf2, 0x76, 0x58, 0x52, 0x03}},
-		{evexDotHalves(64, "CX", 25, 13), []byte{0x62, 0x72, 0x36, 0x50, 0x52, 0x69, 0x10}},
-		{evexDotHalves(512, "BX", 31, 23), []byte{0x62, 0xe2, 0x06, 0x50, 0x52, 0xbb, 0x00, 0x02, 0x00, 0x00}},
+		{evexDotHalves(halves{register: 2}, 1, 0), []byte{0x62, 0xf2, 0x76, 0x48, 0x52, 0xc2}},
+		{evexDotHalves(halves{register: 26}, 17, 8), []byte{0x62, 0x12, 0x76, 0x40, 0x52, 0xc2}},
+		{evexDotHalves(halves{base: "BX", offset: 0}, 1, 0), []byte{0x62, 0xf2, 0x76, 0x58, 0x52, 0x03}},
+		{evexDotHalves(halves{base: "CX", offset: 64}, 25, 13), []byte{0x62, 0x72, 0x36, 0x50, 0x52, 0x69, 0x10}},
+		{evexDotHalves(halves{base: "BX", offset: 512}, 31, 23), []byte{0x62, 0xe2, 0x06, 0x50, 0x52, 0xbb, 0x00, 0x02, 0x00, 0x00}},
 	} {
 		if !bytes.Equal(c.got.code, c.want) {
 			t.Errorf("%s is % x, want % x", c.got.text, c.got.code, c.want)
@@ -43,8 +45,11 @@ func TestEncodingsDisassemble(t *testing.T) {
 	for i, base := range []string{"AX", "CX", "DX", "BX", "SI", "DI"} {
 		for w := range 32 {
 			offset := []int{0, 4, 508, 512, -512, -516, 1 << 20, 6}[(w+i)%8]
-			all = append(all, evexDotHalves(offset, base, w, (w*7+i)%32))
+			all = append(all, evexDotHalves(halves{base: base, offset: offset}, w, (w*7+i)%32))
 		}
+	}
+	for x := range 32 {
+		all = append(all, evexDotHalves(halves{register: x}, (x*5+3)%32, (x*11+7)%32))
 	}
 	var code []byte
 	for _, i := range all {

@@ -29,7 +29,7 @@ func bf16Pairs(f *file, s *stubs, set isa, n int) {
 		k.load(w, mem(64*pair, "AX"), "2 weights of each column")
 		for r := range n {
 			sum := []int{k.sum(r, 0), k.float(r, 0)}[pair%2]
-			k.encoded(fmt.Sprintf("row %d += 2 products", r), evexDotHalves(4*(pair*n+r), "BX", w, sum))
+			k.encoded(fmt.Sprintf("row %d += 2 products", r), evexDotHalves(halves{base: "BX", offset: 4 * (pair*n + r)}, w, sum))
 		}
 	}
 	k.op("next weights", "ADDQ $256, AX")

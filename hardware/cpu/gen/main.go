@@ -35,7 +35,7 @@ func generate() map[string]string {
 	}
 	files = append(files, linearBF16(&s, avx512bf16), prepare(&s), vectors(&s))
 	var peak stubs
-	for _, set := range []isa{avx2, avxvnni, avx512, avx512vnni} {
+	for _, set := range []isa{avx2, avxvnni, avx512, avx512vnni, avx512bf16} {
 		files = append(files, peaks(&peak, set))
 	}
 	var short, long stubs

@@ -22,6 +22,10 @@ const (
 // dots lists the sequences of an instruction set beyond those of the one it builds on.
 func dots(set isa) []dot {
 	switch {
+	case set.bfloat16:
+		return []dot{{"DotHalves", func(k *function, sum int) {
+			k.encoded("sum += two products", evexDotHalves(halves{register: peakX}, peakW, sum))
+		}}}
 	case set.vnni && set.wide():
 		return []dot{{"DotQuads", func(k *function, sum int) {
 			k.op("sum += four products", "VPDPBUSD %s, %s, %s", k.v(peakX), k.v(peakW), k.v(sum))
@@ -57,7 +61,7 @@ func peaks(s *stubs, set isa) *file {
 	for _, d := range dots(set) {
 		f.peak(s, set, d)
 	}
-	if !set.vnni {
+	if !set.vnni && !set.bfloat16 {
 		f.read(s, set, "read", "Reads n bytes in address order. n is a multiple of 256 and not 0.", false)
 		f.read(s, set, "readAhead", "Reads n bytes in address order, and asks for those of the next page. n is a multiple of 256 and not 0.", true)
 	}
