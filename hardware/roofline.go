@@ -1,5 +1,11 @@
 package hardware
 
+import (
+	"fmt"
+
+	"hearth/hardware/quant"
+)
+
 // Arithmetic is a kind of operations whose rate bounds kernels.
 type Arithmetic uint8
 
@@ -19,6 +25,17 @@ func (a Arithmetic) String() string {
 
 // MarshalText is part of encoding.TextMarshaler.
 func (a Arithmetic) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText is part of encoding.TextUnmarshaler.
+func (a *Arithmetic) UnmarshalText(text []byte) error {
+	for known := range numArithmetics {
+		if known.String() == string(text) {
+			*a = known
+			return nil
+		}
+	}
+	return fmt.Errorf("hardware: unknown arithmetic %q", text)
+}
 
 // Roofline is what a device does at best while it is measured and nothing else runs: the two bounds of every kernel
 // (Williams, Waterman, Patterson 2009). Memory clocks, turbo clocks and neighbours change it from minute to minute, so
@@ -72,4 +89,19 @@ type Meter interface {
 	Measure() (Roofline, error)
 	// Close gives the memory back.
 	Close() error
+}
+
+// Part is a piece of operations that a device runs by itself, on one worker and on operands in its caches.
+type Part struct {
+	Name   string
+	Format *quant.Format // of the weights that it is for; nil: none
+	Shape  string
+	Rows   int
+	Bytes  float64 // that it reads and writes
+	Run    func()  // may be called from one goroutine at a time
+}
+
+// Parted is implemented by devices that show their parts, for measuring them.
+type Parted interface {
+	Parts() []Part
 }

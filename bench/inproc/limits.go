@@ -14,24 +14,28 @@ type bounds struct {
 	samples []hardware.Roofline
 }
 
-// meterBytes is the memory that bandwidth is read from: some tens of the largest caches.
-const meterBytes = 1 << 30
-
-// openBounds returns an error when the device measures nothing. The memory is less where there is little.
-func openBounds(device hardware.Device) (*bounds, error) {
-	metered, ok := device.(hardware.Metered)
-	if !ok {
-		return nil, fmt.Errorf("inproc: device %s cannot measure its bounds", device.Info().Name)
+// openBounds returns an error when the device measures nothing. The memory that bandwidth is read from is less than
+// wanted where there is little.
+func openBounds(device hardware.Device, bytes int) (*bounds, error) {
+	if err := canMeasure(device); err != nil {
+		return nil, err
 	}
-	bytes := uint64(meterBytes)
 	if free := device.Info().FreeBytes; free > 0 {
-		bytes = min(bytes, max(free/8, 64<<20))
+		bytes = min(bytes, max(int(free/8), 64<<20))
 	}
-	meter, err := metered.OpenMeter(int(bytes))
+	meter, err := device.(hardware.Metered).OpenMeter(bytes)
 	if err != nil {
 		return nil, err
 	}
-	return &bounds{meter: meter, bytes: int(bytes)}, nil
+	return &bounds{meter: meter, bytes: bytes}, nil
+}
+
+// canMeasure returns an error when the device cannot measure its bounds.
+func canMeasure(device hardware.Device) error {
+	if _, ok := device.(hardware.Metered); !ok {
+		return fmt.Errorf("inproc: device %s cannot measure what the machine does at best", device.Info().Name)
+	}
+	return nil
 }
 
 // sample measures once.

@@ -34,11 +34,12 @@ type ModelOptions struct {
 	Row      func(Row)                         // called with each row when it is known; may be nil
 }
 
-// maxTokens bounds lengths, maxRepeat and maxBatch what a mistake in a number would cost.
+// The most that options may say: what a mistake in a number would cost.
 const (
-	maxTokens = 1 << 24
-	maxRepeat = 1000
-	maxBatch  = 1024
+	MaxTokens      = 1 << 24
+	MaxSequences   = 1024
+	MaxRepeat      = 1000
+	MaxBatchTokens = 1 << 16
 )
 
 // Validate names the first option that is out of range.
@@ -55,9 +56,9 @@ func (o *ModelOptions) Validate() error {
 		return nil
 	}
 	return errors.Join(
-		check("Prompt", 0, maxTokens, o.Prompt), check("Generate", 0, maxTokens, o.Generate),
-		check("Batches", 1, maxBatch, o.Batches...), check("Depths", 0, maxTokens, o.Depths...),
-		check("Repeat", 0, maxRepeat, o.Repeat), check("MaxBatchTokens", 0, 1<<16, o.MaxBatchTokens))
+		check("Prompt", 0, MaxTokens, o.Prompt), check("Generate", 0, MaxTokens, o.Generate),
+		check("Batches", 1, MaxSequences, o.Batches...), check("Depths", 0, MaxTokens, o.Depths...),
+		check("Repeat", 0, MaxRepeat, o.Repeat), check("MaxBatchTokens", 0, MaxBatchTokens, o.MaxBatchTokens))
 }
 
 // ModelReport is the outcome; its JSON form is stable.
@@ -109,6 +110,9 @@ func Model(ctx context.Context, o ModelOptions) (*ModelReport, error) {
 	if o.MaxBatchTokens == 0 {
 		o.MaxBatchTokens = 512
 	}
+	if err := canMeasure(o.Device); err != nil {
+		return nil, err
+	}
 	b := &modelBench{ModelOptions: o, random: rand.New(rand.NewPCG(1, 2))}
 	if err := b.open(ctx); err != nil {
 		return nil, err
@@ -118,7 +122,7 @@ func Model(ctx context.Context, o ModelOptions) (*ModelReport, error) {
 		o.Started(&b.report)
 	}
 	var err error
-	if b.bounds, err = openBounds(o.Device); err != nil {
+	if b.bounds, err = openBounds(o.Device, b.meterBytes()); err != nil {
 		return nil, err
 	}
 	defer b.bounds.meter.Close()
@@ -160,9 +164,12 @@ func (b *modelBench) open(ctx context.Context) error {
 	longest, blocks := 2*hardware.BlockLen, 2
 	most := 1
 	for _, depth := range b.Depths {
+		longest = max(longest, depth+b.Prompt+1)
+		blocks = max(blocks, blocksFor(depth)+b.Repeat*blocksFor(b.Prompt+1))
 		for _, n := range b.Batches {
-			longest, most = max(longest, depth+b.Prompt+1, depth+b.Generate+spareTokens), max(most, n)
-			blocks = max(blocks, blocksFor(depth)+b.Repeat*blocksFor(b.Prompt), n*blocksFor(depth+b.Generate+spareTokens))
+			decoded := depth + 1 + b.Generate + b.spare(n)
+			longest, most = max(longest, decoded), max(most, n)
+			blocks = max(blocks, n*blocksFor(decoded))
 		}
 	}
 	b.watcher.Device, b.vocab = b.Device, m.Config.VocabSize
@@ -183,9 +190,15 @@ func (b *modelBench) open(ctx context.Context) error {
 	return nil
 }
 
-// spareTokens is how many tokens a sequence makes beyond those that are measured: sequences that start one after the
-// other do not end together.
-const spareTokens = 4
+// meterBytes is the memory that bandwidth is read from: more than caches hold, and not less than a pass over the weights.
+func (b *modelBench) meterBytes() int {
+	const most = 1 << 30
+	return min(max(coldBytes(), int(2*b.report.WeightBytes)), most)
+}
+
+// spare is how many tokens a sequence makes beyond those that are measured. Of sequences that begin together, the first
+// runs a step alone, and what their contexts are longer than whole blocks may take some more.
+func (b *modelBench) spare(sequences int) int { return 4 + sequences*hardware.BlockLen/b.MaxBatchTokens }
 
 func blocksFor(tokens int) int { return (tokens + hardware.BlockLen - 1) / hardware.BlockLen }
 
@@ -281,7 +294,7 @@ func (b *modelBench) decode(ctx context.Context, r *Row, contexts [][]int32) err
 	var requests []*api.Request
 	for i := range r.Sequences {
 		prompt := append(contexts[i][:r.Depth:r.Depth], b.prompt(1)...)
-		requests = append(requests, b.request(prompt, r.Tokens+spareTokens))
+		requests = append(requests, b.request(prompt, r.Tokens+b.spare(r.Sequences)))
 	}
 	if err := b.run(ctx, requests...); err != nil {
 		return err
@@ -371,19 +384,11 @@ func (b *modelBench) run(ctx context.Context, requests ...*api.Request) error {
 
 // finished is run, with the time at which the last request was done.
 func (b *modelBench) finished(ctx context.Context, requests ...*api.Request) (time.Time, error) {
-	var streams []<-chan api.Event
-	for _, r := range requests {
-		events, err := b.engine.Submit(ctx, r)
-		if err != nil {
-			return time.Time{}, err
-		}
-		streams = append(streams, events)
-	}
-	var failure error
+	streams, failure := b.submit(ctx, requests)
 	for _, events := range streams {
 		for e := range events {
 			switch {
-			case e.Done == nil:
+			case e.Done == nil || failure != nil:
 			case e.Done.Err != nil:
 				failure = e.Done.Err
 			case e.Done.Reason == api.FinishCancelled:
@@ -392,4 +397,20 @@ func (b *modelBench) finished(ctx context.Context, requests ...*api.Request) (ti
 		}
 	}
 	return time.Now(), failure
+}
+
+// submit starts requests so that all of them are there when the first step begins. With an error it returns those that
+// were started before.
+func (b *modelBench) submit(ctx context.Context, requests []*api.Request) ([]<-chan api.Event, error) {
+	b.watcher.gate.Lock()
+	defer b.watcher.gate.Unlock()
+	var streams []<-chan api.Event
+	for _, r := range requests {
+		events, err := b.engine.Submit(ctx, r)
+		if err != nil {
+			return streams, err
+		}
+		streams = append(streams, events)
+	}
+	return streams, nil
 }

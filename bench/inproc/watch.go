@@ -2,6 +2,7 @@ package inproc
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"hearth/hardware"
@@ -12,11 +13,12 @@ import (
 //
 // Invariants:
 //
-//  1. The goroutine that runs the queue writes steps; the bench changes and reads the watcher only while no request
-//     runs. The channels of requests order the two.
+//  1. The goroutine that runs the queue writes steps; the bench changes and reads the rest only while no request runs. The
+//     channels of requests order the two.
 //  2. donor is one block of a sequence that was computed, and nil before that.
 type watcher struct {
 	hardware.Device
+	gate    sync.Mutex // held while requests are submitted that are to run together: no step begins
 	filling bool
 	steps   []step
 	donor   []byte
@@ -64,6 +66,8 @@ type watchedQueue struct {
 // Run implements hardware.Queue.
 func (q *watchedQueue) Run(s hardware.Section, b *hardware.Batch) {
 	w := q.watcher
+	w.gate.Lock() // pass it, no more
+	w.gate.Unlock()
 	if w.filling {
 		q.fill(b)
 		return

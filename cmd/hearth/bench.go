@@ -23,7 +23,7 @@ instructions for sums of products, with nothing else to do. Both drift by tenths
 fractions rather than rates.`,
 		Args: cobra.NoArgs,
 	}
-	command.AddCommand(newBenchModelCommand())
+	command.AddCommand(newBenchModelCommand(), newBenchKernelsCommand())
 	return command
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -9,7 +10,6 @@ import (
 
 	"hearth/bench/inproc"
 	"hearth/hardware"
-	"hearth/hardware/quant"
 )
 
 func newBenchModelCommand() *cobra.Command {
@@ -39,12 +39,6 @@ computed but copied from a block that was, which attention reads no faster or sl
 			"  hearth bench model -m model.gguf -p 512 -n 32 -b 1 --ctx 0,8192,32768 --kv-type q8_0 --json",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if kvType != "" {
-				var ok bool
-				if options.KV, ok = quant.ByName(kvType); !ok {
-					return fmt.Errorf("--kv-type: unknown format %q", kvType)
-				}
-			}
 			if err := validateBenchModel(&options); err != nil {
 				return err
 			}
@@ -53,6 +47,11 @@ computed but copied from a block that was, which attention reads no faster or sl
 				return err
 			}
 			defer dev.Close()
+			if kvType != "" {
+				if options.KV, err = streamFormat(dev, kvType); err != nil {
+					return err
+				}
+			}
 			options.Device = dev
 			status, bar := newStatusLine(), newProgressBar("loading", 0)
 			options.Loading, options.Progress = bar.report, status.show
@@ -88,19 +87,28 @@ computed but copied from a block that was, which attention reads no faster or sl
 	return command
 }
 
-// validateBenchModel names the flag that is out of range.
+// validateBenchModel names the flag that is out of range; options have zero values of their own, which flags have not.
 func validateBenchModel(o *inproc.ModelOptions) error {
-	switch {
-	case o.Prompt == 0 && o.Generate == 0:
-		return fmt.Errorf("--prompt and --generate are both 0: nothing to measure")
-	case o.Repeat == 0:
-		return fmt.Errorf("--repeat: 0, want at least 1")
-	case o.MaxBatchTokens == 0:
-		return fmt.Errorf("--max-batch-tokens: 0, want at least 1")
-	case len(o.Batches) == 0:
-		return fmt.Errorf("--batch: no number of sequences")
-	case len(o.Depths) == 0:
-		return fmt.Errorf("--ctx: no depth")
+	if o.Prompt == 0 && o.Generate == 0 {
+		return errors.New("--prompt and --generate are both 0: there is nothing to measure")
+	}
+	for _, f := range []struct {
+		name        string
+		least, most int
+		values      []int
+	}{
+		{"prompt", 0, inproc.MaxTokens, []int{o.Prompt}}, {"generate", 0, inproc.MaxTokens, []int{o.Generate}},
+		{"batch", 1, inproc.MaxSequences, o.Batches}, {"ctx", 0, inproc.MaxTokens, o.Depths},
+		{"repeat", 1, inproc.MaxRepeat, []int{o.Repeat}}, {"max-batch-tokens", 1, inproc.MaxBatchTokens, []int{o.MaxBatchTokens}},
+	} {
+		if len(f.values) == 0 {
+			return fmt.Errorf("--%s is empty", f.name)
+		}
+		for _, v := range f.values {
+			if v < f.least || v > f.most {
+				return fmt.Errorf("--%s: %d, want %d to %d", f.name, v, f.least, f.most)
+			}
+		}
 	}
 	return nil
 }

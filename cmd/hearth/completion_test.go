@@ -14,6 +14,10 @@ func TestCompletion(t *testing.T) {
 		{[]string{"run", "--device", ""}, "cpu\n"},
 		{[]string{"logits", "--device", ""}, "cpu\n"},
 		{[]string{"serve", "--log-format", ""}, "json\n"},
+		{[]string{"bench", ""}, "kernels\t"},
+		{[]string{"bench", "kernels", "--op", ""}, "attention\n"},
+		{[]string{"bench", "kernels", "--format", ""}, "q6_k\n"},
+		{[]string{"bench", "model", "--kv-type", ""}, "q8_0\n"},
 		{[]string{"synth", "--arch", "llama", "--size", ""}, "8b\n"},
 	} {
 		if out, err := execute(t, append([]string{"__complete"}, c.args...)...); err != nil || !strings.Contains(out, c.want) {

@@ -53,10 +53,9 @@ func (e *engineFlags) add(flags *pflag.FlagSet) {
 func (e *engineFlags) options(device hardware.Device, models []modelArg, logger *slog.Logger) (engine.Options, error) {
 	var kv *quant.Format // nil: the engine chooses
 	if e.kvType != "" {
-		var ok bool
-		formats := device.Info().StreamFormats
-		if kv, ok = quant.ByName(e.kvType); !ok || !slices.Contains(formats, kv) {
-			return engine.Options{}, fmt.Errorf("--kv-type: %q is none of %s", e.kvType, formatNames(formats))
+		var err error
+		if kv, err = streamFormat(device, e.kvType); err != nil {
+			return engine.Options{}, err
 		}
 	}
 	opts := engine.Options{
@@ -72,6 +71,16 @@ func (e *engineFlags) options(device hardware.Device, models []modelArg, logger 
 		opts.KVBytes = int64(machine.KVBytes(weights)) / int64(len(models))
 	}
 	return opts, refusal(opts.Validate())
+}
+
+// streamFormat returns the format of a cache that the device keeps.
+func streamFormat(device hardware.Device, name string) (*quant.Format, error) {
+	formats := device.Info().StreamFormats
+	f, ok := quant.ByName(name)
+	if !ok || !slices.Contains(formats, f) {
+		return nil, fmt.Errorf("--kv-type: %q is none of %s", name, formatNames(formats))
+	}
+	return f, nil
 }
 
 // formatNames lists formats as flags spell them.

@@ -46,12 +46,11 @@ func (d *device) OpenMeter(bytes int) (hardware.Meter, error) {
 		return nil, err
 	}
 	m := &meter{device: d, memory: memory, part: bytes / d.options.Threads / readUnit * readUnit}
-	// Memory that nobody has written is one page of zeros, which lies in the caches.
+	// Pages that nobody has written to are all one, full of zeros and in the caches.
+	const page = 4 << 10
 	_, err = m.pass(func(id int) {
-		for chunk := range slices.Chunk(m.partOf(id), readChunk) {
-			for i := range chunk {
-				chunk[i] = byte(i)
-			}
+		for chunk := range slices.Chunk(m.partOf(id), page) {
+			chunk[0] = 1
 			preempt(id)
 		}
 	})

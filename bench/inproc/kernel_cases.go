@@ -1,0 +1,302 @@
+package inproc
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"hearth/hardware"
+	"hearth/hardware/quant"
+)
+
+// groupOf returns the cases of an operation in a format, on so many bytes where they are to come from memory. Times of operations that go by too fast for the clock are those
+// of smallTimes of them.
+var groupOf = map[string]func(f *quant.Format, cold int) *group{
+	"linear": linearGroup, "attention": attentionGroup, "store": storeGroup, "embed": embedGroup,
+	"norm": normGroup, "rope": ropeGroup, "glu": gluGroup, "add": addGroup,
+}
+
+const smallTimes = 16
+
+// bench is a program under construction, with random operands from a fixed seed.
+type bench struct {
+	*hardware.Program
+	random *rand.Rand
+}
+
+func newBench(what string) bench {
+	return bench{hardware.NewProgram(what), rand.New(rand.NewPCG(3, 4))}
+}
+
+// normals returns random numbers of about one.
+func (b *bench) normals(n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(b.random.NormFloat64())
+	}
+	return x
+}
+
+// packed returns a matrix's bytes: one random row again and again, since quantizing takes long. Formats that cannot be
+// quantized to are zeros, which kernels multiply no faster.
+func (b *bench) packed(f *quant.Format, out, in int) []byte {
+	rowBytes, _ := f.RowBytes(in)
+	data := make([]byte, out*rowBytes)
+	if !f.CanQuantize() {
+		return data
+	}
+	f.Quantize(data[:rowBytes], b.normals(in))
+	for at := rowBytes; at < len(data); at += copy(data[at:], data[:at]) {
+	}
+	return data
+}
+
+func (b *bench) matrix(f *quant.Format, out, in int, data []byte) hardware.Weight {
+	return b.Weight(hardware.WeightInfo{Name: "w", Format: f, Out: out, In: in, Data: data})
+}
+
+// rows begins a section with random rows of so many elements: those of a small table.
+func (b *bench) rows(in int) hardware.Tensor {
+	return b.Embed(b.matrix(quant.F32, tableRows, in, b.packed(quant.F32, tableRows, in)))
+}
+
+const tableRows = 16
+
+// batch returns a step of one sequence with so many rows behind start.
+func (b *bench) batch(rows, start, vocab int) *hardware.Batch {
+	return b.sequences(1, rows, start, vocab)
+}
+
+// sequences returns a step of sequences that are alike, with blocks of their own.
+func (b *bench) sequences(n, rows, start, vocab int) *hardware.Batch {
+	batch := &hardware.Batch{}
+	for range n {
+		span := hardware.Span{Row: int32(len(batch.Tokens)), Len: int32(rows), Start: int32(start), Table: int32(len(batch.Tables))}
+		batch.Spans = append(batch.Spans, span)
+		for range rows {
+			batch.Tokens = append(batch.Tokens, int32(b.random.IntN(vocab)))
+		}
+		for range span.Blocks() {
+			batch.Tables = append(batch.Tables, int32(len(batch.Tables)))
+		}
+	}
+	return batch
+}
+
+// limitsOf are wide enough for all cases.
+func limitsOf(cases []kernelCase, kv *quant.Format) hardware.Limits {
+	l := hardware.Limits{Outputs: 1, KV: kv}
+	for _, c := range cases {
+		l.Tokens, l.Spans = max(l.Tokens, len(c.batch.Tokens)), max(l.Spans, len(c.batch.Spans))
+		l.Blocks = max(l.Blocks, len(c.batch.Tables))
+		for _, s := range c.batch.Spans {
+			l.MaxLen = max(l.MaxLen, int(s.Start+s.Len))
+		}
+	}
+	return l
+}
+
+// linearShapes are [in, out]: the feed-forward of a model of 0.6 billion parameters, and a square one of 8 billion.
+var linearShapes = [][2]int{{1024, 3072}, {4096, 4096}}
+
+// linearGroup multiplies with weights that no cache holds; many rows with a few of them, since time is arithmetic then.
+func linearGroup(f *quant.Format, cold int) *group {
+	b := newBench("linear " + f.Name)
+	g := &group{what: b.Name(), program: b.Program}
+	for _, shape := range linearShapes {
+		in, out := shape[0], shape[1]
+		data := b.packed(f, out, in)
+		weights := make([]hardware.Weight, (cold+len(data)-1)/len(data))
+		for i := range weights {
+			weights[i] = b.matrix(f, out, in, data)
+		}
+		for _, few := range []bool{true, false} {
+			use, counts := weights, []int{1, 2, 4, 8, 16, 32}
+			if !few {
+				use, counts = weights[:min(len(weights), max(1, 8<<20/(in*out)))], []int{512}
+			}
+			section := b.Section("linear")
+			// Two sources take turns, since products of one source share the preparing of its rows.
+			x := [2]hardware.Tensor{b.rows(in), b.rows(in)}
+			y := b.Temp(hardware.Tokens, 1, out)
+			for i, w := range use {
+				b.MatMulInto(y, x[i%2], w)
+			}
+			for _, rows := range counts {
+				g.cases = append(g.cases, kernelCase{
+					row: KernelRow{
+						Op: "linear", Format: f.Name, Shape: fmt.Sprintf("%dx%d", out, in), Rows: rows,
+						factors: f, Ops: 2 * float64(rows) * float64(in) * float64(out),
+					},
+					section: section, base: noBase, times: len(use), batch: b.batch(rows, 0, tableRows),
+				})
+			}
+		}
+	}
+	g.limits = limitsOf(g.cases, quant.F16)
+	return g
+}
+
+// The heads of a model of 0.6 billion parameters.
+const (
+	numHeads, numKVHeads, headDim = 16, 8, 128
+	contextLen                    = 8192
+)
+
+// attentionGroup reads the caches of some layers for one row of each sequence, and that of one layer for many rows.
+func attentionGroup(f *quant.Format, cold int) *group {
+	b := newBench("attention " + f.Name)
+	g := &group{what: b.Name(), program: b.Program}
+	positionBytes := 2 * mustRowBytes(f, numKVHeads*headDim) // of keys and values of a layer
+	coldLayers := max(2, (cold+contextLen*positionBytes-1)/(contextLen*positionBytes))
+	k, v := make([]hardware.Stream, coldLayers), make([]hardware.Stream, coldLayers)
+	for i := range coldLayers {
+		k[i] = b.Stream(hardware.StreamInfo{Name: "k", Layer: i, Heads: numKVHeads, Dim: headDim, Class: hardware.KeyStream})
+		v[i] = b.Stream(hardware.StreamInfo{Name: "v", Layer: i, Heads: numKVHeads, Dim: headDim, Class: hardware.ValueStream})
+	}
+	store := b.Section("store")
+	x := b.rows(numKVHeads * headDim).Heads(numKVHeads)
+	for i := range coldLayers {
+		b.Store(k[i], x)
+		b.Store(v[i], x)
+	}
+	sections := map[int]hardware.Section{}
+	for _, layers := range []int{1, coldLayers} {
+		sections[layers] = b.Section("attention")
+		q := b.rows(numHeads * headDim).Heads(numHeads)
+		for i := range layers {
+			b.Attention(q, k[i], v[i], float32(1/math.Sqrt(headDim)))
+		}
+	}
+	for _, c := range []struct{ layers, sequences, rows, start int }{
+		{coldLayers, 1, 1, contextLen - 1}, {coldLayers, 8, 1, contextLen/8 - 1}, {1, 1, 512, 0}, {1, 1, 512, contextLen - 512},
+	} {
+		seen := float64(c.sequences) * (float64(c.rows)*float64(c.start) + float64(c.rows*(c.rows+1))/2)
+		g.cases = append(g.cases, kernelCase{
+			row: KernelRow{
+				Op: "attention", Format: f.Name, Shape: fmt.Sprintf("%d@%d", c.sequences, c.start), Rows: c.rows, factors: quant.F32,
+				Bytes: float64(positionBytes * c.sequences * (c.start + c.rows)), Ops: 4 * numHeads * headDim * seen,
+			},
+			section: sections[c.layers], base: noBase, times: c.layers, batch: b.sequences(c.sequences, c.rows, c.start, tableRows),
+		})
+	}
+	g.limits = limitsOf(g.cases, f)
+	first := b.batch(hardware.BlockLen, 0, tableRows)
+	g.fill = func(q hardware.Queue, m hardware.Memory) {
+		q.Run(store, first)
+		for id := 1; id < g.limits.Blocks; id++ {
+			q.CopyBlock(id, 0)
+		}
+	}
+	return g
+}
+
+func mustRowBytes(f *quant.Format, n int) int {
+	bytes, whole := f.RowBytes(n)
+	if !whole {
+		panic(fmt.Sprintf("inproc: rows of %d in %s", n, f))
+	}
+	return bytes
+}
+
+// storeGroup writes rows into the cache.
+func storeGroup(f *quant.Format, _ int) *group {
+	return rowGroup("store", f.Name, numKVHeads*headDim, float64(numKVHeads*headDim*4+mustRowBytes(f, numKVHeads*headDim)), f, func(b *bench) func(x hardware.Tensor) {
+		s := b.Stream(hardware.StreamInfo{Name: "k", Heads: numKVHeads, Dim: headDim, Class: hardware.KeyStream})
+		return func(x hardware.Tensor) {
+			for range smallTimes {
+				b.Store(s, x.Heads(numKVHeads))
+			}
+		}
+	})
+}
+
+func normGroup(*quant.Format, int) *group {
+	const dim = 1024
+	return rowGroup("norm", quant.F32.Name, dim, 2*4*dim, quant.F16, func(b *bench) func(x hardware.Tensor) {
+		w := b.matrix(quant.F32, 1, dim, b.packed(quant.F32, 1, dim))
+		return func(x hardware.Tensor) {
+			for range smallTimes {
+				b.NormInto(x, x, w, 1e-6)
+			}
+		}
+	})
+}
+
+func ropeGroup(*quant.Format, int) *group {
+	return rowGroup("rope", quant.F32.Name, numHeads*headDim, 2*4*numHeads*headDim, quant.F16, func(b *bench) func(x hardware.Tensor) {
+		frequencies := make([]float64, headDim/2)
+		for i := range frequencies {
+			frequencies[i] = math.Pow(1e6, -2*float64(i)/headDim)
+		}
+		rope := b.Rope(hardware.RopeInfo{Frequencies: frequencies, Pairing: hardware.HalfSplit})
+		return func(x hardware.Tensor) {
+			for range smallTimes {
+				b.RoPEInto(x.Heads(numHeads), x.Heads(numHeads), rope)
+			}
+		}
+	})
+}
+
+func gluGroup(*quant.Format, int) *group {
+	const dim = 3072
+	return rowGroup("glu", quant.F32.Name, dim, 3*4*dim, quant.F16, func(b *bench) func(x hardware.Tensor) {
+		return func(x hardware.Tensor) {
+			y := x
+			for range smallTimes {
+				y = b.GLU(hardware.SiLU, y, x)
+			}
+		}
+	})
+}
+
+func addGroup(*quant.Format, int) *group {
+	const dim = 1024
+	return rowGroup("add", quant.F32.Name, dim, 3*4*dim, quant.F16, func(b *bench) func(x hardware.Tensor) {
+		return func(x hardware.Tensor) {
+			y := b.rows(dim)
+			for range smallTimes {
+				b.Add(y, x)
+			}
+		}
+	})
+}
+
+// rowGroup measures what record records smallTimes of on rows of dim elements, each of which moves so many bytes.
+func rowGroup(op, format string, dim int, rowBytes float64, kv *quant.Format, declare func(b *bench) func(x hardware.Tensor)) *group {
+	b := newBench(op)
+	g := &group{what: op, program: b.Program}
+	record := declare(&b)
+	base := b.Section("base")
+	b.rows(dim)
+	section := b.Section(op)
+	record(b.rows(dim))
+	for _, rows := range []int{1, 32, 512} {
+		g.cases = append(g.cases, kernelCase{
+			row:     KernelRow{Op: op, Format: format, Shape: fmt.Sprint(dim), Rows: rows, Bytes: float64(rows) * rowBytes},
+			section: section, base: base, times: smallTimes, batch: b.batch(rows, 0, tableRows),
+		})
+	}
+	g.limits = limitsOf(g.cases, kv)
+	return g
+}
+
+// embedGroup looks random rows of a large table up.
+func embedGroup(f *quant.Format, _ int) *group {
+	const vocab, dim = 1 << 16, 1024
+	b := newBench("embed " + f.Name)
+	g := &group{what: b.Name(), program: b.Program}
+	section := b.Section("embed")
+	b.Embed(b.matrix(f, vocab, dim, b.packed(f, vocab, dim)))
+	for _, rows := range []int{1, 512} {
+		g.cases = append(g.cases, kernelCase{
+			row: KernelRow{
+				Op: "embed", Format: f.Name, Shape: fmt.Sprintf("%dx%d", vocab, dim), Rows: rows,
+				Bytes: float64(rows * (mustRowBytes(f, dim) + 4*dim)),
+			},
+			section: section, base: noBase, times: 1, batch: b.batch(rows, 0, vocab),
+		})
+	}
+	g.limits = limitsOf(g.cases, quant.F16)
+	return g
+}

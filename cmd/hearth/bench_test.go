@@ -1,0 +1,61 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"hearth/bench/inproc"
+)
+
+func TestBenchModelPrintsJSON(t *testing.T) {
+	out, err := execute(t, "bench", "model", "-p", "8", "-n", "4", "-b", "1,2", "--ctx", "0,64", "--repeat", "1", "--threads", "1", "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report inproc.ModelReport
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Rows) != 6 || report.Threads != 1 {
+		t.Errorf("%d rows, want 2 of prefill and 4 of decode: %+v", len(report.Rows), report)
+	}
+}
+
+func TestBenchModelPrintsTable(t *testing.T) {
+	out, err := execute(t, "bench", "model", "-p", "8", "-n", "4", "--repeat", "1", "--threads", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"stories260k", "\npp8 ", "\ntg4 ", "of read", "memory at most"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
+func TestBenchRefuses(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"model -p 0 -n 0", "--prompt and --generate"},
+		{"model -p -1", "--prompt: -1"},
+		{"model -n 99999999", "--generate: 99999999"},
+		{"model -b 1,0", "--batch: 0"},
+		{"model -b x", "-b, --batch"},
+		{"model --ctx -64", "--ctx: -64"},
+		{"model --ctx 100000", "--ctx"},
+		{"model --repeat 0", "--repeat: 0"},
+		{"model --max-batch-tokens 0", "--max-batch-tokens: 0"},
+		{"model --kv-type q9", "--kv-type: \"q9\""},
+		{"model --kv-type q4_k", "--kv-type: \"q4_k\""},
+		{"model --device gorgonia", "gorgonia cannot measure"},
+		{"model -m absent.gguf", "absent.gguf"},
+		{"model --isa mmx", "mmx"},
+		{"kernels --op conv", "--op: \"conv\""},
+		{"kernels --format q9", "--format: \"q9\""},
+		{"kernels surplus", "surplus"},
+	} {
+		if _, err := execute(t, append([]string{"bench"}, strings.Fields(c.args)...)...); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("bench %s returns %v, want an error with %q", c.args, err, c.want)
+		}
+	}
+}
