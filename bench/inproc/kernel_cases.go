@@ -13,7 +13,7 @@ import (
 // of smallTimes of them.
 var groupOf = map[string]func(f *quant.Format, cold int) *group{
 	"linear": linearGroup, "attention": attentionGroup, "store": storeGroup, "embed": embedGroup,
-	"norm": normGroup, "rope": ropeGroup, "glu": gluGroup, "add": addGroup,
+	"norm": normGroup, "rope": ropeGroup, "glu": gluGroup, "add": addGroup, "softmax": softmaxGroup,
 }
 
 const smallTimes = 16
@@ -260,6 +260,20 @@ func addGroup(*quant.Format, int) *group {
 			}
 		}
 	})
+}
+
+// softmaxGroup takes what drawing a token needs of a row of logits.
+func softmaxGroup(*quant.Format, int) *group {
+	g := rowGroup("softmax", quant.F32.Name, sampledVocab, 4*(sampledVocab+2*float64(hardware.NumParts(sampledVocab))), quant.F16, func(b *bench) func(x hardware.Tensor) {
+		return func(x hardware.Tensor) {
+			for range smallTimes {
+				b.SoftmaxParts(x)
+			}
+		}
+	})
+	g.cases = g.cases[:1] // more rows than sequences have no logits
+	g.limits = limitsOf(g.cases, quant.F16)
+	return g
 }
 
 // rowGroup measures what record records smallTimes of on rows of dim elements, each of which moves so many bytes.

@@ -2,13 +2,17 @@ package inproc
 
 import (
 	"context"
-	"math/rand/v2"
+	"slices"
 	"time"
 
 	"hearth/engine/api"
 	"hearth/engine/sample"
+	"hearth/hardware"
 	"hearth/hardware/quant"
 )
+
+// sampledVocab is the vocabulary of Qwen3.
+const sampledVocab = 151936
 
 // samplers are ways to choose a token.
 var samplers = []struct {
@@ -22,38 +26,61 @@ var samplers = []struct {
 	{"temperature alone", api.Sampling{Temperature: 1}},
 }
 
-// sample measures the choice of tokens from logits of a large vocabulary, on one core as the engine's loop does it.
+// sample measures the choice of a token from a row of logits, on one core as the engine's loop does it, after the device
+// has taken what a softmax needs of them.
 func (b *kernelBench) sample(ctx context.Context) error {
-	const vocab = 151936
-	random := rand.New(rand.NewPCG(5, 6))
-	logits, work := make([]float32, vocab), make([]float32, vocab)
-	for i := range logits {
-		logits[i] = float32(3 * random.NormFloat64())
+	logits, parts, err := b.logits(ctx)
+	if err != nil {
+		return err
 	}
-	scratch := sample.NewScratch(vocab)
+	scratch := sample.NewScratch(sampledVocab, hardware.PartLen)
 	b.bounds.reset()
 	var rows []KernelRow
 	for _, s := range samplers {
-		sampler, err := sample.New(s.params, vocab)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		sampler, err := sample.New(s.params, sampledVocab)
 		if err != nil {
 			return err
 		}
 		var seconds []float64
 		tokens := make([]int32, 16)
 		for range 50 {
-			copy(work, logits)
+			row := scratch.Row(slices.Clone(logits), slices.Clone(parts))
 			start := time.Now()
-			if _, err := sampler.Next(work, tokens, scratch); err != nil {
+			if _, err := sampler.Next(row, tokens); err != nil {
 				return err
 			}
 			seconds = append(seconds, time.Since(start).Seconds())
 		}
 		rows = append(rows, KernelRow{
-			Op: "sample", Format: quant.F32.Name, Shape: s.name, Rows: 1, Bytes: 4 * vocab, Seconds: median(seconds), alone: true,
+			Op: "sample", Format: quant.F32.Name, Shape: s.name, Rows: 1, Bytes: 4 * sampledVocab, Seconds: median(seconds), alone: true,
 		})
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 	}
 	return b.add(rows)
+}
+
+// logits returns a row of random logits, and its parts as the device makes them.
+func (b *kernelBench) logits(ctx context.Context) (logits, parts []float32, err error) {
+	p := newBench("sample")
+	section := p.Section("sample")
+	x := p.Gather(p.rows(sampledVocab))
+	y := p.SoftmaxParts(x)
+	outputs := [2]hardware.Output{p.Output("logits", x), p.Output("parts", y.Cols(0, y.Size()))}
+	if err := p.Err(); err != nil {
+		return nil, nil, err
+	}
+	batch := p.batch(1, 0, tableRows)
+	batch.Outputs = []int32{0}
+	queue, err := b.Device.Load(ctx, p.Program, limitsOf([]kernelCase{{batch: batch}}, quant.F16))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer queue.Close()
+	queue.Run(section, batch)
+	if err := queue.Sync(); err != nil {
+		return nil, nil, err
+	}
+	return slices.Clone(queue.Output(outputs[0], 0)), slices.Clone(queue.Output(outputs[1], 0)), nil
 }

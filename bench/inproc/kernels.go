@@ -24,7 +24,7 @@ type KernelOptions struct {
 }
 
 // KernelOps are the names of what Kernels measures: operations of devices, the choice of tokens, and parts of operations.
-var KernelOps = []string{"linear", "attention", "store", "embed", "norm", "rope", "glu", "add", "sample", "part"}
+var KernelOps = []string{"linear", "attention", "store", "embed", "norm", "rope", "glu", "add", "softmax", "sample", "part"}
 
 // Validate names the first option that is out of range.
 func (o *KernelOptions) Validate() error {

@@ -41,7 +41,7 @@ func TestKernels(t *testing.T) {
 			t.Errorf("nothing was measured of %s", op)
 		}
 	}
-	if !seen["softmax"] || !seen["prepare"] {
+	if !seen["scores"] || !seen["prepare"] {
 		t.Error("nothing was measured of parts")
 	}
 }

@@ -173,7 +173,6 @@ func (b *modelBench) open(ctx context.Context) error {
 		}
 	}
 	b.watcher.Device, b.vocab = b.Device, m.Config.VocabSize
-	b.watcher.logits = make([]float32, b.vocab)
 	b.work = workOf(m.Program, m.Trunk)
 	b.engine, err = engine.New(ctx, m, engine.Options{
 		Device: &b.watcher, KV: b.KV, ContextLength: longest, MaxSequences: most, MaxBatchTokens: b.MaxBatchTokens,
@@ -198,7 +197,9 @@ func (b *modelBench) meterBytes() int {
 
 // spare is how many tokens a sequence makes beyond those that are measured. Of sequences that begin together, the first
 // runs a step alone, and what their contexts are longer than whole blocks may take some more.
-func (b *modelBench) spare(sequences int) int { return 4 + sequences*hardware.BlockLen/b.MaxBatchTokens }
+func (b *modelBench) spare(sequences int) int {
+	return 4 + sequences*hardware.BlockLen/b.MaxBatchTokens
+}
 
 func blocksFor(tokens int) int { return (tokens + hardware.BlockLen - 1) / hardware.BlockLen }
 

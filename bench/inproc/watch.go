@@ -24,7 +24,7 @@ type watcher struct {
 	donor   []byte
 
 	blockBytes int
-	logits     []float32 // [vocab], the answer of steps that compute nothing
+	outputs    [][]float32 // a row of each output: the answer of steps that compute nothing
 }
 
 // step is one run of the queue.
@@ -46,6 +46,11 @@ func (w *watcher) Load(ctx context.Context, p *hardware.Program, l hardware.Limi
 		return nil, err
 	}
 	w.blockBytes = int(memory.Block)
+	w.outputs = make([][]float32, p.NumOutputs())
+	for o := range w.outputs {
+		_, tensor := p.OutputTensor(hardware.Output(o))
+		w.outputs[o] = make([]float32, tensor.Size())
+	}
 	queue, err := w.Device.Load(ctx, p, l)
 	if err != nil {
 		return nil, err
@@ -100,7 +105,7 @@ func (q *watchedQueue) fill(b *hardware.Batch) {
 // Output implements hardware.Queue.
 func (q *watchedQueue) Output(o hardware.Output, row int) []float32 {
 	if q.watcher.filling {
-		return q.watcher.logits
+		return q.watcher.outputs[o]
 	}
 	return q.Queue.Output(o, row)
 }

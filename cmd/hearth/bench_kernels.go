@@ -43,7 +43,7 @@ The choice of tokens (sample) and parts of operations (part) run on one core, wi
 					return fmt.Errorf("--op: %q is none of %s", op, strings.Join(inproc.KernelOps, ", "))
 				}
 			}
-			dev, err := device.open()
+			dev, err := device.open(warnings(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}

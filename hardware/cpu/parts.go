@@ -7,7 +7,7 @@ import (
 	"hearth/hardware"
 )
 
-// Parts implements hardware.Parted: what softmax does with the scores of one tile, and the preparing of rows for the
+// Parts implements hardware.Parted: what attention's softmax does with the scores of a row in one tile, and the preparing of rows for the
 // products of each format that has kernels.
 func (d *device) Parts() []hardware.Part {
 	random := rand.New(rand.NewPCG(7, 8))
@@ -21,7 +21,7 @@ func (d *device) Parts() []hardware.Part {
 	k := d.kernels
 	scores, weights := floats(blockLen), floats(blockLen)
 	parts := []hardware.Part{{
-		Name: "softmax", Shape: fmt.Sprint(blockLen), Rows: 1, Bytes: 2 * 4 * blockLen,
+		Name: "scores", Shape: fmt.Sprint(blockLen), Rows: 1, Bytes: 2 * 4 * blockLen,
 		Run: func() { k.expSum(weights, scores, k.maxOf(scores)) },
 	}}
 	const in = 1024
