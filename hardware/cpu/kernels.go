@@ -34,6 +34,9 @@ type kernels struct {
 	scaleByHalves func(dst, x []float32, halves []byte) // dst[i] = x[i] * halves[i], for a multiple of 8 elements
 	quantizeQ8_0  func(dst []byte, x []float32)         // as quant.Q8_0 does it, bit by bit, for whole blocks
 
+	// copyRows and addRows are dst[r*dstStride+c] = x[r*xStride+c], and +=, for r < rows and c < cols.
+	copyRows, addRows func(dst []float32, dstStride int, x []float32, xStride, rows, cols int)
+
 	// rotateHalves and rotatePairs turn pairs (u, v) of one head by angles given as cos and sin of len(x)/2 elements:
 	// u cos - v sin, v cos + u sin. Pair i is x[i], x[i+len(x)/2] in halves, and x[2i], x[2i+1] in pairs. dst may be x.
 	rotateHalves, rotatePairs func(dst, x, cos, sin []float32)
@@ -74,6 +77,8 @@ type linear struct {
 	scratch int // elements of multiplyArgs.scratch that multiply needs
 	// multiply computes dst[r*dstStride+c] for r < rows and c < numPanels*panelCols.
 	multiply func(a *multiplyArgs)
+	// expanded does the same for many tiles, nil where that gains nothing.
+	expanded *expansion
 }
 
 // multiplyArgs is one call of a linear kernel. Weights are read once, in address order.

@@ -1184,6 +1184,12 @@ func addScaledAVX2(dst, x []float32, s float32)
 func scaleMulAVX2(dst, x, w []float32, scale float32)
 
 //go:noescape
+func copyRowsAVX2(dst []float32, dstStride int, x []float32, xStride, rows, cols int)
+
+//go:noescape
+func addRowsAVX2(dst []float32, dstStride int, x []float32, xStride, rows, cols int)
+
+//go:noescape
 func siluMulAVX2(dst, gate, up []float32)
 
 //go:noescape

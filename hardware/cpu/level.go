@@ -110,6 +110,8 @@ func goKernels() *kernels {
 		rotateHalves: rotateHalvesGeneric,
 		rotatePairs:  rotatePairsGeneric,
 		halves:       halvesGeneric,
+		copyRows:     copyRowsGeneric,
+		addRows:      addRows(addGeneric),
 
 		scaleByHalves: scaleByHalvesGeneric,
 		quantizeQ8_0:  quant.Q8_0.Quantize,

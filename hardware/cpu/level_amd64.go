@@ -42,9 +42,9 @@ func lacking(features []cpuid.FeatureID) string {
 func avx2Kernels() *kernels {
 	k := &kernels{
 		level: "avx2",
-		linears: slices.Concat(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), []*linear{
+		linears: withExpansionsAVX2(slices.Concat(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), []*linear{
 			pairLinearQ8_0(linearQ8_0AVX2()), quadLinearQ4_0(linearQ4_0AVX2()), superLinearQ4_K(linearQ4_KAVX2()),
-			superLinearQ5_K(linearQ5_KAVX2()), superLinearQ6_K(linearQ6_KAVX2())}, shortLinearsAVX2(), runsLinearsAVX2()),
+			superLinearQ5_K(linearQ5_KAVX2()), superLinearQ6_K(linearQ6_KAVX2())}, shortLinearsAVX2(), runsLinearsAVX2())),
 		gemmF32:      floatGemm(gemmF32AVX2()),
 		gemmF16:      floatGemm(gemmF16AVX2()),
 		gemmBF16:     floatGemm(gemmBF16AVX2()),
@@ -59,6 +59,8 @@ func avx2Kernels() *kernels {
 		rotateHalves: rotateHalvesAVX2,
 		rotatePairs:  rotatePairsAVX2,
 		halves:       halvesAVX2,
+		copyRows:     copyRowsAVX2,
+		addRows:      addRowsAVX2,
 		peaks:        peaksAVX2(),
 		reads:        readsAVX2(),
 	}

@@ -40,6 +40,7 @@ func neonKernels() *kernels {
 	k.expSum = expSumNEON
 	k.scale = scaleNEON
 	k.add = addNEON
+	k.addRows = addRows(addNEON)
 	k.siluMul = siluMulNEON
 	k.addScaled = addScaledNEON
 	k.rotateHalves = rotateHalvesNEON

@@ -51,19 +51,41 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
 	LEAQ         8(BX), CX                               // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows1words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y2                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VMOVDQU      32(AX), Y3                              // 8 weights of each column
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
 	VPBROADCASTD (CX), Y4                                // 4 elements of row 0
+	VPMADDUBSW   Y4, Y2, Y0                              // row 0 = products, added in pairs
+	VPMADDUBSW   Y4, Y3, Y1                              // row 0 = products, added in pairs
+	VMOVDQU      64(AX), Y2                              // 8 weights of each column
+	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
+	VMOVDQU      96(AX), Y3                              // 8 weights of each column
+	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
+	VPBROADCASTD 4(CX), Y4                               // 4 elements of row 0
+	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
+	VPADDW       Y5, Y0, Y0                              // row 0 += products
+	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
+	VPADDW       Y5, Y1, Y1                              // row 0 += products
+	VMOVDQU      128(AX), Y2                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
+	VMOVDQU      160(AX), Y3                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
+	VPBROADCASTD 8(CX), Y4                               // 4 elements of row 0
+	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
+	VPADDW       Y5, Y0, Y0                              // row 0 += products
+	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
+	VPADDW       Y5, Y1, Y1                              // row 0 += products
+	VMOVDQU      192(AX), Y2                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
+	VMOVDQU      224(AX), Y3                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
+	VPBROADCASTD 12(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -80,15 +102,6 @@ rows1words:
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
 	VPADDW       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      64(AX), Y2                              // 8 weights of each column
-	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
-	VMOVDQU      96(AX), Y3                              // 8 weights of each column
-	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
-	VPBROADCASTD 4(CX), Y4                               // 4 elements of row 0
-	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
-	VPADDW       Y5, Y0, Y0                              // row 0 += products
-	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
-	VPADDW       Y5, Y1, Y1                              // row 0 += products
-	VMOVDQU      64(AX), Y2                              // 8 weights of each column
 	VPSRLW       $4, Y2, Y2                              // high nibbles
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VMOVDQU      96(AX), Y3                              // 8 weights of each column
@@ -99,10 +112,29 @@ rows1words:
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
 	VPADDW       Y5, Y1, Y1                              // row 0 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $8, CX                                  // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows1words                              // until all are done
+	VMOVDQU      128(AX), Y2                             // 8 weights of each column
+	VPSRLW       $4, Y2, Y2                              // high nibbles
+	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
+	VMOVDQU      160(AX), Y3                             // 8 weights of each column
+	VPSRLW       $4, Y3, Y3                              // high nibbles
+	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
+	VPBROADCASTD 24(CX), Y4                              // 4 elements of row 0
+	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
+	VPADDW       Y5, Y0, Y0                              // row 0 += products
+	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
+	VPADDW       Y5, Y1, Y1                              // row 0 += products
+	VMOVDQU      192(AX), Y2                             // 8 weights of each column
+	VPSRLW       $4, Y2, Y2                              // high nibbles
+	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
+	VMOVDQU      224(AX), Y3                             // 8 weights of each column
+	VPSRLW       $4, Y3, Y3                              // high nibbles
+	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
+	VPBROADCASTD 28(CX), Y4                              // 4 elements of row 0
+	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
+	VPADDW       Y5, Y0, Y0                              // row 0 += products
+	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
+	VPADDW       Y5, Y1, Y1                              // row 0 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Y4                                // row 0's share of the shift
 	VPMADDWD     ones<>(SB), Y0, Y0                      // to 32 bits
 	VPADDD       Y4, Y0, Y0                              // less the shift
@@ -155,26 +187,59 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
 	LEAQ         16(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows2words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y4                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VMOVDQU      32(AX), Y5                              // 8 weights of each column
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VPBROADCASTD (CX), Y6                                // 4 elements of row 0
+	VPMADDUBSW   Y6, Y4, Y0                              // row 0 = products, added in pairs
+	VPMADDUBSW   Y6, Y5, Y1                              // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Y6                               // 4 elements of row 1
+	VPMADDUBSW   Y6, Y4, Y2                              // row 1 = products, added in pairs
+	VPMADDUBSW   Y6, Y5, Y3                              // row 1 = products, added in pairs
+	VMOVDQU      64(AX), Y4                              // 8 weights of each column
+	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
+	VMOVDQU      96(AX), Y5                              // 8 weights of each column
+	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
+	VPBROADCASTD 8(CX), Y6                               // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 4(CX), Y6                               // 4 elements of row 1
+	VPBROADCASTD 12(CX), Y6                              // 4 elements of row 1
+	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
+	VPADDW       Y7, Y2, Y2                              // row 1 += products
+	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
+	VPADDW       Y7, Y3, Y3                              // row 1 += products
+	VMOVDQU      128(AX), Y4                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
+	VMOVDQU      160(AX), Y5                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
+	VPBROADCASTD 16(CX), Y6                              // 4 elements of row 0
+	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
+	VPADDW       Y7, Y0, Y0                              // row 0 += products
+	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
+	VPADDW       Y7, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 20(CX), Y6                              // 4 elements of row 1
+	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
+	VPADDW       Y7, Y2, Y2                              // row 1 += products
+	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
+	VPADDW       Y7, Y3, Y3                              // row 1 += products
+	VMOVDQU      192(AX), Y4                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
+	VMOVDQU      224(AX), Y5                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
+	VPBROADCASTD 24(CX), Y6                              // 4 elements of row 0
+	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
+	VPADDW       Y7, Y0, Y0                              // row 0 += products
+	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
+	VPADDW       Y7, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 28(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -196,20 +261,6 @@ rows2words:
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      64(AX), Y4                              // 8 weights of each column
-	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
-	VMOVDQU      96(AX), Y5                              // 8 weights of each column
-	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
-	VPBROADCASTD 8(CX), Y6                               // 4 elements of row 0
-	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
-	VPADDW       Y7, Y0, Y0                              // row 0 += products
-	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
-	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 12(CX), Y6                              // 4 elements of row 1
-	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
-	VPADDW       Y7, Y2, Y2                              // row 1 += products
-	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
-	VPADDW       Y7, Y3, Y3                              // row 1 += products
-	VMOVDQU      64(AX), Y4                              // 8 weights of each column
 	VPSRLW       $4, Y4, Y4                              // high nibbles
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VMOVDQU      96(AX), Y5                              // 8 weights of each column
@@ -225,10 +276,39 @@ rows2words:
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y3, Y3                              // row 1 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $16, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows2words                              // until all are done
+	VMOVDQU      128(AX), Y4                             // 8 weights of each column
+	VPSRLW       $4, Y4, Y4                              // high nibbles
+	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
+	VMOVDQU      160(AX), Y5                             // 8 weights of each column
+	VPSRLW       $4, Y5, Y5                              // high nibbles
+	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
+	VPBROADCASTD 48(CX), Y6                              // 4 elements of row 0
+	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
+	VPADDW       Y7, Y0, Y0                              // row 0 += products
+	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
+	VPADDW       Y7, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 52(CX), Y6                              // 4 elements of row 1
+	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
+	VPADDW       Y7, Y2, Y2                              // row 1 += products
+	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
+	VPADDW       Y7, Y3, Y3                              // row 1 += products
+	VMOVDQU      192(AX), Y4                             // 8 weights of each column
+	VPSRLW       $4, Y4, Y4                              // high nibbles
+	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
+	VMOVDQU      224(AX), Y5                             // 8 weights of each column
+	VPSRLW       $4, Y5, Y5                              // high nibbles
+	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
+	VPBROADCASTD 56(CX), Y6                              // 4 elements of row 0
+	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
+	VPADDW       Y7, Y0, Y0                              // row 0 += products
+	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
+	VPADDW       Y7, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 60(CX), Y6                              // 4 elements of row 1
+	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
+	VPADDW       Y7, Y2, Y2                              // row 1 += products
+	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
+	VPADDW       Y7, Y3, Y3                              // row 1 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Y6                                // row 0's share of the shift
 	VPMADDWD     ones<>(SB), Y0, Y0                      // to 32 bits
 	VPADDD       Y6, Y0, Y0                              // less the shift
@@ -297,33 +377,77 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
-	VPXOR        Y4, Y4, Y4                              // no products yet
-	VPXOR        Y5, Y5, Y5                              // no products yet
 	LEAQ         24(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows3words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y6                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VMOVDQU      32(AX), Y7                              // 8 weights of each column
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VPBROADCASTD (CX), Y8                                // 4 elements of row 0
+	VPMADDUBSW   Y8, Y6, Y0                              // row 0 = products, added in pairs
+	VPMADDUBSW   Y8, Y7, Y1                              // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Y8                               // 4 elements of row 1
+	VPMADDUBSW   Y8, Y6, Y2                              // row 1 = products, added in pairs
+	VPMADDUBSW   Y8, Y7, Y3                              // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Y8                               // 4 elements of row 2
+	VPMADDUBSW   Y8, Y6, Y4                              // row 2 = products, added in pairs
+	VPMADDUBSW   Y8, Y7, Y5                              // row 2 = products, added in pairs
+	VMOVDQU      64(AX), Y6                              // 8 weights of each column
+	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
+	VMOVDQU      96(AX), Y7                              // 8 weights of each column
+	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
+	VPBROADCASTD 12(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 4(CX), Y8                               // 4 elements of row 1
+	VPBROADCASTD 16(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 8(CX), Y8                               // 4 elements of row 2
+	VPBROADCASTD 20(CX), Y8                              // 4 elements of row 2
+	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
+	VPADDW       Y9, Y4, Y4                              // row 2 += products
+	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
+	VPADDW       Y9, Y5, Y5                              // row 2 += products
+	VMOVDQU      128(AX), Y6                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
+	VMOVDQU      160(AX), Y7                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
+	VPBROADCASTD 24(CX), Y8                              // 4 elements of row 0
+	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
+	VPADDW       Y9, Y0, Y0                              // row 0 += products
+	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
+	VPADDW       Y9, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 28(CX), Y8                              // 4 elements of row 1
+	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
+	VPADDW       Y9, Y2, Y2                              // row 1 += products
+	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
+	VPADDW       Y9, Y3, Y3                              // row 1 += products
+	VPBROADCASTD 32(CX), Y8                              // 4 elements of row 2
+	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
+	VPADDW       Y9, Y4, Y4                              // row 2 += products
+	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
+	VPADDW       Y9, Y5, Y5                              // row 2 += products
+	VMOVDQU      192(AX), Y6                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
+	VMOVDQU      224(AX), Y7                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
+	VPBROADCASTD 36(CX), Y8                              // 4 elements of row 0
+	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
+	VPADDW       Y9, Y0, Y0                              // row 0 += products
+	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
+	VPADDW       Y9, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 40(CX), Y8                              // 4 elements of row 1
+	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
+	VPADDW       Y9, Y2, Y2                              // row 1 += products
+	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
+	VPADDW       Y9, Y3, Y3                              // row 1 += products
+	VPBROADCASTD 44(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -350,25 +474,6 @@ rows3words:
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      64(AX), Y6                              // 8 weights of each column
-	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
-	VMOVDQU      96(AX), Y7                              // 8 weights of each column
-	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
-	VPBROADCASTD 12(CX), Y8                              // 4 elements of row 0
-	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
-	VPADDW       Y9, Y0, Y0                              // row 0 += products
-	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
-	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 16(CX), Y8                              // 4 elements of row 1
-	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
-	VPADDW       Y9, Y2, Y2                              // row 1 += products
-	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
-	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 20(CX), Y8                              // 4 elements of row 2
-	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
-	VPADDW       Y9, Y4, Y4                              // row 2 += products
-	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
-	VPADDW       Y9, Y5, Y5                              // row 2 += products
-	VMOVDQU      64(AX), Y6                              // 8 weights of each column
 	VPSRLW       $4, Y6, Y6                              // high nibbles
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VMOVDQU      96(AX), Y7                              // 8 weights of each column
@@ -389,10 +494,49 @@ rows3words:
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y5, Y5                              // row 2 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $24, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows3words                              // until all are done
+	VMOVDQU      128(AX), Y6                             // 8 weights of each column
+	VPSRLW       $4, Y6, Y6                              // high nibbles
+	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
+	VMOVDQU      160(AX), Y7                             // 8 weights of each column
+	VPSRLW       $4, Y7, Y7                              // high nibbles
+	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
+	VPBROADCASTD 72(CX), Y8                              // 4 elements of row 0
+	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
+	VPADDW       Y9, Y0, Y0                              // row 0 += products
+	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
+	VPADDW       Y9, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 76(CX), Y8                              // 4 elements of row 1
+	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
+	VPADDW       Y9, Y2, Y2                              // row 1 += products
+	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
+	VPADDW       Y9, Y3, Y3                              // row 1 += products
+	VPBROADCASTD 80(CX), Y8                              // 4 elements of row 2
+	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
+	VPADDW       Y9, Y4, Y4                              // row 2 += products
+	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
+	VPADDW       Y9, Y5, Y5                              // row 2 += products
+	VMOVDQU      192(AX), Y6                             // 8 weights of each column
+	VPSRLW       $4, Y6, Y6                              // high nibbles
+	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
+	VMOVDQU      224(AX), Y7                             // 8 weights of each column
+	VPSRLW       $4, Y7, Y7                              // high nibbles
+	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
+	VPBROADCASTD 84(CX), Y8                              // 4 elements of row 0
+	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
+	VPADDW       Y9, Y0, Y0                              // row 0 += products
+	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
+	VPADDW       Y9, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 88(CX), Y8                              // 4 elements of row 1
+	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
+	VPADDW       Y9, Y2, Y2                              // row 1 += products
+	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
+	VPADDW       Y9, Y3, Y3                              // row 1 += products
+	VPBROADCASTD 92(CX), Y8                              // 4 elements of row 2
+	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
+	VPADDW       Y9, Y4, Y4                              // row 2 += products
+	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
+	VPADDW       Y9, Y5, Y5                              // row 2 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Y8                                // row 0's share of the shift
 	VPMADDWD     ones<>(SB), Y0, Y0                      // to 32 bits
 	VPADDD       Y8, Y0, Y0                              // less the shift
@@ -478,40 +622,95 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
-	VPXOR        Y4, Y4, Y4                              // no products yet
-	VPXOR        Y5, Y5, Y5                              // no products yet
-	VPXOR        Y6, Y6, Y6                              // no products yet
-	VPXOR        Y7, Y7, Y7                              // no products yet
 	LEAQ         32(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows4words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y8                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VMOVDQU      32(AX), Y9                              // 8 weights of each column
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VPBROADCASTD (CX), Y10                               // 4 elements of row 0
+	VPMADDUBSW   Y10, Y8, Y0                             // row 0 = products, added in pairs
+	VPMADDUBSW   Y10, Y9, Y1                             // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Y10                              // 4 elements of row 1
+	VPMADDUBSW   Y10, Y8, Y2                             // row 1 = products, added in pairs
+	VPMADDUBSW   Y10, Y9, Y3                             // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Y10                              // 4 elements of row 2
+	VPMADDUBSW   Y10, Y8, Y4                             // row 2 = products, added in pairs
+	VPMADDUBSW   Y10, Y9, Y5                             // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Y10                             // 4 elements of row 3
+	VPMADDUBSW   Y10, Y8, Y6                             // row 3 = products, added in pairs
+	VPMADDUBSW   Y10, Y9, Y7                             // row 3 = products, added in pairs
+	VMOVDQU      64(AX), Y8                              // 8 weights of each column
+	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
+	VMOVDQU      96(AX), Y9                              // 8 weights of each column
+	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
+	VPBROADCASTD 16(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 4(CX), Y10                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 8(CX), Y10                              // 4 elements of row 2
+	VPBROADCASTD 24(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 12(CX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Y10                             // 4 elements of row 3
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y6, Y6                             // row 3 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y7, Y7                             // row 3 += products
+	VMOVDQU      128(AX), Y8                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
+	VMOVDQU      160(AX), Y9                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
+	VPBROADCASTD 32(CX), Y10                             // 4 elements of row 0
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y0, Y0                             // row 0 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 36(CX), Y10                             // 4 elements of row 1
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y2, Y2                             // row 1 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 40(CX), Y10                             // 4 elements of row 2
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y4, Y4                             // row 2 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 44(CX), Y10                             // 4 elements of row 3
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y6, Y6                             // row 3 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y7, Y7                             // row 3 += products
+	VMOVDQU      192(AX), Y8                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
+	VMOVDQU      224(AX), Y9                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
+	VPBROADCASTD 48(CX), Y10                             // 4 elements of row 0
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y0, Y0                             // row 0 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 52(CX), Y10                             // 4 elements of row 1
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y2, Y2                             // row 1 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 56(CX), Y10                             // 4 elements of row 2
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y4, Y4                             // row 2 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 60(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -543,30 +742,6 @@ rows4words:
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      64(AX), Y8                              // 8 weights of each column
-	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
-	VMOVDQU      96(AX), Y9                              // 8 weights of each column
-	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
-	VPBROADCASTD 16(CX), Y10                             // 4 elements of row 0
-	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
-	VPADDW       Y11, Y0, Y0                             // row 0 += products
-	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
-	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 20(CX), Y10                             // 4 elements of row 1
-	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
-	VPADDW       Y11, Y2, Y2                             // row 1 += products
-	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
-	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 24(CX), Y10                             // 4 elements of row 2
-	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
-	VPADDW       Y11, Y4, Y4                             // row 2 += products
-	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
-	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 28(CX), Y10                             // 4 elements of row 3
-	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
-	VPADDW       Y11, Y6, Y6                             // row 3 += products
-	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
-	VPADDW       Y11, Y7, Y7                             // row 3 += products
-	VMOVDQU      64(AX), Y8                              // 8 weights of each column
 	VPSRLW       $4, Y8, Y8                              // high nibbles
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VMOVDQU      96(AX), Y9                              // 8 weights of each column
@@ -592,10 +767,59 @@ rows4words:
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y7, Y7                             // row 3 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $32, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows4words                              // until all are done
+	VMOVDQU      128(AX), Y8                             // 8 weights of each column
+	VPSRLW       $4, Y8, Y8                              // high nibbles
+	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
+	VMOVDQU      160(AX), Y9                             // 8 weights of each column
+	VPSRLW       $4, Y9, Y9                              // high nibbles
+	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
+	VPBROADCASTD 96(CX), Y10                             // 4 elements of row 0
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y0, Y0                             // row 0 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 100(CX), Y10                            // 4 elements of row 1
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y2, Y2                             // row 1 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 104(CX), Y10                            // 4 elements of row 2
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y4, Y4                             // row 2 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 108(CX), Y10                            // 4 elements of row 3
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y6, Y6                             // row 3 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y7, Y7                             // row 3 += products
+	VMOVDQU      192(AX), Y8                             // 8 weights of each column
+	VPSRLW       $4, Y8, Y8                              // high nibbles
+	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
+	VMOVDQU      224(AX), Y9                             // 8 weights of each column
+	VPSRLW       $4, Y9, Y9                              // high nibbles
+	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
+	VPBROADCASTD 112(CX), Y10                            // 4 elements of row 0
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y0, Y0                             // row 0 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 116(CX), Y10                            // 4 elements of row 1
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y2, Y2                             // row 1 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 120(CX), Y10                            // 4 elements of row 2
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y4, Y4                             // row 2 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 124(CX), Y10                            // 4 elements of row 3
+	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
+	VPADDW       Y11, Y6, Y6                             // row 3 += products
+	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
+	VPADDW       Y11, Y7, Y7                             // row 3 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Y10                               // row 0's share of the shift
 	VPMADDWD     ones<>(SB), Y0, Y0                      // to 32 bits
 	VPADDD       Y10, Y0, Y0                             // less the shift
@@ -697,47 +921,113 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
-	VPXOR        Y4, Y4, Y4                              // no products yet
-	VPXOR        Y5, Y5, Y5                              // no products yet
-	VPXOR        Y6, Y6, Y6                              // no products yet
-	VPXOR        Y7, Y7, Y7                              // no products yet
-	VPXOR        Y8, Y8, Y8                              // no products yet
-	VPXOR        Y9, Y9, Y9                              // no products yet
 	LEAQ         40(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows5words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y10                               // 8 weights of each column
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VMOVDQU      32(AX), Y11                             // 8 weights of each column
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VPBROADCASTD (CX), Y12                               // 4 elements of row 0
+	VPMADDUBSW   Y12, Y10, Y0                            // row 0 = products, added in pairs
+	VPMADDUBSW   Y12, Y11, Y1                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Y12                              // 4 elements of row 1
+	VPMADDUBSW   Y12, Y10, Y2                            // row 1 = products, added in pairs
+	VPMADDUBSW   Y12, Y11, Y3                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Y12                              // 4 elements of row 2
+	VPMADDUBSW   Y12, Y10, Y4                            // row 2 = products, added in pairs
+	VPMADDUBSW   Y12, Y11, Y5                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Y12                             // 4 elements of row 3
+	VPMADDUBSW   Y12, Y10, Y6                            // row 3 = products, added in pairs
+	VPMADDUBSW   Y12, Y11, Y7                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Y12                             // 4 elements of row 4
+	VPMADDUBSW   Y12, Y10, Y8                            // row 4 = products, added in pairs
+	VPMADDUBSW   Y12, Y11, Y9                            // row 4 = products, added in pairs
+	VMOVDQU      64(AX), Y10                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
+	VMOVDQU      96(AX), Y11                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
+	VPBROADCASTD 20(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 4(CX), Y12                              // 4 elements of row 1
+	VPBROADCASTD 24(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 8(CX), Y12                              // 4 elements of row 2
+	VPBROADCASTD 28(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 12(CX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 16(CX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Y12                             // 4 elements of row 4
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y8, Y8                             // row 4 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y9, Y9                             // row 4 += products
+	VMOVDQU      128(AX), Y10                            // 8 weights of each column
+	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
+	VMOVDQU      160(AX), Y11                            // 8 weights of each column
+	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
+	VPBROADCASTD 40(CX), Y12                             // 4 elements of row 0
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y0, Y0                             // row 0 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 44(CX), Y12                             // 4 elements of row 1
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y2, Y2                             // row 1 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 48(CX), Y12                             // 4 elements of row 2
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y4, Y4                             // row 2 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 52(CX), Y12                             // 4 elements of row 3
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y6, Y6                             // row 3 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 56(CX), Y12                             // 4 elements of row 4
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y8, Y8                             // row 4 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y9, Y9                             // row 4 += products
+	VMOVDQU      192(AX), Y10                            // 8 weights of each column
+	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
+	VMOVDQU      224(AX), Y11                            // 8 weights of each column
+	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
+	VPBROADCASTD 60(CX), Y12                             // 4 elements of row 0
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y0, Y0                             // row 0 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 64(CX), Y12                             // 4 elements of row 1
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y2, Y2                             // row 1 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 68(CX), Y12                             // 4 elements of row 2
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y4, Y4                             // row 2 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 72(CX), Y12                             // 4 elements of row 3
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y6, Y6                             // row 3 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 76(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -774,35 +1064,6 @@ rows5words:
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      64(AX), Y10                             // 8 weights of each column
-	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
-	VMOVDQU      96(AX), Y11                             // 8 weights of each column
-	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
-	VPBROADCASTD 20(CX), Y12                             // 4 elements of row 0
-	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
-	VPADDW       Y13, Y0, Y0                             // row 0 += products
-	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
-	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 24(CX), Y12                             // 4 elements of row 1
-	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
-	VPADDW       Y13, Y2, Y2                             // row 1 += products
-	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
-	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 28(CX), Y12                             // 4 elements of row 2
-	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
-	VPADDW       Y13, Y4, Y4                             // row 2 += products
-	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
-	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 32(CX), Y12                             // 4 elements of row 3
-	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
-	VPADDW       Y13, Y6, Y6                             // row 3 += products
-	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
-	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 36(CX), Y12                             // 4 elements of row 4
-	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
-	VPADDW       Y13, Y8, Y8                             // row 4 += products
-	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
-	VPADDW       Y13, Y9, Y9                             // row 4 += products
-	VMOVDQU      64(AX), Y10                             // 8 weights of each column
 	VPSRLW       $4, Y10, Y10                            // high nibbles
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VMOVDQU      96(AX), Y11                             // 8 weights of each column
@@ -833,10 +1094,69 @@ rows5words:
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y9, Y9                             // row 4 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $40, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows5words                              // until all are done
+	VMOVDQU      128(AX), Y10                            // 8 weights of each column
+	VPSRLW       $4, Y10, Y10                            // high nibbles
+	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
+	VMOVDQU      160(AX), Y11                            // 8 weights of each column
+	VPSRLW       $4, Y11, Y11                            // high nibbles
+	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
+	VPBROADCASTD 120(CX), Y12                            // 4 elements of row 0
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y0, Y0                             // row 0 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 124(CX), Y12                            // 4 elements of row 1
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y2, Y2                             // row 1 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 128(CX), Y12                            // 4 elements of row 2
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y4, Y4                             // row 2 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 132(CX), Y12                            // 4 elements of row 3
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y6, Y6                             // row 3 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 136(CX), Y12                            // 4 elements of row 4
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y8, Y8                             // row 4 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y9, Y9                             // row 4 += products
+	VMOVDQU      192(AX), Y10                            // 8 weights of each column
+	VPSRLW       $4, Y10, Y10                            // high nibbles
+	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
+	VMOVDQU      224(AX), Y11                            // 8 weights of each column
+	VPSRLW       $4, Y11, Y11                            // high nibbles
+	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
+	VPBROADCASTD 140(CX), Y12                            // 4 elements of row 0
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y0, Y0                             // row 0 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 144(CX), Y12                            // 4 elements of row 1
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y2, Y2                             // row 1 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 148(CX), Y12                            // 4 elements of row 2
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y4, Y4                             // row 2 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 152(CX), Y12                            // 4 elements of row 3
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y6, Y6                             // row 3 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 156(CX), Y12                            // 4 elements of row 4
+	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
+	VPADDW       Y13, Y8, Y8                             // row 4 += products
+	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
+	VPADDW       Y13, Y9, Y9                             // row 4 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Y12                               // row 0's share of the shift
 	VPMADDWD     ones<>(SB), Y0, Y0                      // to 32 bits
 	VPADDD       Y12, Y0, Y0                             // less the shift
@@ -955,54 +1275,131 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
-	VPXOR        Y4, Y4, Y4                              // no products yet
-	VPXOR        Y5, Y5, Y5                              // no products yet
-	VPXOR        Y6, Y6, Y6                              // no products yet
-	VPXOR        Y7, Y7, Y7                              // no products yet
-	VPXOR        Y8, Y8, Y8                              // no products yet
-	VPXOR        Y9, Y9, Y9                              // no products yet
-	VPXOR        Y10, Y10, Y10                           // no products yet
-	VPXOR        Y11, Y11, Y11                           // no products yet
 	LEAQ         48(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows6words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU      (AX), Y12                               // 8 weights of each column
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VMOVDQU      32(AX), Y13                             // 8 weights of each column
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VPBROADCASTD (CX), Y14                               // 4 elements of row 0
+	VPMADDUBSW   Y14, Y12, Y0                            // row 0 = products, added in pairs
+	VPMADDUBSW   Y14, Y13, Y1                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Y14                              // 4 elements of row 1
+	VPMADDUBSW   Y14, Y12, Y2                            // row 1 = products, added in pairs
+	VPMADDUBSW   Y14, Y13, Y3                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Y14                              // 4 elements of row 2
+	VPMADDUBSW   Y14, Y12, Y4                            // row 2 = products, added in pairs
+	VPMADDUBSW   Y14, Y13, Y5                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Y14                             // 4 elements of row 3
+	VPMADDUBSW   Y14, Y12, Y6                            // row 3 = products, added in pairs
+	VPMADDUBSW   Y14, Y13, Y7                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Y14                             // 4 elements of row 4
+	VPMADDUBSW   Y14, Y12, Y8                            // row 4 = products, added in pairs
+	VPMADDUBSW   Y14, Y13, Y9                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Y14                             // 4 elements of row 5
+	VPMADDUBSW   Y14, Y12, Y10                           // row 5 = products, added in pairs
+	VPMADDUBSW   Y14, Y13, Y11                           // row 5 = products, added in pairs
+	VMOVDQU      64(AX), Y12                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
+	VMOVDQU      96(AX), Y13                             // 8 weights of each column
+	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
+	VPBROADCASTD 24(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 4(CX), Y14                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 8(CX), Y14                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 12(CX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 16(CX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 20(CX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Y14                             // 4 elements of row 5
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y10, Y10                           // row 5 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y11, Y11                           // row 5 += products
+	VMOVDQU      128(AX), Y12                            // 8 weights of each column
+	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
+	VMOVDQU      160(AX), Y13                            // 8 weights of each column
+	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
+	VPBROADCASTD 48(CX), Y14                             // 4 elements of row 0
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y0, Y0                             // row 0 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 52(CX), Y14                             // 4 elements of row 1
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y2, Y2                             // row 1 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 56(CX), Y14                             // 4 elements of row 2
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y4, Y4                             // row 2 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 60(CX), Y14                             // 4 elements of row 3
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y6, Y6                             // row 3 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 64(CX), Y14                             // 4 elements of row 4
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y8, Y8                             // row 4 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y9, Y9                             // row 4 += products
+	VPBROADCASTD 68(CX), Y14                             // 4 elements of row 5
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y10, Y10                           // row 5 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y11, Y11                           // row 5 += products
+	VMOVDQU      192(AX), Y12                            // 8 weights of each column
+	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
+	VMOVDQU      224(AX), Y13                            // 8 weights of each column
+	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
+	VPBROADCASTD 72(CX), Y14                             // 4 elements of row 0
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y0, Y0                             // row 0 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 76(CX), Y14                             // 4 elements of row 1
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y2, Y2                             // row 1 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 80(CX), Y14                             // 4 elements of row 2
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y4, Y4                             // row 2 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 84(CX), Y14                             // 4 elements of row 3
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y6, Y6                             // row 3 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 88(CX), Y14                             // 4 elements of row 4
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y8, Y8                             // row 4 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y9, Y9                             // row 4 += products
+	VPBROADCASTD 92(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1044,40 +1441,6 @@ rows6words:
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      64(AX), Y12                             // 8 weights of each column
-	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
-	VMOVDQU      96(AX), Y13                             // 8 weights of each column
-	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
-	VPBROADCASTD 24(CX), Y14                             // 4 elements of row 0
-	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
-	VPADDW       Y15, Y0, Y0                             // row 0 += products
-	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
-	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 28(CX), Y14                             // 4 elements of row 1
-	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
-	VPADDW       Y15, Y2, Y2                             // row 1 += products
-	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
-	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 32(CX), Y14                             // 4 elements of row 2
-	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
-	VPADDW       Y15, Y4, Y4                             // row 2 += products
-	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
-	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 36(CX), Y14                             // 4 elements of row 3
-	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
-	VPADDW       Y15, Y6, Y6                             // row 3 += products
-	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
-	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 40(CX), Y14                             // 4 elements of row 4
-	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
-	VPADDW       Y15, Y8, Y8                             // row 4 += products
-	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
-	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 44(CX), Y14                             // 4 elements of row 5
-	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
-	VPADDW       Y15, Y10, Y10                           // row 5 += products
-	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
-	VPADDW       Y15, Y11, Y11                           // row 5 += products
-	VMOVDQU      64(AX), Y12                             // 8 weights of each column
 	VPSRLW       $4, Y12, Y12                            // high nibbles
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VMOVDQU      96(AX), Y13                             // 8 weights of each column
@@ -1113,10 +1476,79 @@ rows6words:
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y11, Y11                           // row 5 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $48, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows6words                              // until all are done
+	VMOVDQU      128(AX), Y12                            // 8 weights of each column
+	VPSRLW       $4, Y12, Y12                            // high nibbles
+	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
+	VMOVDQU      160(AX), Y13                            // 8 weights of each column
+	VPSRLW       $4, Y13, Y13                            // high nibbles
+	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
+	VPBROADCASTD 144(CX), Y14                            // 4 elements of row 0
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y0, Y0                             // row 0 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 148(CX), Y14                            // 4 elements of row 1
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y2, Y2                             // row 1 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 152(CX), Y14                            // 4 elements of row 2
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y4, Y4                             // row 2 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 156(CX), Y14                            // 4 elements of row 3
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y6, Y6                             // row 3 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 160(CX), Y14                            // 4 elements of row 4
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y8, Y8                             // row 4 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y9, Y9                             // row 4 += products
+	VPBROADCASTD 164(CX), Y14                            // 4 elements of row 5
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y10, Y10                           // row 5 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y11, Y11                           // row 5 += products
+	VMOVDQU      192(AX), Y12                            // 8 weights of each column
+	VPSRLW       $4, Y12, Y12                            // high nibbles
+	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
+	VMOVDQU      224(AX), Y13                            // 8 weights of each column
+	VPSRLW       $4, Y13, Y13                            // high nibbles
+	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
+	VPBROADCASTD 168(CX), Y14                            // 4 elements of row 0
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y0, Y0                             // row 0 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 172(CX), Y14                            // 4 elements of row 1
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y2, Y2                             // row 1 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 176(CX), Y14                            // 4 elements of row 2
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y4, Y4                             // row 2 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 180(CX), Y14                            // 4 elements of row 3
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y6, Y6                             // row 3 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 184(CX), Y14                            // 4 elements of row 4
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y8, Y8                             // row 4 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y9, Y9                             // row 4 += products
+	VPBROADCASTD 188(CX), Y14                            // 4 elements of row 5
+	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
+	VPADDW       Y15, Y10, Y10                           // row 5 += products
+	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
+	VPADDW       Y15, Y11, Y11                           // row 5 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Y14                               // row 0's share of the shift
 	VPMADDWD     ones<>(SB), Y0, Y0                      // to 32 bits
 	VPADDD       Y14, Y0, Y0                             // less the shift

@@ -31,14 +31,24 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
 	LEAQ         8(BX), CX                               // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows1words:
 	VMOVDQU64    (AX), Z2                                // 8 weights of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
 	VPBROADCASTD (CX), Z4                                // 4 elements of row 0
+	VPMADDUBSW   Z4, Z2, Z0                              // row 0 = products, added in pairs
+	VMOVDQU64    64(AX), Z2                              // 8 weights of each column
+	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
+	VPBROADCASTD 4(CX), Z4                               // 4 elements of row 0
+	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
+	VPADDW       Z5, Z0, Z0                              // row 0 += products
+	VMOVDQU64    128(AX), Z2                             // 8 weights of each column
+	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
+	VPBROADCASTD 8(CX), Z4                               // 4 elements of row 0
+	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
+	VPADDW       Z5, Z0, Z0                              // row 0 += products
+	VMOVDQU64    192(AX), Z2                             // 8 weights of each column
+	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
+	VPBROADCASTD 12(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    (AX), Z2                                // 8 weights of each column
@@ -48,20 +58,24 @@ rows1words:
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    64(AX), Z2                              // 8 weights of each column
-	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPBROADCASTD 4(CX), Z4                               // 4 elements of row 0
-	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
-	VPADDW       Z5, Z0, Z0                              // row 0 += products
-	VMOVDQU64    64(AX), Z2                              // 8 weights of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
 	VPBROADCASTD 20(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $8, CX                                  // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows1words                              // until all are done
+	VMOVDQU64    128(AX), Z2                             // 8 weights of each column
+	VPSRLW       $4, Z2, Z2                              // high nibbles
+	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
+	VPBROADCASTD 24(CX), Z4                              // 4 elements of row 0
+	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
+	VPADDW       Z5, Z0, Z0                              // row 0 += products
+	VMOVDQU64    192(AX), Z2                             // 8 weights of each column
+	VPSRLW       $4, Z2, Z2                              // high nibbles
+	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
+	VPBROADCASTD 28(CX), Z4                              // 4 elements of row 0
+	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
+	VPADDW       Z5, Z0, Z0                              // row 0 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Z4                                // row 0's share of the shift
 	VPMADDWD     Z7, Z0, Z0                              // to 32 bits
 	VPADDD       Z4, Z0, Z0                              // less the shift
@@ -107,18 +121,35 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
 	LEAQ         16(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows2words:
 	VMOVDQU64    (AX), Z4                                // 8 weights of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
 	VPBROADCASTD (CX), Z6                                // 4 elements of row 0
+	VPMADDUBSW   Z6, Z4, Z0                              // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z6                               // 4 elements of row 1
+	VPMADDUBSW   Z6, Z4, Z1                              // row 1 = products, added in pairs
+	VMOVDQU64    64(AX), Z4                              // 8 weights of each column
+	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
+	VPBROADCASTD 8(CX), Z6                               // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 4(CX), Z6                               // 4 elements of row 1
+	VPBROADCASTD 12(CX), Z6                              // 4 elements of row 1
+	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
+	VPADDW       Z7, Z1, Z1                              // row 1 += products
+	VMOVDQU64    128(AX), Z4                             // 8 weights of each column
+	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
+	VPBROADCASTD 16(CX), Z6                              // 4 elements of row 0
+	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
+	VPADDW       Z7, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 20(CX), Z6                              // 4 elements of row 1
+	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
+	VPADDW       Z7, Z1, Z1                              // row 1 += products
+	VMOVDQU64    192(AX), Z4                             // 8 weights of each column
+	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
+	VPBROADCASTD 24(CX), Z6                              // 4 elements of row 0
+	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
+	VPADDW       Z7, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 28(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    (AX), Z4                                // 8 weights of each column
@@ -131,14 +162,6 @@ rows2words:
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    64(AX), Z4                              // 8 weights of each column
-	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPBROADCASTD 8(CX), Z6                               // 4 elements of row 0
-	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
-	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 12(CX), Z6                              // 4 elements of row 1
-	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
-	VPADDW       Z7, Z1, Z1                              // row 1 += products
-	VMOVDQU64    64(AX), Z4                              // 8 weights of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
 	VPBROADCASTD 40(CX), Z6                              // 4 elements of row 0
@@ -147,10 +170,25 @@ rows2words:
 	VPBROADCASTD 44(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $16, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows2words                              // until all are done
+	VMOVDQU64    128(AX), Z4                             // 8 weights of each column
+	VPSRLW       $4, Z4, Z4                              // high nibbles
+	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
+	VPBROADCASTD 48(CX), Z6                              // 4 elements of row 0
+	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
+	VPADDW       Z7, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 52(CX), Z6                              // 4 elements of row 1
+	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
+	VPADDW       Z7, Z1, Z1                              // row 1 += products
+	VMOVDQU64    192(AX), Z4                             // 8 weights of each column
+	VPSRLW       $4, Z4, Z4                              // high nibbles
+	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
+	VPBROADCASTD 56(CX), Z6                              // 4 elements of row 0
+	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
+	VPADDW       Z7, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 60(CX), Z6                              // 4 elements of row 1
+	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
+	VPADDW       Z7, Z1, Z1                              // row 1 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Z6                                // row 0's share of the shift
 	VPMADDWD     Z9, Z0, Z0                              // to 32 bits
 	VPADDD       Z6, Z0, Z0                              // less the shift
@@ -204,22 +242,46 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
 	LEAQ         24(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows3words:
 	VMOVDQU64    (AX), Z6                                // 8 weights of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
 	VPBROADCASTD (CX), Z8                                // 4 elements of row 0
+	VPMADDUBSW   Z8, Z6, Z0                              // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z8                               // 4 elements of row 1
+	VPMADDUBSW   Z8, Z6, Z1                              // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z8                               // 4 elements of row 2
+	VPMADDUBSW   Z8, Z6, Z2                              // row 2 = products, added in pairs
+	VMOVDQU64    64(AX), Z6                              // 8 weights of each column
+	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
+	VPBROADCASTD 12(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 4(CX), Z8                               // 4 elements of row 1
+	VPBROADCASTD 16(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 8(CX), Z8                               // 4 elements of row 2
+	VPBROADCASTD 20(CX), Z8                              // 4 elements of row 2
+	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
+	VPADDW       Z9, Z2, Z2                              // row 2 += products
+	VMOVDQU64    128(AX), Z6                             // 8 weights of each column
+	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
+	VPBROADCASTD 24(CX), Z8                              // 4 elements of row 0
+	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
+	VPADDW       Z9, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 28(CX), Z8                              // 4 elements of row 1
+	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
+	VPADDW       Z9, Z1, Z1                              // row 1 += products
+	VPBROADCASTD 32(CX), Z8                              // 4 elements of row 2
+	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
+	VPADDW       Z9, Z2, Z2                              // row 2 += products
+	VMOVDQU64    192(AX), Z6                             // 8 weights of each column
+	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
+	VPBROADCASTD 36(CX), Z8                              // 4 elements of row 0
+	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
+	VPADDW       Z9, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 40(CX), Z8                              // 4 elements of row 1
+	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
+	VPADDW       Z9, Z1, Z1                              // row 1 += products
+	VPBROADCASTD 44(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    (AX), Z6                                // 8 weights of each column
@@ -235,17 +297,6 @@ rows3words:
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    64(AX), Z6                              // 8 weights of each column
-	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPBROADCASTD 12(CX), Z8                              // 4 elements of row 0
-	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
-	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 16(CX), Z8                              // 4 elements of row 1
-	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
-	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 20(CX), Z8                              // 4 elements of row 2
-	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
-	VPADDW       Z9, Z2, Z2                              // row 2 += products
-	VMOVDQU64    64(AX), Z6                              // 8 weights of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
 	VPBROADCASTD 60(CX), Z8                              // 4 elements of row 0
@@ -257,10 +308,31 @@ rows3words:
 	VPBROADCASTD 68(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $24, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows3words                              // until all are done
+	VMOVDQU64    128(AX), Z6                             // 8 weights of each column
+	VPSRLW       $4, Z6, Z6                              // high nibbles
+	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
+	VPBROADCASTD 72(CX), Z8                              // 4 elements of row 0
+	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
+	VPADDW       Z9, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 76(CX), Z8                              // 4 elements of row 1
+	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
+	VPADDW       Z9, Z1, Z1                              // row 1 += products
+	VPBROADCASTD 80(CX), Z8                              // 4 elements of row 2
+	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
+	VPADDW       Z9, Z2, Z2                              // row 2 += products
+	VMOVDQU64    192(AX), Z6                             // 8 weights of each column
+	VPSRLW       $4, Z6, Z6                              // high nibbles
+	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
+	VPBROADCASTD 84(CX), Z8                              // 4 elements of row 0
+	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
+	VPADDW       Z9, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 88(CX), Z8                              // 4 elements of row 1
+	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
+	VPADDW       Z9, Z1, Z1                              // row 1 += products
+	VPBROADCASTD 92(CX), Z8                              // 4 elements of row 2
+	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
+	VPADDW       Z9, Z2, Z2                              // row 2 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Z8                                // row 0's share of the shift
 	VPMADDWD     Z11, Z0, Z0                             // to 32 bits
 	VPADDD       Z8, Z0, Z0                              // less the shift
@@ -323,28 +395,61 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
 	LEAQ         32(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows4words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z8                                // 8 weights of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPBROADCASTD (CX), Z10                               // 4 elements of row 0
+	VPMADDUBSW   Z10, Z8, Z0                             // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z10                              // 4 elements of row 1
+	VPMADDUBSW   Z10, Z8, Z1                             // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z10                              // 4 elements of row 2
+	VPMADDUBSW   Z10, Z8, Z2                             // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z10                             // 4 elements of row 3
+	VPMADDUBSW   Z10, Z8, Z3                             // row 3 = products, added in pairs
+	VMOVDQU64    64(AX), Z8                              // 8 weights of each column
+	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
+	VPBROADCASTD 16(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 4(CX), Z10                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Z10                             // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 8(CX), Z10                              // 4 elements of row 2
+	VPBROADCASTD 24(CX), Z10                             // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 12(CX), Z10                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Z10                             // 4 elements of row 3
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z3, Z3                             // row 3 += products
+	VMOVDQU64    128(AX), Z8                             // 8 weights of each column
+	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
+	VPBROADCASTD 32(CX), Z10                             // 4 elements of row 0
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 36(CX), Z10                             // 4 elements of row 1
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 40(CX), Z10                             // 4 elements of row 2
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 44(CX), Z10                             // 4 elements of row 3
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z3, Z3                             // row 3 += products
+	VMOVDQU64    192(AX), Z8                             // 8 weights of each column
+	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
+	VPBROADCASTD 48(CX), Z10                             // 4 elements of row 0
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 52(CX), Z10                             // 4 elements of row 1
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 56(CX), Z10                             // 4 elements of row 2
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 60(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    (AX), Z8                                // 8 weights of each column
@@ -363,20 +468,6 @@ rows4words:
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    64(AX), Z8                              // 8 weights of each column
-	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPBROADCASTD 16(CX), Z10                             // 4 elements of row 0
-	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
-	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 20(CX), Z10                             // 4 elements of row 1
-	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
-	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 24(CX), Z10                             // 4 elements of row 2
-	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
-	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 28(CX), Z10                             // 4 elements of row 3
-	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
-	VPADDW       Z11, Z3, Z3                             // row 3 += products
-	VMOVDQU64    64(AX), Z8                              // 8 weights of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPBROADCASTD 80(CX), Z10                             // 4 elements of row 0
@@ -391,10 +482,37 @@ rows4words:
 	VPBROADCASTD 92(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $32, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows4words                              // until all are done
+	VMOVDQU64    128(AX), Z8                             // 8 weights of each column
+	VPSRLW       $4, Z8, Z8                              // high nibbles
+	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
+	VPBROADCASTD 96(CX), Z10                             // 4 elements of row 0
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 100(CX), Z10                            // 4 elements of row 1
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 104(CX), Z10                            // 4 elements of row 2
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 108(CX), Z10                            // 4 elements of row 3
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z3, Z3                             // row 3 += products
+	VMOVDQU64    192(AX), Z8                             // 8 weights of each column
+	VPSRLW       $4, Z8, Z8                              // high nibbles
+	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
+	VPBROADCASTD 112(CX), Z10                            // 4 elements of row 0
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 116(CX), Z10                            // 4 elements of row 1
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 120(CX), Z10                            // 4 elements of row 2
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 124(CX), Z10                            // 4 elements of row 3
+	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
+	VPADDW       Z11, Z3, Z3                             // row 3 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Z10                               // row 0's share of the shift
 	VPMADDWD     Z13, Z0, Z0                             // to 32 bits
 	VPADDD       Z10, Z0, Z0                             // less the shift
@@ -465,32 +583,72 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
 	LEAQ         40(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows5words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z10                               // 8 weights of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPBROADCASTD (CX), Z12                               // 4 elements of row 0
+	VPMADDUBSW   Z12, Z10, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z12                              // 4 elements of row 1
+	VPMADDUBSW   Z12, Z10, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z12                              // 4 elements of row 2
+	VPMADDUBSW   Z12, Z10, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z12                             // 4 elements of row 3
+	VPMADDUBSW   Z12, Z10, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z12                             // 4 elements of row 4
+	VPMADDUBSW   Z12, Z10, Z4                            // row 4 = products, added in pairs
+	VMOVDQU64    64(AX), Z10                             // 8 weights of each column
+	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
+	VPBROADCASTD 20(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 4(CX), Z12                              // 4 elements of row 1
+	VPBROADCASTD 24(CX), Z12                             // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 8(CX), Z12                              // 4 elements of row 2
+	VPBROADCASTD 28(CX), Z12                             // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 12(CX), Z12                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Z12                             // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 16(CX), Z12                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Z12                             // 4 elements of row 4
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z4, Z4                             // row 4 += products
+	VMOVDQU64    128(AX), Z10                            // 8 weights of each column
+	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
+	VPBROADCASTD 40(CX), Z12                             // 4 elements of row 0
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 44(CX), Z12                             // 4 elements of row 1
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 48(CX), Z12                             // 4 elements of row 2
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 52(CX), Z12                             // 4 elements of row 3
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 56(CX), Z12                             // 4 elements of row 4
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z4, Z4                             // row 4 += products
+	VMOVDQU64    192(AX), Z10                            // 8 weights of each column
+	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
+	VPBROADCASTD 60(CX), Z12                             // 4 elements of row 0
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 64(CX), Z12                             // 4 elements of row 1
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 68(CX), Z12                             // 4 elements of row 2
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 72(CX), Z12                             // 4 elements of row 3
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 76(CX), Z12                             // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    (AX), Z10                               // 8 weights of each column
@@ -512,23 +670,6 @@ rows5words:
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    64(AX), Z10                             // 8 weights of each column
-	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPBROADCASTD 20(CX), Z12                             // 4 elements of row 0
-	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
-	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 24(CX), Z12                             // 4 elements of row 1
-	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
-	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 28(CX), Z12                             // 4 elements of row 2
-	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
-	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 32(CX), Z12                             // 4 elements of row 3
-	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
-	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 36(CX), Z12                             // 4 elements of row 4
-	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
-	VPADDW       Z13, Z4, Z4                             // row 4 += products
-	VMOVDQU64    64(AX), Z10                             // 8 weights of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPBROADCASTD 100(CX), Z12                            // 4 elements of row 0
@@ -546,10 +687,43 @@ rows5words:
 	VPBROADCASTD 116(CX), Z12                            // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $40, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows5words                              // until all are done
+	VMOVDQU64    128(AX), Z10                            // 8 weights of each column
+	VPSRLW       $4, Z10, Z10                            // high nibbles
+	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
+	VPBROADCASTD 120(CX), Z12                            // 4 elements of row 0
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 124(CX), Z12                            // 4 elements of row 1
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 128(CX), Z12                            // 4 elements of row 2
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 132(CX), Z12                            // 4 elements of row 3
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 136(CX), Z12                            // 4 elements of row 4
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z4, Z4                             // row 4 += products
+	VMOVDQU64    192(AX), Z10                            // 8 weights of each column
+	VPSRLW       $4, Z10, Z10                            // high nibbles
+	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
+	VPBROADCASTD 140(CX), Z12                            // 4 elements of row 0
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 144(CX), Z12                            // 4 elements of row 1
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 148(CX), Z12                            // 4 elements of row 2
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 152(CX), Z12                            // 4 elements of row 3
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 156(CX), Z12                            // 4 elements of row 4
+	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
+	VPADDW       Z13, Z4, Z4                             // row 4 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Z12                               // row 0's share of the shift
 	VPMADDWD     Z15, Z0, Z0                             // to 32 bits
 	VPADDD       Z12, Z0, Z0                             // less the shift
@@ -629,36 +803,83 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
 	LEAQ         48(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows6words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z12                               // 8 weights of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPBROADCASTD (CX), Z14                               // 4 elements of row 0
+	VPMADDUBSW   Z14, Z12, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z14                              // 4 elements of row 1
+	VPMADDUBSW   Z14, Z12, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z14                              // 4 elements of row 2
+	VPMADDUBSW   Z14, Z12, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z14                             // 4 elements of row 3
+	VPMADDUBSW   Z14, Z12, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z14                             // 4 elements of row 4
+	VPMADDUBSW   Z14, Z12, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z14                             // 4 elements of row 5
+	VPMADDUBSW   Z14, Z12, Z5                            // row 5 = products, added in pairs
+	VMOVDQU64    64(AX), Z12                             // 8 weights of each column
+	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
+	VPBROADCASTD 24(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 4(CX), Z14                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Z14                             // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 8(CX), Z14                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Z14                             // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 12(CX), Z14                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Z14                             // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 16(CX), Z14                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Z14                             // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 20(CX), Z14                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Z14                             // 4 elements of row 5
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z5, Z5                             // row 5 += products
+	VMOVDQU64    128(AX), Z12                            // 8 weights of each column
+	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
+	VPBROADCASTD 48(CX), Z14                             // 4 elements of row 0
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 52(CX), Z14                             // 4 elements of row 1
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 56(CX), Z14                             // 4 elements of row 2
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 60(CX), Z14                             // 4 elements of row 3
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 64(CX), Z14                             // 4 elements of row 4
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 68(CX), Z14                             // 4 elements of row 5
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z5, Z5                             // row 5 += products
+	VMOVDQU64    192(AX), Z12                            // 8 weights of each column
+	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
+	VPBROADCASTD 72(CX), Z14                             // 4 elements of row 0
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 76(CX), Z14                             // 4 elements of row 1
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 80(CX), Z14                             // 4 elements of row 2
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 84(CX), Z14                             // 4 elements of row 3
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 88(CX), Z14                             // 4 elements of row 4
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 92(CX), Z14                             // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    (AX), Z12                               // 8 weights of each column
@@ -683,26 +904,6 @@ rows6words:
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    64(AX), Z12                             // 8 weights of each column
-	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPBROADCASTD 24(CX), Z14                             // 4 elements of row 0
-	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
-	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 28(CX), Z14                             // 4 elements of row 1
-	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
-	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 32(CX), Z14                             // 4 elements of row 2
-	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
-	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 36(CX), Z14                             // 4 elements of row 3
-	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
-	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 40(CX), Z14                             // 4 elements of row 4
-	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
-	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 44(CX), Z14                             // 4 elements of row 5
-	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
-	VPADDW       Z15, Z5, Z5                             // row 5 += products
-	VMOVDQU64    64(AX), Z12                             // 8 weights of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPBROADCASTD 120(CX), Z14                            // 4 elements of row 0
@@ -723,10 +924,49 @@ rows6words:
 	VPBROADCASTD 140(CX), Z14                            // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $48, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows6words                              // until all are done
+	VMOVDQU64    128(AX), Z12                            // 8 weights of each column
+	VPSRLW       $4, Z12, Z12                            // high nibbles
+	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
+	VPBROADCASTD 144(CX), Z14                            // 4 elements of row 0
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 148(CX), Z14                            // 4 elements of row 1
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 152(CX), Z14                            // 4 elements of row 2
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 156(CX), Z14                            // 4 elements of row 3
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 160(CX), Z14                            // 4 elements of row 4
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 164(CX), Z14                            // 4 elements of row 5
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z5, Z5                             // row 5 += products
+	VMOVDQU64    192(AX), Z12                            // 8 weights of each column
+	VPSRLW       $4, Z12, Z12                            // high nibbles
+	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
+	VPBROADCASTD 168(CX), Z14                            // 4 elements of row 0
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 172(CX), Z14                            // 4 elements of row 1
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 176(CX), Z14                            // 4 elements of row 2
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 180(CX), Z14                            // 4 elements of row 3
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 184(CX), Z14                            // 4 elements of row 4
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 188(CX), Z14                            // 4 elements of row 5
+	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
+	VPADDW       Z15, Z5, Z5                             // row 5 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Z14                               // row 0's share of the shift
 	VPMADDWD     Z17, Z0, Z0                             // to 32 bits
 	VPADDD       Z14, Z0, Z0                             // less the shift
@@ -815,40 +1055,94 @@ rows7pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows7block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
 	LEAQ         56(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows7words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z14                               // 8 weights of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPBROADCASTD (CX), Z16                               // 4 elements of row 0
+	VPMADDUBSW   Z16, Z14, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z16                              // 4 elements of row 1
+	VPMADDUBSW   Z16, Z14, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z16                              // 4 elements of row 2
+	VPMADDUBSW   Z16, Z14, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z16                             // 4 elements of row 3
+	VPMADDUBSW   Z16, Z14, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z16                             // 4 elements of row 4
+	VPMADDUBSW   Z16, Z14, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z16                             // 4 elements of row 5
+	VPMADDUBSW   Z16, Z14, Z5                            // row 5 = products, added in pairs
+	VPBROADCASTD 24(CX), Z16                             // 4 elements of row 6
+	VPMADDUBSW   Z16, Z14, Z6                            // row 6 = products, added in pairs
+	VMOVDQU64    64(AX), Z14                             // 8 weights of each column
+	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
+	VPBROADCASTD 28(CX), Z16                             // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 4(CX), Z16                              // 4 elements of row 1
+	VPBROADCASTD 32(CX), Z16                             // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 8(CX), Z16                              // 4 elements of row 2
+	VPBROADCASTD 36(CX), Z16                             // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 12(CX), Z16                             // 4 elements of row 3
+	VPBROADCASTD 40(CX), Z16                             // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 16(CX), Z16                             // 4 elements of row 4
+	VPBROADCASTD 44(CX), Z16                             // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 20(CX), Z16                             // 4 elements of row 5
+	VPBROADCASTD 48(CX), Z16                             // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 24(CX), Z16                             // 4 elements of row 6
+	VPBROADCASTD 52(CX), Z16                             // 4 elements of row 6
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z6, Z6                             // row 6 += products
+	VMOVDQU64    128(AX), Z14                            // 8 weights of each column
+	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
+	VPBROADCASTD 56(CX), Z16                             // 4 elements of row 0
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 60(CX), Z16                             // 4 elements of row 1
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 64(CX), Z16                             // 4 elements of row 2
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 68(CX), Z16                             // 4 elements of row 3
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 72(CX), Z16                             // 4 elements of row 4
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 76(CX), Z16                             // 4 elements of row 5
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 80(CX), Z16                             // 4 elements of row 6
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z6, Z6                             // row 6 += products
+	VMOVDQU64    192(AX), Z14                            // 8 weights of each column
+	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
+	VPBROADCASTD 84(CX), Z16                             // 4 elements of row 0
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 88(CX), Z16                             // 4 elements of row 1
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 92(CX), Z16                             // 4 elements of row 2
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 96(CX), Z16                             // 4 elements of row 3
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 100(CX), Z16                            // 4 elements of row 4
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 104(CX), Z16                            // 4 elements of row 5
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 108(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    (AX), Z14                               // 8 weights of each column
@@ -876,29 +1170,6 @@ rows7words:
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    64(AX), Z14                             // 8 weights of each column
-	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPBROADCASTD 28(CX), Z16                             // 4 elements of row 0
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 32(CX), Z16                             // 4 elements of row 1
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 36(CX), Z16                             // 4 elements of row 2
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 40(CX), Z16                             // 4 elements of row 3
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 44(CX), Z16                             // 4 elements of row 4
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 48(CX), Z16                             // 4 elements of row 5
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 52(CX), Z16                             // 4 elements of row 6
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z6, Z6                             // row 6 += products
-	VMOVDQU64    64(AX), Z14                             // 8 weights of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPBROADCASTD 140(CX), Z16                            // 4 elements of row 0
@@ -922,10 +1193,55 @@ rows7words:
 	VPBROADCASTD 164(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $56, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows7words                              // until all are done
+	VMOVDQU64    128(AX), Z14                            // 8 weights of each column
+	VPSRLW       $4, Z14, Z14                            // high nibbles
+	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
+	VPBROADCASTD 168(CX), Z16                            // 4 elements of row 0
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 172(CX), Z16                            // 4 elements of row 1
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 176(CX), Z16                            // 4 elements of row 2
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 180(CX), Z16                            // 4 elements of row 3
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 184(CX), Z16                            // 4 elements of row 4
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 188(CX), Z16                            // 4 elements of row 5
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 192(CX), Z16                            // 4 elements of row 6
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z6, Z6                             // row 6 += products
+	VMOVDQU64    192(AX), Z14                            // 8 weights of each column
+	VPSRLW       $4, Z14, Z14                            // high nibbles
+	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
+	VPBROADCASTD 196(CX), Z16                            // 4 elements of row 0
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 200(CX), Z16                            // 4 elements of row 1
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 204(CX), Z16                            // 4 elements of row 2
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 208(CX), Z16                            // 4 elements of row 3
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 212(CX), Z16                            // 4 elements of row 4
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 216(CX), Z16                            // 4 elements of row 5
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 220(CX), Z16                            // 4 elements of row 6
+	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
+	VPADDW       Z17, Z6, Z6                             // row 6 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Z16                               // row 0's share of the shift
 	VPMADDWD     Z19, Z0, Z0                             // to 32 bits
 	VPADDD       Z16, Z0, Z0                             // less the shift
@@ -1022,44 +1338,105 @@ rows8pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows8block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
 	LEAQ         64(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows8words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z16                               // 8 weights of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPBROADCASTD (CX), Z18                               // 4 elements of row 0
+	VPMADDUBSW   Z18, Z16, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z18                              // 4 elements of row 1
+	VPMADDUBSW   Z18, Z16, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z18                              // 4 elements of row 2
+	VPMADDUBSW   Z18, Z16, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z18                             // 4 elements of row 3
+	VPMADDUBSW   Z18, Z16, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z18                             // 4 elements of row 4
+	VPMADDUBSW   Z18, Z16, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z18                             // 4 elements of row 5
+	VPMADDUBSW   Z18, Z16, Z5                            // row 5 = products, added in pairs
+	VPBROADCASTD 24(CX), Z18                             // 4 elements of row 6
+	VPMADDUBSW   Z18, Z16, Z6                            // row 6 = products, added in pairs
+	VPBROADCASTD 28(CX), Z18                             // 4 elements of row 7
+	VPMADDUBSW   Z18, Z16, Z7                            // row 7 = products, added in pairs
+	VMOVDQU64    64(AX), Z16                             // 8 weights of each column
+	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
+	VPBROADCASTD 32(CX), Z18                             // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 4(CX), Z18                              // 4 elements of row 1
+	VPBROADCASTD 36(CX), Z18                             // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 8(CX), Z18                              // 4 elements of row 2
+	VPBROADCASTD 40(CX), Z18                             // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 12(CX), Z18                             // 4 elements of row 3
+	VPBROADCASTD 44(CX), Z18                             // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 16(CX), Z18                             // 4 elements of row 4
+	VPBROADCASTD 48(CX), Z18                             // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 20(CX), Z18                             // 4 elements of row 5
+	VPBROADCASTD 52(CX), Z18                             // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 24(CX), Z18                             // 4 elements of row 6
+	VPBROADCASTD 56(CX), Z18                             // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 28(CX), Z18                             // 4 elements of row 7
+	VPBROADCASTD 60(CX), Z18                             // 4 elements of row 7
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z7, Z7                             // row 7 += products
+	VMOVDQU64    128(AX), Z16                            // 8 weights of each column
+	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
+	VPBROADCASTD 64(CX), Z18                             // 4 elements of row 0
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 68(CX), Z18                             // 4 elements of row 1
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 72(CX), Z18                             // 4 elements of row 2
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 76(CX), Z18                             // 4 elements of row 3
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 80(CX), Z18                             // 4 elements of row 4
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 84(CX), Z18                             // 4 elements of row 5
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 88(CX), Z18                             // 4 elements of row 6
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 92(CX), Z18                             // 4 elements of row 7
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z7, Z7                             // row 7 += products
+	VMOVDQU64    192(AX), Z16                            // 8 weights of each column
+	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
+	VPBROADCASTD 96(CX), Z18                             // 4 elements of row 0
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 100(CX), Z18                            // 4 elements of row 1
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 104(CX), Z18                            // 4 elements of row 2
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 108(CX), Z18                            // 4 elements of row 3
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 112(CX), Z18                            // 4 elements of row 4
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 116(CX), Z18                            // 4 elements of row 5
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 120(CX), Z18                            // 4 elements of row 6
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 124(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    (AX), Z16                               // 8 weights of each column
@@ -1090,32 +1467,6 @@ rows8words:
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    64(AX), Z16                             // 8 weights of each column
-	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPBROADCASTD 32(CX), Z18                             // 4 elements of row 0
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 36(CX), Z18                             // 4 elements of row 1
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 40(CX), Z18                             // 4 elements of row 2
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 44(CX), Z18                             // 4 elements of row 3
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 48(CX), Z18                             // 4 elements of row 4
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 52(CX), Z18                             // 4 elements of row 5
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 56(CX), Z18                             // 4 elements of row 6
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 60(CX), Z18                             // 4 elements of row 7
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z7, Z7                             // row 7 += products
-	VMOVDQU64    64(AX), Z16                             // 8 weights of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPBROADCASTD 160(CX), Z18                            // 4 elements of row 0
@@ -1142,10 +1493,61 @@ rows8words:
 	VPBROADCASTD 188(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $64, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows8words                              // until all are done
+	VMOVDQU64    128(AX), Z16                            // 8 weights of each column
+	VPSRLW       $4, Z16, Z16                            // high nibbles
+	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
+	VPBROADCASTD 192(CX), Z18                            // 4 elements of row 0
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 196(CX), Z18                            // 4 elements of row 1
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 200(CX), Z18                            // 4 elements of row 2
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 204(CX), Z18                            // 4 elements of row 3
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 208(CX), Z18                            // 4 elements of row 4
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 212(CX), Z18                            // 4 elements of row 5
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 216(CX), Z18                            // 4 elements of row 6
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 220(CX), Z18                            // 4 elements of row 7
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z7, Z7                             // row 7 += products
+	VMOVDQU64    192(AX), Z16                            // 8 weights of each column
+	VPSRLW       $4, Z16, Z16                            // high nibbles
+	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
+	VPBROADCASTD 224(CX), Z18                            // 4 elements of row 0
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 228(CX), Z18                            // 4 elements of row 1
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 232(CX), Z18                            // 4 elements of row 2
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 236(CX), Z18                            // 4 elements of row 3
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 240(CX), Z18                            // 4 elements of row 4
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 244(CX), Z18                            // 4 elements of row 5
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 248(CX), Z18                            // 4 elements of row 6
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 252(CX), Z18                            // 4 elements of row 7
+	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
+	VPADDW       Z19, Z7, Z7                             // row 7 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Z18                               // row 0's share of the shift
 	VPMADDWD     Z21, Z0, Z0                             // to 32 bits
 	VPADDD       Z18, Z0, Z0                             // less the shift
@@ -1250,48 +1652,116 @@ rows9pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows9block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
-	VPXORD       Z8, Z8, Z8                              // no products yet
 	LEAQ         72(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows9words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z18                               // 8 weights of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPBROADCASTD (CX), Z20                               // 4 elements of row 0
+	VPMADDUBSW   Z20, Z18, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z20                              // 4 elements of row 1
+	VPMADDUBSW   Z20, Z18, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z20                              // 4 elements of row 2
+	VPMADDUBSW   Z20, Z18, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z20                             // 4 elements of row 3
+	VPMADDUBSW   Z20, Z18, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z20                             // 4 elements of row 4
+	VPMADDUBSW   Z20, Z18, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z20                             // 4 elements of row 5
+	VPMADDUBSW   Z20, Z18, Z5                            // row 5 = products, added in pairs
+	VPBROADCASTD 24(CX), Z20                             // 4 elements of row 6
+	VPMADDUBSW   Z20, Z18, Z6                            // row 6 = products, added in pairs
+	VPBROADCASTD 28(CX), Z20                             // 4 elements of row 7
+	VPMADDUBSW   Z20, Z18, Z7                            // row 7 = products, added in pairs
+	VPBROADCASTD 32(CX), Z20                             // 4 elements of row 8
+	VPMADDUBSW   Z20, Z18, Z8                            // row 8 = products, added in pairs
+	VMOVDQU64    64(AX), Z18                             // 8 weights of each column
+	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
+	VPBROADCASTD 36(CX), Z20                             // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 4(CX), Z20                              // 4 elements of row 1
+	VPBROADCASTD 40(CX), Z20                             // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 8(CX), Z20                              // 4 elements of row 2
+	VPBROADCASTD 44(CX), Z20                             // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 12(CX), Z20                             // 4 elements of row 3
+	VPBROADCASTD 48(CX), Z20                             // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 16(CX), Z20                             // 4 elements of row 4
+	VPBROADCASTD 52(CX), Z20                             // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 20(CX), Z20                             // 4 elements of row 5
+	VPBROADCASTD 56(CX), Z20                             // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 24(CX), Z20                             // 4 elements of row 6
+	VPBROADCASTD 60(CX), Z20                             // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 28(CX), Z20                             // 4 elements of row 7
+	VPBROADCASTD 64(CX), Z20                             // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 32(CX), Z20                             // 4 elements of row 8
+	VPBROADCASTD 68(CX), Z20                             // 4 elements of row 8
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z8, Z8                             // row 8 += products
+	VMOVDQU64    128(AX), Z18                            // 8 weights of each column
+	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
+	VPBROADCASTD 72(CX), Z20                             // 4 elements of row 0
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 76(CX), Z20                             // 4 elements of row 1
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 80(CX), Z20                             // 4 elements of row 2
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 84(CX), Z20                             // 4 elements of row 3
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 88(CX), Z20                             // 4 elements of row 4
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 92(CX), Z20                             // 4 elements of row 5
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 96(CX), Z20                             // 4 elements of row 6
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 100(CX), Z20                            // 4 elements of row 7
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 104(CX), Z20                            // 4 elements of row 8
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z8, Z8                             // row 8 += products
+	VMOVDQU64    192(AX), Z18                            // 8 weights of each column
+	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
+	VPBROADCASTD 108(CX), Z20                            // 4 elements of row 0
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 112(CX), Z20                            // 4 elements of row 1
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 116(CX), Z20                            // 4 elements of row 2
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 120(CX), Z20                            // 4 elements of row 3
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 124(CX), Z20                            // 4 elements of row 4
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 128(CX), Z20                            // 4 elements of row 5
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 132(CX), Z20                            // 4 elements of row 6
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 136(CX), Z20                            // 4 elements of row 7
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 140(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    (AX), Z18                               // 8 weights of each column
@@ -1325,35 +1795,6 @@ rows9words:
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    64(AX), Z18                             // 8 weights of each column
-	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPBROADCASTD 36(CX), Z20                             // 4 elements of row 0
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 40(CX), Z20                             // 4 elements of row 1
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 44(CX), Z20                             // 4 elements of row 2
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 48(CX), Z20                             // 4 elements of row 3
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 52(CX), Z20                             // 4 elements of row 4
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 56(CX), Z20                             // 4 elements of row 5
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 60(CX), Z20                             // 4 elements of row 6
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 64(CX), Z20                             // 4 elements of row 7
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 68(CX), Z20                             // 4 elements of row 8
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z8, Z8                             // row 8 += products
-	VMOVDQU64    64(AX), Z18                             // 8 weights of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPBROADCASTD 180(CX), Z20                            // 4 elements of row 0
@@ -1383,10 +1824,67 @@ rows9words:
 	VPBROADCASTD 212(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $72, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows9words                              // until all are done
+	VMOVDQU64    128(AX), Z18                            // 8 weights of each column
+	VPSRLW       $4, Z18, Z18                            // high nibbles
+	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
+	VPBROADCASTD 216(CX), Z20                            // 4 elements of row 0
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 220(CX), Z20                            // 4 elements of row 1
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 224(CX), Z20                            // 4 elements of row 2
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 228(CX), Z20                            // 4 elements of row 3
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 232(CX), Z20                            // 4 elements of row 4
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 236(CX), Z20                            // 4 elements of row 5
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 240(CX), Z20                            // 4 elements of row 6
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 244(CX), Z20                            // 4 elements of row 7
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 248(CX), Z20                            // 4 elements of row 8
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z8, Z8                             // row 8 += products
+	VMOVDQU64    192(AX), Z18                            // 8 weights of each column
+	VPSRLW       $4, Z18, Z18                            // high nibbles
+	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
+	VPBROADCASTD 252(CX), Z20                            // 4 elements of row 0
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 256(CX), Z20                            // 4 elements of row 1
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 260(CX), Z20                            // 4 elements of row 2
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 264(CX), Z20                            // 4 elements of row 3
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 268(CX), Z20                            // 4 elements of row 4
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 272(CX), Z20                            // 4 elements of row 5
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 276(CX), Z20                            // 4 elements of row 6
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 280(CX), Z20                            // 4 elements of row 7
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 284(CX), Z20                            // 4 elements of row 8
+	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
+	VPADDW       Z21, Z8, Z8                             // row 8 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Z20                               // row 0's share of the shift
 	VPMADDWD     Z23, Z0, Z0                             // to 32 bits
 	VPADDD       Z20, Z0, Z0                             // less the shift
@@ -1499,52 +1997,127 @@ rows10pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows10block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
-	VPXORD       Z8, Z8, Z8                              // no products yet
-	VPXORD       Z9, Z9, Z9                              // no products yet
 	LEAQ         80(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows10words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z20                               // 8 weights of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPBROADCASTD (CX), Z22                               // 4 elements of row 0
+	VPMADDUBSW   Z22, Z20, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z22                              // 4 elements of row 1
+	VPMADDUBSW   Z22, Z20, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z22                              // 4 elements of row 2
+	VPMADDUBSW   Z22, Z20, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z22                             // 4 elements of row 3
+	VPMADDUBSW   Z22, Z20, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z22                             // 4 elements of row 4
+	VPMADDUBSW   Z22, Z20, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z22                             // 4 elements of row 5
+	VPMADDUBSW   Z22, Z20, Z5                            // row 5 = products, added in pairs
+	VPBROADCASTD 24(CX), Z22                             // 4 elements of row 6
+	VPMADDUBSW   Z22, Z20, Z6                            // row 6 = products, added in pairs
+	VPBROADCASTD 28(CX), Z22                             // 4 elements of row 7
+	VPMADDUBSW   Z22, Z20, Z7                            // row 7 = products, added in pairs
+	VPBROADCASTD 32(CX), Z22                             // 4 elements of row 8
+	VPMADDUBSW   Z22, Z20, Z8                            // row 8 = products, added in pairs
+	VPBROADCASTD 36(CX), Z22                             // 4 elements of row 9
+	VPMADDUBSW   Z22, Z20, Z9                            // row 9 = products, added in pairs
+	VMOVDQU64    64(AX), Z20                             // 8 weights of each column
+	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
+	VPBROADCASTD 40(CX), Z22                             // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 4(CX), Z22                              // 4 elements of row 1
+	VPBROADCASTD 44(CX), Z22                             // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 8(CX), Z22                              // 4 elements of row 2
+	VPBROADCASTD 48(CX), Z22                             // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 12(CX), Z22                             // 4 elements of row 3
+	VPBROADCASTD 52(CX), Z22                             // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 16(CX), Z22                             // 4 elements of row 4
+	VPBROADCASTD 56(CX), Z22                             // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 20(CX), Z22                             // 4 elements of row 5
+	VPBROADCASTD 60(CX), Z22                             // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 24(CX), Z22                             // 4 elements of row 6
+	VPBROADCASTD 64(CX), Z22                             // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 28(CX), Z22                             // 4 elements of row 7
+	VPBROADCASTD 68(CX), Z22                             // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 32(CX), Z22                             // 4 elements of row 8
+	VPBROADCASTD 72(CX), Z22                             // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 36(CX), Z22                             // 4 elements of row 9
+	VPBROADCASTD 76(CX), Z22                             // 4 elements of row 9
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z9, Z9                             // row 9 += products
+	VMOVDQU64    128(AX), Z20                            // 8 weights of each column
+	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
+	VPBROADCASTD 80(CX), Z22                             // 4 elements of row 0
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 84(CX), Z22                             // 4 elements of row 1
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 88(CX), Z22                             // 4 elements of row 2
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 92(CX), Z22                             // 4 elements of row 3
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 96(CX), Z22                             // 4 elements of row 4
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 100(CX), Z22                            // 4 elements of row 5
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 104(CX), Z22                            // 4 elements of row 6
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 108(CX), Z22                            // 4 elements of row 7
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 112(CX), Z22                            // 4 elements of row 8
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 116(CX), Z22                            // 4 elements of row 9
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z9, Z9                             // row 9 += products
+	VMOVDQU64    192(AX), Z20                            // 8 weights of each column
+	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
+	VPBROADCASTD 120(CX), Z22                            // 4 elements of row 0
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 124(CX), Z22                            // 4 elements of row 1
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 128(CX), Z22                            // 4 elements of row 2
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 132(CX), Z22                            // 4 elements of row 3
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 136(CX), Z22                            // 4 elements of row 4
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 140(CX), Z22                            // 4 elements of row 5
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 144(CX), Z22                            // 4 elements of row 6
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 148(CX), Z22                            // 4 elements of row 7
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 152(CX), Z22                            // 4 elements of row 8
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 156(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    (AX), Z20                               // 8 weights of each column
@@ -1581,38 +2154,6 @@ rows10words:
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    64(AX), Z20                             // 8 weights of each column
-	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPBROADCASTD 40(CX), Z22                             // 4 elements of row 0
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 44(CX), Z22                             // 4 elements of row 1
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 48(CX), Z22                             // 4 elements of row 2
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 52(CX), Z22                             // 4 elements of row 3
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 56(CX), Z22                             // 4 elements of row 4
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 60(CX), Z22                             // 4 elements of row 5
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 64(CX), Z22                             // 4 elements of row 6
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 68(CX), Z22                             // 4 elements of row 7
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 72(CX), Z22                             // 4 elements of row 8
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 76(CX), Z22                             // 4 elements of row 9
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z9, Z9                             // row 9 += products
-	VMOVDQU64    64(AX), Z20                             // 8 weights of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPBROADCASTD 200(CX), Z22                            // 4 elements of row 0
@@ -1645,10 +2186,73 @@ rows10words:
 	VPBROADCASTD 236(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $80, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows10words                             // until all are done
+	VMOVDQU64    128(AX), Z20                            // 8 weights of each column
+	VPSRLW       $4, Z20, Z20                            // high nibbles
+	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
+	VPBROADCASTD 240(CX), Z22                            // 4 elements of row 0
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 244(CX), Z22                            // 4 elements of row 1
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 248(CX), Z22                            // 4 elements of row 2
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 252(CX), Z22                            // 4 elements of row 3
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 256(CX), Z22                            // 4 elements of row 4
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 260(CX), Z22                            // 4 elements of row 5
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 264(CX), Z22                            // 4 elements of row 6
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 268(CX), Z22                            // 4 elements of row 7
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 272(CX), Z22                            // 4 elements of row 8
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 276(CX), Z22                            // 4 elements of row 9
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z9, Z9                             // row 9 += products
+	VMOVDQU64    192(AX), Z20                            // 8 weights of each column
+	VPSRLW       $4, Z20, Z20                            // high nibbles
+	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
+	VPBROADCASTD 280(CX), Z22                            // 4 elements of row 0
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 284(CX), Z22                            // 4 elements of row 1
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 288(CX), Z22                            // 4 elements of row 2
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 292(CX), Z22                            // 4 elements of row 3
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 296(CX), Z22                            // 4 elements of row 4
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 300(CX), Z22                            // 4 elements of row 5
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 304(CX), Z22                            // 4 elements of row 6
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 308(CX), Z22                            // 4 elements of row 7
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 312(CX), Z22                            // 4 elements of row 8
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 316(CX), Z22                            // 4 elements of row 9
+	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
+	VPADDW       Z23, Z9, Z9                             // row 9 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Z22                               // row 0's share of the shift
 	VPMADDWD     Z25, Z0, Z0                             // to 32 bits
 	VPADDD       Z22, Z0, Z0                             // less the shift
@@ -1769,56 +2373,138 @@ rows11pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows11block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
-	VPXORD       Z8, Z8, Z8                              // no products yet
-	VPXORD       Z9, Z9, Z9                              // no products yet
-	VPXORD       Z10, Z10, Z10                           // no products yet
 	LEAQ         88(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows11words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z22                               // 8 weights of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPBROADCASTD (CX), Z24                               // 4 elements of row 0
+	VPMADDUBSW   Z24, Z22, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z24                              // 4 elements of row 1
+	VPMADDUBSW   Z24, Z22, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z24                              // 4 elements of row 2
+	VPMADDUBSW   Z24, Z22, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z24                             // 4 elements of row 3
+	VPMADDUBSW   Z24, Z22, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z24                             // 4 elements of row 4
+	VPMADDUBSW   Z24, Z22, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z24                             // 4 elements of row 5
+	VPMADDUBSW   Z24, Z22, Z5                            // row 5 = products, added in pairs
+	VPBROADCASTD 24(CX), Z24                             // 4 elements of row 6
+	VPMADDUBSW   Z24, Z22, Z6                            // row 6 = products, added in pairs
+	VPBROADCASTD 28(CX), Z24                             // 4 elements of row 7
+	VPMADDUBSW   Z24, Z22, Z7                            // row 7 = products, added in pairs
+	VPBROADCASTD 32(CX), Z24                             // 4 elements of row 8
+	VPMADDUBSW   Z24, Z22, Z8                            // row 8 = products, added in pairs
+	VPBROADCASTD 36(CX), Z24                             // 4 elements of row 9
+	VPMADDUBSW   Z24, Z22, Z9                            // row 9 = products, added in pairs
+	VPBROADCASTD 40(CX), Z24                             // 4 elements of row 10
+	VPMADDUBSW   Z24, Z22, Z10                           // row 10 = products, added in pairs
+	VMOVDQU64    64(AX), Z22                             // 8 weights of each column
+	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
+	VPBROADCASTD 44(CX), Z24                             // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 4(CX), Z24                              // 4 elements of row 1
+	VPBROADCASTD 48(CX), Z24                             // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 8(CX), Z24                              // 4 elements of row 2
+	VPBROADCASTD 52(CX), Z24                             // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 12(CX), Z24                             // 4 elements of row 3
+	VPBROADCASTD 56(CX), Z24                             // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 16(CX), Z24                             // 4 elements of row 4
+	VPBROADCASTD 60(CX), Z24                             // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 20(CX), Z24                             // 4 elements of row 5
+	VPBROADCASTD 64(CX), Z24                             // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 24(CX), Z24                             // 4 elements of row 6
+	VPBROADCASTD 68(CX), Z24                             // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 28(CX), Z24                             // 4 elements of row 7
+	VPBROADCASTD 72(CX), Z24                             // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 32(CX), Z24                             // 4 elements of row 8
+	VPBROADCASTD 76(CX), Z24                             // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 36(CX), Z24                             // 4 elements of row 9
+	VPBROADCASTD 80(CX), Z24                             // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 40(CX), Z24                             // 4 elements of row 10
+	VPBROADCASTD 84(CX), Z24                             // 4 elements of row 10
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z10, Z10                           // row 10 += products
+	VMOVDQU64    128(AX), Z22                            // 8 weights of each column
+	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
+	VPBROADCASTD 88(CX), Z24                             // 4 elements of row 0
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 92(CX), Z24                             // 4 elements of row 1
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 96(CX), Z24                             // 4 elements of row 2
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 100(CX), Z24                            // 4 elements of row 3
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 104(CX), Z24                            // 4 elements of row 4
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 108(CX), Z24                            // 4 elements of row 5
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 112(CX), Z24                            // 4 elements of row 6
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 116(CX), Z24                            // 4 elements of row 7
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 120(CX), Z24                            // 4 elements of row 8
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 124(CX), Z24                            // 4 elements of row 9
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 128(CX), Z24                            // 4 elements of row 10
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z10, Z10                           // row 10 += products
+	VMOVDQU64    192(AX), Z22                            // 8 weights of each column
+	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
+	VPBROADCASTD 132(CX), Z24                            // 4 elements of row 0
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 136(CX), Z24                            // 4 elements of row 1
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 140(CX), Z24                            // 4 elements of row 2
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 144(CX), Z24                            // 4 elements of row 3
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 148(CX), Z24                            // 4 elements of row 4
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 152(CX), Z24                            // 4 elements of row 5
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 156(CX), Z24                            // 4 elements of row 6
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 160(CX), Z24                            // 4 elements of row 7
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 164(CX), Z24                            // 4 elements of row 8
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 168(CX), Z24                            // 4 elements of row 9
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 172(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    (AX), Z22                               // 8 weights of each column
@@ -1858,41 +2544,6 @@ rows11words:
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    64(AX), Z22                             // 8 weights of each column
-	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPBROADCASTD 44(CX), Z24                             // 4 elements of row 0
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 48(CX), Z24                             // 4 elements of row 1
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 52(CX), Z24                             // 4 elements of row 2
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 56(CX), Z24                             // 4 elements of row 3
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 60(CX), Z24                             // 4 elements of row 4
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 64(CX), Z24                             // 4 elements of row 5
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 68(CX), Z24                             // 4 elements of row 6
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 72(CX), Z24                             // 4 elements of row 7
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 76(CX), Z24                             // 4 elements of row 8
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 80(CX), Z24                             // 4 elements of row 9
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 84(CX), Z24                             // 4 elements of row 10
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z10, Z10                           // row 10 += products
-	VMOVDQU64    64(AX), Z22                             // 8 weights of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPBROADCASTD 220(CX), Z24                            // 4 elements of row 0
@@ -1928,10 +2579,79 @@ rows11words:
 	VPBROADCASTD 260(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $88, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows11words                             // until all are done
+	VMOVDQU64    128(AX), Z22                            // 8 weights of each column
+	VPSRLW       $4, Z22, Z22                            // high nibbles
+	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
+	VPBROADCASTD 264(CX), Z24                            // 4 elements of row 0
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 268(CX), Z24                            // 4 elements of row 1
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 272(CX), Z24                            // 4 elements of row 2
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 276(CX), Z24                            // 4 elements of row 3
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 280(CX), Z24                            // 4 elements of row 4
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 284(CX), Z24                            // 4 elements of row 5
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 288(CX), Z24                            // 4 elements of row 6
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 292(CX), Z24                            // 4 elements of row 7
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 296(CX), Z24                            // 4 elements of row 8
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 300(CX), Z24                            // 4 elements of row 9
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 304(CX), Z24                            // 4 elements of row 10
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z10, Z10                           // row 10 += products
+	VMOVDQU64    192(AX), Z22                            // 8 weights of each column
+	VPSRLW       $4, Z22, Z22                            // high nibbles
+	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
+	VPBROADCASTD 308(CX), Z24                            // 4 elements of row 0
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 312(CX), Z24                            // 4 elements of row 1
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 316(CX), Z24                            // 4 elements of row 2
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 320(CX), Z24                            // 4 elements of row 3
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 324(CX), Z24                            // 4 elements of row 4
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 328(CX), Z24                            // 4 elements of row 5
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 332(CX), Z24                            // 4 elements of row 6
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 336(CX), Z24                            // 4 elements of row 7
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 340(CX), Z24                            // 4 elements of row 8
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 344(CX), Z24                            // 4 elements of row 9
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 348(CX), Z24                            // 4 elements of row 10
+	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
+	VPADDW       Z25, Z10, Z10                           // row 10 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Z24                               // row 0's share of the shift
 	VPMADDWD     Z27, Z0, Z0                             // to 32 bits
 	VPADDD       Z24, Z0, Z0                             // less the shift
@@ -2060,60 +2780,149 @@ rows12pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows12block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
-	VPXORD       Z8, Z8, Z8                              // no products yet
-	VPXORD       Z9, Z9, Z9                              // no products yet
-	VPXORD       Z10, Z10, Z10                           // no products yet
-	VPXORD       Z11, Z11, Z11                           // no products yet
 	LEAQ         96(BX), CX                              // x of the block
-	MOVL         $2, R12                                 // 2 rounds
-
-rows12words:
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
+	PREFETCHT1   4224(AX)                                // weights of the next page
+	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z24                               // 8 weights of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPBROADCASTD (CX), Z26                               // 4 elements of row 0
+	VPMADDUBSW   Z26, Z24, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z26                              // 4 elements of row 1
+	VPMADDUBSW   Z26, Z24, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z26                              // 4 elements of row 2
+	VPMADDUBSW   Z26, Z24, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z26                             // 4 elements of row 3
+	VPMADDUBSW   Z26, Z24, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z26                             // 4 elements of row 4
+	VPMADDUBSW   Z26, Z24, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z26                             // 4 elements of row 5
+	VPMADDUBSW   Z26, Z24, Z5                            // row 5 = products, added in pairs
+	VPBROADCASTD 24(CX), Z26                             // 4 elements of row 6
+	VPMADDUBSW   Z26, Z24, Z6                            // row 6 = products, added in pairs
+	VPBROADCASTD 28(CX), Z26                             // 4 elements of row 7
+	VPMADDUBSW   Z26, Z24, Z7                            // row 7 = products, added in pairs
+	VPBROADCASTD 32(CX), Z26                             // 4 elements of row 8
+	VPMADDUBSW   Z26, Z24, Z8                            // row 8 = products, added in pairs
+	VPBROADCASTD 36(CX), Z26                             // 4 elements of row 9
+	VPMADDUBSW   Z26, Z24, Z9                            // row 9 = products, added in pairs
+	VPBROADCASTD 40(CX), Z26                             // 4 elements of row 10
+	VPMADDUBSW   Z26, Z24, Z10                           // row 10 = products, added in pairs
+	VPBROADCASTD 44(CX), Z26                             // 4 elements of row 11
+	VPMADDUBSW   Z26, Z24, Z11                           // row 11 = products, added in pairs
+	VMOVDQU64    64(AX), Z24                             // 8 weights of each column
+	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
+	VPBROADCASTD 48(CX), Z26                             // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 4(CX), Z26                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z26                             // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 8(CX), Z26                              // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z26                             // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 12(CX), Z26                             // 4 elements of row 3
+	VPBROADCASTD 60(CX), Z26                             // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 16(CX), Z26                             // 4 elements of row 4
+	VPBROADCASTD 64(CX), Z26                             // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 20(CX), Z26                             // 4 elements of row 5
+	VPBROADCASTD 68(CX), Z26                             // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 24(CX), Z26                             // 4 elements of row 6
+	VPBROADCASTD 72(CX), Z26                             // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 28(CX), Z26                             // 4 elements of row 7
+	VPBROADCASTD 76(CX), Z26                             // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 32(CX), Z26                             // 4 elements of row 8
+	VPBROADCASTD 80(CX), Z26                             // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 36(CX), Z26                             // 4 elements of row 9
+	VPBROADCASTD 84(CX), Z26                             // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 40(CX), Z26                             // 4 elements of row 10
+	VPBROADCASTD 88(CX), Z26                             // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 44(CX), Z26                             // 4 elements of row 11
+	VPBROADCASTD 92(CX), Z26                             // 4 elements of row 11
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z11, Z11                           // row 11 += products
+	VMOVDQU64    128(AX), Z24                            // 8 weights of each column
+	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
+	VPBROADCASTD 96(CX), Z26                             // 4 elements of row 0
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 100(CX), Z26                            // 4 elements of row 1
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 104(CX), Z26                            // 4 elements of row 2
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 108(CX), Z26                            // 4 elements of row 3
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 112(CX), Z26                            // 4 elements of row 4
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 116(CX), Z26                            // 4 elements of row 5
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 120(CX), Z26                            // 4 elements of row 6
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 124(CX), Z26                            // 4 elements of row 7
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 128(CX), Z26                            // 4 elements of row 8
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 132(CX), Z26                            // 4 elements of row 9
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 136(CX), Z26                            // 4 elements of row 10
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z10, Z10                           // row 10 += products
+	VPBROADCASTD 140(CX), Z26                            // 4 elements of row 11
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z11, Z11                           // row 11 += products
+	VMOVDQU64    192(AX), Z24                            // 8 weights of each column
+	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
+	VPBROADCASTD 144(CX), Z26                            // 4 elements of row 0
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 148(CX), Z26                            // 4 elements of row 1
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 152(CX), Z26                            // 4 elements of row 2
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 156(CX), Z26                            // 4 elements of row 3
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 160(CX), Z26                            // 4 elements of row 4
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 164(CX), Z26                            // 4 elements of row 5
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 168(CX), Z26                            // 4 elements of row 6
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 172(CX), Z26                            // 4 elements of row 7
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 176(CX), Z26                            // 4 elements of row 8
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 180(CX), Z26                            // 4 elements of row 9
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 184(CX), Z26                            // 4 elements of row 10
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z10, Z10                           // row 10 += products
+	VPBROADCASTD 188(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    (AX), Z24                               // 8 weights of each column
@@ -2156,44 +2965,6 @@ rows12words:
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    64(AX), Z24                             // 8 weights of each column
-	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPBROADCASTD 48(CX), Z26                             // 4 elements of row 0
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 52(CX), Z26                             // 4 elements of row 1
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 56(CX), Z26                             // 4 elements of row 2
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 60(CX), Z26                             // 4 elements of row 3
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 64(CX), Z26                             // 4 elements of row 4
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 68(CX), Z26                             // 4 elements of row 5
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 72(CX), Z26                             // 4 elements of row 6
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 76(CX), Z26                             // 4 elements of row 7
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 80(CX), Z26                             // 4 elements of row 8
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 84(CX), Z26                             // 4 elements of row 9
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 88(CX), Z26                             // 4 elements of row 10
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 92(CX), Z26                             // 4 elements of row 11
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z11, Z11                           // row 11 += products
-	VMOVDQU64    64(AX), Z24                             // 8 weights of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPBROADCASTD 240(CX), Z26                            // 4 elements of row 0
@@ -2232,10 +3003,85 @@ rows12words:
 	VPBROADCASTD 284(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
-	ADDQ         $128, AX                                // next weights
-	ADDQ         $96, CX                                 // next elements
-	DECL         R12                                     // one round less
-	JNZ          rows12words                             // until all are done
+	VMOVDQU64    128(AX), Z24                            // 8 weights of each column
+	VPSRLW       $4, Z24, Z24                            // high nibbles
+	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
+	VPBROADCASTD 288(CX), Z26                            // 4 elements of row 0
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 292(CX), Z26                            // 4 elements of row 1
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 296(CX), Z26                            // 4 elements of row 2
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 300(CX), Z26                            // 4 elements of row 3
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 304(CX), Z26                            // 4 elements of row 4
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 308(CX), Z26                            // 4 elements of row 5
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 312(CX), Z26                            // 4 elements of row 6
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 316(CX), Z26                            // 4 elements of row 7
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 320(CX), Z26                            // 4 elements of row 8
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 324(CX), Z26                            // 4 elements of row 9
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 328(CX), Z26                            // 4 elements of row 10
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z10, Z10                           // row 10 += products
+	VPBROADCASTD 332(CX), Z26                            // 4 elements of row 11
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z11, Z11                           // row 11 += products
+	VMOVDQU64    192(AX), Z24                            // 8 weights of each column
+	VPSRLW       $4, Z24, Z24                            // high nibbles
+	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
+	VPBROADCASTD 336(CX), Z26                            // 4 elements of row 0
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 340(CX), Z26                            // 4 elements of row 1
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 344(CX), Z26                            // 4 elements of row 2
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 348(CX), Z26                            // 4 elements of row 3
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 352(CX), Z26                            // 4 elements of row 4
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 356(CX), Z26                            // 4 elements of row 5
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 360(CX), Z26                            // 4 elements of row 6
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 364(CX), Z26                            // 4 elements of row 7
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 368(CX), Z26                            // 4 elements of row 8
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 372(CX), Z26                            // 4 elements of row 9
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 376(CX), Z26                            // 4 elements of row 10
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z10, Z10                           // row 10 += products
+	VPBROADCASTD 380(CX), Z26                            // 4 elements of row 11
+	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
+	VPADDW       Z27, Z11, Z11                           // row 11 += products
+	ADDQ         $256, AX                                // next weights
 	VPBROADCASTD (BX), Z26                               // row 0's share of the shift
 	VPMADDWD     Z29, Z0, Z0                             // to 32 bits
 	VPADDD       Z26, Z0, Z0                             // less the shift

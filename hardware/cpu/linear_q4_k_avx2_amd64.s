@@ -120,17 +120,13 @@ rows1run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
 	VMOVDQU      (AX), Y2                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VMOVDQU      32(AX), Y3                              // 8 weights of each column
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
 	VPBROADCASTD (CX), Y4                                // 4 elements of row 0
-	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
-	VPADDW       Y5, Y0, Y0                              // row 0 += products
-	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
-	VPADDW       Y5, Y1, Y1                              // row 0 += products
+	VPMADDUBSW   Y4, Y2, Y0                              // row 0 = products, added in pairs
+	VPMADDUBSW   Y4, Y3, Y1                              // row 0 = products, added in pairs
 	VMOVDQU      (AX), Y2                                // 8 weights of each column
 	VPSRLW       $4, Y2, Y2                              // high nibbles
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
@@ -393,24 +389,16 @@ rows2run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
 	VMOVDQU      (AX), Y4                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VMOVDQU      32(AX), Y5                              // 8 weights of each column
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VPBROADCASTD (CX), Y6                                // 4 elements of row 0
-	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
-	VPADDW       Y7, Y0, Y0                              // row 0 += products
-	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
-	VPADDW       Y7, Y1, Y1                              // row 0 += products
+	VPMADDUBSW   Y6, Y4, Y0                              // row 0 = products, added in pairs
+	VPMADDUBSW   Y6, Y5, Y1                              // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Y6                               // 4 elements of row 1
-	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
-	VPADDW       Y7, Y2, Y2                              // row 1 += products
-	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
-	VPADDW       Y7, Y3, Y3                              // row 1 += products
+	VPMADDUBSW   Y6, Y4, Y2                              // row 1 = products, added in pairs
+	VPMADDUBSW   Y6, Y5, Y3                              // row 1 = products, added in pairs
 	VMOVDQU      (AX), Y4                                // 8 weights of each column
 	VPSRLW       $4, Y4, Y4                              // high nibbles
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
@@ -784,31 +772,19 @@ rows3run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
-	VPXOR        Y4, Y4, Y4                              // no products yet
-	VPXOR        Y5, Y5, Y5                              // no products yet
 	VMOVDQU      (AX), Y6                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VMOVDQU      32(AX), Y7                              // 8 weights of each column
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VPBROADCASTD (CX), Y8                                // 4 elements of row 0
-	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
-	VPADDW       Y9, Y0, Y0                              // row 0 += products
-	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
-	VPADDW       Y9, Y1, Y1                              // row 0 += products
+	VPMADDUBSW   Y8, Y6, Y0                              // row 0 = products, added in pairs
+	VPMADDUBSW   Y8, Y7, Y1                              // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Y8                               // 4 elements of row 1
-	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
-	VPADDW       Y9, Y2, Y2                              // row 1 += products
-	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
-	VPADDW       Y9, Y3, Y3                              // row 1 += products
+	VPMADDUBSW   Y8, Y6, Y2                              // row 1 = products, added in pairs
+	VPMADDUBSW   Y8, Y7, Y3                              // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Y8                               // 4 elements of row 2
-	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
-	VPADDW       Y9, Y4, Y4                              // row 2 += products
-	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
-	VPADDW       Y9, Y5, Y5                              // row 2 += products
+	VPMADDUBSW   Y8, Y6, Y4                              // row 2 = products, added in pairs
+	VPMADDUBSW   Y8, Y7, Y5                              // row 2 = products, added in pairs
 	VMOVDQU      (AX), Y6                                // 8 weights of each column
 	VPSRLW       $4, Y6, Y6                              // high nibbles
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
@@ -1294,38 +1270,22 @@ rows4run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
-	VPXOR        Y4, Y4, Y4                              // no products yet
-	VPXOR        Y5, Y5, Y5                              // no products yet
-	VPXOR        Y6, Y6, Y6                              // no products yet
-	VPXOR        Y7, Y7, Y7                              // no products yet
 	VMOVDQU      (AX), Y8                                // 8 weights of each column
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VMOVDQU      32(AX), Y9                              // 8 weights of each column
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VPBROADCASTD (CX), Y10                               // 4 elements of row 0
-	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
-	VPADDW       Y11, Y0, Y0                             // row 0 += products
-	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
-	VPADDW       Y11, Y1, Y1                             // row 0 += products
+	VPMADDUBSW   Y10, Y8, Y0                             // row 0 = products, added in pairs
+	VPMADDUBSW   Y10, Y9, Y1                             // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Y10                              // 4 elements of row 1
-	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
-	VPADDW       Y11, Y2, Y2                             // row 1 += products
-	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
-	VPADDW       Y11, Y3, Y3                             // row 1 += products
+	VPMADDUBSW   Y10, Y8, Y2                             // row 1 = products, added in pairs
+	VPMADDUBSW   Y10, Y9, Y3                             // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Y10                              // 4 elements of row 2
-	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
-	VPADDW       Y11, Y4, Y4                             // row 2 += products
-	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
-	VPADDW       Y11, Y5, Y5                             // row 2 += products
+	VPMADDUBSW   Y10, Y8, Y4                             // row 2 = products, added in pairs
+	VPMADDUBSW   Y10, Y9, Y5                             // row 2 = products, added in pairs
 	VPBROADCASTD 12(CX), Y10                             // 4 elements of row 3
-	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
-	VPADDW       Y11, Y6, Y6                             // row 3 += products
-	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
-	VPADDW       Y11, Y7, Y7                             // row 3 += products
+	VPMADDUBSW   Y10, Y8, Y6                             // row 3 = products, added in pairs
+	VPMADDUBSW   Y10, Y9, Y7                             // row 3 = products, added in pairs
 	VMOVDQU      (AX), Y8                                // 8 weights of each column
 	VPSRLW       $4, Y8, Y8                              // high nibbles
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
@@ -1922,45 +1882,25 @@ rows5run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
-	VPXOR        Y4, Y4, Y4                              // no products yet
-	VPXOR        Y5, Y5, Y5                              // no products yet
-	VPXOR        Y6, Y6, Y6                              // no products yet
-	VPXOR        Y7, Y7, Y7                              // no products yet
-	VPXOR        Y8, Y8, Y8                              // no products yet
-	VPXOR        Y9, Y9, Y9                              // no products yet
 	VMOVDQU      (AX), Y10                               // 8 weights of each column
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VMOVDQU      32(AX), Y11                             // 8 weights of each column
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VPBROADCASTD (CX), Y12                               // 4 elements of row 0
-	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
-	VPADDW       Y13, Y0, Y0                             // row 0 += products
-	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
-	VPADDW       Y13, Y1, Y1                             // row 0 += products
+	VPMADDUBSW   Y12, Y10, Y0                            // row 0 = products, added in pairs
+	VPMADDUBSW   Y12, Y11, Y1                            // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Y12                              // 4 elements of row 1
-	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
-	VPADDW       Y13, Y2, Y2                             // row 1 += products
-	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
-	VPADDW       Y13, Y3, Y3                             // row 1 += products
+	VPMADDUBSW   Y12, Y10, Y2                            // row 1 = products, added in pairs
+	VPMADDUBSW   Y12, Y11, Y3                            // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Y12                              // 4 elements of row 2
-	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
-	VPADDW       Y13, Y4, Y4                             // row 2 += products
-	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
-	VPADDW       Y13, Y5, Y5                             // row 2 += products
+	VPMADDUBSW   Y12, Y10, Y4                            // row 2 = products, added in pairs
+	VPMADDUBSW   Y12, Y11, Y5                            // row 2 = products, added in pairs
 	VPBROADCASTD 12(CX), Y12                             // 4 elements of row 3
-	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
-	VPADDW       Y13, Y6, Y6                             // row 3 += products
-	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
-	VPADDW       Y13, Y7, Y7                             // row 3 += products
+	VPMADDUBSW   Y12, Y10, Y6                            // row 3 = products, added in pairs
+	VPMADDUBSW   Y12, Y11, Y7                            // row 3 = products, added in pairs
 	VPBROADCASTD 16(CX), Y12                             // 4 elements of row 4
-	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
-	VPADDW       Y13, Y8, Y8                             // row 4 += products
-	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
-	VPADDW       Y13, Y9, Y9                             // row 4 += products
+	VPMADDUBSW   Y12, Y10, Y8                            // row 4 = products, added in pairs
+	VPMADDUBSW   Y12, Y11, Y9                            // row 4 = products, added in pairs
 	VMOVDQU      (AX), Y10                               // 8 weights of each column
 	VPSRLW       $4, Y10, Y10                            // high nibbles
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
@@ -2669,52 +2609,28 @@ rows6run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
-	VPXOR        Y4, Y4, Y4                              // no products yet
-	VPXOR        Y5, Y5, Y5                              // no products yet
-	VPXOR        Y6, Y6, Y6                              // no products yet
-	VPXOR        Y7, Y7, Y7                              // no products yet
-	VPXOR        Y8, Y8, Y8                              // no products yet
-	VPXOR        Y9, Y9, Y9                              // no products yet
-	VPXOR        Y10, Y10, Y10                           // no products yet
-	VPXOR        Y11, Y11, Y11                           // no products yet
 	VMOVDQU      (AX), Y12                               // 8 weights of each column
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VMOVDQU      32(AX), Y13                             // 8 weights of each column
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VPBROADCASTD (CX), Y14                               // 4 elements of row 0
-	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
-	VPADDW       Y15, Y0, Y0                             // row 0 += products
-	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
-	VPADDW       Y15, Y1, Y1                             // row 0 += products
+	VPMADDUBSW   Y14, Y12, Y0                            // row 0 = products, added in pairs
+	VPMADDUBSW   Y14, Y13, Y1                            // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Y14                              // 4 elements of row 1
-	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
-	VPADDW       Y15, Y2, Y2                             // row 1 += products
-	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
-	VPADDW       Y15, Y3, Y3                             // row 1 += products
+	VPMADDUBSW   Y14, Y12, Y2                            // row 1 = products, added in pairs
+	VPMADDUBSW   Y14, Y13, Y3                            // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Y14                              // 4 elements of row 2
-	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
-	VPADDW       Y15, Y4, Y4                             // row 2 += products
-	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
-	VPADDW       Y15, Y5, Y5                             // row 2 += products
+	VPMADDUBSW   Y14, Y12, Y4                            // row 2 = products, added in pairs
+	VPMADDUBSW   Y14, Y13, Y5                            // row 2 = products, added in pairs
 	VPBROADCASTD 12(CX), Y14                             // 4 elements of row 3
-	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
-	VPADDW       Y15, Y6, Y6                             // row 3 += products
-	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
-	VPADDW       Y15, Y7, Y7                             // row 3 += products
+	VPMADDUBSW   Y14, Y12, Y6                            // row 3 = products, added in pairs
+	VPMADDUBSW   Y14, Y13, Y7                            // row 3 = products, added in pairs
 	VPBROADCASTD 16(CX), Y14                             // 4 elements of row 4
-	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
-	VPADDW       Y15, Y8, Y8                             // row 4 += products
-	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
-	VPADDW       Y15, Y9, Y9                             // row 4 += products
+	VPMADDUBSW   Y14, Y12, Y8                            // row 4 = products, added in pairs
+	VPMADDUBSW   Y14, Y13, Y9                            // row 4 = products, added in pairs
 	VPBROADCASTD 20(CX), Y14                             // 4 elements of row 5
-	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
-	VPADDW       Y15, Y10, Y10                           // row 5 += products
-	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
-	VPADDW       Y15, Y11, Y11                           // row 5 += products
+	VPMADDUBSW   Y14, Y12, Y10                           // row 5 = products, added in pairs
+	VPMADDUBSW   Y14, Y13, Y11                           // row 5 = products, added in pairs
 	VMOVDQU      (AX), Y12                               // 8 weights of each column
 	VPSRLW       $4, Y12, Y12                            // high nibbles
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte

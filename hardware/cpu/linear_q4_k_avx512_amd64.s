@@ -63,12 +63,10 @@ rows1half:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows1run:
-	VPXORD       Z0, Z0, Z0                              // no products yet
 	VMOVDQU64    (AX), Z2                                // 8 weights of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
 	VPBROADCASTD (CX), Z4                                // 4 elements of row 0
-	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
-	VPADDW       Z5, Z0, Z0                              // row 0 += products
+	VPMADDUBSW   Z4, Z2, Z0                              // row 0 = products, added in pairs
 	VMOVDQU64    (AX), Z2                                // 8 weights of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
@@ -219,16 +217,12 @@ rows2half:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows2run:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
 	VMOVDQU64    (AX), Z4                                // 8 weights of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
 	VPBROADCASTD (CX), Z6                                // 4 elements of row 0
-	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
-	VPADDW       Z7, Z0, Z0                              // row 0 += products
+	VPMADDUBSW   Z6, Z4, Z0                              // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Z6                               // 4 elements of row 1
-	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
-	VPADDW       Z7, Z1, Z1                              // row 1 += products
+	VPMADDUBSW   Z6, Z4, Z1                              // row 1 = products, added in pairs
 	VMOVDQU64    (AX), Z4                                // 8 weights of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
@@ -435,20 +429,14 @@ rows3half:
 	MOVL         $4, R12                                 // 4 rounds
 
 rows3run:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
 	VMOVDQU64    (AX), Z6                                // 8 weights of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
 	VPBROADCASTD (CX), Z8                                // 4 elements of row 0
-	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
-	VPADDW       Z9, Z0, Z0                              // row 0 += products
+	VPMADDUBSW   Z8, Z6, Z0                              // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Z8                               // 4 elements of row 1
-	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
-	VPADDW       Z9, Z1, Z1                              // row 1 += products
+	VPMADDUBSW   Z8, Z6, Z1                              // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Z8                               // 4 elements of row 2
-	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
-	VPADDW       Z9, Z2, Z2                              // row 2 += products
+	VPMADDUBSW   Z8, Z6, Z2                              // row 2 = products, added in pairs
 	VMOVDQU64    (AX), Z6                                // 8 weights of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
@@ -716,24 +704,16 @@ rows4run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
 	VMOVDQU64    (AX), Z8                                // 8 weights of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPBROADCASTD (CX), Z10                               // 4 elements of row 0
-	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
-	VPADDW       Z11, Z0, Z0                             // row 0 += products
+	VPMADDUBSW   Z10, Z8, Z0                             // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Z10                              // 4 elements of row 1
-	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
-	VPADDW       Z11, Z1, Z1                             // row 1 += products
+	VPMADDUBSW   Z10, Z8, Z1                             // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Z10                              // 4 elements of row 2
-	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
-	VPADDW       Z11, Z2, Z2                             // row 2 += products
+	VPMADDUBSW   Z10, Z8, Z2                             // row 2 = products, added in pairs
 	VPBROADCASTD 12(CX), Z10                             // 4 elements of row 3
-	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
-	VPADDW       Z11, Z3, Z3                             // row 3 += products
+	VPMADDUBSW   Z10, Z8, Z3                             // row 3 = products, added in pairs
 	VMOVDQU64    (AX), Z8                                // 8 weights of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
@@ -1057,28 +1037,18 @@ rows5run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
 	VMOVDQU64    (AX), Z10                               // 8 weights of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPBROADCASTD (CX), Z12                               // 4 elements of row 0
-	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
-	VPADDW       Z13, Z0, Z0                             // row 0 += products
+	VPMADDUBSW   Z12, Z10, Z0                            // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Z12                              // 4 elements of row 1
-	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
-	VPADDW       Z13, Z1, Z1                             // row 1 += products
+	VPMADDUBSW   Z12, Z10, Z1                            // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Z12                              // 4 elements of row 2
-	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
-	VPADDW       Z13, Z2, Z2                             // row 2 += products
+	VPMADDUBSW   Z12, Z10, Z2                            // row 2 = products, added in pairs
 	VPBROADCASTD 12(CX), Z12                             // 4 elements of row 3
-	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
-	VPADDW       Z13, Z3, Z3                             // row 3 += products
+	VPMADDUBSW   Z12, Z10, Z3                            // row 3 = products, added in pairs
 	VPBROADCASTD 16(CX), Z12                             // 4 elements of row 4
-	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
-	VPADDW       Z13, Z4, Z4                             // row 4 += products
+	VPMADDUBSW   Z12, Z10, Z4                            // row 4 = products, added in pairs
 	VMOVDQU64    (AX), Z10                               // 8 weights of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
@@ -1459,32 +1429,20 @@ rows6run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
 	VMOVDQU64    (AX), Z12                               // 8 weights of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPBROADCASTD (CX), Z14                               // 4 elements of row 0
-	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
-	VPADDW       Z15, Z0, Z0                             // row 0 += products
+	VPMADDUBSW   Z14, Z12, Z0                            // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Z14                              // 4 elements of row 1
-	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
-	VPADDW       Z15, Z1, Z1                             // row 1 += products
+	VPMADDUBSW   Z14, Z12, Z1                            // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Z14                              // 4 elements of row 2
-	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
-	VPADDW       Z15, Z2, Z2                             // row 2 += products
+	VPMADDUBSW   Z14, Z12, Z2                            // row 2 = products, added in pairs
 	VPBROADCASTD 12(CX), Z14                             // 4 elements of row 3
-	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
-	VPADDW       Z15, Z3, Z3                             // row 3 += products
+	VPMADDUBSW   Z14, Z12, Z3                            // row 3 = products, added in pairs
 	VPBROADCASTD 16(CX), Z14                             // 4 elements of row 4
-	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
-	VPADDW       Z15, Z4, Z4                             // row 4 += products
+	VPMADDUBSW   Z14, Z12, Z4                            // row 4 = products, added in pairs
 	VPBROADCASTD 20(CX), Z14                             // 4 elements of row 5
-	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
-	VPADDW       Z15, Z5, Z5                             // row 5 += products
+	VPMADDUBSW   Z14, Z12, Z5                            // row 5 = products, added in pairs
 	VMOVDQU64    (AX), Z12                               // 8 weights of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
@@ -1922,36 +1880,22 @@ rows7run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
 	VMOVDQU64    (AX), Z14                               // 8 weights of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPBROADCASTD (CX), Z16                               // 4 elements of row 0
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z0, Z0                             // row 0 += products
+	VPMADDUBSW   Z16, Z14, Z0                            // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Z16                              // 4 elements of row 1
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z1, Z1                             // row 1 += products
+	VPMADDUBSW   Z16, Z14, Z1                            // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Z16                              // 4 elements of row 2
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z2, Z2                             // row 2 += products
+	VPMADDUBSW   Z16, Z14, Z2                            // row 2 = products, added in pairs
 	VPBROADCASTD 12(CX), Z16                             // 4 elements of row 3
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z3, Z3                             // row 3 += products
+	VPMADDUBSW   Z16, Z14, Z3                            // row 3 = products, added in pairs
 	VPBROADCASTD 16(CX), Z16                             // 4 elements of row 4
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z4, Z4                             // row 4 += products
+	VPMADDUBSW   Z16, Z14, Z4                            // row 4 = products, added in pairs
 	VPBROADCASTD 20(CX), Z16                             // 4 elements of row 5
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z5, Z5                             // row 5 += products
+	VPMADDUBSW   Z16, Z14, Z5                            // row 5 = products, added in pairs
 	VPBROADCASTD 24(CX), Z16                             // 4 elements of row 6
-	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
-	VPADDW       Z17, Z6, Z6                             // row 6 += products
+	VPMADDUBSW   Z16, Z14, Z6                            // row 6 = products, added in pairs
 	VMOVDQU64    (AX), Z14                               // 8 weights of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
@@ -2445,40 +2389,24 @@ rows8run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
 	VMOVDQU64    (AX), Z16                               // 8 weights of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPBROADCASTD (CX), Z18                               // 4 elements of row 0
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z0, Z0                             // row 0 += products
+	VPMADDUBSW   Z18, Z16, Z0                            // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Z18                              // 4 elements of row 1
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z1, Z1                             // row 1 += products
+	VPMADDUBSW   Z18, Z16, Z1                            // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Z18                              // 4 elements of row 2
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z2, Z2                             // row 2 += products
+	VPMADDUBSW   Z18, Z16, Z2                            // row 2 = products, added in pairs
 	VPBROADCASTD 12(CX), Z18                             // 4 elements of row 3
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z3, Z3                             // row 3 += products
+	VPMADDUBSW   Z18, Z16, Z3                            // row 3 = products, added in pairs
 	VPBROADCASTD 16(CX), Z18                             // 4 elements of row 4
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z4, Z4                             // row 4 += products
+	VPMADDUBSW   Z18, Z16, Z4                            // row 4 = products, added in pairs
 	VPBROADCASTD 20(CX), Z18                             // 4 elements of row 5
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z5, Z5                             // row 5 += products
+	VPMADDUBSW   Z18, Z16, Z5                            // row 5 = products, added in pairs
 	VPBROADCASTD 24(CX), Z18                             // 4 elements of row 6
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z6, Z6                             // row 6 += products
+	VPMADDUBSW   Z18, Z16, Z6                            // row 6 = products, added in pairs
 	VPBROADCASTD 28(CX), Z18                             // 4 elements of row 7
-	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
-	VPADDW       Z19, Z7, Z7                             // row 7 += products
+	VPMADDUBSW   Z18, Z16, Z7                            // row 7 = products, added in pairs
 	VMOVDQU64    (AX), Z16                               // 8 weights of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
@@ -3028,44 +2956,26 @@ rows9run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
-	VPXORD       Z8, Z8, Z8                              // no products yet
 	VMOVDQU64    (AX), Z18                               // 8 weights of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPBROADCASTD (CX), Z20                               // 4 elements of row 0
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z0, Z0                             // row 0 += products
+	VPMADDUBSW   Z20, Z18, Z0                            // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Z20                              // 4 elements of row 1
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z1, Z1                             // row 1 += products
+	VPMADDUBSW   Z20, Z18, Z1                            // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Z20                              // 4 elements of row 2
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z2, Z2                             // row 2 += products
+	VPMADDUBSW   Z20, Z18, Z2                            // row 2 = products, added in pairs
 	VPBROADCASTD 12(CX), Z20                             // 4 elements of row 3
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z3, Z3                             // row 3 += products
+	VPMADDUBSW   Z20, Z18, Z3                            // row 3 = products, added in pairs
 	VPBROADCASTD 16(CX), Z20                             // 4 elements of row 4
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z4, Z4                             // row 4 += products
+	VPMADDUBSW   Z20, Z18, Z4                            // row 4 = products, added in pairs
 	VPBROADCASTD 20(CX), Z20                             // 4 elements of row 5
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z5, Z5                             // row 5 += products
+	VPMADDUBSW   Z20, Z18, Z5                            // row 5 = products, added in pairs
 	VPBROADCASTD 24(CX), Z20                             // 4 elements of row 6
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z6, Z6                             // row 6 += products
+	VPMADDUBSW   Z20, Z18, Z6                            // row 6 = products, added in pairs
 	VPBROADCASTD 28(CX), Z20                             // 4 elements of row 7
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z7, Z7                             // row 7 += products
+	VPMADDUBSW   Z20, Z18, Z7                            // row 7 = products, added in pairs
 	VPBROADCASTD 32(CX), Z20                             // 4 elements of row 8
-	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
-	VPADDW       Z21, Z8, Z8                             // row 8 += products
+	VPMADDUBSW   Z20, Z18, Z8                            // row 8 = products, added in pairs
 	VMOVDQU64    (AX), Z18                               // 8 weights of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
@@ -3671,48 +3581,28 @@ rows10run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
-	VPXORD       Z8, Z8, Z8                              // no products yet
-	VPXORD       Z9, Z9, Z9                              // no products yet
 	VMOVDQU64    (AX), Z20                               // 8 weights of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPBROADCASTD (CX), Z22                               // 4 elements of row 0
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z0, Z0                             // row 0 += products
+	VPMADDUBSW   Z22, Z20, Z0                            // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Z22                              // 4 elements of row 1
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z1, Z1                             // row 1 += products
+	VPMADDUBSW   Z22, Z20, Z1                            // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Z22                              // 4 elements of row 2
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z2, Z2                             // row 2 += products
+	VPMADDUBSW   Z22, Z20, Z2                            // row 2 = products, added in pairs
 	VPBROADCASTD 12(CX), Z22                             // 4 elements of row 3
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z3, Z3                             // row 3 += products
+	VPMADDUBSW   Z22, Z20, Z3                            // row 3 = products, added in pairs
 	VPBROADCASTD 16(CX), Z22                             // 4 elements of row 4
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z4, Z4                             // row 4 += products
+	VPMADDUBSW   Z22, Z20, Z4                            // row 4 = products, added in pairs
 	VPBROADCASTD 20(CX), Z22                             // 4 elements of row 5
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z5, Z5                             // row 5 += products
+	VPMADDUBSW   Z22, Z20, Z5                            // row 5 = products, added in pairs
 	VPBROADCASTD 24(CX), Z22                             // 4 elements of row 6
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z6, Z6                             // row 6 += products
+	VPMADDUBSW   Z22, Z20, Z6                            // row 6 = products, added in pairs
 	VPBROADCASTD 28(CX), Z22                             // 4 elements of row 7
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z7, Z7                             // row 7 += products
+	VPMADDUBSW   Z22, Z20, Z7                            // row 7 = products, added in pairs
 	VPBROADCASTD 32(CX), Z22                             // 4 elements of row 8
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z8, Z8                             // row 8 += products
+	VPMADDUBSW   Z22, Z20, Z8                            // row 8 = products, added in pairs
 	VPBROADCASTD 36(CX), Z22                             // 4 elements of row 9
-	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
-	VPADDW       Z23, Z9, Z9                             // row 9 += products
+	VPMADDUBSW   Z22, Z20, Z9                            // row 9 = products, added in pairs
 	VMOVDQU64    (AX), Z20                               // 8 weights of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
@@ -4374,52 +4264,30 @@ rows11run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
-	VPXORD       Z8, Z8, Z8                              // no products yet
-	VPXORD       Z9, Z9, Z9                              // no products yet
-	VPXORD       Z10, Z10, Z10                           // no products yet
 	VMOVDQU64    (AX), Z22                               // 8 weights of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPBROADCASTD (CX), Z24                               // 4 elements of row 0
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z0, Z0                             // row 0 += products
+	VPMADDUBSW   Z24, Z22, Z0                            // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Z24                              // 4 elements of row 1
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z1, Z1                             // row 1 += products
+	VPMADDUBSW   Z24, Z22, Z1                            // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Z24                              // 4 elements of row 2
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z2, Z2                             // row 2 += products
+	VPMADDUBSW   Z24, Z22, Z2                            // row 2 = products, added in pairs
 	VPBROADCASTD 12(CX), Z24                             // 4 elements of row 3
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z3, Z3                             // row 3 += products
+	VPMADDUBSW   Z24, Z22, Z3                            // row 3 = products, added in pairs
 	VPBROADCASTD 16(CX), Z24                             // 4 elements of row 4
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z4, Z4                             // row 4 += products
+	VPMADDUBSW   Z24, Z22, Z4                            // row 4 = products, added in pairs
 	VPBROADCASTD 20(CX), Z24                             // 4 elements of row 5
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z5, Z5                             // row 5 += products
+	VPMADDUBSW   Z24, Z22, Z5                            // row 5 = products, added in pairs
 	VPBROADCASTD 24(CX), Z24                             // 4 elements of row 6
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z6, Z6                             // row 6 += products
+	VPMADDUBSW   Z24, Z22, Z6                            // row 6 = products, added in pairs
 	VPBROADCASTD 28(CX), Z24                             // 4 elements of row 7
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z7, Z7                             // row 7 += products
+	VPMADDUBSW   Z24, Z22, Z7                            // row 7 = products, added in pairs
 	VPBROADCASTD 32(CX), Z24                             // 4 elements of row 8
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z8, Z8                             // row 8 += products
+	VPMADDUBSW   Z24, Z22, Z8                            // row 8 = products, added in pairs
 	VPBROADCASTD 36(CX), Z24                             // 4 elements of row 9
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z9, Z9                             // row 9 += products
+	VPMADDUBSW   Z24, Z22, Z9                            // row 9 = products, added in pairs
 	VPBROADCASTD 40(CX), Z24                             // 4 elements of row 10
-	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
-	VPADDW       Z25, Z10, Z10                           // row 10 += products
+	VPMADDUBSW   Z24, Z22, Z10                           // row 10 = products, added in pairs
 	VMOVDQU64    (AX), Z22                               // 8 weights of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
@@ -5137,56 +5005,32 @@ rows12run:
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
-	VPXORD       Z8, Z8, Z8                              // no products yet
-	VPXORD       Z9, Z9, Z9                              // no products yet
-	VPXORD       Z10, Z10, Z10                           // no products yet
-	VPXORD       Z11, Z11, Z11                           // no products yet
 	VMOVDQU64    (AX), Z24                               // 8 weights of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPBROADCASTD (CX), Z26                               // 4 elements of row 0
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z0, Z0                             // row 0 += products
+	VPMADDUBSW   Z26, Z24, Z0                            // row 0 = products, added in pairs
 	VPBROADCASTD 4(CX), Z26                              // 4 elements of row 1
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z1, Z1                             // row 1 += products
+	VPMADDUBSW   Z26, Z24, Z1                            // row 1 = products, added in pairs
 	VPBROADCASTD 8(CX), Z26                              // 4 elements of row 2
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z2, Z2                             // row 2 += products
+	VPMADDUBSW   Z26, Z24, Z2                            // row 2 = products, added in pairs
 	VPBROADCASTD 12(CX), Z26                             // 4 elements of row 3
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z3, Z3                             // row 3 += products
+	VPMADDUBSW   Z26, Z24, Z3                            // row 3 = products, added in pairs
 	VPBROADCASTD 16(CX), Z26                             // 4 elements of row 4
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z4, Z4                             // row 4 += products
+	VPMADDUBSW   Z26, Z24, Z4                            // row 4 = products, added in pairs
 	VPBROADCASTD 20(CX), Z26                             // 4 elements of row 5
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z5, Z5                             // row 5 += products
+	VPMADDUBSW   Z26, Z24, Z5                            // row 5 = products, added in pairs
 	VPBROADCASTD 24(CX), Z26                             // 4 elements of row 6
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z6, Z6                             // row 6 += products
+	VPMADDUBSW   Z26, Z24, Z6                            // row 6 = products, added in pairs
 	VPBROADCASTD 28(CX), Z26                             // 4 elements of row 7
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z7, Z7                             // row 7 += products
+	VPMADDUBSW   Z26, Z24, Z7                            // row 7 = products, added in pairs
 	VPBROADCASTD 32(CX), Z26                             // 4 elements of row 8
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z8, Z8                             // row 8 += products
+	VPMADDUBSW   Z26, Z24, Z8                            // row 8 = products, added in pairs
 	VPBROADCASTD 36(CX), Z26                             // 4 elements of row 9
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z9, Z9                             // row 9 += products
+	VPMADDUBSW   Z26, Z24, Z9                            // row 9 = products, added in pairs
 	VPBROADCASTD 40(CX), Z26                             // 4 elements of row 10
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z10, Z10                           // row 10 += products
+	VPMADDUBSW   Z26, Z24, Z10                           // row 10 = products, added in pairs
 	VPBROADCASTD 44(CX), Z26                             // 4 elements of row 11
-	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
-	VPADDW       Z27, Z11, Z11                           // row 11 += products
+	VPMADDUBSW   Z26, Z24, Z11                           // row 11 = products, added in pairs
 	VMOVDQU64    (AX), Z24                               // 8 weights of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte

@@ -28,10 +28,38 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
 	LEAQ         4(BX), CX                               // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Y2                                // 2 weights of each column
+	VPMOVSXBW    16(AX), Y3                              // 2 weights of each column
+	VPBROADCASTD (CX), Y4                                // 2 elements of row 0
+	VPMADDWD     Y4, Y2, Y0                              // row 0 = products, added in pairs
+	VPMADDWD     Y4, Y3, Y1                              // row 0 = products, added in pairs
+	VPMOVSXBW    32(AX), Y2                              // 2 weights of each column
+	VPMOVSXBW    48(AX), Y3                              // 2 weights of each column
+	VPBROADCASTD 4(CX), Y4                               // 2 elements of row 0
+	VPMADDWD     Y4, Y2, Y5                              // products, added in pairs
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
+	VPMADDWD     Y4, Y3, Y5                              // products, added in pairs
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
+	VPMOVSXBW    64(AX), Y2                              // 2 weights of each column
+	VPMOVSXBW    80(AX), Y3                              // 2 weights of each column
+	VPBROADCASTD 8(CX), Y4                               // 2 elements of row 0
+	VPMADDWD     Y4, Y2, Y5                              // products, added in pairs
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
+	VPMADDWD     Y4, Y3, Y5                              // products, added in pairs
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
+	VPMOVSXBW    96(AX), Y2                              // 2 weights of each column
+	VPMOVSXBW    112(AX), Y3                             // 2 weights of each column
+	VPBROADCASTD 12(CX), Y4                              // 2 elements of row 0
+	VPMADDWD     Y4, Y2, Y5                              // products, added in pairs
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
+	VPMADDWD     Y4, Y3, Y5                              // products, added in pairs
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $16, CX                                 // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows1steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -114,12 +142,56 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
 	LEAQ         8(BX), CX                               // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Y4                                // 2 weights of each column
+	VPMOVSXBW    16(AX), Y5                              // 2 weights of each column
+	VPBROADCASTD (CX), Y6                                // 2 elements of row 0
+	VPMADDWD     Y6, Y4, Y0                              // row 0 = products, added in pairs
+	VPMADDWD     Y6, Y5, Y1                              // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Y6                               // 2 elements of row 1
+	VPMADDWD     Y6, Y4, Y2                              // row 1 = products, added in pairs
+	VPMADDWD     Y6, Y5, Y3                              // row 1 = products, added in pairs
+	VPMOVSXBW    32(AX), Y4                              // 2 weights of each column
+	VPMOVSXBW    48(AX), Y5                              // 2 weights of each column
+	VPBROADCASTD 8(CX), Y6                               // 2 elements of row 0
+	VPMADDWD     Y6, Y4, Y7                              // products, added in pairs
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
+	VPMADDWD     Y6, Y5, Y7                              // products, added in pairs
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 12(CX), Y6                              // 2 elements of row 1
+	VPMADDWD     Y6, Y4, Y7                              // products, added in pairs
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
+	VPMADDWD     Y6, Y5, Y7                              // products, added in pairs
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
+	VPMOVSXBW    64(AX), Y4                              // 2 weights of each column
+	VPMOVSXBW    80(AX), Y5                              // 2 weights of each column
+	VPBROADCASTD 16(CX), Y6                              // 2 elements of row 0
+	VPMADDWD     Y6, Y4, Y7                              // products, added in pairs
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
+	VPMADDWD     Y6, Y5, Y7                              // products, added in pairs
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 20(CX), Y6                              // 2 elements of row 1
+	VPMADDWD     Y6, Y4, Y7                              // products, added in pairs
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
+	VPMADDWD     Y6, Y5, Y7                              // products, added in pairs
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
+	VPMOVSXBW    96(AX), Y4                              // 2 weights of each column
+	VPMOVSXBW    112(AX), Y5                             // 2 weights of each column
+	VPBROADCASTD 24(CX), Y6                              // 2 elements of row 0
+	VPMADDWD     Y6, Y4, Y7                              // products, added in pairs
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
+	VPMADDWD     Y6, Y5, Y7                              // products, added in pairs
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 28(CX), Y6                              // 2 elements of row 1
+	VPMADDWD     Y6, Y4, Y7                              // products, added in pairs
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
+	VPMADDWD     Y6, Y5, Y7                              // products, added in pairs
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $32, CX                                 // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows2steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -233,14 +305,74 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
-	VPXOR        Y4, Y4, Y4                              // no products yet
-	VPXOR        Y5, Y5, Y5                              // no products yet
 	LEAQ         12(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Y6                                // 2 weights of each column
+	VPMOVSXBW    16(AX), Y7                              // 2 weights of each column
+	VPBROADCASTD (CX), Y8                                // 2 elements of row 0
+	VPMADDWD     Y8, Y6, Y0                              // row 0 = products, added in pairs
+	VPMADDWD     Y8, Y7, Y1                              // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Y8                               // 2 elements of row 1
+	VPMADDWD     Y8, Y6, Y2                              // row 1 = products, added in pairs
+	VPMADDWD     Y8, Y7, Y3                              // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Y8                               // 2 elements of row 2
+	VPMADDWD     Y8, Y6, Y4                              // row 2 = products, added in pairs
+	VPMADDWD     Y8, Y7, Y5                              // row 2 = products, added in pairs
+	VPMOVSXBW    32(AX), Y6                              // 2 weights of each column
+	VPMOVSXBW    48(AX), Y7                              // 2 weights of each column
+	VPBROADCASTD 12(CX), Y8                              // 2 elements of row 0
+	VPMADDWD     Y8, Y6, Y9                              // products, added in pairs
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
+	VPMADDWD     Y8, Y7, Y9                              // products, added in pairs
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 16(CX), Y8                              // 2 elements of row 1
+	VPMADDWD     Y8, Y6, Y9                              // products, added in pairs
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
+	VPMADDWD     Y8, Y7, Y9                              // products, added in pairs
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
+	VPBROADCASTD 20(CX), Y8                              // 2 elements of row 2
+	VPMADDWD     Y8, Y6, Y9                              // products, added in pairs
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
+	VPMADDWD     Y8, Y7, Y9                              // products, added in pairs
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
+	VPMOVSXBW    64(AX), Y6                              // 2 weights of each column
+	VPMOVSXBW    80(AX), Y7                              // 2 weights of each column
+	VPBROADCASTD 24(CX), Y8                              // 2 elements of row 0
+	VPMADDWD     Y8, Y6, Y9                              // products, added in pairs
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
+	VPMADDWD     Y8, Y7, Y9                              // products, added in pairs
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 28(CX), Y8                              // 2 elements of row 1
+	VPMADDWD     Y8, Y6, Y9                              // products, added in pairs
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
+	VPMADDWD     Y8, Y7, Y9                              // products, added in pairs
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
+	VPBROADCASTD 32(CX), Y8                              // 2 elements of row 2
+	VPMADDWD     Y8, Y6, Y9                              // products, added in pairs
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
+	VPMADDWD     Y8, Y7, Y9                              // products, added in pairs
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
+	VPMOVSXBW    96(AX), Y6                              // 2 weights of each column
+	VPMOVSXBW    112(AX), Y7                             // 2 weights of each column
+	VPBROADCASTD 36(CX), Y8                              // 2 elements of row 0
+	VPMADDWD     Y8, Y6, Y9                              // products, added in pairs
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
+	VPMADDWD     Y8, Y7, Y9                              // products, added in pairs
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
+	VPBROADCASTD 40(CX), Y8                              // 2 elements of row 1
+	VPMADDWD     Y8, Y6, Y9                              // products, added in pairs
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
+	VPMADDWD     Y8, Y7, Y9                              // products, added in pairs
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
+	VPBROADCASTD 44(CX), Y8                              // 2 elements of row 2
+	VPMADDWD     Y8, Y6, Y9                              // products, added in pairs
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
+	VPMADDWD     Y8, Y7, Y9                              // products, added in pairs
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $48, CX                                 // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows3steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -386,16 +518,92 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
-	VPXOR        Y4, Y4, Y4                              // no products yet
-	VPXOR        Y5, Y5, Y5                              // no products yet
-	VPXOR        Y6, Y6, Y6                              // no products yet
-	VPXOR        Y7, Y7, Y7                              // no products yet
 	LEAQ         16(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Y8                                // 2 weights of each column
+	VPMOVSXBW    16(AX), Y9                              // 2 weights of each column
+	VPBROADCASTD (CX), Y10                               // 2 elements of row 0
+	VPMADDWD     Y10, Y8, Y0                             // row 0 = products, added in pairs
+	VPMADDWD     Y10, Y9, Y1                             // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Y10                              // 2 elements of row 1
+	VPMADDWD     Y10, Y8, Y2                             // row 1 = products, added in pairs
+	VPMADDWD     Y10, Y9, Y3                             // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Y10                              // 2 elements of row 2
+	VPMADDWD     Y10, Y8, Y4                             // row 2 = products, added in pairs
+	VPMADDWD     Y10, Y9, Y5                             // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Y10                             // 2 elements of row 3
+	VPMADDWD     Y10, Y8, Y6                             // row 3 = products, added in pairs
+	VPMADDWD     Y10, Y9, Y7                             // row 3 = products, added in pairs
+	VPMOVSXBW    32(AX), Y8                              // 2 weights of each column
+	VPMOVSXBW    48(AX), Y9                              // 2 weights of each column
+	VPBROADCASTD 16(CX), Y10                             // 2 elements of row 0
+	VPMADDWD     Y10, Y8, Y11                            // products, added in pairs
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
+	VPMADDWD     Y10, Y9, Y11                            // products, added in pairs
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 20(CX), Y10                             // 2 elements of row 1
+	VPMADDWD     Y10, Y8, Y11                            // products, added in pairs
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
+	VPMADDWD     Y10, Y9, Y11                            // products, added in pairs
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 24(CX), Y10                             // 2 elements of row 2
+	VPMADDWD     Y10, Y8, Y11                            // products, added in pairs
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
+	VPMADDWD     Y10, Y9, Y11                            // products, added in pairs
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 28(CX), Y10                             // 2 elements of row 3
+	VPMADDWD     Y10, Y8, Y11                            // products, added in pairs
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
+	VPMADDWD     Y10, Y9, Y11                            // products, added in pairs
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
+	VPMOVSXBW    64(AX), Y8                              // 2 weights of each column
+	VPMOVSXBW    80(AX), Y9                              // 2 weights of each column
+	VPBROADCASTD 32(CX), Y10                             // 2 elements of row 0
+	VPMADDWD     Y10, Y8, Y11                            // products, added in pairs
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
+	VPMADDWD     Y10, Y9, Y11                            // products, added in pairs
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 36(CX), Y10                             // 2 elements of row 1
+	VPMADDWD     Y10, Y8, Y11                            // products, added in pairs
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
+	VPMADDWD     Y10, Y9, Y11                            // products, added in pairs
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 40(CX), Y10                             // 2 elements of row 2
+	VPMADDWD     Y10, Y8, Y11                            // products, added in pairs
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
+	VPMADDWD     Y10, Y9, Y11                            // products, added in pairs
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 44(CX), Y10                             // 2 elements of row 3
+	VPMADDWD     Y10, Y8, Y11                            // products, added in pairs
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
+	VPMADDWD     Y10, Y9, Y11                            // products, added in pairs
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
+	VPMOVSXBW    96(AX), Y8                              // 2 weights of each column
+	VPMOVSXBW    112(AX), Y9                             // 2 weights of each column
+	VPBROADCASTD 48(CX), Y10                             // 2 elements of row 0
+	VPMADDWD     Y10, Y8, Y11                            // products, added in pairs
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
+	VPMADDWD     Y10, Y9, Y11                            // products, added in pairs
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 52(CX), Y10                             // 2 elements of row 1
+	VPMADDWD     Y10, Y8, Y11                            // products, added in pairs
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
+	VPMADDWD     Y10, Y9, Y11                            // products, added in pairs
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 56(CX), Y10                             // 2 elements of row 2
+	VPMADDWD     Y10, Y8, Y11                            // products, added in pairs
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
+	VPMADDWD     Y10, Y9, Y11                            // products, added in pairs
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 60(CX), Y10                             // 2 elements of row 3
+	VPMADDWD     Y10, Y8, Y11                            // products, added in pairs
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
+	VPMADDWD     Y10, Y9, Y11                            // products, added in pairs
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $64, CX                                 // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows4steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -572,18 +780,110 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
-	VPXOR        Y4, Y4, Y4                              // no products yet
-	VPXOR        Y5, Y5, Y5                              // no products yet
-	VPXOR        Y6, Y6, Y6                              // no products yet
-	VPXOR        Y7, Y7, Y7                              // no products yet
-	VPXOR        Y8, Y8, Y8                              // no products yet
-	VPXOR        Y9, Y9, Y9                              // no products yet
 	LEAQ         20(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Y10                               // 2 weights of each column
+	VPMOVSXBW    16(AX), Y11                             // 2 weights of each column
+	VPBROADCASTD (CX), Y12                               // 2 elements of row 0
+	VPMADDWD     Y12, Y10, Y0                            // row 0 = products, added in pairs
+	VPMADDWD     Y12, Y11, Y1                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Y12                              // 2 elements of row 1
+	VPMADDWD     Y12, Y10, Y2                            // row 1 = products, added in pairs
+	VPMADDWD     Y12, Y11, Y3                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Y12                              // 2 elements of row 2
+	VPMADDWD     Y12, Y10, Y4                            // row 2 = products, added in pairs
+	VPMADDWD     Y12, Y11, Y5                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Y12                             // 2 elements of row 3
+	VPMADDWD     Y12, Y10, Y6                            // row 3 = products, added in pairs
+	VPMADDWD     Y12, Y11, Y7                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Y12                             // 2 elements of row 4
+	VPMADDWD     Y12, Y10, Y8                            // row 4 = products, added in pairs
+	VPMADDWD     Y12, Y11, Y9                            // row 4 = products, added in pairs
+	VPMOVSXBW    32(AX), Y10                             // 2 weights of each column
+	VPMOVSXBW    48(AX), Y11                             // 2 weights of each column
+	VPBROADCASTD 20(CX), Y12                             // 2 elements of row 0
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 24(CX), Y12                             // 2 elements of row 1
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 28(CX), Y12                             // 2 elements of row 2
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 32(CX), Y12                             // 2 elements of row 3
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 36(CX), Y12                             // 2 elements of row 4
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
+	VPMOVSXBW    64(AX), Y10                             // 2 weights of each column
+	VPMOVSXBW    80(AX), Y11                             // 2 weights of each column
+	VPBROADCASTD 40(CX), Y12                             // 2 elements of row 0
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 44(CX), Y12                             // 2 elements of row 1
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 48(CX), Y12                             // 2 elements of row 2
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 52(CX), Y12                             // 2 elements of row 3
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 56(CX), Y12                             // 2 elements of row 4
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
+	VPMOVSXBW    96(AX), Y10                             // 2 weights of each column
+	VPMOVSXBW    112(AX), Y11                            // 2 weights of each column
+	VPBROADCASTD 60(CX), Y12                             // 2 elements of row 0
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 64(CX), Y12                             // 2 elements of row 1
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 68(CX), Y12                             // 2 elements of row 2
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 72(CX), Y12                             // 2 elements of row 3
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 76(CX), Y12                             // 2 elements of row 4
+	VPMADDWD     Y12, Y10, Y13                           // products, added in pairs
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
+	VPMADDWD     Y12, Y11, Y13                           // products, added in pairs
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $80, CX                                 // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows5steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -792,20 +1092,128 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
-	VPXOR        Y0, Y0, Y0                              // no products yet
-	VPXOR        Y1, Y1, Y1                              // no products yet
-	VPXOR        Y2, Y2, Y2                              // no products yet
-	VPXOR        Y3, Y3, Y3                              // no products yet
-	VPXOR        Y4, Y4, Y4                              // no products yet
-	VPXOR        Y5, Y5, Y5                              // no products yet
-	VPXOR        Y6, Y6, Y6                              // no products yet
-	VPXOR        Y7, Y7, Y7                              // no products yet
-	VPXOR        Y8, Y8, Y8                              // no products yet
-	VPXOR        Y9, Y9, Y9                              // no products yet
-	VPXOR        Y10, Y10, Y10                           // no products yet
-	VPXOR        Y11, Y11, Y11                           // no products yet
 	LEAQ         24(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Y12                               // 2 weights of each column
+	VPMOVSXBW    16(AX), Y13                             // 2 weights of each column
+	VPBROADCASTD (CX), Y14                               // 2 elements of row 0
+	VPMADDWD     Y14, Y12, Y0                            // row 0 = products, added in pairs
+	VPMADDWD     Y14, Y13, Y1                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Y14                              // 2 elements of row 1
+	VPMADDWD     Y14, Y12, Y2                            // row 1 = products, added in pairs
+	VPMADDWD     Y14, Y13, Y3                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Y14                              // 2 elements of row 2
+	VPMADDWD     Y14, Y12, Y4                            // row 2 = products, added in pairs
+	VPMADDWD     Y14, Y13, Y5                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Y14                             // 2 elements of row 3
+	VPMADDWD     Y14, Y12, Y6                            // row 3 = products, added in pairs
+	VPMADDWD     Y14, Y13, Y7                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Y14                             // 2 elements of row 4
+	VPMADDWD     Y14, Y12, Y8                            // row 4 = products, added in pairs
+	VPMADDWD     Y14, Y13, Y9                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Y14                             // 2 elements of row 5
+	VPMADDWD     Y14, Y12, Y10                           // row 5 = products, added in pairs
+	VPMADDWD     Y14, Y13, Y11                           // row 5 = products, added in pairs
+	VPMOVSXBW    32(AX), Y12                             // 2 weights of each column
+	VPMOVSXBW    48(AX), Y13                             // 2 weights of each column
+	VPBROADCASTD 24(CX), Y14                             // 2 elements of row 0
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 28(CX), Y14                             // 2 elements of row 1
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 32(CX), Y14                             // 2 elements of row 2
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 36(CX), Y14                             // 2 elements of row 3
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 40(CX), Y14                             // 2 elements of row 4
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
+	VPBROADCASTD 44(CX), Y14                             // 2 elements of row 5
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
+	VPMOVSXBW    64(AX), Y12                             // 2 weights of each column
+	VPMOVSXBW    80(AX), Y13                             // 2 weights of each column
+	VPBROADCASTD 48(CX), Y14                             // 2 elements of row 0
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 52(CX), Y14                             // 2 elements of row 1
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 56(CX), Y14                             // 2 elements of row 2
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 60(CX), Y14                             // 2 elements of row 3
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 64(CX), Y14                             // 2 elements of row 4
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
+	VPBROADCASTD 68(CX), Y14                             // 2 elements of row 5
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
+	VPMOVSXBW    96(AX), Y12                             // 2 weights of each column
+	VPMOVSXBW    112(AX), Y13                            // 2 weights of each column
+	VPBROADCASTD 72(CX), Y14                             // 2 elements of row 0
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
+	VPBROADCASTD 76(CX), Y14                             // 2 elements of row 1
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
+	VPBROADCASTD 80(CX), Y14                             // 2 elements of row 2
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
+	VPBROADCASTD 84(CX), Y14                             // 2 elements of row 3
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
+	VPBROADCASTD 88(CX), Y14                             // 2 elements of row 4
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
+	VPBROADCASTD 92(CX), Y14                             // 2 elements of row 5
+	VPMADDWD     Y14, Y12, Y15                           // products, added in pairs
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
+	VPMADDWD     Y14, Y13, Y15                           // products, added in pairs
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $96, CX                                 // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows6steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page

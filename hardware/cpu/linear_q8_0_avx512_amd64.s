@@ -26,9 +26,25 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
 	LEAQ         4(BX), CX                               // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	VPMOVSXBW    (AX), Z2                                // 2 weights of each column
+	VPBROADCASTD (CX), Z4                                // 2 elements of row 0
+	VPMADDWD     Z4, Z2, Z0                              // row 0 = products, added in pairs
+	VPMOVSXBW    32(AX), Z2                              // 2 weights of each column
+	VPBROADCASTD 4(CX), Z4                               // 2 elements of row 0
+	VPMADDWD     Z4, Z2, Z5                              // products, added in pairs
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
+	VPMOVSXBW    64(AX), Z2                              // 2 weights of each column
+	VPBROADCASTD 8(CX), Z4                               // 2 elements of row 0
+	VPMADDWD     Z4, Z2, Z5                              // products, added in pairs
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
+	VPMOVSXBW    96(AX), Z2                              // 2 weights of each column
+	VPBROADCASTD 12(CX), Z4                              // 2 elements of row 0
+	VPMADDWD     Z4, Z2, Z5                              // products, added in pairs
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $16, CX                                 // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows1steps:
 	VPMOVSXBW    (AX), Z2                                // 2 weights of each column
@@ -88,10 +104,36 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
 	LEAQ         8(BX), CX                               // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	VPMOVSXBW    (AX), Z4                                // 2 weights of each column
+	VPBROADCASTD (CX), Z6                                // 2 elements of row 0
+	VPMADDWD     Z6, Z4, Z0                              // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z6                               // 2 elements of row 1
+	VPMADDWD     Z6, Z4, Z1                              // row 1 = products, added in pairs
+	VPMOVSXBW    32(AX), Z4                              // 2 weights of each column
+	VPBROADCASTD 8(CX), Z6                               // 2 elements of row 0
+	VPMADDWD     Z6, Z4, Z7                              // products, added in pairs
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 12(CX), Z6                              // 2 elements of row 1
+	VPMADDWD     Z6, Z4, Z7                              // products, added in pairs
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
+	VPMOVSXBW    64(AX), Z4                              // 2 weights of each column
+	VPBROADCASTD 16(CX), Z6                              // 2 elements of row 0
+	VPMADDWD     Z6, Z4, Z7                              // products, added in pairs
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 20(CX), Z6                              // 2 elements of row 1
+	VPMADDWD     Z6, Z4, Z7                              // products, added in pairs
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
+	VPMOVSXBW    96(AX), Z4                              // 2 weights of each column
+	VPBROADCASTD 24(CX), Z6                              // 2 elements of row 0
+	VPMADDWD     Z6, Z4, Z7                              // products, added in pairs
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 28(CX), Z6                              // 2 elements of row 1
+	VPMADDWD     Z6, Z4, Z7                              // products, added in pairs
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $32, CX                                 // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows2steps:
 	VPMOVSXBW    (AX), Z4                                // 2 weights of each column
@@ -168,11 +210,47 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
 	LEAQ         12(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	VPMOVSXBW    (AX), Z6                                // 2 weights of each column
+	VPBROADCASTD (CX), Z8                                // 2 elements of row 0
+	VPMADDWD     Z8, Z6, Z0                              // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z8                               // 2 elements of row 1
+	VPMADDWD     Z8, Z6, Z1                              // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z8                               // 2 elements of row 2
+	VPMADDWD     Z8, Z6, Z2                              // row 2 = products, added in pairs
+	VPMOVSXBW    32(AX), Z6                              // 2 weights of each column
+	VPBROADCASTD 12(CX), Z8                              // 2 elements of row 0
+	VPMADDWD     Z8, Z6, Z9                              // products, added in pairs
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 16(CX), Z8                              // 2 elements of row 1
+	VPMADDWD     Z8, Z6, Z9                              // products, added in pairs
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
+	VPBROADCASTD 20(CX), Z8                              // 2 elements of row 2
+	VPMADDWD     Z8, Z6, Z9                              // products, added in pairs
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
+	VPMOVSXBW    64(AX), Z6                              // 2 weights of each column
+	VPBROADCASTD 24(CX), Z8                              // 2 elements of row 0
+	VPMADDWD     Z8, Z6, Z9                              // products, added in pairs
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 28(CX), Z8                              // 2 elements of row 1
+	VPMADDWD     Z8, Z6, Z9                              // products, added in pairs
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
+	VPBROADCASTD 32(CX), Z8                              // 2 elements of row 2
+	VPMADDWD     Z8, Z6, Z9                              // products, added in pairs
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
+	VPMOVSXBW    96(AX), Z6                              // 2 weights of each column
+	VPBROADCASTD 36(CX), Z8                              // 2 elements of row 0
+	VPMADDWD     Z8, Z6, Z9                              // products, added in pairs
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
+	VPBROADCASTD 40(CX), Z8                              // 2 elements of row 1
+	VPMADDWD     Z8, Z6, Z9                              // products, added in pairs
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
+	VPBROADCASTD 44(CX), Z8                              // 2 elements of row 2
+	VPMADDWD     Z8, Z6, Z9                              // products, added in pairs
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $48, CX                                 // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows3steps:
 	VPMOVSXBW    (AX), Z6                                // 2 weights of each column
@@ -267,12 +345,60 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
 	LEAQ         16(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Z8                                // 2 weights of each column
+	VPBROADCASTD (CX), Z10                               // 2 elements of row 0
+	VPMADDWD     Z10, Z8, Z0                             // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z10                              // 2 elements of row 1
+	VPMADDWD     Z10, Z8, Z1                             // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z10                              // 2 elements of row 2
+	VPMADDWD     Z10, Z8, Z2                             // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z10                             // 2 elements of row 3
+	VPMADDWD     Z10, Z8, Z3                             // row 3 = products, added in pairs
+	VPMOVSXBW    32(AX), Z8                              // 2 weights of each column
+	VPBROADCASTD 16(CX), Z10                             // 2 elements of row 0
+	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 20(CX), Z10                             // 2 elements of row 1
+	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 24(CX), Z10                             // 2 elements of row 2
+	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 28(CX), Z10                             // 2 elements of row 3
+	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
+	VPMOVSXBW    64(AX), Z8                              // 2 weights of each column
+	VPBROADCASTD 32(CX), Z10                             // 2 elements of row 0
+	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 36(CX), Z10                             // 2 elements of row 1
+	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 40(CX), Z10                             // 2 elements of row 2
+	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 44(CX), Z10                             // 2 elements of row 3
+	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
+	VPMOVSXBW    96(AX), Z8                              // 2 weights of each column
+	VPBROADCASTD 48(CX), Z10                             // 2 elements of row 0
+	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 52(CX), Z10                             // 2 elements of row 1
+	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 56(CX), Z10                             // 2 elements of row 2
+	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 60(CX), Z10                             // 2 elements of row 3
+	VPMADDWD     Z10, Z8, Z11                            // products, added in pairs
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $64, CX                                 // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows4steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -386,13 +512,71 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
 	LEAQ         20(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Z10                               // 2 weights of each column
+	VPBROADCASTD (CX), Z12                               // 2 elements of row 0
+	VPMADDWD     Z12, Z10, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z12                              // 2 elements of row 1
+	VPMADDWD     Z12, Z10, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z12                              // 2 elements of row 2
+	VPMADDWD     Z12, Z10, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z12                             // 2 elements of row 3
+	VPMADDWD     Z12, Z10, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z12                             // 2 elements of row 4
+	VPMADDWD     Z12, Z10, Z4                            // row 4 = products, added in pairs
+	VPMOVSXBW    32(AX), Z10                             // 2 weights of each column
+	VPBROADCASTD 20(CX), Z12                             // 2 elements of row 0
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 24(CX), Z12                             // 2 elements of row 1
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 28(CX), Z12                             // 2 elements of row 2
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 32(CX), Z12                             // 2 elements of row 3
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 36(CX), Z12                             // 2 elements of row 4
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
+	VPMOVSXBW    64(AX), Z10                             // 2 weights of each column
+	VPBROADCASTD 40(CX), Z12                             // 2 elements of row 0
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 44(CX), Z12                             // 2 elements of row 1
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 48(CX), Z12                             // 2 elements of row 2
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 52(CX), Z12                             // 2 elements of row 3
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 56(CX), Z12                             // 2 elements of row 4
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
+	VPMOVSXBW    96(AX), Z10                             // 2 weights of each column
+	VPBROADCASTD 60(CX), Z12                             // 2 elements of row 0
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 64(CX), Z12                             // 2 elements of row 1
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 68(CX), Z12                             // 2 elements of row 2
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 72(CX), Z12                             // 2 elements of row 3
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 76(CX), Z12                             // 2 elements of row 4
+	VPMADDWD     Z12, Z10, Z13                           // products, added in pairs
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $80, CX                                 // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows5steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -524,14 +708,82 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
 	LEAQ         24(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Z12                               // 2 weights of each column
+	VPBROADCASTD (CX), Z14                               // 2 elements of row 0
+	VPMADDWD     Z14, Z12, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z14                              // 2 elements of row 1
+	VPMADDWD     Z14, Z12, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z14                              // 2 elements of row 2
+	VPMADDWD     Z14, Z12, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z14                             // 2 elements of row 3
+	VPMADDWD     Z14, Z12, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z14                             // 2 elements of row 4
+	VPMADDWD     Z14, Z12, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z14                             // 2 elements of row 5
+	VPMADDWD     Z14, Z12, Z5                            // row 5 = products, added in pairs
+	VPMOVSXBW    32(AX), Z12                             // 2 weights of each column
+	VPBROADCASTD 24(CX), Z14                             // 2 elements of row 0
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 28(CX), Z14                             // 2 elements of row 1
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 32(CX), Z14                             // 2 elements of row 2
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 36(CX), Z14                             // 2 elements of row 3
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 40(CX), Z14                             // 2 elements of row 4
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 44(CX), Z14                             // 2 elements of row 5
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
+	VPMOVSXBW    64(AX), Z12                             // 2 weights of each column
+	VPBROADCASTD 48(CX), Z14                             // 2 elements of row 0
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 52(CX), Z14                             // 2 elements of row 1
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 56(CX), Z14                             // 2 elements of row 2
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 60(CX), Z14                             // 2 elements of row 3
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 64(CX), Z14                             // 2 elements of row 4
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 68(CX), Z14                             // 2 elements of row 5
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
+	VPMOVSXBW    96(AX), Z12                             // 2 weights of each column
+	VPBROADCASTD 72(CX), Z14                             // 2 elements of row 0
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 76(CX), Z14                             // 2 elements of row 1
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 80(CX), Z14                             // 2 elements of row 2
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 84(CX), Z14                             // 2 elements of row 3
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 88(CX), Z14                             // 2 elements of row 4
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 92(CX), Z14                             // 2 elements of row 5
+	VPMADDWD     Z14, Z12, Z15                           // products, added in pairs
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $96, CX                                 // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows6steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -681,15 +933,93 @@ rows7pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows7block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
 	LEAQ         28(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Z14                               // 2 weights of each column
+	VPBROADCASTD (CX), Z16                               // 2 elements of row 0
+	VPMADDWD     Z16, Z14, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z16                              // 2 elements of row 1
+	VPMADDWD     Z16, Z14, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z16                              // 2 elements of row 2
+	VPMADDWD     Z16, Z14, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z16                             // 2 elements of row 3
+	VPMADDWD     Z16, Z14, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z16                             // 2 elements of row 4
+	VPMADDWD     Z16, Z14, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z16                             // 2 elements of row 5
+	VPMADDWD     Z16, Z14, Z5                            // row 5 = products, added in pairs
+	VPBROADCASTD 24(CX), Z16                             // 2 elements of row 6
+	VPMADDWD     Z16, Z14, Z6                            // row 6 = products, added in pairs
+	VPMOVSXBW    32(AX), Z14                             // 2 weights of each column
+	VPBROADCASTD 28(CX), Z16                             // 2 elements of row 0
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 32(CX), Z16                             // 2 elements of row 1
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 36(CX), Z16                             // 2 elements of row 2
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 40(CX), Z16                             // 2 elements of row 3
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 44(CX), Z16                             // 2 elements of row 4
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 48(CX), Z16                             // 2 elements of row 5
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 52(CX), Z16                             // 2 elements of row 6
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
+	VPMOVSXBW    64(AX), Z14                             // 2 weights of each column
+	VPBROADCASTD 56(CX), Z16                             // 2 elements of row 0
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 60(CX), Z16                             // 2 elements of row 1
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 64(CX), Z16                             // 2 elements of row 2
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 68(CX), Z16                             // 2 elements of row 3
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 72(CX), Z16                             // 2 elements of row 4
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 76(CX), Z16                             // 2 elements of row 5
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 80(CX), Z16                             // 2 elements of row 6
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
+	VPMOVSXBW    96(AX), Z14                             // 2 weights of each column
+	VPBROADCASTD 84(CX), Z16                             // 2 elements of row 0
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 88(CX), Z16                             // 2 elements of row 1
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 92(CX), Z16                             // 2 elements of row 2
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 96(CX), Z16                             // 2 elements of row 3
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 100(CX), Z16                            // 2 elements of row 4
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 104(CX), Z16                            // 2 elements of row 5
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 108(CX), Z16                            // 2 elements of row 6
+	VPMADDWD     Z16, Z14, Z17                           // products, added in pairs
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $112, CX                                // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows7steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -856,16 +1186,104 @@ rows8pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows8block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
 	LEAQ         32(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Z16                               // 2 weights of each column
+	VPBROADCASTD (CX), Z18                               // 2 elements of row 0
+	VPMADDWD     Z18, Z16, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z18                              // 2 elements of row 1
+	VPMADDWD     Z18, Z16, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z18                              // 2 elements of row 2
+	VPMADDWD     Z18, Z16, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z18                             // 2 elements of row 3
+	VPMADDWD     Z18, Z16, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z18                             // 2 elements of row 4
+	VPMADDWD     Z18, Z16, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z18                             // 2 elements of row 5
+	VPMADDWD     Z18, Z16, Z5                            // row 5 = products, added in pairs
+	VPBROADCASTD 24(CX), Z18                             // 2 elements of row 6
+	VPMADDWD     Z18, Z16, Z6                            // row 6 = products, added in pairs
+	VPBROADCASTD 28(CX), Z18                             // 2 elements of row 7
+	VPMADDWD     Z18, Z16, Z7                            // row 7 = products, added in pairs
+	VPMOVSXBW    32(AX), Z16                             // 2 weights of each column
+	VPBROADCASTD 32(CX), Z18                             // 2 elements of row 0
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 36(CX), Z18                             // 2 elements of row 1
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 40(CX), Z18                             // 2 elements of row 2
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 44(CX), Z18                             // 2 elements of row 3
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 48(CX), Z18                             // 2 elements of row 4
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 52(CX), Z18                             // 2 elements of row 5
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 56(CX), Z18                             // 2 elements of row 6
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 60(CX), Z18                             // 2 elements of row 7
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
+	VPMOVSXBW    64(AX), Z16                             // 2 weights of each column
+	VPBROADCASTD 64(CX), Z18                             // 2 elements of row 0
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 68(CX), Z18                             // 2 elements of row 1
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 72(CX), Z18                             // 2 elements of row 2
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 76(CX), Z18                             // 2 elements of row 3
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 80(CX), Z18                             // 2 elements of row 4
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 84(CX), Z18                             // 2 elements of row 5
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 88(CX), Z18                             // 2 elements of row 6
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 92(CX), Z18                             // 2 elements of row 7
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
+	VPMOVSXBW    96(AX), Z16                             // 2 weights of each column
+	VPBROADCASTD 96(CX), Z18                             // 2 elements of row 0
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 100(CX), Z18                            // 2 elements of row 1
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 104(CX), Z18                            // 2 elements of row 2
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 108(CX), Z18                            // 2 elements of row 3
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 112(CX), Z18                            // 2 elements of row 4
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 116(CX), Z18                            // 2 elements of row 5
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 120(CX), Z18                            // 2 elements of row 6
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 124(CX), Z18                            // 2 elements of row 7
+	VPMADDWD     Z18, Z16, Z19                           // products, added in pairs
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $128, CX                                // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows8steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -1049,17 +1467,115 @@ rows9pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows9block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
-	VPXORD       Z8, Z8, Z8                              // no products yet
 	LEAQ         36(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Z18                               // 2 weights of each column
+	VPBROADCASTD (CX), Z20                               // 2 elements of row 0
+	VPMADDWD     Z20, Z18, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z20                              // 2 elements of row 1
+	VPMADDWD     Z20, Z18, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z20                              // 2 elements of row 2
+	VPMADDWD     Z20, Z18, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z20                             // 2 elements of row 3
+	VPMADDWD     Z20, Z18, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z20                             // 2 elements of row 4
+	VPMADDWD     Z20, Z18, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z20                             // 2 elements of row 5
+	VPMADDWD     Z20, Z18, Z5                            // row 5 = products, added in pairs
+	VPBROADCASTD 24(CX), Z20                             // 2 elements of row 6
+	VPMADDWD     Z20, Z18, Z6                            // row 6 = products, added in pairs
+	VPBROADCASTD 28(CX), Z20                             // 2 elements of row 7
+	VPMADDWD     Z20, Z18, Z7                            // row 7 = products, added in pairs
+	VPBROADCASTD 32(CX), Z20                             // 2 elements of row 8
+	VPMADDWD     Z20, Z18, Z8                            // row 8 = products, added in pairs
+	VPMOVSXBW    32(AX), Z18                             // 2 weights of each column
+	VPBROADCASTD 36(CX), Z20                             // 2 elements of row 0
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 40(CX), Z20                             // 2 elements of row 1
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 44(CX), Z20                             // 2 elements of row 2
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 48(CX), Z20                             // 2 elements of row 3
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 52(CX), Z20                             // 2 elements of row 4
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 56(CX), Z20                             // 2 elements of row 5
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 60(CX), Z20                             // 2 elements of row 6
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 64(CX), Z20                             // 2 elements of row 7
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 68(CX), Z20                             // 2 elements of row 8
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
+	VPMOVSXBW    64(AX), Z18                             // 2 weights of each column
+	VPBROADCASTD 72(CX), Z20                             // 2 elements of row 0
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 76(CX), Z20                             // 2 elements of row 1
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 80(CX), Z20                             // 2 elements of row 2
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 84(CX), Z20                             // 2 elements of row 3
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 88(CX), Z20                             // 2 elements of row 4
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 92(CX), Z20                             // 2 elements of row 5
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 96(CX), Z20                             // 2 elements of row 6
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 100(CX), Z20                            // 2 elements of row 7
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 104(CX), Z20                            // 2 elements of row 8
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
+	VPMOVSXBW    96(AX), Z18                             // 2 weights of each column
+	VPBROADCASTD 108(CX), Z20                            // 2 elements of row 0
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 112(CX), Z20                            // 2 elements of row 1
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 116(CX), Z20                            // 2 elements of row 2
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 120(CX), Z20                            // 2 elements of row 3
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 124(CX), Z20                            // 2 elements of row 4
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 128(CX), Z20                            // 2 elements of row 5
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 132(CX), Z20                            // 2 elements of row 6
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 136(CX), Z20                            // 2 elements of row 7
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 140(CX), Z20                            // 2 elements of row 8
+	VPMADDWD     Z20, Z18, Z21                           // products, added in pairs
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $144, CX                                // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows9steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -1260,18 +1776,126 @@ rows10pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows10block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
-	VPXORD       Z8, Z8, Z8                              // no products yet
-	VPXORD       Z9, Z9, Z9                              // no products yet
 	LEAQ         40(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Z20                               // 2 weights of each column
+	VPBROADCASTD (CX), Z22                               // 2 elements of row 0
+	VPMADDWD     Z22, Z20, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z22                              // 2 elements of row 1
+	VPMADDWD     Z22, Z20, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z22                              // 2 elements of row 2
+	VPMADDWD     Z22, Z20, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z22                             // 2 elements of row 3
+	VPMADDWD     Z22, Z20, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z22                             // 2 elements of row 4
+	VPMADDWD     Z22, Z20, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z22                             // 2 elements of row 5
+	VPMADDWD     Z22, Z20, Z5                            // row 5 = products, added in pairs
+	VPBROADCASTD 24(CX), Z22                             // 2 elements of row 6
+	VPMADDWD     Z22, Z20, Z6                            // row 6 = products, added in pairs
+	VPBROADCASTD 28(CX), Z22                             // 2 elements of row 7
+	VPMADDWD     Z22, Z20, Z7                            // row 7 = products, added in pairs
+	VPBROADCASTD 32(CX), Z22                             // 2 elements of row 8
+	VPMADDWD     Z22, Z20, Z8                            // row 8 = products, added in pairs
+	VPBROADCASTD 36(CX), Z22                             // 2 elements of row 9
+	VPMADDWD     Z22, Z20, Z9                            // row 9 = products, added in pairs
+	VPMOVSXBW    32(AX), Z20                             // 2 weights of each column
+	VPBROADCASTD 40(CX), Z22                             // 2 elements of row 0
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 44(CX), Z22                             // 2 elements of row 1
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 48(CX), Z22                             // 2 elements of row 2
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 52(CX), Z22                             // 2 elements of row 3
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 56(CX), Z22                             // 2 elements of row 4
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 60(CX), Z22                             // 2 elements of row 5
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 64(CX), Z22                             // 2 elements of row 6
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 68(CX), Z22                             // 2 elements of row 7
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 72(CX), Z22                             // 2 elements of row 8
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 76(CX), Z22                             // 2 elements of row 9
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
+	VPMOVSXBW    64(AX), Z20                             // 2 weights of each column
+	VPBROADCASTD 80(CX), Z22                             // 2 elements of row 0
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 84(CX), Z22                             // 2 elements of row 1
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 88(CX), Z22                             // 2 elements of row 2
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 92(CX), Z22                             // 2 elements of row 3
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 96(CX), Z22                             // 2 elements of row 4
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 100(CX), Z22                            // 2 elements of row 5
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 104(CX), Z22                            // 2 elements of row 6
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 108(CX), Z22                            // 2 elements of row 7
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 112(CX), Z22                            // 2 elements of row 8
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 116(CX), Z22                            // 2 elements of row 9
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
+	VPMOVSXBW    96(AX), Z20                             // 2 weights of each column
+	VPBROADCASTD 120(CX), Z22                            // 2 elements of row 0
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 124(CX), Z22                            // 2 elements of row 1
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 128(CX), Z22                            // 2 elements of row 2
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 132(CX), Z22                            // 2 elements of row 3
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 136(CX), Z22                            // 2 elements of row 4
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 140(CX), Z22                            // 2 elements of row 5
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 144(CX), Z22                            // 2 elements of row 6
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 148(CX), Z22                            // 2 elements of row 7
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 152(CX), Z22                            // 2 elements of row 8
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 156(CX), Z22                            // 2 elements of row 9
+	VPMADDWD     Z22, Z20, Z23                           // products, added in pairs
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $160, CX                                // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows10steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -1489,19 +2113,137 @@ rows11pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows11block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
-	VPXORD       Z8, Z8, Z8                              // no products yet
-	VPXORD       Z9, Z9, Z9                              // no products yet
-	VPXORD       Z10, Z10, Z10                           // no products yet
 	LEAQ         44(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Z22                               // 2 weights of each column
+	VPBROADCASTD (CX), Z24                               // 2 elements of row 0
+	VPMADDWD     Z24, Z22, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z24                              // 2 elements of row 1
+	VPMADDWD     Z24, Z22, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z24                              // 2 elements of row 2
+	VPMADDWD     Z24, Z22, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z24                             // 2 elements of row 3
+	VPMADDWD     Z24, Z22, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z24                             // 2 elements of row 4
+	VPMADDWD     Z24, Z22, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z24                             // 2 elements of row 5
+	VPMADDWD     Z24, Z22, Z5                            // row 5 = products, added in pairs
+	VPBROADCASTD 24(CX), Z24                             // 2 elements of row 6
+	VPMADDWD     Z24, Z22, Z6                            // row 6 = products, added in pairs
+	VPBROADCASTD 28(CX), Z24                             // 2 elements of row 7
+	VPMADDWD     Z24, Z22, Z7                            // row 7 = products, added in pairs
+	VPBROADCASTD 32(CX), Z24                             // 2 elements of row 8
+	VPMADDWD     Z24, Z22, Z8                            // row 8 = products, added in pairs
+	VPBROADCASTD 36(CX), Z24                             // 2 elements of row 9
+	VPMADDWD     Z24, Z22, Z9                            // row 9 = products, added in pairs
+	VPBROADCASTD 40(CX), Z24                             // 2 elements of row 10
+	VPMADDWD     Z24, Z22, Z10                           // row 10 = products, added in pairs
+	VPMOVSXBW    32(AX), Z22                             // 2 weights of each column
+	VPBROADCASTD 44(CX), Z24                             // 2 elements of row 0
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 48(CX), Z24                             // 2 elements of row 1
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 52(CX), Z24                             // 2 elements of row 2
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 56(CX), Z24                             // 2 elements of row 3
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 60(CX), Z24                             // 2 elements of row 4
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 64(CX), Z24                             // 2 elements of row 5
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 68(CX), Z24                             // 2 elements of row 6
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 72(CX), Z24                             // 2 elements of row 7
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 76(CX), Z24                             // 2 elements of row 8
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 80(CX), Z24                             // 2 elements of row 9
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 84(CX), Z24                             // 2 elements of row 10
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
+	VPMOVSXBW    64(AX), Z22                             // 2 weights of each column
+	VPBROADCASTD 88(CX), Z24                             // 2 elements of row 0
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 92(CX), Z24                             // 2 elements of row 1
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 96(CX), Z24                             // 2 elements of row 2
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 100(CX), Z24                            // 2 elements of row 3
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 104(CX), Z24                            // 2 elements of row 4
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 108(CX), Z24                            // 2 elements of row 5
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 112(CX), Z24                            // 2 elements of row 6
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 116(CX), Z24                            // 2 elements of row 7
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 120(CX), Z24                            // 2 elements of row 8
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 124(CX), Z24                            // 2 elements of row 9
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 128(CX), Z24                            // 2 elements of row 10
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
+	VPMOVSXBW    96(AX), Z22                             // 2 weights of each column
+	VPBROADCASTD 132(CX), Z24                            // 2 elements of row 0
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 136(CX), Z24                            // 2 elements of row 1
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 140(CX), Z24                            // 2 elements of row 2
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 144(CX), Z24                            // 2 elements of row 3
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 148(CX), Z24                            // 2 elements of row 4
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 152(CX), Z24                            // 2 elements of row 5
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 156(CX), Z24                            // 2 elements of row 6
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 160(CX), Z24                            // 2 elements of row 7
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 164(CX), Z24                            // 2 elements of row 8
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 168(CX), Z24                            // 2 elements of row 9
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 172(CX), Z24                            // 2 elements of row 10
+	VPMADDWD     Z24, Z22, Z25                           // products, added in pairs
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $176, CX                                // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows11steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -1736,20 +2478,148 @@ rows12pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows12block:
-	VPXORD       Z0, Z0, Z0                              // no products yet
-	VPXORD       Z1, Z1, Z1                              // no products yet
-	VPXORD       Z2, Z2, Z2                              // no products yet
-	VPXORD       Z3, Z3, Z3                              // no products yet
-	VPXORD       Z4, Z4, Z4                              // no products yet
-	VPXORD       Z5, Z5, Z5                              // no products yet
-	VPXORD       Z6, Z6, Z6                              // no products yet
-	VPXORD       Z7, Z7, Z7                              // no products yet
-	VPXORD       Z8, Z8, Z8                              // no products yet
-	VPXORD       Z9, Z9, Z9                              // no products yet
-	VPXORD       Z10, Z10, Z10                           // no products yet
-	VPXORD       Z11, Z11, Z11                           // no products yet
 	LEAQ         48(BX), CX                              // x of the block
-	MOVL         $4, R12                                 // 4 rounds
+	PREFETCHT1   4096(AX)                                // weights of the next page
+	PREFETCHT1   4160(AX)                                // weights of the next page
+	VPMOVSXBW    (AX), Z24                               // 2 weights of each column
+	VPBROADCASTD (CX), Z26                               // 2 elements of row 0
+	VPMADDWD     Z26, Z24, Z0                            // row 0 = products, added in pairs
+	VPBROADCASTD 4(CX), Z26                              // 2 elements of row 1
+	VPMADDWD     Z26, Z24, Z1                            // row 1 = products, added in pairs
+	VPBROADCASTD 8(CX), Z26                              // 2 elements of row 2
+	VPMADDWD     Z26, Z24, Z2                            // row 2 = products, added in pairs
+	VPBROADCASTD 12(CX), Z26                             // 2 elements of row 3
+	VPMADDWD     Z26, Z24, Z3                            // row 3 = products, added in pairs
+	VPBROADCASTD 16(CX), Z26                             // 2 elements of row 4
+	VPMADDWD     Z26, Z24, Z4                            // row 4 = products, added in pairs
+	VPBROADCASTD 20(CX), Z26                             // 2 elements of row 5
+	VPMADDWD     Z26, Z24, Z5                            // row 5 = products, added in pairs
+	VPBROADCASTD 24(CX), Z26                             // 2 elements of row 6
+	VPMADDWD     Z26, Z24, Z6                            // row 6 = products, added in pairs
+	VPBROADCASTD 28(CX), Z26                             // 2 elements of row 7
+	VPMADDWD     Z26, Z24, Z7                            // row 7 = products, added in pairs
+	VPBROADCASTD 32(CX), Z26                             // 2 elements of row 8
+	VPMADDWD     Z26, Z24, Z8                            // row 8 = products, added in pairs
+	VPBROADCASTD 36(CX), Z26                             // 2 elements of row 9
+	VPMADDWD     Z26, Z24, Z9                            // row 9 = products, added in pairs
+	VPBROADCASTD 40(CX), Z26                             // 2 elements of row 10
+	VPMADDWD     Z26, Z24, Z10                           // row 10 = products, added in pairs
+	VPBROADCASTD 44(CX), Z26                             // 2 elements of row 11
+	VPMADDWD     Z26, Z24, Z11                           // row 11 = products, added in pairs
+	VPMOVSXBW    32(AX), Z24                             // 2 weights of each column
+	VPBROADCASTD 48(CX), Z26                             // 2 elements of row 0
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 52(CX), Z26                             // 2 elements of row 1
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 56(CX), Z26                             // 2 elements of row 2
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 60(CX), Z26                             // 2 elements of row 3
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 64(CX), Z26                             // 2 elements of row 4
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 68(CX), Z26                             // 2 elements of row 5
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 72(CX), Z26                             // 2 elements of row 6
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 76(CX), Z26                             // 2 elements of row 7
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 80(CX), Z26                             // 2 elements of row 8
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 84(CX), Z26                             // 2 elements of row 9
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 88(CX), Z26                             // 2 elements of row 10
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
+	VPBROADCASTD 92(CX), Z26                             // 2 elements of row 11
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
+	VPMOVSXBW    64(AX), Z24                             // 2 weights of each column
+	VPBROADCASTD 96(CX), Z26                             // 2 elements of row 0
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 100(CX), Z26                            // 2 elements of row 1
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 104(CX), Z26                            // 2 elements of row 2
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 108(CX), Z26                            // 2 elements of row 3
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 112(CX), Z26                            // 2 elements of row 4
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 116(CX), Z26                            // 2 elements of row 5
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 120(CX), Z26                            // 2 elements of row 6
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 124(CX), Z26                            // 2 elements of row 7
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 128(CX), Z26                            // 2 elements of row 8
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 132(CX), Z26                            // 2 elements of row 9
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 136(CX), Z26                            // 2 elements of row 10
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
+	VPBROADCASTD 140(CX), Z26                            // 2 elements of row 11
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
+	VPMOVSXBW    96(AX), Z24                             // 2 weights of each column
+	VPBROADCASTD 144(CX), Z26                            // 2 elements of row 0
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
+	VPBROADCASTD 148(CX), Z26                            // 2 elements of row 1
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
+	VPBROADCASTD 152(CX), Z26                            // 2 elements of row 2
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
+	VPBROADCASTD 156(CX), Z26                            // 2 elements of row 3
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
+	VPBROADCASTD 160(CX), Z26                            // 2 elements of row 4
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
+	VPBROADCASTD 164(CX), Z26                            // 2 elements of row 5
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
+	VPBROADCASTD 168(CX), Z26                            // 2 elements of row 6
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
+	VPBROADCASTD 172(CX), Z26                            // 2 elements of row 7
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
+	VPBROADCASTD 176(CX), Z26                            // 2 elements of row 8
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
+	VPBROADCASTD 180(CX), Z26                            // 2 elements of row 9
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
+	VPBROADCASTD 184(CX), Z26                            // 2 elements of row 10
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
+	VPBROADCASTD 188(CX), Z26                            // 2 elements of row 11
+	VPMADDWD     Z26, Z24, Z27                           // products, added in pairs
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
+	ADDQ         $128, AX                                // next weights
+	ADDQ         $192, CX                                // next elements
+	MOVL         $3, R12                                 // 3 rounds
 
 rows12steps:
 	PREFETCHT1   4096(AX)                                // weights of the next page

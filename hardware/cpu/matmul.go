@@ -169,6 +169,10 @@ func (j *panelJob) run(w *worker, rows int) {
 	if j.up != nil {
 		w.weightBytes += uint64(j.panels * j.up.panelBytes)
 	}
+	if j.weight.linear.expanded != nil && j.set.count(rows) >= expandedTiles {
+		j.runExpanded(w, rows)
+		return
+	}
 	height := j.set.height(rows)
 	for first := 0; first < rows; first += height {
 		n := min(height, rows-first)
@@ -192,16 +196,16 @@ func (j *panelJob) cols() (first, n int) {
 func (j *panelJob) write(w *worker, firstRow, rows int) {
 	first, n := j.cols()
 	stride := j.panels * panelCols
-	for r := range rows {
-		dst, y := j.dst.row(firstRow + r)[first:first+n], w.product[r*stride:][:n]
-		switch {
-		case j.up != nil:
-			w.kernels.siluMul(dst, y, w.productUp[r*stride:][:n])
-		case j.accumulate:
-			w.kernels.add(dst, y)
-		default:
-			copy(dst, y)
+	dst, dstStride := j.dst.from(firstRow)[first:], j.dst.t.stride
+	switch {
+	case j.up != nil:
+		for r := range rows {
+			w.kernels.siluMul(dst[r*dstStride:][:n], w.product[r*stride:][:n], w.productUp[r*stride:][:n])
 		}
+	case j.accumulate:
+		w.kernels.addRows(dst, dstStride, w.product, stride, rows, n)
+	default:
+		w.kernels.copyRows(dst, dstStride, w.product, stride, rows, n)
 	}
 }
 
@@ -215,13 +219,18 @@ func (w *worker) multiplyPanels(dst []float32, weight *weight, tile []byte, p pa
 	a.panels, a.numPanels = weight.panel(p.expert, p.first)[:p.panels*weight.panelBytes], p.panels
 	a.tile, a.rows, a.in = tile, p.rows, weight.in
 	weight.linear.multiply(a)
+	w.scaleAndBias(dst, weight, p)
+}
+
+// scaleAndBias completes a compact piece of a product.
+func (w *worker) scaleAndBias(dst []float32, weight *weight, p panelRange) {
 	if weight.scale == 1 && weight.bias == nil {
 		return
 	}
-	first := p.first * panelCols
+	dstStride, first := p.panels*panelCols, p.first*panelCols
 	n := min(p.panels*panelCols, weight.out-first)
 	for r := range p.rows {
-		y := dst[r*a.dstStride:][:n]
+		y := dst[r*dstStride:][:n]
 		if weight.scale != 1 {
 			w.kernels.scale(y, weight.scale)
 		}
@@ -260,6 +269,10 @@ func (o *matmul) grow(w *workerSizes, maxRows int) int {
 	w.tiles = max(w.tiles, private)
 	for _, p := range o.products {
 		w.product = max(w.product, min(p.set.linear.tileRows, maxRows)*p.itemPanels*panelCols)
+		if p.set.linear.expanded != nil && p.set.count(maxRows) >= expandedTiles {
+			w.product = max(w.product, min(maxRows, expandedRows)*expandedPanels*panelCols)
+			w.expanded = expandedPanels * expandedBytes
+		}
 		w.scratch = max(w.scratch, p.set.linear.scratch)
 	}
 	return shared

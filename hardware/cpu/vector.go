@@ -102,3 +102,18 @@ func scaleByHalvesGeneric(dst, x []float32, halves []byte) {
 		dst[i] = v * halfAt(halves[2*i:])
 	}
 }
+
+func copyRowsGeneric(dst []float32, dstStride int, x []float32, xStride, rows, cols int) {
+	for r := range rows {
+		copy(dst[r*dstStride:][:cols], x[r*xStride:])
+	}
+}
+
+// addRows adds row by row.
+func addRows(add func(dst, x []float32)) func(dst []float32, dstStride int, x []float32, xStride, rows, cols int) {
+	return func(dst []float32, dstStride int, x []float32, xStride, rows, cols int) {
+		for r := range rows {
+			add(dst[r*dstStride:][:cols], x[r*xStride:][:cols])
+		}
+	}
+}

@@ -432,6 +432,118 @@ done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
+// func copyRowsAVX2(dst []float32, dstStride int, x []float32, xStride, rows, cols int)
+// CPU: AVX2, FMA, F16C.
+// dst[r][c] = x[r][c]. Strides are in elements.
+// DI and SI a row's places, R9 and R10 strides in bytes, R11 rows left, DX columns, CX what is left of them, R12 and R13 the row's
+// start, R8 address of the mask. Tails: the last 1 to 7 columns under it.
+TEXT ·copyRowsAVX2(SB), NOSPLIT, $0-80
+	MOVQ         dst_base+0(FP), R12                     // dst
+	MOVQ         dstStride+24(FP), R9                    // its stride
+	MOVQ         x_base+32(FP), R13                      // x
+	MOVQ         xStride+56(FP), R10                     // its stride
+	MOVQ         rows+64(FP), R11                        // rows to do
+	MOVQ         cols+72(FP), DX                         // their columns
+	SHLQ         $2, R9                                  // in bytes
+	SHLQ         $2, R10                                 // in bytes
+	MOVQ         DX, CX                                  // the tail's columns
+	ANDQ         $7, CX                                  // are less than 8
+	LEAQ         lanes<>+32(SB), R8                      // masks
+	SHLQ         $2, CX                                  // CX is spent
+	SUBQ         CX, R8                                  // as many lanes before the zeros
+	VMOVDQU      (R8), Y9                                // lanes that are left
+	TESTQ        R11, R11                                // any rows?
+	JEQ          copyRowsAVX2done                        // none
+
+copyRowsAVX2row:
+	MOVQ         R12, DI                                 // a row
+	MOVQ         R13, SI                                 // of both
+	MOVQ         DX, CX                                  // all its columns
+	SUBQ         $8, CX                                  // eight are left?
+	JLT          copyRowsAVX2tail                        // no
+
+copyRowsAVX2eight:
+	VMOVUPS      (SI), Y0                                // x
+	VMOVUPS      Y0, (DI)                                // the row's next columns
+	ADDQ         $32, DI                                 // next 8
+	ADDQ         $32, SI                                 // next 8
+	SUBQ         $8, CX                                  // 8 less
+	JGE          copyRowsAVX2eight                       // while there are 8
+
+copyRowsAVX2tail:
+	ADDQ         $8, CX                                  // 0 to 7 are left
+	JEQ          copyRowsAVX2next                        // none
+	VMASKMOVPS   (SI), Y9, Y0                            // x, 0 beyond
+	VMASKMOVPS   Y0, Y9, (DI)                            // the row's next columns
+
+copyRowsAVX2next:
+	ADDQ         R9, R12                                 // next row
+	ADDQ         R10, R13                                // next row
+	DECQ         R11                                     // one row less
+	JNZ          copyRowsAVX2row                         // until all are done
+
+copyRowsAVX2done:
+	VZEROUPPER                                           // spare the code outside a penalty
+	RET                                                  // done
+
+// func addRowsAVX2(dst []float32, dstStride int, x []float32, xStride, rows, cols int)
+// CPU: AVX2, FMA, F16C.
+// dst[r][c] += x[r][c]. Strides are in elements.
+// DI and SI a row's places, R9 and R10 strides in bytes, R11 rows left, DX columns, CX what is left of them, R12 and R13 the row's
+// start, R8 address of the mask. Tails: the last 1 to 7 columns under it.
+TEXT ·addRowsAVX2(SB), NOSPLIT, $0-80
+	MOVQ         dst_base+0(FP), R12                     // dst
+	MOVQ         dstStride+24(FP), R9                    // its stride
+	MOVQ         x_base+32(FP), R13                      // x
+	MOVQ         xStride+56(FP), R10                     // its stride
+	MOVQ         rows+64(FP), R11                        // rows to do
+	MOVQ         cols+72(FP), DX                         // their columns
+	SHLQ         $2, R9                                  // in bytes
+	SHLQ         $2, R10                                 // in bytes
+	MOVQ         DX, CX                                  // the tail's columns
+	ANDQ         $7, CX                                  // are less than 8
+	LEAQ         lanes<>+32(SB), R8                      // masks
+	SHLQ         $2, CX                                  // CX is spent
+	SUBQ         CX, R8                                  // as many lanes before the zeros
+	VMOVDQU      (R8), Y9                                // lanes that are left
+	TESTQ        R11, R11                                // any rows?
+	JEQ          addRowsAVX2done                         // none
+
+addRowsAVX2row:
+	MOVQ         R12, DI                                 // a row
+	MOVQ         R13, SI                                 // of both
+	MOVQ         DX, CX                                  // all its columns
+	SUBQ         $8, CX                                  // eight are left?
+	JLT          addRowsAVX2tail                         // no
+
+addRowsAVX2eight:
+	VMOVUPS      (DI), Y0                                // dst
+	VMOVUPS      (SI), Y1                                // x
+	VADDPS       Y1, Y0, Y0                              // dst + x
+	VMOVUPS      Y0, (DI)                                // the row's next columns
+	ADDQ         $32, DI                                 // next 8
+	ADDQ         $32, SI                                 // next 8
+	SUBQ         $8, CX                                  // 8 less
+	JGE          addRowsAVX2eight                        // while there are 8
+
+addRowsAVX2tail:
+	ADDQ         $8, CX                                  // 0 to 7 are left
+	JEQ          addRowsAVX2next                         // none
+	VMASKMOVPS   (DI), Y9, Y0                            // dst, 0 beyond
+	VMASKMOVPS   (SI), Y9, Y1                            // x, 0 beyond
+	VADDPS       Y1, Y0, Y0                              // dst + x
+	VMASKMOVPS   Y0, Y9, (DI)                            // the row's next columns
+
+addRowsAVX2next:
+	ADDQ         R9, R12                                 // next row
+	ADDQ         R10, R13                                // next row
+	DECQ         R11                                     // one row less
+	JNZ          addRowsAVX2row                          // until all are done
+
+addRowsAVX2done:
+	VZEROUPPER                                           // spare the code outside a penalty
+	RET                                                  // done
+
 // func siluMulAVX2(dst, gate, up []float32)
 // CPU: AVX2, FMA, F16C.
 // dst[i] = gate[i] / (1 + e^-gate[i]) * up[i].

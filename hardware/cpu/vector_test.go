@@ -277,6 +277,28 @@ func TestHalves(t *testing.T) {
 	})
 }
 
+func TestRows(t *testing.T) {
+	forEachLength(t, func(c *vectorCase, k *kernels) {
+		r := newRand(uint64(c.n))
+		for _, rows := range []int{0, 1, 3} {
+			dstStride, xStride := c.n+r.IntN(4), c.n+r.IntN(4)
+			x, old := normals(r, rows*xStride), normals(r, rows*dstStride)
+			copied, added := c.buffer(old), c.buffer(old)
+			k.copyRows(copied, dstStride, x, xStride, rows, c.n)
+			k.addRows(added, dstStride, x, xStride, rows, c.n)
+			for i, v := range old {
+				copy, sum := v, v
+				if row, col := i/dstStride, i%dstStride; col < c.n {
+					copy, sum = x[row*xStride+col], v+x[row*xStride+col]
+				}
+				if copied[i] != copy || added[i] != sum {
+					c.t.Fatalf("%d rows of %d: element %d is %v and %v, want %v and %v", rows, c.n, i, copied[i], added[i], copy, sum)
+				}
+			}
+		}
+	})
+}
+
 // TestVectorsAllocateNothing covers what runs per step.
 func TestVectorsAllocateNothing(t *testing.T) {
 	forEachLevel(t, func(t *testing.T, k *kernels) {
@@ -291,6 +313,8 @@ func TestVectorsAllocateNothing(t *testing.T) {
 			k.rotateHalves(x, x, y[:32], z[:32])
 			k.rotatePairs(x, x, y[:32], z[:32])
 			k.halves(h, x)
+			k.copyRows(x, 16, y, 32, 2, 9)
+			k.addRows(x, 16, y, 32, 2, 9)
 		}); n != 0 {
 			t.Errorf("%v allocations", n)
 		}

@@ -16,6 +16,8 @@ type worker struct {
 	attention          attentionSpace
 	gemm               gemmArgs
 	multiply           multiplyArgs // with the worker's scratch
+	expanded           []byte       // some panels' pieces
+	multiplyExpanded   expandedArgs
 
 	prepared     *matmul // whose rows are in tiles, of step preparedStep
 	preparedStep uint64
@@ -37,6 +39,7 @@ type attentionSpace struct {
 // worker have it.
 type workerSizes struct {
 	tiles, product, row, short, scratch int
+	expanded                            int
 	attentionRows, keyDim, valueCols    int
 }
 
@@ -46,6 +49,7 @@ func (w *worker) reserve(c *carver, n *workerSizes) {
 	w.product, w.productUp = carve[float32](c, n.product), carve[float32](c, n.product)
 	w.row, w.short = carve[float32](c, n.row), c.bytes(n.short)
 	w.multiply.scratch = carve[float32](c, n.scratch)
+	w.expanded = c.bytes(n.expanded)
 	a := &w.attention
 	a.query = carve[float32](c, n.attentionRows*n.keyDim)
 	a.scores = carve[float32](c, n.attentionRows*blockLen)

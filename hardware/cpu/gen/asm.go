@@ -19,6 +19,7 @@ type isa struct {
 	maxRows  int // rows of the largest kernel
 	vnni     bool
 	bfloat16 bool
+	expanded bool // kernels read weights that are unpacked, see expand.go, and add to dst
 
 	// prefetchRows is the number of rows from which kernels ask for weights before they need them.
 	prefetchRows int
@@ -32,6 +33,10 @@ var (
 	avxvnni = isa{
 		suffix: "AVXVNNI", file: "avxvnni", arch: "amd64", features: "AVX2, FMA, F16C, AVX_VNNI", prefix: "Y", bytes: 32,
 		numRegs: 16, maxRows: 6, vnni: true, prefetchRows: 4,
+	}
+	avx2Expanded = isa{
+		suffix: "AVX2Expanded", file: "avx2expanded", arch: "amd64", features: "AVX2, FMA, F16C", prefix: "Y", bytes: 32, numRegs: 16, maxRows: 6,
+		expanded: true, prefetchRows: 1 << 10,
 	}
 	avx512 = isa{
 		suffix: "AVX512", file: "avx512", arch: "amd64", features: "AVX512F, AVX512BW", prefix: "Z", bytes: 64, numRegs: 32, maxRows: 12,

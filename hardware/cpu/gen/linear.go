@@ -28,7 +28,8 @@ type linearHead struct {
 	comment     []string
 }
 
-// beginLinear writes a head, reads the arguments, and clears the float sums.
+// beginLinear writes a head, reads the arguments, and clears the float sums, but for those that kernels of expanded weights
+// add to.
 func beginLinear(f *file, s *stubs, set isa, head linearHead) *linear {
 	n := head.rows
 	sig := signature{fmt.Sprintf("linear%s%sRows%d", head.name, set.suffix, n), linearParams, 40, head.frame}
@@ -47,9 +48,10 @@ func beginLinear(f *file, s *stubs, set isa, head linearHead) *linear {
 	k.op("blocks to do", "MOVQ blocks+24(FP), DX")
 	k.op("bytes between rows of dst", "MOVQ stride+32(FP), SI")
 	dstRows.setup(k.function, n)
-	if head.inRegisters {
+	switch {
+	case head.inRegisters:
 		k.each(func(r, h int) { k.zero(k.float(r, h), fmt.Sprintf("row %d = 0", r)) })
-	} else {
+	case !set.expanded:
 		k.zero(0, "0")
 		k.each(func(r, h int) { k.op(fmt.Sprintf("row %d = 0", r), "VMOVUPS %s, %s", k.v(0), dstRows.at(r, h*k.bytes)) })
 	}
@@ -146,31 +148,65 @@ func q8Pairs(f *file, s *stubs, set isa, n int) {
 			map[bool]string{true: " float32 sums,", false: ""}[set.wide()]),
 	}})
 	w, a, t := []int{k.tmp, k.tmp + 1}, k.tmp+2, k.tmp+3
-	k.pairs(func() {
-		k.each(func(r, h int) { k.zero(k.sum(r, h), "no products yet") })
-		k.op("x of the block", "LEAQ %d(BX), CX", 4*n)
-		const unroll = 4
-		k.repeat("R12", k.label+"steps", 16/unroll, func() {
-			k.prefetch(k.rows, 32*unroll)
-			for u := range unroll {
-				for h := range k.halves() {
-					k.op("2 weights of each column", "VPMOVSXBW %s, %s", mem(32*u+16*h, "AX"), k.v(w[h]))
-				}
-				for r := range n {
-					k.op(fmt.Sprintf("2 elements of row %d", r), "VPBROADCASTD %s, %s", mem(4*(u*n+r), "CX"), k.v(a))
-					for h := range k.halves() {
-						k.op("products, added in pairs", "VPMADDWD %s, %s, %s", k.v(a), k.v(w[h]), k.v(t))
-						k.op(fmt.Sprintf("row %d += products", r), "VPADDD %s, %s, %s", k.v(t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
-					}
-				}
+	const unroll = 4
+	steps := func(first bool) {
+		k.prefetch(k.rows, 32*unroll)
+		for u := range unroll {
+			for h := range k.halves() {
+				k.op("2 weights of each column", "VPMOVSXBW %s, %s", mem(32*u+16*h, "AX"), k.v(w[h]))
 			}
-			k.op("next weights", "ADDQ $%d, AX", 32*unroll)
-			k.op("next elements", "ADDQ $%d, CX", 4*n*unroll)
-		})
+			k.wordProducts(w, a, t, 4*u*n, first && u == 0)
+		}
+		k.op("next weights", "ADDQ $%d, AX", 32*unroll)
+		k.op("next elements", "ADDQ $%d, CX", 4*n*unroll)
+	}
+	k.pairs(func() {
+		k.op("x of the block", "LEAQ %d(BX), CX", 4*n)
+		steps(true)
+		k.repeat("R12", k.label+"steps", 16/unroll-1, func() { steps(false) })
 		k.scaleBlock(w, t, a, 0)
 		k.op("next block of x", "MOVQ CX, BX")
 	})
 	k.finish()
+}
+
+// wordProducts multiplies two 16-bit weights of each column with the rows' words at an offset of CX, and adds them to the
+// 32-bit sums; the first of some begin these.
+func (k *linear) wordProducts(w []int, a, t, offset int, first bool) {
+	for r := range k.rows {
+		k.op(fmt.Sprintf("2 elements of row %d", r), "VPBROADCASTD %s, %s", mem(offset+4*r, "CX"), k.v(a))
+		for h := range k.halves() {
+			if first {
+				k.op(fmt.Sprintf("row %d = products, added in pairs", r), "VPMADDWD %s, %s, %s", k.v(a), k.v(w[h]), k.v(k.sum(r, h)))
+				continue
+			}
+			k.op("products, added in pairs", "VPMADDWD %s, %s, %s", k.v(a), k.v(w[h]), k.v(t))
+			k.op(fmt.Sprintf("row %d += products", r), "VPADDD %s, %s, %s", k.v(t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
+		}
+	}
+}
+
+// byteProducts multiplies four unsigned bytes of each column with the rows' words at an offset of CX, in pairs, and adds
+// them to the 16-bit sums; the first of some begin these.
+func (k *linear) byteProducts(w []int, a, t, offset int, first bool) {
+	for r := range k.rows {
+		k.op(fmt.Sprintf("4 elements of row %d", r), "VPBROADCASTD %s, %s", mem(offset+4*r, "CX"), k.v(a))
+		for h := range k.halves() {
+			if first {
+				k.op(fmt.Sprintf("row %d = products, added in pairs", r), "VPMADDUBSW %s, %s, %s", k.v(a), k.v(w[h]), k.v(k.sum(r, h)))
+				continue
+			}
+			k.op("products, added in pairs", "VPMADDUBSW %s, %s, %s", k.v(a), k.v(w[h]), k.v(t))
+			k.op(fmt.Sprintf("row %d += products", r), "VPADDW %s, %s, %s", k.v(t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
+		}
+	}
+}
+
+// loadBytes reads four expanded weights of each column.
+func (k *linear) loadBytes(w []int, offset int) {
+	for h := range k.halves() {
+		k.load(w[h], mem(offset+k.bytes*h, "AX"), "4 weights of each column")
+	}
 }
 
 // q8Quads multiplies unsigned with signed bytes in fours.
@@ -304,17 +340,13 @@ func q4Bytes(f *file, s *stubs, set isa, n int, mask, ones string) {
 		k.broadcastOnes(onesReg)
 	}
 	k.pairs(func() {
-		k.each(func(r, h int) { k.zero(k.sum(r, h), "no products yet") })
 		k.op("x of the block", "LEAQ %d(BX), CX", 8*n)
-		const unroll = 2
-		k.repeat("R12", k.label+"words", 4/unroll, func() {
-			k.prefetch(k.rows, 64*unroll)
-			for u := range unroll {
-				k.nibbleProducts(64*u, 4*n*u, 4*n*(u+4), nibbleRegs{w, a, t, maskReg, mask})
-			}
-			k.op("next weights", "ADDQ $%d, AX", 64*unroll)
-			k.op("next elements", "ADDQ $%d, CX", 4*n*unroll)
-		})
+		k.prefetch(k.rows, 256)
+		for word := range 8 {
+			k.loadNibbles(64*(word%4), word/4, nibbleRegs{w, a, t, maskReg, mask})
+			k.byteProducts(w, a, t, 4*n*word, word == 0)
+		}
+		k.op("next weights", "ADDQ $256, AX")
 		for r := range n {
 			k.op(fmt.Sprintf("row %d's share of the shift", r), "VPBROADCASTD %s, %s", mem(4*r, "BX"), k.v(a))
 			for h := range k.halves() {
@@ -365,22 +397,8 @@ func (k *linear) loadNibbles(offset, part int, reg nibbleRegs) {
 	}
 }
 
-// nibbleProducts multiplies the nibbles of 64 bytes at offset w of AX with the rows' words at offsets lo and hi of CX, and
-// adds to 16-bit sums.
-func (k *linear) nibbleProducts(w, lo, hi int, reg nibbleRegs) {
-	for part, x := range []int{lo, hi} {
-		k.loadNibbles(w, part, reg)
-		for r := range k.rows {
-			k.op(fmt.Sprintf("4 elements of row %d", r), "VPBROADCASTD %s, %s", mem(x+4*r, "CX"), k.v(reg.a))
-			for h := range k.halves() {
-				k.op("products, added in pairs", "VPMADDUBSW %s, %s, %s", k.v(reg.a), k.v(reg.w[h]), k.v(reg.t))
-				k.op(fmt.Sprintf("row %d += products", r), "VPADDW %s, %s, %s", k.v(reg.t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
-			}
-		}
-	}
-}
-
-// nibbleQuads does the same with the words of base, into 32-bit sums. A vector of 64 bytes is read once for both nibbles.
+// nibbleQuads adds the products of the nibbles of 64 bytes at offset w of AX, with the rows' words at offsets lo and hi of
+// base, to 32-bit sums. A vector of 64 bytes is read once for both nibbles.
 func (k *linear) nibbleQuads(w int, base string, lo, hi int, reg nibbleRegs) {
 	if k.wide() {
 		low, high := reg.w[0], reg.w[1]

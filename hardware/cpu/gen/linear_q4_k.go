@@ -19,6 +19,13 @@ type superFormat struct {
 	run        func(k *superSums)
 }
 
+// Expanded, the minimums of Q5_K are followed by 8 runs, each of them [16 columns][2] int16 scales and 8 words of bytes.
+const (
+	runBytesQ5      = 320
+	expandedRun     = 64 + 512
+	expandedSuperQ5 = firstRuns + 8*expandedRun
+)
+
 // linearQ4K writes the kernels of Q4_K.
 func linearQ4K(s *stubs, set isa) *file {
 	return linearSuper(newFile("linear_q4_k", set), s, set, superFormat{"Q4_K", 2368, 256, (*superSums).runQ4})
@@ -26,7 +33,7 @@ func linearQ4K(s *stubs, set isa) *file {
 
 // linearQ5K writes the kernels of Q5_K.
 func linearQ5K(s *stubs, set isa) *file {
-	return linearSuper(newFile("linear_q5_k", set), s, set, superFormat{"Q5_K", 2880, 320, (*superSums).runQ5})
+	return linearSuper(newFile("linear_q5_k", set), s, set, superFormat{"Q5_K", 2880, runBytesQ5, (*superSums).runQ5})
 }
 
 func linearSuper(f *file, s *stubs, set isa, format superFormat) *file {
@@ -84,19 +91,25 @@ func superRows(f *file, s *stubs, which superKernel, c superConstants) {
 	k.zeroSuper()
 	k.op("x after scale and sums", "LEAQ %d(BX), CX", 20*n)
 	k.op("runs", "ADDQ $%d, AX", firstRuns)
-	k.repeat("R13", k.label+"half", 2, func() {
-		k.op("scales of 4 runs", "MOVQ AX, R8")
-		k.op("their weights", "ADDQ $64, AX")
-		k.repeat("R12", k.label+"run", 4, func() {
-			k.prefetch(n, format.runBytes)
-			format.run(k)
-			k.op("next run", "ADDQ $%d, AX", format.runBytes)
-			k.op("next elements", "ADDQ $%d, CX", 32*n)
-			k.scaleProducts()
-			k.op("scales of the next run", "ADDQ $16, R8")
+	superBytes := format.superBytes
+	if set.expanded {
+		superBytes = expandedSuperQ5
+		k.repeat("R12", k.label+"run", 8, func() { k.runExpanded() })
+	} else {
+		k.repeat("R13", k.label+"half", 2, func() {
+			k.op("scales of 4 runs", "MOVQ AX, R8")
+			k.op("their weights", "ADDQ $64, AX")
+			k.repeat("R12", k.label+"run", 4, func() {
+				k.prefetch(n, format.runBytes)
+				format.run(k)
+				k.op("next run", "ADDQ $%d, AX", format.runBytes)
+				k.op("next elements", "ADDQ $%d, CX", 32*n)
+				k.scaleProducts()
+				k.op("scales of the next run", "ADDQ $16, R8")
+			})
 		})
-	})
-	k.scaleSuper(format.superBytes)
+	}
+	k.scaleSuper(superBytes)
 	k.op("next 256 of x", "MOVQ CX, BX")
 	k.op("one block less", "DECQ DX")
 	k.op("until all are done", "JNZ %ssuper", k.label)
@@ -105,16 +118,43 @@ func superRows(f *file, s *stubs, which superKernel, c superConstants) {
 
 // runQ4 multiplies the nibbles of a run.
 func (k *superSums) runQ4() {
-	k.each(func(r, h int) { k.zero(k.sum(r, h), "no products yet") })
 	reg := nibbleRegs{k.w, k.a, k.t, k.maskReg, k.mask}
+	if !k.vnni {
+		for step := range 8 {
+			k.loadNibbles(64*(step/2), step%2, reg)
+			k.products(4*k.rows*step, step == 0)
+		}
+		return
+	}
+	k.each(func(r, h int) { k.zero(k.sum(r, h), "no products yet") })
 	for word := range 4 {
-		lo, hi := 4*k.rows*(2*word), 4*k.rows*(2*word+1)
-		if k.vnni {
-			k.nibbleQuads(64*word, "CX", lo, hi, reg)
-		} else {
-			k.nibbleProducts(64*word, lo, hi, reg)
+		k.nibbleQuads(64*word, "CX", 4*k.rows*(2*word), 4*k.rows*(2*word+1), reg)
+	}
+}
+
+// runExpanded multiplies the bytes of a run of Q5_K, each half of which fills the 16-bit sums.
+func (k *superSums) runExpanded() {
+	for step := range 8 {
+		k.loadBytes(k.w, 64+64*step)
+		k.products(4*k.rows*step, step%4 == 0)
+		if step%4 == 3 {
+			k.scaleExpanded()
 		}
 	}
+	k.op("next run", "ADDQ $%d, AX", expandedRun)
+	k.op("next elements", "ADDQ $%d, CX", 32*k.rows)
+}
+
+// scaleExpanded multiplies 16-bit sums with the scales at AX and adds them to those of 256.
+func (k *superSums) scaleExpanded() {
+	for h := range k.halves() {
+		k.load(k.w[h], mem(k.bytes*h, "AX"), "scales of the run")
+	}
+	k.each(func(r, h int) {
+		u := k.v(k.sum(r, h))
+		k.op(fmt.Sprintf("row %d, scaled, to 32 bits", r), "VPMADDWD %s, %s, %s", k.v(k.w[h]), u, u)
+		k.addToSuper(r, h)
+	})
 }
 
 // runQ5 multiplies nibbles and fifth bits of a run. Without VNNI a pair's products, 2*31*127 at most, are added in 16 bits

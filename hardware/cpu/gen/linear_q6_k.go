@@ -8,6 +8,10 @@ const (
 	runsQ6       = 320  // of the first run
 	bytesOfRunQ6 = 192
 	sixthBits    = 0x30303030
+
+	// Expanded, scales are followed by 16 runs, each of them [16 columns][2] int16 scales and 4 words of bytes.
+	expandedRunQ6   = 64 + 256
+	expandedSuperQ6 = runsQ6 + 16*expandedRunQ6
 )
 
 // linearQ6K writes the kernels of Q6_K.
@@ -52,16 +56,22 @@ func q6K(f *file, s *stubs, set isa, n int, c superConstants) {
 	k.shift()
 	k.op("runs", "ADDQ $%d, AX", runsQ6)
 	k.op("x after scale and sums", "LEAQ %d(BX), CX", 36*n)
-	k.repeat("R13", k.label+"runs", 8, func() {
-		k.prefetch(n, 2*bytesOfRunQ6)
-		for run := range 2 {
-			k.run(run)
-		}
-		k.op("next runs", "ADDQ $%d, AX", 2*bytesOfRunQ6)
-		k.op("next elements", "ADDQ $%d, CX", 32*n)
-		k.op("next scales", "ADDQ $32, R8")
-	})
-	k.scaleSuper(superBytesQ6)
+	superBytes := superBytesQ6
+	if set.expanded {
+		superBytes = expandedSuperQ6
+		k.repeat("R13", k.label+"runs", 16, func() { k.runExpanded() })
+	} else {
+		k.repeat("R13", k.label+"runs", 8, func() {
+			k.prefetch(n, 2*bytesOfRunQ6)
+			for run := range 2 {
+				k.run(run)
+			}
+			k.op("next runs", "ADDQ $%d, AX", 2*bytesOfRunQ6)
+			k.op("next elements", "ADDQ $%d, CX", 32*n)
+			k.op("next scales", "ADDQ $32, R8")
+		})
+	}
+	k.scaleSuper(superBytes)
 	k.op("next 256 of x", "MOVQ CX, BX")
 	k.op("one block less", "DECQ DX")
 	k.op("until all are done", "JNZ %ssuper", k.label)
@@ -116,6 +126,19 @@ func (k *sixes) run(run int) {
 	if k.vnni {
 		k.scaleDwords(run)
 	}
+}
+
+// runExpanded adds a run of 16 whose weights are bytes.
+func (k *sixes) runExpanded() {
+	for step := range 4 {
+		k.loadBytes(k.w, 64+64*step)
+		k.products(4*k.rows*step, step%2 == 0)
+		if step%2 == 1 {
+			k.scaleExpanded()
+		}
+	}
+	k.op("next run", "ADDQ $%d, AX", expandedRunQ6)
+	k.op("next elements", "ADDQ $%d, CX", 16*k.rows)
 }
 
 // scaleWords multiplies 16-bit sums with the scale of the run and adds them to those of 256.

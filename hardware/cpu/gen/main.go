@@ -38,6 +38,8 @@ func generate() map[string]string {
 	for _, set := range []isa{avx2, avxvnni, avx512, avx512vnni, avx512bf16} {
 		files = append(files, peaks(&peak, set))
 	}
+	var unpacked stubs
+	files = append(files, linearQ5K(&unpacked, avx2Expanded), linearQ6K(&unpacked, avx2Expanded), expanders(&unpacked))
 	var short, long stubs
 	for _, set := range []isa{avx2, avxvnni, avx512, avx512vnni} {
 		for _, format := range shortFormats() {
@@ -52,7 +54,7 @@ func generate() map[string]string {
 	files = append(files, tiles(&tile, avx2), tiles(&tile, avx512), cache(&tile))
 	texts := map[string]string{
 		"kernels_amd64.go": s.text(), "kernels_short_amd64.go": short.text(), "kernels_runs_amd64.go": long.text(), "kernels_tile_amd64.go": tile.text(),
-		"kernels_peak_amd64.go": peak.text(),
+		"kernels_peak_amd64.go": peak.text(), "kernels_expanded_amd64.go": unpacked.text(),
 	}
 	for _, f := range files {
 		texts[f.name] = f.text()

@@ -196,16 +196,4 @@ func (k *superSums) weights(h, offset, step, shift int) {
 
 // products multiplies w with the rows' words at an offset of CX, in pairs, into the 16-bit sums: the first of some as they
 // are, the others added.
-func (k *superSums) products(offset int, first bool) {
-	for r := range k.rows {
-		k.op(fmt.Sprintf("4 elements of row %d", r), "VPBROADCASTD %s, %s", mem(offset+4*r, "CX"), k.v(k.a))
-		for h := range k.halves() {
-			if first {
-				k.op(fmt.Sprintf("row %d = products, added in pairs", r), "VPMADDUBSW %s, %s, %s", k.v(k.a), k.v(k.w[h]), k.v(k.sum(r, h)))
-				continue
-			}
-			k.op("products, added in pairs", "VPMADDUBSW %s, %s, %s", k.v(k.a), k.v(k.w[h]), k.v(k.t))
-			k.op(fmt.Sprintf("row %d += products", r), "VPADDW %s, %s, %s", k.v(k.t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
-		}
-	}
-}
+func (k *superSums) products(offset int, first bool) { k.byteProducts(k.w, k.a, k.t, offset, first) }

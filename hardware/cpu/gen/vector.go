@@ -35,6 +35,8 @@ func vectors(s *stubs) *file {
 			k.op("* w", "VMULPS Y2, Y0, Y0")
 		},
 	})
+	v.rowwise("copyRowsAVX2", "dst[r][c] = x[r][c].", nil)
+	v.rowwise("addRowsAVX2", "dst[r][c] += x[r][c].", func(k *function) { k.op("dst + x", "VADDPS Y1, Y0, Y0") })
 	v.exponential()
 	v.siluMul()
 	v.expSum()
