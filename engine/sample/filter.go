@@ -98,7 +98,7 @@ func (r *Row) topPOfAll(p float64, best float32) ranked {
 	return crossing(list, p*total-before)
 }
 
-// floor returns a logit such that the tokens from it on have at least the part p of the total probability, as far as
+// floor, after total, returns a logit such that the tokens from it on have at least the part p of the total probability, as far as
 // the parts can tell: a part whose largest logit is below the floor has nothing above it, and another one, besides its
 // largest logit, has less below the floor than as many times e^floor as it has tokens.
 func (r *Row) floor(p, total float64, best float32) float32 {
@@ -109,7 +109,7 @@ func (r *Row) floor(p, total float64, best float32) float32 {
 	for i := range r.numParts() {
 		if m := r.largest(i); m >= lowest {
 			at := h.interval(m)
-			h.sums[at] += float64(r.parts[2*i+1]) * float64(exp(m-best))
+			h.sums[at] += r.scratch.masses[i]
 			h.counts[at]++
 		}
 	}

@@ -41,14 +41,18 @@ type Scratch struct {
 	row, rest  Row       // rest is what typical-p leaves of row
 	counts     []int32   // [vocab] all zero between calls
 	ranked     []ranked  // [vocab]
-	cumulative []float64 // [parts] see draw
+	masses     []float64 // [parts] see Row.total
+	cumulative []float64 // [parts] see Row.draw
 	histogram  histogram
 }
 
 // NewScratch returns memory for rows of a vocabulary of that size, whose parts have so many tokens.
 func NewScratch(vocab, partLen int) *Scratch {
 	numParts := (vocab + partLen - 1) / partLen
-	s := &Scratch{counts: make([]int32, vocab), ranked: make([]ranked, vocab), cumulative: make([]float64, numParts)}
+	s := &Scratch{
+		counts: make([]int32, vocab), ranked: make([]ranked, vocab),
+		masses: make([]float64, numParts), cumulative: make([]float64, numParts),
+	}
 	s.row = Row{scratch: s, partLen: partLen, changes: make([]change, 0, vocab)}
 	s.rest = Row{
 		scratch: s, partLen: partLen,
@@ -168,7 +172,7 @@ func (r *Row) notANumber(part int) error {
 	return fmt.Errorf("%w: the sum of part %d is not a number", ErrNoToken, part)
 }
 
-// total returns the sum of e^(l-best).
+// total returns the sum of e^(l-best), and leaves that of each part in masses.
 func (r *Row) total(best float32) float64 {
 	total := 0.0
 	for i := range r.numParts() {
@@ -177,7 +181,8 @@ func (r *Row) total(best float32) float64 {
 			sum = expSum(r.part(i), m)
 			r.parts[2*i+1] = sum
 		}
-		total += float64(sum) * float64(exp(m-best))
+		r.scratch.masses[i] = float64(sum) * float64(exp(m-best))
+		total += r.scratch.masses[i]
 	}
 	return total
 }
