@@ -73,6 +73,44 @@ func (s benchShape) record(f *quant.Format) (p *hardware.Program, weightBytes in
 	return p, weightBytes
 }
 
+// benchWork is a step: so many sequences with so many rows each, behind so many positions.
+type benchWork struct{ sequences, rows, start int }
+
+// loadStep loads a program for steps of some work, and returns the batch of one.
+func loadStep(b *testing.B, p *hardware.Program, work benchWork) (hardware.Queue, *hardware.Batch) {
+	d, err := cpu.Open(cpu.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	perSequence := (work.start + work.rows + hardware.BlockLen - 1) / hardware.BlockLen
+	l := hardware.Limits{
+		Tokens: work.sequences * work.rows, Spans: work.sequences, Outputs: work.sequences,
+		Blocks: work.sequences * perSequence, MaxLen: work.start + work.rows, KV: quant.F16,
+	}
+	q, err := d.Load(context.Background(), p, l)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		q.Close()
+		d.Close()
+	})
+	batch := hardware.NewBatch(l)
+	for i := range work.sequences {
+		batch.Spans = append(batch.Spans, hardware.Span{
+			Row: int32(len(batch.Tokens)), Len: int32(work.rows), Start: int32(work.start), Table: int32(len(batch.Tables)),
+		})
+		for j := range work.rows {
+			batch.Tokens = append(batch.Tokens, int32((i+j)%shape06B.vocab))
+		}
+		batch.Outputs = append(batch.Outputs, int32(len(batch.Tokens)-1))
+		for j := range perSequence {
+			batch.Tables = append(batch.Tables, int32(i*perSequence+j))
+		}
+	}
+	return q, batch
+}
+
 // BenchmarkStep runs steps of a 0.6B-shaped model: so many sequences with so many rows each, behind so many positions.
 func BenchmarkStep(b *testing.B) {
 	for _, f := range []*quant.Format{quant.Q8_0, quant.Q4_K} {
@@ -80,36 +118,9 @@ func BenchmarkStep(b *testing.B) {
 		if err := p.Err(); err != nil {
 			b.Fatal(err)
 		}
-		for _, work := range []struct{ sequences, rows, start int }{{1, 1, 0}, {1, 1, 4000}, {8, 1, 100}, {1, 512, 0}, {1, 512, 3500}} {
+		for _, work := range []benchWork{{1, 1, 0}, {1, 1, 4000}, {8, 1, 100}, {1, 512, 0}, {1, 512, 3500}} {
 			b.Run(fmt.Sprintf("%s/%dx%d@%d", f.Name, work.sequences, work.rows, work.start), func(b *testing.B) {
-				d, err := cpu.Open(cpu.Options{})
-				if err != nil {
-					b.Fatal(err)
-				}
-				defer d.Close()
-				perSequence := (work.start + work.rows + hardware.BlockLen - 1) / hardware.BlockLen
-				l := hardware.Limits{
-					Tokens: work.sequences * work.rows, Spans: work.sequences, Outputs: work.sequences,
-					Blocks: work.sequences * perSequence, MaxLen: work.start + work.rows, KV: quant.F16,
-				}
-				q, err := d.Load(context.Background(), p, l)
-				if err != nil {
-					b.Fatal(err)
-				}
-				defer q.Close()
-				batch := hardware.NewBatch(l)
-				for i := range work.sequences {
-					batch.Spans = append(batch.Spans, hardware.Span{
-						Row: int32(len(batch.Tokens)), Len: int32(work.rows), Start: int32(work.start), Table: int32(len(batch.Tables)),
-					})
-					for j := range work.rows {
-						batch.Tokens = append(batch.Tokens, int32((i+j)%shape06B.vocab))
-					}
-					batch.Outputs = append(batch.Outputs, int32(len(batch.Tokens)-1))
-					for j := range perSequence {
-						batch.Tables = append(batch.Tables, int32(i*perSequence+j))
-					}
-				}
+				q, batch := loadStep(b, p, work)
 				for b.Loop() {
 					q.Run(0, batch)
 				}
