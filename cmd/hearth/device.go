@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"runtime"
 
 	"github.com/spf13/pflag"
 
@@ -22,7 +23,8 @@ func (d *deviceFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&d.isa, "isa", "", "instruction set to use, for comparisons; hearth doctor lists them (default: the best of this machine)")
 }
 
-// open starts the device, and warns of what the machine claims to run and gets wrong.
+// open starts the device, and warns of what the machine claims to run and gets wrong, and of workers that would wait for
+// each other's processors.
 func (d *deviceFlags) open(logger *slog.Logger) (hardware.Device, error) {
 	device, err := all.Open(d.name, all.Options{Threads: d.threads, ISA: d.isa})
 	if err != nil {
@@ -33,5 +35,17 @@ func (d *deviceFlags) open(logger *slog.Logger) (hardware.Device, error) {
 			logger.Warn("an instruction set is not used", "level", level.Name, "reason", level.Reason)
 		}
 	}
+	machine := hardware.Probe("")
+	if most := mostThreads(&machine); d.threads > most {
+		logger.Warn("more worker threads than processors: each step waits for the last of them", "threads", d.threads, "processors", most)
+	}
 	return device, nil
+}
+
+// mostThreads is how many threads of this process can run at once.
+func mostThreads(m *hardware.Machine) int {
+	if q := m.Limits.CPUs; q > 0 {
+		return max(1, min(runtime.NumCPU(), int(q)))
+	}
+	return runtime.NumCPU()
 }
