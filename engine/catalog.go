@@ -112,7 +112,7 @@ func (c *Catalog) reserve(id string) error {
 	return nil
 }
 
-// open does the work of Load that needs no lock.
+// open does the work of Load that needs no lock. The vocabulary is read while the device packs the weights.
 func open(ctx context.Context, path, id string, opts Options) (*Served, error) {
 	src, err := OpenSource(path)
 	if err != nil {
@@ -123,40 +123,70 @@ func open(ctx context.Context, path, id string, opts Options) (*Served, error) {
 	if err != nil {
 		return nil, err
 	}
-	tok, err := OpenTokenizer(src)
-	if err != nil {
-		return nil, err
-	}
-	if tok.VocabSize() > m.Config.VocabSize {
-		return nil, fmt.Errorf("%w: the tokenizer has %d tokens, the model %d rows", weights.ErrCorrupt, tok.VocabSize(), m.Config.VocabSize)
-	}
-	template, err := OpenTemplate(src, tok)
-	if err != nil {
-		return nil, err
-	}
-	opts.setDefaults()
-	if template.IsFallback() {
-		opts.Logger.Warn("model has no chat template: the contents of system and user messages are the prompt", "model", id)
-	}
-	for _, warning := range tok.Warnings() {
-		opts.Logger.Warn("model file lacks something of its tokenizer", "model", id, "warning", warning)
-	}
-	opts.StopTokens, opts.EndTokens = stopTokens(tok), tok.EOG()
-	opts.Banned = bannedTokens(tok, m.Config.VocabSize)
 	created, digest, err := identify(path, src)
 	if err != nil {
 		return nil, err
 	}
-	parameters, bytes, format := summarize(src)
-	eng, err := New(ctx, m, opts)
+	opts.setDefaults()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	read := make(chan vocabulary, 1)
+	go func() {
+		v := openVocabulary(src, m.Config.VocabSize)
+		if v.err != nil {
+			cancel() // there is no use in packing
+		}
+		read <- v
+	}()
+	eng, err := load(ctx, m, opts)
+	v := <-read // in any case: it reads from the source
+	if v.err != nil {
+		if err == nil {
+			err = eng.abandon()
+		} else if errors.Is(err, context.Canceled) {
+			err = nil // a consequence
+		}
+		return nil, errors.Join(v.err, err)
+	}
 	if err != nil {
 		return nil, err
 	}
+	if err := eng.setTokens(stopTokens(v.tokenizer), v.tokenizer.EOG(), bannedTokens(v.tokenizer, m.Config.VocabSize)); err != nil {
+		return nil, errors.Join(err, eng.abandon())
+	}
+	if v.template.IsFallback() {
+		opts.Logger.Warn("model has no chat template: the contents of system and user messages are the prompt", "model", id)
+	}
+	for _, warning := range v.tokenizer.Warnings() {
+		opts.Logger.Warn("model file lacks something of its tokenizer", "model", id, "warning", warning)
+	}
+	go eng.run()
+	parameters, bytes, format := summarize(src)
 	return &Served{
 		Path: path, Created: created, Architecture: m.Config.Architecture, Name: m.Config.Name, Parameters: parameters,
 		Quantization: format, WeightBytes: bytes, Digest: digest, TrainedLength: m.Config.ContextLength,
-		Engine: eng, Tokenizer: tok, Template: template,
+		Engine: eng, Tokenizer: v.tokenizer, Template: v.template,
 	}, nil
+}
+
+// vocabulary is what turns text into tokens, or why there is none.
+type vocabulary struct {
+	tokenizer *tokenizer.Tokenizer
+	template  *chat.Template
+	err       error
+}
+
+// openVocabulary reads the tokenizer and the chat template of a model whose embedding has so many rows.
+func openVocabulary(src weights.Source, rows int) (v vocabulary) {
+	if v.tokenizer, v.err = OpenTokenizer(src); v.err != nil {
+		return v
+	}
+	if n := v.tokenizer.VocabSize(); n > rows {
+		v.err = fmt.Errorf("%w: the tokenizer has %d tokens, the model %d rows", weights.ErrCorrupt, n, rows)
+		return v
+	}
+	v.template, v.err = OpenTemplate(src, v.tokenizer)
+	return v
 }
 
 // Get returns a served model.

@@ -123,12 +123,8 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 		return nil, err
 	}
 	opts.setDefaults()
-	for _, ids := range [][]int32{opts.StopTokens, opts.EndTokens, opts.Banned} {
-		for _, id := range ids {
-			if id < 0 || int(id) >= m.Config.VocabSize {
-				return nil, fmt.Errorf("engine: token %d of the options is not in the vocabulary of %d", id, m.Config.VocabSize)
-			}
-		}
+	if err := checkTokens(m.Config.VocabSize, opts.StopTokens, opts.EndTokens, opts.Banned); err != nil {
+		return nil, err
 	}
 	if opts.KV == nil {
 		opts.KV = cacheFormat(m.Program)
@@ -182,6 +178,30 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 	}
 	return e, nil
 }
+
+// checkTokens reports a token that is not in the vocabulary.
+func checkTokens(vocab int, lists ...[]int32) error {
+	for _, ids := range lists {
+		for _, id := range ids {
+			if id < 0 || int(id) >= vocab {
+				return fmt.Errorf("engine: token %d of the options is not in the vocabulary of %d", id, vocab)
+			}
+		}
+	}
+	return nil
+}
+
+// setTokens sets what Options has as StopTokens, EndTokens and Banned, before the loop runs.
+func (e *Engine) setTokens(stops, ends, banned []int32) error {
+	if err := checkTokens(e.vocab, stops, ends, banned); err != nil {
+		return err
+	}
+	e.loop.stops, e.loop.ends, e.loop.banned = stops, ends, banned
+	return nil
+}
+
+// abandon frees an engine whose loop never ran.
+func (e *Engine) abandon() error { return e.loop.queue.Close() }
 
 // cacheFormat is float32 for a model whose weights all are, since its user chose precision; else float16, which halves
 // the cache and the time to read it, and rounds less than any quantized weight.
