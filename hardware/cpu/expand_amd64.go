@@ -11,9 +11,14 @@ type expander = func(dst, panel *byte, blocks int)
 //
 //	Q5_K   d, dmin, mins         192 bytes, and for each of 8 runs scale int16 [16 columns][2], q uint8 [8 words][16 columns][4]
 //	Q6_K   d, nothing, scales    320 bytes, and for each of 16 runs scale int16 [16 columns][2], q uint8 [4 words][16 columns][4]
+//	Q3_K   the same, and Q2_K with dmin in place of nothing
+//	Q5_0   scales                 64 bytes, and for each of 2 blocks q uint8 [8 words][16 columns][4]
+//	Q5_1   scales, mins          128 bytes, and for each of 2 blocks q uint8 [8 words][16 columns][4]
 const (
 	expandedQ5_K = 192 + 8*(64+8*4*panelCols)
 	expandedQ6_K = 320 + 16*(64+4*4*panelCols)
+	expandedQ5_0 = 64 + 2*8*4*panelCols
+	expandedQ5_1 = 128 + 2*8*4*panelCols
 )
 
 // withExpansionsAVX2 adds expansions to the linears whose weights take more than an instruction or two to unpack.
@@ -26,6 +31,18 @@ func withExpansionsAVX2(linears []*linear) []*linear {
 		case quant.Q6_K:
 			l.expanded = newExpansion(expansion{panelBytes: superBytesQ6_K, bytes: expandedQ6_K, tileBytes: superRowQ6_K},
 				expandQ6_KAVX2, linearQ6_KAVX2Expanded())
+		case quant.Q3_K:
+			l.expanded = newExpansion(expansion{panelBytes: l.panelBytes(longRun), bytes: expandedQ6_K, tileBytes: superRowQ6_K},
+				expandQ3_KAVX2, linearQ3_KAVX2Expanded())
+		case quant.Q2_K:
+			l.expanded = newExpansion(expansion{panelBytes: l.panelBytes(longRun), bytes: expandedQ6_K, tileBytes: superRowQ6_K},
+				expandQ2_KAVX2, linearQ2_KAVX2Expanded())
+		case quant.Q5_0:
+			l.expanded = newExpansion(expansion{panelBytes: l.panelBytes(2 * shortRun), bytes: expandedQ5_0, tileBytes: 2 * quadBlockBytes},
+				expandQ5_0AVX2, linearQ5_0AVX2Expanded())
+		case quant.Q5_1:
+			l.expanded = newExpansion(expansion{panelBytes: l.panelBytes(2 * shortRun), bytes: expandedQ5_1, tileBytes: 2 * quadBlockBytes},
+				expandQ5_1AVX2, linearQ5_1AVX2Expanded())
 		}
 	}
 	return linears

@@ -507,3 +507,63 @@ func linearQ3_KVNNI() []panelKernel {
 		linearQ3_KVNNIRows12,
 	}
 }
+
+//go:noescape
+func linearQ2_KAVX2ExpandedRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KAVX2ExpandedRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KAVX2ExpandedRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KAVX2ExpandedRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KAVX2ExpandedRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ2_KAVX2ExpandedRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ2_KAVX2Expanded returns the kernels of Q2_K, for 1 row and up.
+func linearQ2_KAVX2Expanded() []panelKernel {
+	return []panelKernel{
+		linearQ2_KAVX2ExpandedRows1,
+		linearQ2_KAVX2ExpandedRows2,
+		linearQ2_KAVX2ExpandedRows3,
+		linearQ2_KAVX2ExpandedRows4,
+		linearQ2_KAVX2ExpandedRows5,
+		linearQ2_KAVX2ExpandedRows6,
+	}
+}
+
+//go:noescape
+func linearQ3_KAVX2ExpandedRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KAVX2ExpandedRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KAVX2ExpandedRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KAVX2ExpandedRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KAVX2ExpandedRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ3_KAVX2ExpandedRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ3_KAVX2Expanded returns the kernels of Q3_K, for 1 row and up.
+func linearQ3_KAVX2Expanded() []panelKernel {
+	return []panelKernel{
+		linearQ3_KAVX2ExpandedRows1,
+		linearQ3_KAVX2ExpandedRows2,
+		linearQ3_KAVX2ExpandedRows3,
+		linearQ3_KAVX2ExpandedRows4,
+		linearQ3_KAVX2ExpandedRows5,
+		linearQ3_KAVX2ExpandedRows6,
+	}
+}

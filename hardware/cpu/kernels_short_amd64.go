@@ -845,4 +845,76 @@ func linearMXFP4VNNI() []panelKernel {
 }
 
 //go:noescape
+func linearQ5_0AVX2ExpandedRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVX2ExpandedRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVX2ExpandedRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVX2ExpandedRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVX2ExpandedRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_0AVX2ExpandedRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_0AVX2Expanded returns the kernels of Q5_0, for 1 row and up.
+func linearQ5_0AVX2Expanded() []panelKernel {
+	return []panelKernel{
+		linearQ5_0AVX2ExpandedRows1,
+		linearQ5_0AVX2ExpandedRows2,
+		linearQ5_0AVX2ExpandedRows3,
+		linearQ5_0AVX2ExpandedRows4,
+		linearQ5_0AVX2ExpandedRows5,
+		linearQ5_0AVX2ExpandedRows6,
+	}
+}
+
+//go:noescape
+func linearQ5_1AVX2ExpandedRows1(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVX2ExpandedRows2(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVX2ExpandedRows3(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVX2ExpandedRows4(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVX2ExpandedRows5(dst *float32, panel, tile *byte, blocks, stride int)
+
+//go:noescape
+func linearQ5_1AVX2ExpandedRows6(dst *float32, panel, tile *byte, blocks, stride int)
+
+// linearQ5_1AVX2Expanded returns the kernels of Q5_1, for 1 row and up.
+func linearQ5_1AVX2Expanded() []panelKernel {
+	return []panelKernel{
+		linearQ5_1AVX2ExpandedRows1,
+		linearQ5_1AVX2ExpandedRows2,
+		linearQ5_1AVX2ExpandedRows3,
+		linearQ5_1AVX2ExpandedRows4,
+		linearQ5_1AVX2ExpandedRows5,
+		linearQ5_1AVX2ExpandedRows6,
+	}
+}
+
+//go:noescape
 func prepareWordsAVX2(scale, q *byte, x *float32, blocks, rows, shift int)
+
+//go:noescape
+func expandQ5_0AVX2(dst, panel *byte, blocks int)
+
+//go:noescape
+func expandQ5_1AVX2(dst, panel *byte, blocks int)
+
+//go:noescape
+func expandQ2_KAVX2(dst, panel *byte, blocks int)
+
+//go:noescape
+func expandQ3_KAVX2(dst, panel *byte, blocks int)

@@ -35,7 +35,7 @@ func (f runsFormat) superBytes() int  { return f.codesOffset() + 8*f.codeBytes }
 func linearRuns(s *stubs, set isa, format runsFormat) *file {
 	f := newFile("linear_"+strings.ToLower(format.name), set)
 	c := runsConstants{}
-	if !set.wide() {
+	if !set.wide() && !set.expanded {
 		c.mask = f.constant("lower", "lower bits of bytes", lowerBits(format))
 		if format.bits == 3 {
 			c.upper = f.constant("upper", "the bit above them", thirdBits)
@@ -116,9 +116,36 @@ func runsRows(f *file, s *stubs, which runsKernel, c runsConstants) {
 	k.startSupers()
 	k.op("codes", "ADDQ $%d, AX", k.codesOffset())
 	k.op("x after scale and sums", "LEAQ %d(BX), CX", 36*n)
+	superBytes := k.superBytes()
+	if set.expanded {
+		superBytes = k.codesOffset() + 16*expandedRunQ6
+		k.repeat("R13", k.label+"run", 16, k.expandedRun)
+	} else {
+		k.pairsOfRuns(signed)
+	}
+	k.scaleSuper(superBytes)
+	k.op("next 256 of x", "MOVQ CX, BX")
+	k.op("one block less", "DECQ DX")
+	k.op("until all are done", "JNZ %ssuper", k.label)
+	k.end()
+}
+
+// expandedRun adds a run of 16 that is expanded as those of Q6_K: scales as [16 columns][2] int16, and weights as bytes.
+func (k *runs) expandedRun() {
+	for step := range 4 {
+		k.loadBytes(k.w, 64+64*step)
+		k.products(4*k.rows*step, step == 0)
+	}
+	k.scaleExpanded()
+	k.op("next run", "ADDQ $%d, AX", expandedRunQ6)
+	k.op("next elements", "ADDQ $%d, CX", 16*k.rows)
+}
+
+// pairsOfRuns goes through all pairs of runs of 256.
+func (k *runs) pairsOfRuns(signed bool) {
 	k.repeat("R13", k.label+"pair", 128/k.runLen, func() {
 		for run := range 2 {
-			k.prefetch(n, k.runBytes())
+			k.prefetch(k.rows, k.runBytes())
 			switch {
 			case signed:
 				k.signedRun(run)
@@ -129,20 +156,15 @@ func runsRows(f *file, s *stubs, which runsKernel, c runsConstants) {
 			}
 			if k.runLen == 32 {
 				k.op("next run", "ADDQ $%d, AX", k.codeBytes)
-				k.op("next elements", "ADDQ $%d, CX", 32*n)
+				k.op("next elements", "ADDQ $%d, CX", 32*k.rows)
 			}
 		}
 		if k.runLen == 16 {
 			k.op("next runs", "ADDQ $%d, AX", k.codeBytes)
-			k.op("next elements", "ADDQ $%d, CX", 32*n)
+			k.op("next elements", "ADDQ $%d, CX", 32*k.rows)
 		}
 		k.op("next scales", "ADDQ $32, R8")
 	})
-	k.scaleSuper(k.superBytes())
-	k.op("next 256 of x", "MOVQ CX, BX")
-	k.op("one block less", "DECQ DX")
-	k.op("until all are done", "JNZ %ssuper", k.label)
-	k.end()
 }
 
 // runBytes is the size of a run in a panel.

@@ -64,7 +64,7 @@ func (s shortFormat) blockBytes() int {
 func linearShort(s *stubs, set isa, format shortFormat) *file {
 	f := newFile("linear_"+strings.ToLower(format.name), set)
 	c := shortConstants{}
-	if !set.wide() {
+	if !set.wide() && !set.expanded {
 		c.mask = f.constant("nibbles", "low nibbles of bytes", 0x0f0f0f0f)
 		if format.fifths {
 			c.upper = f.constant("upper", "the bit above them", fifthBits)
@@ -73,7 +73,7 @@ func linearShort(s *stubs, set isa, format shortFormat) *file {
 	if !set.vnni {
 		c.ones = f.constant("ones", "1 as int16", 0x00010001)
 	}
-	if format.values != nil {
+	if format.values != nil && !set.expanded {
 		shift := format.shift
 		if format.large && !set.vnni {
 			shift = 0
@@ -152,7 +152,7 @@ func shortRows(f *file, s *stubs, which shortKernel, c shortConstants) {
 		k.addMinimums()
 	}
 	k.repeat("R13", k.label+"block", 2, func() {
-		k.prefetch(n, k.blockBytes())
+		k.prefetch(n, k.codesBytes())
 		switch {
 		case set.vnni:
 			k.quadProducts()
@@ -163,7 +163,7 @@ func shortRows(f *file, s *stubs, which shortKernel, c shortConstants) {
 		}
 		k.columnScales()
 		k.scaleSums(k.w, k.t, k.a, 4*n)
-		k.op("next codes", "ADDQ $%d, AX", k.blockBytes())
+		k.op("next codes", "ADDQ $%d, AX", k.codesBytes())
 		k.op("next block of x", "ADDQ $%d, BX", 40*n)
 		k.op("scales of the next block", "ADDQ $32, R8")
 	})
@@ -178,6 +178,15 @@ func shortTiles(format shortFormat, set isa) string {
 		return "linear_quads.go"
 	}
 	return "linear_words_amd64.go"
+}
+
+// codesBytes is the size of a block's codes, or of what they stand for where weights are expanded: [8 words][16 columns][4]
+// bytes.
+func (k *shorts) codesBytes() int {
+	if k.expanded {
+		return 8 * 64
+	}
+	return k.blockBytes()
 }
 
 // constants fills registers of 64-byte vectors.
@@ -247,6 +256,8 @@ func (k *shorts) fifthBit(w, step, h int) {
 // weights leaves what the codes of a step stand for in w.
 func (k *shorts) weights(w, step, h int) {
 	switch {
+	case k.expanded:
+		k.load(w, mem(64*step+h*k.bytes, "AX"), "4 weights of each column")
 	case k.table == "":
 		k.codes(w, step, h)
 	case k.wide():

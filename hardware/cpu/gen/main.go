@@ -49,7 +49,13 @@ func generate() map[string]string {
 			files = append(files, linearRuns(&long, set, format))
 		}
 	}
-	files = append(files, prepareShort(&short))
+	for _, format := range expandedShorts() {
+		files = append(files, linearShort(&short, avx2Expanded, format))
+	}
+	for _, format := range expandedRuns() {
+		files = append(files, linearRuns(&long, avx2Expanded, format))
+	}
+	files = append(files, prepareShort(&short), shortExpanders(&short))
 	var tile stubs
 	files = append(files, tiles(&tile, avx2), tiles(&tile, avx512), cache(&tile))
 	texts := map[string]string{
