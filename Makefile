@@ -90,7 +90,7 @@ asan: ## kernel tests under the address sanitizer (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -asan -short -run 'Linear|Gemm|Prepare|Elementwise|SumSquares|MaxOf|Exp|Silu|Rotate|Halves' -skip Allocat ./hardware/cpu
 
 .PHONY: emulate
-emulate: ## test the AVX-512 kernels in an emulator, some minutes a level (needs Debian and root)
+emulate: ## test the AVX-512 and AVX-VNNI kernels in an emulator, some minutes a level (needs Debian)
 	hardware/cpu/testdata/emulate.sh
 
 .PHONY: arm64
