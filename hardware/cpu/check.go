@@ -37,6 +37,29 @@ func checkKernels(k *kernels) error {
 			}
 		}
 	}
+	return checkGemms(k, generic, x)
+}
+
+// checkGemms does so with the float kernels of attention.
+func checkGemms(k, generic *kernels, x []float32) error {
+	const rows = 3
+	const length = checkedIn / rows
+	for _, c := range []struct {
+		format         *quant.Format
+		kernel, wanted func(*gemmArgs)
+	}{
+		{quant.F32, k.gemmF32, generic.gemmF32}, {quant.F16, k.gemmF16, generic.gemmF16}, {quant.BF16, k.gemmBF16, generic.gemmBF16},
+	} {
+		got, want := make([]float32, rows*panelCols), make([]float32, rows*panelCols)
+		a := gemmArgs{dstStride: panelCols, x: x, xStride: length, panel: checkedWeights(c.format), k: length, rows: rows}
+		a.dst = got
+		c.kernel(&a)
+		a.dst = want
+		c.wanted(&a)
+		if err := compareProducts(got, want); err != nil {
+			return fmt.Errorf("cache rows of %s: %w", c.format, err)
+		}
+	}
 	return nil
 }
 

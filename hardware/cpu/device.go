@@ -6,6 +6,10 @@
 // is made of the same float kernels. The inner loops come from a table of functions for the machine's instruction set,
 // with plain Go as their specification (kernels.go).
 //
+// Rows are rounded to what the kernels of a weight's format multiply: to 8-bit integers, with one scale for 32 or 256
+// elements, for weights that are integers; to bfloat16 for BF16 weights at the level avx512bf16; and not at all for other
+// floats. An element that is not finite makes every product of integers that it takes part in NaN, at all levels.
+//
 // The device is exact: on one instruction set a row's bits depend on its sequence's past alone. Work is cut only
 // where that does not show: by rows, by columns, by heads, and over positions at multiples of 512.
 package cpu
