@@ -117,6 +117,7 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
+	LEAQ         8(BX), CX                               // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -127,7 +128,7 @@ rows1block:
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 8(BX), Y5                               // 4 elements of row 0
+	VPBROADCASTD (CX), Y5                                // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
 	VPMADDWD     Y4, Y5, Y0                              // row 0 = products, in 32 bits
@@ -136,7 +137,7 @@ rows1block:
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 8(BX), Y5                               // 4 elements of row 0
+	VPBROADCASTD (CX), Y5                                // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
 	VPMADDWD     Y4, Y5, Y1                              // row 0 = products, in 32 bits
@@ -145,60 +146,60 @@ rows1block:
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 12(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 4(CX), Y5                               // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      96(AX), Y5                              // codes of each column
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 12(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 4(CX), Y5                               // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      128(AX), Y5                             // codes of each column
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 16(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y5                               // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      160(AX), Y5                             // codes of each column
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 16(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y5                               // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      192(AX), Y5                             // codes of each column
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 20(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      224(AX), Y5                             // codes of each column
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 20(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      (AX), Y5                                // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
@@ -206,10 +207,10 @@ rows1block:
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 24(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      32(AX), Y5                              // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
@@ -217,10 +218,10 @@ rows1block:
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 24(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      64(AX), Y5                              // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
@@ -228,10 +229,10 @@ rows1block:
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 28(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      96(AX), Y5                              // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
@@ -239,10 +240,10 @@ rows1block:
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 28(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      128(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
@@ -250,10 +251,10 @@ rows1block:
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 32(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      160(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
@@ -261,10 +262,10 @@ rows1block:
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 32(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      192(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
@@ -272,10 +273,10 @@ rows1block:
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 36(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 28(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      224(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
@@ -283,10 +284,10 @@ rows1block:
 	VMOVDQU      values<>(SB), Y2                        // values of codes
 	VPSHUFB      Y5, Y2, Y2                              // what these stand for
 	VPABSB       Y2, Y3                                  // without signs
-	VPBROADCASTD 36(BX), Y5                              // 4 elements of row 0
+	VPBROADCASTD 28(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // to 32 bits
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
 	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VCVTPH2PS    (R8), Y2                                // scales of the columns
 	VCVTPH2PS    16(R8), Y3                              // scales of the columns
@@ -335,6 +336,7 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
+	LEAQ         16(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -345,11 +347,11 @@ rows2block:
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 16(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y7                                // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
 	VPMADDWD     Y6, Y7, Y0                              // row 0 = products, in 32 bits
-	VPBROADCASTD 20(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y7                               // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
 	VPMADDWD     Y6, Y7, Y2                              // row 1 = products, in 32 bits
@@ -358,11 +360,11 @@ rows2block:
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 16(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y7                                // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
 	VPMADDWD     Y6, Y7, Y1                              // row 0 = products, in 32 bits
-	VPBROADCASTD 20(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y7                               // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
 	VPMADDWD     Y6, Y7, Y3                              // row 1 = products, in 32 bits
@@ -371,90 +373,90 @@ rows2block:
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 24(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y7                               // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 28(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 12(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      96(AX), Y7                              // codes of each column
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 24(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y7                               // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 28(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 12(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      128(AX), Y7                             // codes of each column
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 32(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 36(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      160(AX), Y7                             // codes of each column
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 32(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 36(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      192(AX), Y7                             // codes of each column
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 40(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 44(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      224(AX), Y7                             // codes of each column
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 40(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 44(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      (AX), Y7                                // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
@@ -462,15 +464,15 @@ rows2block:
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 48(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 52(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      32(AX), Y7                              // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
@@ -478,15 +480,15 @@ rows2block:
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 48(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 52(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      64(AX), Y7                              // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
@@ -494,15 +496,15 @@ rows2block:
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 56(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 60(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      96(AX), Y7                              // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
@@ -510,15 +512,15 @@ rows2block:
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 56(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 60(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      128(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
@@ -526,15 +528,15 @@ rows2block:
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 64(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 68(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      160(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
@@ -542,15 +544,15 @@ rows2block:
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 64(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 68(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      192(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
@@ -558,15 +560,15 @@ rows2block:
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 72(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 56(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 76(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 60(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      224(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
@@ -574,15 +576,15 @@ rows2block:
 	VMOVDQU      values<>(SB), Y4                        // values of codes
 	VPSHUFB      Y7, Y4, Y4                              // what these stand for
 	VPABSB       Y4, Y5                                  // without signs
-	VPBROADCASTD 72(BX), Y7                              // 4 elements of row 0
+	VPBROADCASTD 56(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 76(BX), Y7                              // 4 elements of row 1
+	VPBROADCASTD 60(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // to 32 bits
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
 	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VCVTPH2PS    (R8), Y4                                // scales of the columns
 	VCVTPH2PS    16(R8), Y5                              // scales of the columns
@@ -642,6 +644,7 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
+	LEAQ         24(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -652,15 +655,15 @@ rows3block:
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 24(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y9                                // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
 	VPMADDWD     Y8, Y9, Y0                              // row 0 = products, in 32 bits
-	VPBROADCASTD 28(BX), Y9                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y9                               // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
 	VPMADDWD     Y8, Y9, Y2                              // row 1 = products, in 32 bits
-	VPBROADCASTD 32(BX), Y9                              // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y9                               // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
 	VPMADDWD     Y8, Y9, Y4                              // row 2 = products, in 32 bits
@@ -669,15 +672,15 @@ rows3block:
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 24(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y9                                // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
 	VPMADDWD     Y8, Y9, Y1                              // row 0 = products, in 32 bits
-	VPBROADCASTD 28(BX), Y9                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y9                               // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
 	VPMADDWD     Y8, Y9, Y3                              // row 1 = products, in 32 bits
-	VPBROADCASTD 32(BX), Y9                              // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y9                               // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
 	VPMADDWD     Y8, Y9, Y5                              // row 2 = products, in 32 bits
@@ -686,120 +689,120 @@ rows3block:
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 36(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 40(BX), Y9                              // 4 elements of row 1
+	VPBROADCASTD 16(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y2, Y2                              // row 1 += products
-	VPBROADCASTD 44(BX), Y9                              // 4 elements of row 2
+	VPBROADCASTD 20(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      96(AX), Y9                              // codes of each column
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 36(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 40(BX), Y9                              // 4 elements of row 1
+	VPBROADCASTD 16(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 44(BX), Y9                              // 4 elements of row 2
+	VPBROADCASTD 20(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      128(AX), Y9                             // codes of each column
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 48(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 52(BX), Y9                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y2, Y2                              // row 1 += products
-	VPBROADCASTD 56(BX), Y9                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      160(AX), Y9                             // codes of each column
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 48(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 52(BX), Y9                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 56(BX), Y9                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      192(AX), Y9                             // codes of each column
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 60(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD 36(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 64(BX), Y9                              // 4 elements of row 1
+	VPBROADCASTD 40(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y2, Y2                              // row 1 += products
-	VPBROADCASTD 68(BX), Y9                              // 4 elements of row 2
+	VPBROADCASTD 44(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      224(AX), Y9                             // codes of each column
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 60(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD 36(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 64(BX), Y9                              // 4 elements of row 1
+	VPBROADCASTD 40(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 68(BX), Y9                              // 4 elements of row 2
+	VPBROADCASTD 44(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      (AX), Y9                                // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
@@ -807,20 +810,20 @@ rows3block:
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 72(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 76(BX), Y9                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y2, Y2                              // row 1 += products
-	VPBROADCASTD 80(BX), Y9                              // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      32(AX), Y9                              // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
@@ -828,20 +831,20 @@ rows3block:
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 72(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 76(BX), Y9                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 80(BX), Y9                              // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      64(AX), Y9                              // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
@@ -849,20 +852,20 @@ rows3block:
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 84(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 88(BX), Y9                              // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y2, Y2                              // row 1 += products
-	VPBROADCASTD 92(BX), Y9                              // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      96(AX), Y9                              // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
@@ -870,20 +873,20 @@ rows3block:
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 84(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 88(BX), Y9                              // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 92(BX), Y9                              // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      128(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
@@ -891,20 +894,20 @@ rows3block:
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 96(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 100(BX), Y9                             // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y2, Y2                              // row 1 += products
-	VPBROADCASTD 104(BX), Y9                             // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      160(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
@@ -912,20 +915,20 @@ rows3block:
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 96(BX), Y9                              // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 100(BX), Y9                             // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 104(BX), Y9                             // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      192(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
@@ -933,20 +936,20 @@ rows3block:
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 108(BX), Y9                             // 4 elements of row 0
+	VPBROADCASTD 84(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y0, Y0                              // row 0 += products
-	VPBROADCASTD 112(BX), Y9                             // 4 elements of row 1
+	VPBROADCASTD 88(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y2, Y2                              // row 1 += products
-	VPBROADCASTD 116(BX), Y9                             // 4 elements of row 2
+	VPBROADCASTD 92(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      224(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
@@ -954,20 +957,20 @@ rows3block:
 	VMOVDQU      values<>(SB), Y6                        // values of codes
 	VPSHUFB      Y9, Y6, Y6                              // what these stand for
 	VPABSB       Y6, Y7                                  // without signs
-	VPBROADCASTD 108(BX), Y9                             // 4 elements of row 0
+	VPBROADCASTD 84(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 112(BX), Y9                             // 4 elements of row 1
+	VPBROADCASTD 88(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 116(BX), Y9                             // 4 elements of row 2
+	VPBROADCASTD 92(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // to 32 bits
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
 	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VCVTPH2PS    (R8), Y6                                // scales of the columns
 	VCVTPH2PS    16(R8), Y7                              // scales of the columns
@@ -1039,6 +1042,7 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
+	LEAQ         32(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1049,19 +1053,19 @@ rows4block:
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 32(BX), Y11                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y11                               // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
 	VPMADDWD     Y10, Y11, Y0                            // row 0 = products, in 32 bits
-	VPBROADCASTD 36(BX), Y11                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y11                              // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
 	VPMADDWD     Y10, Y11, Y2                            // row 1 = products, in 32 bits
-	VPBROADCASTD 40(BX), Y11                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y11                              // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
 	VPMADDWD     Y10, Y11, Y4                            // row 2 = products, in 32 bits
-	VPBROADCASTD 44(BX), Y11                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
 	VPMADDWD     Y10, Y11, Y6                            // row 3 = products, in 32 bits
@@ -1070,19 +1074,19 @@ rows4block:
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 32(BX), Y11                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y11                               // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
 	VPMADDWD     Y10, Y11, Y1                            // row 0 = products, in 32 bits
-	VPBROADCASTD 36(BX), Y11                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y11                              // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
 	VPMADDWD     Y10, Y11, Y3                            // row 1 = products, in 32 bits
-	VPBROADCASTD 40(BX), Y11                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y11                              // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
 	VPMADDWD     Y10, Y11, Y5                            // row 2 = products, in 32 bits
-	VPBROADCASTD 44(BX), Y11                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
 	VPMADDWD     Y10, Y11, Y7                            // row 3 = products, in 32 bits
@@ -1091,150 +1095,150 @@ rows4block:
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 48(BX), Y11                             // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 52(BX), Y11                             // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 56(BX), Y11                             // 4 elements of row 2
+	VPBROADCASTD 24(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 60(BX), Y11                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      96(AX), Y11                             // codes of each column
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 48(BX), Y11                             // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 52(BX), Y11                             // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 56(BX), Y11                             // 4 elements of row 2
+	VPBROADCASTD 24(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 60(BX), Y11                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      128(AX), Y11                            // codes of each column
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 64(BX), Y11                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 68(BX), Y11                             // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 72(BX), Y11                             // 4 elements of row 2
+	VPBROADCASTD 40(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 76(BX), Y11                             // 4 elements of row 3
+	VPBROADCASTD 44(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      160(AX), Y11                            // codes of each column
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 64(BX), Y11                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 68(BX), Y11                             // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 72(BX), Y11                             // 4 elements of row 2
+	VPBROADCASTD 40(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 76(BX), Y11                             // 4 elements of row 3
+	VPBROADCASTD 44(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      192(AX), Y11                            // codes of each column
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 80(BX), Y11                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 84(BX), Y11                             // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 88(BX), Y11                             // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 92(BX), Y11                             // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      224(AX), Y11                            // codes of each column
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 80(BX), Y11                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 84(BX), Y11                             // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 88(BX), Y11                             // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 92(BX), Y11                             // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      (AX), Y11                               // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
@@ -1242,25 +1246,25 @@ rows4block:
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 96(BX), Y11                             // 4 elements of row 0
+	VPBROADCASTD 64(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 100(BX), Y11                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 104(BX), Y11                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 108(BX), Y11                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      32(AX), Y11                             // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
@@ -1268,25 +1272,25 @@ rows4block:
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 96(BX), Y11                             // 4 elements of row 0
+	VPBROADCASTD 64(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 100(BX), Y11                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 104(BX), Y11                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 108(BX), Y11                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      64(AX), Y11                             // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
@@ -1294,25 +1298,25 @@ rows4block:
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 112(BX), Y11                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 116(BX), Y11                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 120(BX), Y11                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 124(BX), Y11                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      96(AX), Y11                             // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
@@ -1320,25 +1324,25 @@ rows4block:
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 112(BX), Y11                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 116(BX), Y11                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 120(BX), Y11                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 124(BX), Y11                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      128(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
@@ -1346,25 +1350,25 @@ rows4block:
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 128(BX), Y11                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 132(BX), Y11                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y11                            // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 136(BX), Y11                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y11                            // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 140(BX), Y11                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y11                            // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      160(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
@@ -1372,25 +1376,25 @@ rows4block:
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 128(BX), Y11                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 132(BX), Y11                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y11                            // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 136(BX), Y11                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y11                            // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 140(BX), Y11                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y11                            // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      192(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
@@ -1398,25 +1402,25 @@ rows4block:
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 144(BX), Y11                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Y11                            // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 148(BX), Y11                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Y11                            // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 152(BX), Y11                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Y11                            // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 156(BX), Y11                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Y11                            // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      224(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
@@ -1424,25 +1428,25 @@ rows4block:
 	VMOVDQU      values<>(SB), Y8                        // values of codes
 	VPSHUFB      Y11, Y8, Y8                             // what these stand for
 	VPABSB       Y8, Y9                                  // without signs
-	VPBROADCASTD 144(BX), Y11                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Y11                            // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 148(BX), Y11                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Y11                            // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 152(BX), Y11                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Y11                            // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 156(BX), Y11                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Y11                            // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // to 32 bits
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
 	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VCVTPH2PS    (R8), Y8                                // scales of the columns
 	VCVTPH2PS    16(R8), Y9                              // scales of the columns
@@ -1525,6 +1529,7 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
+	LEAQ         40(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1535,23 +1540,23 @@ rows5block:
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 40(BX), Y13                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y13                               // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
 	VPMADDWD     Y12, Y13, Y0                            // row 0 = products, in 32 bits
-	VPBROADCASTD 44(BX), Y13                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y13                              // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
 	VPMADDWD     Y12, Y13, Y2                            // row 1 = products, in 32 bits
-	VPBROADCASTD 48(BX), Y13                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y13                              // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
 	VPMADDWD     Y12, Y13, Y4                            // row 2 = products, in 32 bits
-	VPBROADCASTD 52(BX), Y13                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
 	VPMADDWD     Y12, Y13, Y6                            // row 3 = products, in 32 bits
-	VPBROADCASTD 56(BX), Y13                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
 	VPMADDWD     Y12, Y13, Y8                            // row 4 = products, in 32 bits
@@ -1560,23 +1565,23 @@ rows5block:
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 40(BX), Y13                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y13                               // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
 	VPMADDWD     Y12, Y13, Y1                            // row 0 = products, in 32 bits
-	VPBROADCASTD 44(BX), Y13                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y13                              // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
 	VPMADDWD     Y12, Y13, Y3                            // row 1 = products, in 32 bits
-	VPBROADCASTD 48(BX), Y13                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y13                              // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
 	VPMADDWD     Y12, Y13, Y5                            // row 2 = products, in 32 bits
-	VPBROADCASTD 52(BX), Y13                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
 	VPMADDWD     Y12, Y13, Y7                            // row 3 = products, in 32 bits
-	VPBROADCASTD 56(BX), Y13                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
 	VPMADDWD     Y12, Y13, Y9                            // row 4 = products, in 32 bits
@@ -1585,180 +1590,180 @@ rows5block:
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 60(BX), Y13                             // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 64(BX), Y13                             // 4 elements of row 1
+	VPBROADCASTD 24(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 68(BX), Y13                             // 4 elements of row 2
+	VPBROADCASTD 28(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 72(BX), Y13                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 76(BX), Y13                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      96(AX), Y13                             // codes of each column
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 60(BX), Y13                             // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 64(BX), Y13                             // 4 elements of row 1
+	VPBROADCASTD 24(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 68(BX), Y13                             // 4 elements of row 2
+	VPBROADCASTD 28(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 72(BX), Y13                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 76(BX), Y13                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      128(AX), Y13                            // codes of each column
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 80(BX), Y13                             // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 84(BX), Y13                             // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 88(BX), Y13                             // 4 elements of row 2
+	VPBROADCASTD 48(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 92(BX), Y13                             // 4 elements of row 3
+	VPBROADCASTD 52(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 96(BX), Y13                             // 4 elements of row 4
+	VPBROADCASTD 56(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      160(AX), Y13                            // codes of each column
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 80(BX), Y13                             // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 84(BX), Y13                             // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 88(BX), Y13                             // 4 elements of row 2
+	VPBROADCASTD 48(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 92(BX), Y13                             // 4 elements of row 3
+	VPBROADCASTD 52(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 96(BX), Y13                             // 4 elements of row 4
+	VPBROADCASTD 56(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      192(AX), Y13                            // codes of each column
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 100(BX), Y13                            // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 104(BX), Y13                            // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 108(BX), Y13                            // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 112(BX), Y13                            // 4 elements of row 3
+	VPBROADCASTD 72(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 116(BX), Y13                            // 4 elements of row 4
+	VPBROADCASTD 76(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      224(AX), Y13                            // codes of each column
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 100(BX), Y13                            // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 104(BX), Y13                            // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 108(BX), Y13                            // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 112(BX), Y13                            // 4 elements of row 3
+	VPBROADCASTD 72(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 116(BX), Y13                            // 4 elements of row 4
+	VPBROADCASTD 76(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      (AX), Y13                               // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
@@ -1766,30 +1771,30 @@ rows5block:
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 120(BX), Y13                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 124(BX), Y13                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 128(BX), Y13                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 132(BX), Y13                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 136(BX), Y13                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      32(AX), Y13                             // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
@@ -1797,30 +1802,30 @@ rows5block:
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 120(BX), Y13                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 124(BX), Y13                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 128(BX), Y13                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 132(BX), Y13                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 136(BX), Y13                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      64(AX), Y13                             // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
@@ -1828,30 +1833,30 @@ rows5block:
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 140(BX), Y13                            // 4 elements of row 0
+	VPBROADCASTD 100(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 144(BX), Y13                            // 4 elements of row 1
+	VPBROADCASTD 104(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 148(BX), Y13                            // 4 elements of row 2
+	VPBROADCASTD 108(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 152(BX), Y13                            // 4 elements of row 3
+	VPBROADCASTD 112(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 156(BX), Y13                            // 4 elements of row 4
+	VPBROADCASTD 116(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      96(AX), Y13                             // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
@@ -1859,30 +1864,30 @@ rows5block:
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 140(BX), Y13                            // 4 elements of row 0
+	VPBROADCASTD 100(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 144(BX), Y13                            // 4 elements of row 1
+	VPBROADCASTD 104(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 148(BX), Y13                            // 4 elements of row 2
+	VPBROADCASTD 108(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 152(BX), Y13                            // 4 elements of row 3
+	VPBROADCASTD 112(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 156(BX), Y13                            // 4 elements of row 4
+	VPBROADCASTD 116(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      128(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
@@ -1890,30 +1895,30 @@ rows5block:
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 160(BX), Y13                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 164(BX), Y13                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 168(BX), Y13                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 172(BX), Y13                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 176(BX), Y13                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      160(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
@@ -1921,30 +1926,30 @@ rows5block:
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 160(BX), Y13                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 164(BX), Y13                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 168(BX), Y13                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 172(BX), Y13                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 176(BX), Y13                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      192(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
@@ -1952,30 +1957,30 @@ rows5block:
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 180(BX), Y13                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 184(BX), Y13                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 188(BX), Y13                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 192(BX), Y13                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 196(BX), Y13                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      224(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
@@ -1983,30 +1988,30 @@ rows5block:
 	VMOVDQU      values<>(SB), Y10                       // values of codes
 	VPSHUFB      Y13, Y10, Y10                           // what these stand for
 	VPABSB       Y10, Y11                                // without signs
-	VPBROADCASTD 180(BX), Y13                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 184(BX), Y13                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 188(BX), Y13                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 192(BX), Y13                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 196(BX), Y13                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // to 32 bits
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
 	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VCVTPH2PS    (R8), Y10                               // scales of the columns
 	VCVTPH2PS    16(R8), Y11                             // scales of the columns
@@ -2101,6 +2106,7 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
+	LEAQ         48(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -2111,27 +2117,27 @@ rows6block:
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 48(BX), Y15                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y15                               // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
 	VPMADDWD     Y14, Y15, Y0                            // row 0 = products, in 32 bits
-	VPBROADCASTD 52(BX), Y15                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y15                              // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
 	VPMADDWD     Y14, Y15, Y2                            // row 1 = products, in 32 bits
-	VPBROADCASTD 56(BX), Y15                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y15                              // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
 	VPMADDWD     Y14, Y15, Y4                            // row 2 = products, in 32 bits
-	VPBROADCASTD 60(BX), Y15                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
 	VPMADDWD     Y14, Y15, Y6                            // row 3 = products, in 32 bits
-	VPBROADCASTD 64(BX), Y15                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
 	VPMADDWD     Y14, Y15, Y8                            // row 4 = products, in 32 bits
-	VPBROADCASTD 68(BX), Y15                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
 	VPMADDWD     Y14, Y15, Y10                           // row 5 = products, in 32 bits
@@ -2140,27 +2146,27 @@ rows6block:
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 48(BX), Y15                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y15                               // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
 	VPMADDWD     Y14, Y15, Y1                            // row 0 = products, in 32 bits
-	VPBROADCASTD 52(BX), Y15                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y15                              // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
 	VPMADDWD     Y14, Y15, Y3                            // row 1 = products, in 32 bits
-	VPBROADCASTD 56(BX), Y15                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y15                              // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
 	VPMADDWD     Y14, Y15, Y5                            // row 2 = products, in 32 bits
-	VPBROADCASTD 60(BX), Y15                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
 	VPMADDWD     Y14, Y15, Y7                            // row 3 = products, in 32 bits
-	VPBROADCASTD 64(BX), Y15                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
 	VPMADDWD     Y14, Y15, Y9                            // row 4 = products, in 32 bits
-	VPBROADCASTD 68(BX), Y15                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
 	VPMADDWD     Y14, Y15, Y11                           // row 5 = products, in 32 bits
@@ -2169,210 +2175,210 @@ rows6block:
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 72(BX), Y15                             // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 76(BX), Y15                             // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 80(BX), Y15                             // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 84(BX), Y15                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 88(BX), Y15                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y8, Y8                             // row 4 += products
-	VPBROADCASTD 92(BX), Y15                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      96(AX), Y15                             // codes of each column
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 72(BX), Y15                             // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 76(BX), Y15                             // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 80(BX), Y15                             // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 84(BX), Y15                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 88(BX), Y15                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 92(BX), Y15                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      128(AX), Y15                            // codes of each column
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 96(BX), Y15                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 100(BX), Y15                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 104(BX), Y15                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 108(BX), Y15                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 112(BX), Y15                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y8, Y8                             // row 4 += products
-	VPBROADCASTD 116(BX), Y15                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      160(AX), Y15                            // codes of each column
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 96(BX), Y15                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 100(BX), Y15                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 104(BX), Y15                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 108(BX), Y15                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 112(BX), Y15                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 116(BX), Y15                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      192(AX), Y15                            // codes of each column
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 120(BX), Y15                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 124(BX), Y15                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 128(BX), Y15                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 132(BX), Y15                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 136(BX), Y15                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y8, Y8                             // row 4 += products
-	VPBROADCASTD 140(BX), Y15                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      224(AX), Y15                            // codes of each column
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 120(BX), Y15                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 124(BX), Y15                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 128(BX), Y15                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 132(BX), Y15                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 136(BX), Y15                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 140(BX), Y15                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      (AX), Y15                               // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
@@ -2380,35 +2386,35 @@ rows6block:
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 144(BX), Y15                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 148(BX), Y15                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 152(BX), Y15                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 156(BX), Y15                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 160(BX), Y15                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y8, Y8                             // row 4 += products
-	VPBROADCASTD 164(BX), Y15                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      32(AX), Y15                             // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
@@ -2416,35 +2422,35 @@ rows6block:
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 144(BX), Y15                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 148(BX), Y15                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 152(BX), Y15                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 156(BX), Y15                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 160(BX), Y15                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 164(BX), Y15                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      64(AX), Y15                             // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
@@ -2452,35 +2458,35 @@ rows6block:
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 168(BX), Y15                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 172(BX), Y15                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 176(BX), Y15                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 180(BX), Y15                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 184(BX), Y15                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y8, Y8                             // row 4 += products
-	VPBROADCASTD 188(BX), Y15                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      96(AX), Y15                             // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
@@ -2488,35 +2494,35 @@ rows6block:
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 168(BX), Y15                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 172(BX), Y15                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 176(BX), Y15                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 180(BX), Y15                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 184(BX), Y15                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 188(BX), Y15                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      128(AX), Y15                            // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
@@ -2524,35 +2530,35 @@ rows6block:
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 192(BX), Y15                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 196(BX), Y15                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 200(BX), Y15                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 204(BX), Y15                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 208(BX), Y15                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y8, Y8                             // row 4 += products
-	VPBROADCASTD 212(BX), Y15                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      160(AX), Y15                            // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
@@ -2560,35 +2566,35 @@ rows6block:
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 192(BX), Y15                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 196(BX), Y15                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 200(BX), Y15                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 204(BX), Y15                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 208(BX), Y15                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 212(BX), Y15                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      192(AX), Y15                            // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
@@ -2596,35 +2602,35 @@ rows6block:
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 216(BX), Y15                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y0, Y0                             // row 0 += products
-	VPBROADCASTD 220(BX), Y15                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y2, Y2                             // row 1 += products
-	VPBROADCASTD 224(BX), Y15                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y4, Y4                             // row 2 += products
-	VPBROADCASTD 228(BX), Y15                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y6, Y6                             // row 3 += products
-	VPBROADCASTD 232(BX), Y15                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y8, Y8                             // row 4 += products
-	VPBROADCASTD 236(BX), Y15                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      224(AX), Y15                            // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
@@ -2632,35 +2638,35 @@ rows6block:
 	VMOVDQU      values<>(SB), Y12                       // values of codes
 	VPSHUFB      Y15, Y12, Y12                           // what these stand for
 	VPABSB       Y12, Y13                                // without signs
-	VPBROADCASTD 216(BX), Y15                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 220(BX), Y15                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 224(BX), Y15                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 228(BX), Y15                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 232(BX), Y15                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 236(BX), Y15                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // to 32 bits
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
 	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VCVTPH2PS    (R8), Y12                               // scales of the columns
 	VCVTPH2PS    16(R8), Y13                             // scales of the columns

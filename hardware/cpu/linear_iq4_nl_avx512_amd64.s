@@ -110,12 +110,13 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
+	LEAQ         8(BX), CX                               // x of the block
 	VMOVDQU64    (AX), Z2                                // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
 	VPSHUFB      Z2, Z8, Z2                              // what they stand for
 	VPABSB       Z2, Z3                                  // without signs
 	VPMOVB2M     Z2, K1                                  // which are negative
-	VPBROADCASTD 8(BX), Z5                               // 4 elements of row 0
+	VPBROADCASTD (CX), Z5                                // 4 elements of row 0
 	VPSUBB       Z5, Z9, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
 	VPMADDWD     Z7, Z5, Z0                              // row 0 = products, in 32 bits
@@ -124,30 +125,30 @@ rows1block:
 	VPSHUFB      Z2, Z8, Z2                              // what they stand for
 	VPABSB       Z2, Z3                                  // without signs
 	VPMOVB2M     Z2, K1                                  // which are negative
-	VPBROADCASTD 12(BX), Z5                              // 4 elements of row 0
+	VPBROADCASTD 4(CX), Z5                               // 4 elements of row 0
 	VPSUBB       Z5, Z9, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z7, Z5, Z5                              // to 32 bits
+	VPMADDWD     Z7, Z5, Z5                              // times the factor, in 32 bits
 	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    128(AX), Z2                             // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
 	VPSHUFB      Z2, Z8, Z2                              // what they stand for
 	VPABSB       Z2, Z3                                  // without signs
 	VPMOVB2M     Z2, K1                                  // which are negative
-	VPBROADCASTD 16(BX), Z5                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Z5                               // 4 elements of row 0
 	VPSUBB       Z5, Z9, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z7, Z5, Z5                              // to 32 bits
+	VPMADDWD     Z7, Z5, Z5                              // times the factor, in 32 bits
 	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    192(AX), Z2                             // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
 	VPSHUFB      Z2, Z8, Z2                              // what they stand for
 	VPABSB       Z2, Z3                                  // without signs
 	VPMOVB2M     Z2, K1                                  // which are negative
-	VPBROADCASTD 20(BX), Z5                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z9, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z7, Z5, Z5                              // to 32 bits
+	VPMADDWD     Z7, Z5, Z5                              // times the factor, in 32 bits
 	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    (AX), Z2                                // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
@@ -155,10 +156,10 @@ rows1block:
 	VPSHUFB      Z2, Z8, Z2                              // what they stand for
 	VPABSB       Z2, Z3                                  // without signs
 	VPMOVB2M     Z2, K1                                  // which are negative
-	VPBROADCASTD 24(BX), Z5                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z9, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z7, Z5, Z5                              // to 32 bits
+	VPMADDWD     Z7, Z5, Z5                              // times the factor, in 32 bits
 	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    64(AX), Z2                              // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
@@ -166,10 +167,10 @@ rows1block:
 	VPSHUFB      Z2, Z8, Z2                              // what they stand for
 	VPABSB       Z2, Z3                                  // without signs
 	VPMOVB2M     Z2, K1                                  // which are negative
-	VPBROADCASTD 28(BX), Z5                              // 4 elements of row 0
+	VPBROADCASTD 20(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z9, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z7, Z5, Z5                              // to 32 bits
+	VPMADDWD     Z7, Z5, Z5                              // times the factor, in 32 bits
 	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    128(AX), Z2                             // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
@@ -177,10 +178,10 @@ rows1block:
 	VPSHUFB      Z2, Z8, Z2                              // what they stand for
 	VPABSB       Z2, Z3                                  // without signs
 	VPMOVB2M     Z2, K1                                  // which are negative
-	VPBROADCASTD 32(BX), Z5                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z9, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z7, Z5, Z5                              // to 32 bits
+	VPMADDWD     Z7, Z5, Z5                              // times the factor, in 32 bits
 	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    192(AX), Z2                             // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
@@ -188,10 +189,10 @@ rows1block:
 	VPSHUFB      Z2, Z8, Z2                              // what they stand for
 	VPABSB       Z2, Z3                                  // without signs
 	VPMOVB2M     Z2, K1                                  // which are negative
-	VPBROADCASTD 36(BX), Z5                              // 4 elements of row 0
+	VPBROADCASTD 28(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z9, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z7, Z5, Z5                              // to 32 bits
+	VPMADDWD     Z7, Z5, Z5                              // times the factor, in 32 bits
 	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VCVTPH2PS    (R8), Z2                                // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
@@ -237,16 +238,17 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
+	LEAQ         16(BX), CX                              // x of the block
 	VMOVDQU64    (AX), Z4                                // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
 	VPSHUFB      Z4, Z10, Z4                             // what they stand for
 	VPABSB       Z4, Z5                                  // without signs
 	VPMOVB2M     Z4, K1                                  // which are negative
-	VPBROADCASTD 16(BX), Z7                              // 4 elements of row 0
+	VPBROADCASTD (CX), Z7                                // 4 elements of row 0
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
 	VPMADDWD     Z9, Z7, Z0                              // row 0 = products, in 32 bits
-	VPBROADCASTD 20(BX), Z7                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z7                               // 4 elements of row 1
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
 	VPMADDWD     Z9, Z7, Z1                              // row 1 = products, in 32 bits
@@ -255,45 +257,45 @@ rows2block:
 	VPSHUFB      Z4, Z10, Z4                             // what they stand for
 	VPABSB       Z4, Z5                                  // without signs
 	VPMOVB2M     Z4, K1                                  // which are negative
-	VPBROADCASTD 24(BX), Z7                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Z7                               // 4 elements of row 0
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 28(BX), Z7                              // 4 elements of row 1
+	VPBROADCASTD 12(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    128(AX), Z4                             // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
 	VPSHUFB      Z4, Z10, Z4                             // what they stand for
 	VPABSB       Z4, Z5                                  // without signs
 	VPMOVB2M     Z4, K1                                  // which are negative
-	VPBROADCASTD 32(BX), Z7                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 36(BX), Z7                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    192(AX), Z4                             // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
 	VPSHUFB      Z4, Z10, Z4                             // what they stand for
 	VPABSB       Z4, Z5                                  // without signs
 	VPMOVB2M     Z4, K1                                  // which are negative
-	VPBROADCASTD 40(BX), Z7                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 44(BX), Z7                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    (AX), Z4                                // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
@@ -301,15 +303,15 @@ rows2block:
 	VPSHUFB      Z4, Z10, Z4                             // what they stand for
 	VPABSB       Z4, Z5                                  // without signs
 	VPMOVB2M     Z4, K1                                  // which are negative
-	VPBROADCASTD 48(BX), Z7                              // 4 elements of row 0
+	VPBROADCASTD 32(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 52(BX), Z7                              // 4 elements of row 1
+	VPBROADCASTD 36(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    64(AX), Z4                              // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
@@ -317,15 +319,15 @@ rows2block:
 	VPSHUFB      Z4, Z10, Z4                             // what they stand for
 	VPABSB       Z4, Z5                                  // without signs
 	VPMOVB2M     Z4, K1                                  // which are negative
-	VPBROADCASTD 56(BX), Z7                              // 4 elements of row 0
+	VPBROADCASTD 40(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 60(BX), Z7                              // 4 elements of row 1
+	VPBROADCASTD 44(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    128(AX), Z4                             // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
@@ -333,15 +335,15 @@ rows2block:
 	VPSHUFB      Z4, Z10, Z4                             // what they stand for
 	VPABSB       Z4, Z5                                  // without signs
 	VPMOVB2M     Z4, K1                                  // which are negative
-	VPBROADCASTD 64(BX), Z7                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 68(BX), Z7                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    192(AX), Z4                             // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
@@ -349,15 +351,15 @@ rows2block:
 	VPSHUFB      Z4, Z10, Z4                             // what they stand for
 	VPABSB       Z4, Z5                                  // without signs
 	VPMOVB2M     Z4, K1                                  // which are negative
-	VPBROADCASTD 72(BX), Z7                              // 4 elements of row 0
+	VPBROADCASTD 56(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 76(BX), Z7                              // 4 elements of row 1
+	VPBROADCASTD 60(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z11, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z9, Z7, Z7                              // to 32 bits
+	VPMADDWD     Z9, Z7, Z7                              // times the factor, in 32 bits
 	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VCVTPH2PS    (R8), Z4                                // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
@@ -408,20 +410,21 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
+	LEAQ         24(BX), CX                              // x of the block
 	VMOVDQU64    (AX), Z6                                // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
 	VPSHUFB      Z6, Z12, Z6                             // what they stand for
 	VPABSB       Z6, Z7                                  // without signs
 	VPMOVB2M     Z6, K1                                  // which are negative
-	VPBROADCASTD 24(BX), Z9                              // 4 elements of row 0
+	VPBROADCASTD (CX), Z9                                // 4 elements of row 0
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
 	VPMADDWD     Z11, Z9, Z0                             // row 0 = products, in 32 bits
-	VPBROADCASTD 28(BX), Z9                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z9                               // 4 elements of row 1
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
 	VPMADDWD     Z11, Z9, Z1                             // row 1 = products, in 32 bits
-	VPBROADCASTD 32(BX), Z9                              // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z9                               // 4 elements of row 2
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
 	VPMADDWD     Z11, Z9, Z2                             // row 2 = products, in 32 bits
@@ -430,60 +433,60 @@ rows3block:
 	VPSHUFB      Z6, Z12, Z6                             // what they stand for
 	VPABSB       Z6, Z7                                  // without signs
 	VPMOVB2M     Z6, K1                                  // which are negative
-	VPBROADCASTD 36(BX), Z9                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 40(BX), Z9                              // 4 elements of row 1
+	VPBROADCASTD 16(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 44(BX), Z9                              // 4 elements of row 2
+	VPBROADCASTD 20(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    128(AX), Z6                             // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
 	VPSHUFB      Z6, Z12, Z6                             // what they stand for
 	VPABSB       Z6, Z7                                  // without signs
 	VPMOVB2M     Z6, K1                                  // which are negative
-	VPBROADCASTD 48(BX), Z9                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 52(BX), Z9                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 56(BX), Z9                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    192(AX), Z6                             // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
 	VPSHUFB      Z6, Z12, Z6                             // what they stand for
 	VPABSB       Z6, Z7                                  // without signs
 	VPMOVB2M     Z6, K1                                  // which are negative
-	VPBROADCASTD 60(BX), Z9                              // 4 elements of row 0
+	VPBROADCASTD 36(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 64(BX), Z9                              // 4 elements of row 1
+	VPBROADCASTD 40(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 68(BX), Z9                              // 4 elements of row 2
+	VPBROADCASTD 44(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    (AX), Z6                                // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
@@ -491,20 +494,20 @@ rows3block:
 	VPSHUFB      Z6, Z12, Z6                             // what they stand for
 	VPABSB       Z6, Z7                                  // without signs
 	VPMOVB2M     Z6, K1                                  // which are negative
-	VPBROADCASTD 72(BX), Z9                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 76(BX), Z9                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 80(BX), Z9                              // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    64(AX), Z6                              // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
@@ -512,20 +515,20 @@ rows3block:
 	VPSHUFB      Z6, Z12, Z6                             // what they stand for
 	VPABSB       Z6, Z7                                  // without signs
 	VPMOVB2M     Z6, K1                                  // which are negative
-	VPBROADCASTD 84(BX), Z9                              // 4 elements of row 0
+	VPBROADCASTD 60(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 88(BX), Z9                              // 4 elements of row 1
+	VPBROADCASTD 64(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 92(BX), Z9                              // 4 elements of row 2
+	VPBROADCASTD 68(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    128(AX), Z6                             // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
@@ -533,20 +536,20 @@ rows3block:
 	VPSHUFB      Z6, Z12, Z6                             // what they stand for
 	VPABSB       Z6, Z7                                  // without signs
 	VPMOVB2M     Z6, K1                                  // which are negative
-	VPBROADCASTD 96(BX), Z9                              // 4 elements of row 0
+	VPBROADCASTD 72(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 100(BX), Z9                             // 4 elements of row 1
+	VPBROADCASTD 76(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 104(BX), Z9                             // 4 elements of row 2
+	VPBROADCASTD 80(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    192(AX), Z6                             // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
@@ -554,20 +557,20 @@ rows3block:
 	VPSHUFB      Z6, Z12, Z6                             // what they stand for
 	VPABSB       Z6, Z7                                  // without signs
 	VPMOVB2M     Z6, K1                                  // which are negative
-	VPBROADCASTD 108(BX), Z9                             // 4 elements of row 0
+	VPBROADCASTD 84(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 112(BX), Z9                             // 4 elements of row 1
+	VPBROADCASTD 88(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 116(BX), Z9                             // 4 elements of row 2
+	VPBROADCASTD 92(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z13, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z11, Z9, Z9                             // to 32 bits
+	VPMADDWD     Z11, Z9, Z9                             // times the factor, in 32 bits
 	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VCVTPH2PS    (R8), Z6                                // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
@@ -624,6 +627,7 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
+	LEAQ         32(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -633,19 +637,19 @@ rows4block:
 	VPSHUFB      Z8, Z14, Z8                             // what they stand for
 	VPABSB       Z8, Z9                                  // without signs
 	VPMOVB2M     Z8, K1                                  // which are negative
-	VPBROADCASTD 32(BX), Z11                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z11                               // 4 elements of row 0
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
 	VPMADDWD     Z13, Z11, Z0                            // row 0 = products, in 32 bits
-	VPBROADCASTD 36(BX), Z11                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z11                              // 4 elements of row 1
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
 	VPMADDWD     Z13, Z11, Z1                            // row 1 = products, in 32 bits
-	VPBROADCASTD 40(BX), Z11                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z11                              // 4 elements of row 2
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
 	VPMADDWD     Z13, Z11, Z2                            // row 2 = products, in 32 bits
-	VPBROADCASTD 44(BX), Z11                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
 	VPMADDWD     Z13, Z11, Z3                            // row 3 = products, in 32 bits
@@ -654,75 +658,75 @@ rows4block:
 	VPSHUFB      Z8, Z14, Z8                             // what they stand for
 	VPABSB       Z8, Z9                                  // without signs
 	VPMOVB2M     Z8, K1                                  // which are negative
-	VPBROADCASTD 48(BX), Z11                             // 4 elements of row 0
+	VPBROADCASTD 16(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 52(BX), Z11                             // 4 elements of row 1
+	VPBROADCASTD 20(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 56(BX), Z11                             // 4 elements of row 2
+	VPBROADCASTD 24(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 60(BX), Z11                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    128(AX), Z8                             // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPSHUFB      Z8, Z14, Z8                             // what they stand for
 	VPABSB       Z8, Z9                                  // without signs
 	VPMOVB2M     Z8, K1                                  // which are negative
-	VPBROADCASTD 64(BX), Z11                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 68(BX), Z11                             // 4 elements of row 1
+	VPBROADCASTD 36(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 72(BX), Z11                             // 4 elements of row 2
+	VPBROADCASTD 40(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 76(BX), Z11                             // 4 elements of row 3
+	VPBROADCASTD 44(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    192(AX), Z8                             // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPSHUFB      Z8, Z14, Z8                             // what they stand for
 	VPABSB       Z8, Z9                                  // without signs
 	VPMOVB2M     Z8, K1                                  // which are negative
-	VPBROADCASTD 80(BX), Z11                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 84(BX), Z11                             // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 88(BX), Z11                             // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 92(BX), Z11                             // 4 elements of row 3
+	VPBROADCASTD 60(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    (AX), Z8                                // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
@@ -730,25 +734,25 @@ rows4block:
 	VPSHUFB      Z8, Z14, Z8                             // what they stand for
 	VPABSB       Z8, Z9                                  // without signs
 	VPMOVB2M     Z8, K1                                  // which are negative
-	VPBROADCASTD 96(BX), Z11                             // 4 elements of row 0
+	VPBROADCASTD 64(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 100(BX), Z11                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 104(BX), Z11                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 108(BX), Z11                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    64(AX), Z8                              // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
@@ -756,25 +760,25 @@ rows4block:
 	VPSHUFB      Z8, Z14, Z8                             // what they stand for
 	VPABSB       Z8, Z9                                  // without signs
 	VPMOVB2M     Z8, K1                                  // which are negative
-	VPBROADCASTD 112(BX), Z11                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 116(BX), Z11                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 120(BX), Z11                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 124(BX), Z11                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    128(AX), Z8                             // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
@@ -782,25 +786,25 @@ rows4block:
 	VPSHUFB      Z8, Z14, Z8                             // what they stand for
 	VPABSB       Z8, Z9                                  // without signs
 	VPMOVB2M     Z8, K1                                  // which are negative
-	VPBROADCASTD 128(BX), Z11                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 132(BX), Z11                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Z11                            // 4 elements of row 1
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 136(BX), Z11                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Z11                            // 4 elements of row 2
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 140(BX), Z11                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Z11                            // 4 elements of row 3
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    192(AX), Z8                             // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
@@ -808,25 +812,25 @@ rows4block:
 	VPSHUFB      Z8, Z14, Z8                             // what they stand for
 	VPABSB       Z8, Z9                                  // without signs
 	VPMOVB2M     Z8, K1                                  // which are negative
-	VPBROADCASTD 144(BX), Z11                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Z11                            // 4 elements of row 0
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 148(BX), Z11                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Z11                            // 4 elements of row 1
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 152(BX), Z11                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Z11                            // 4 elements of row 2
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 156(BX), Z11                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Z11                            // 4 elements of row 3
 	VPSUBB       Z11, Z15, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z13, Z11, Z11                           // to 32 bits
+	VPMADDWD     Z13, Z11, Z11                           // times the factor, in 32 bits
 	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VCVTPH2PS    (R8), Z8                                // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
@@ -888,6 +892,7 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
+	LEAQ         40(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -897,23 +902,23 @@ rows5block:
 	VPSHUFB      Z10, Z16, Z10                           // what they stand for
 	VPABSB       Z10, Z11                                // without signs
 	VPMOVB2M     Z10, K1                                 // which are negative
-	VPBROADCASTD 40(BX), Z13                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z13                               // 4 elements of row 0
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
 	VPMADDWD     Z15, Z13, Z0                            // row 0 = products, in 32 bits
-	VPBROADCASTD 44(BX), Z13                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z13                              // 4 elements of row 1
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
 	VPMADDWD     Z15, Z13, Z1                            // row 1 = products, in 32 bits
-	VPBROADCASTD 48(BX), Z13                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z13                              // 4 elements of row 2
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
 	VPMADDWD     Z15, Z13, Z2                            // row 2 = products, in 32 bits
-	VPBROADCASTD 52(BX), Z13                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
 	VPMADDWD     Z15, Z13, Z3                            // row 3 = products, in 32 bits
-	VPBROADCASTD 56(BX), Z13                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
 	VPMADDWD     Z15, Z13, Z4                            // row 4 = products, in 32 bits
@@ -922,90 +927,90 @@ rows5block:
 	VPSHUFB      Z10, Z16, Z10                           // what they stand for
 	VPABSB       Z10, Z11                                // without signs
 	VPMOVB2M     Z10, K1                                 // which are negative
-	VPBROADCASTD 60(BX), Z13                             // 4 elements of row 0
+	VPBROADCASTD 20(CX), Z13                             // 4 elements of row 0
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 64(BX), Z13                             // 4 elements of row 1
+	VPBROADCASTD 24(CX), Z13                             // 4 elements of row 1
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 68(BX), Z13                             // 4 elements of row 2
+	VPBROADCASTD 28(CX), Z13                             // 4 elements of row 2
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 72(BX), Z13                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 76(BX), Z13                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    128(AX), Z10                            // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPSHUFB      Z10, Z16, Z10                           // what they stand for
 	VPABSB       Z10, Z11                                // without signs
 	VPMOVB2M     Z10, K1                                 // which are negative
-	VPBROADCASTD 80(BX), Z13                             // 4 elements of row 0
+	VPBROADCASTD 40(CX), Z13                             // 4 elements of row 0
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 84(BX), Z13                             // 4 elements of row 1
+	VPBROADCASTD 44(CX), Z13                             // 4 elements of row 1
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 88(BX), Z13                             // 4 elements of row 2
+	VPBROADCASTD 48(CX), Z13                             // 4 elements of row 2
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 92(BX), Z13                             // 4 elements of row 3
+	VPBROADCASTD 52(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 96(BX), Z13                             // 4 elements of row 4
+	VPBROADCASTD 56(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    192(AX), Z10                            // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPSHUFB      Z10, Z16, Z10                           // what they stand for
 	VPABSB       Z10, Z11                                // without signs
 	VPMOVB2M     Z10, K1                                 // which are negative
-	VPBROADCASTD 100(BX), Z13                            // 4 elements of row 0
+	VPBROADCASTD 60(CX), Z13                             // 4 elements of row 0
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 104(BX), Z13                            // 4 elements of row 1
+	VPBROADCASTD 64(CX), Z13                             // 4 elements of row 1
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 108(BX), Z13                            // 4 elements of row 2
+	VPBROADCASTD 68(CX), Z13                             // 4 elements of row 2
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 112(BX), Z13                            // 4 elements of row 3
+	VPBROADCASTD 72(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 116(BX), Z13                            // 4 elements of row 4
+	VPBROADCASTD 76(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    (AX), Z10                               // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
@@ -1013,30 +1018,30 @@ rows5block:
 	VPSHUFB      Z10, Z16, Z10                           // what they stand for
 	VPABSB       Z10, Z11                                // without signs
 	VPMOVB2M     Z10, K1                                 // which are negative
-	VPBROADCASTD 120(BX), Z13                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Z13                             // 4 elements of row 0
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 124(BX), Z13                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Z13                             // 4 elements of row 1
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 128(BX), Z13                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Z13                             // 4 elements of row 2
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 132(BX), Z13                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 136(BX), Z13                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    64(AX), Z10                             // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
@@ -1044,30 +1049,30 @@ rows5block:
 	VPSHUFB      Z10, Z16, Z10                           // what they stand for
 	VPABSB       Z10, Z11                                // without signs
 	VPMOVB2M     Z10, K1                                 // which are negative
-	VPBROADCASTD 140(BX), Z13                            // 4 elements of row 0
+	VPBROADCASTD 100(CX), Z13                            // 4 elements of row 0
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 144(BX), Z13                            // 4 elements of row 1
+	VPBROADCASTD 104(CX), Z13                            // 4 elements of row 1
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 148(BX), Z13                            // 4 elements of row 2
+	VPBROADCASTD 108(CX), Z13                            // 4 elements of row 2
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 152(BX), Z13                            // 4 elements of row 3
+	VPBROADCASTD 112(CX), Z13                            // 4 elements of row 3
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 156(BX), Z13                            // 4 elements of row 4
+	VPBROADCASTD 116(CX), Z13                            // 4 elements of row 4
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    128(AX), Z10                            // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
@@ -1075,30 +1080,30 @@ rows5block:
 	VPSHUFB      Z10, Z16, Z10                           // what they stand for
 	VPABSB       Z10, Z11                                // without signs
 	VPMOVB2M     Z10, K1                                 // which are negative
-	VPBROADCASTD 160(BX), Z13                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Z13                            // 4 elements of row 0
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 164(BX), Z13                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Z13                            // 4 elements of row 1
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 168(BX), Z13                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Z13                            // 4 elements of row 2
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 172(BX), Z13                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Z13                            // 4 elements of row 3
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 176(BX), Z13                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Z13                            // 4 elements of row 4
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    192(AX), Z10                            // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
@@ -1106,30 +1111,30 @@ rows5block:
 	VPSHUFB      Z10, Z16, Z10                           // what they stand for
 	VPABSB       Z10, Z11                                // without signs
 	VPMOVB2M     Z10, K1                                 // which are negative
-	VPBROADCASTD 180(BX), Z13                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Z13                            // 4 elements of row 0
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 184(BX), Z13                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Z13                            // 4 elements of row 1
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 188(BX), Z13                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Z13                            // 4 elements of row 2
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 192(BX), Z13                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Z13                            // 4 elements of row 3
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 196(BX), Z13                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Z13                            // 4 elements of row 4
 	VPSUBB       Z13, Z17, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z15, Z13, Z13                           // to 32 bits
+	VPMADDWD     Z15, Z13, Z13                           // times the factor, in 32 bits
 	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VCVTPH2PS    (R8), Z10                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
@@ -1197,6 +1202,7 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
+	LEAQ         48(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1206,27 +1212,27 @@ rows6block:
 	VPSHUFB      Z12, Z18, Z12                           // what they stand for
 	VPABSB       Z12, Z13                                // without signs
 	VPMOVB2M     Z12, K1                                 // which are negative
-	VPBROADCASTD 48(BX), Z15                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z15                               // 4 elements of row 0
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
 	VPMADDWD     Z17, Z15, Z0                            // row 0 = products, in 32 bits
-	VPBROADCASTD 52(BX), Z15                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z15                              // 4 elements of row 1
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
 	VPMADDWD     Z17, Z15, Z1                            // row 1 = products, in 32 bits
-	VPBROADCASTD 56(BX), Z15                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z15                              // 4 elements of row 2
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
 	VPMADDWD     Z17, Z15, Z2                            // row 2 = products, in 32 bits
-	VPBROADCASTD 60(BX), Z15                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z15                             // 4 elements of row 3
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
 	VPMADDWD     Z17, Z15, Z3                            // row 3 = products, in 32 bits
-	VPBROADCASTD 64(BX), Z15                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z15                             // 4 elements of row 4
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
 	VPMADDWD     Z17, Z15, Z4                            // row 4 = products, in 32 bits
-	VPBROADCASTD 68(BX), Z15                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z15                             // 4 elements of row 5
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
 	VPMADDWD     Z17, Z15, Z5                            // row 5 = products, in 32 bits
@@ -1235,105 +1241,105 @@ rows6block:
 	VPSHUFB      Z12, Z18, Z12                           // what they stand for
 	VPABSB       Z12, Z13                                // without signs
 	VPMOVB2M     Z12, K1                                 // which are negative
-	VPBROADCASTD 72(BX), Z15                             // 4 elements of row 0
+	VPBROADCASTD 24(CX), Z15                             // 4 elements of row 0
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 76(BX), Z15                             // 4 elements of row 1
+	VPBROADCASTD 28(CX), Z15                             // 4 elements of row 1
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 80(BX), Z15                             // 4 elements of row 2
+	VPBROADCASTD 32(CX), Z15                             // 4 elements of row 2
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 84(BX), Z15                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Z15                             // 4 elements of row 3
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 88(BX), Z15                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Z15                             // 4 elements of row 4
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 92(BX), Z15                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Z15                             // 4 elements of row 5
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    128(AX), Z12                            // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPSHUFB      Z12, Z18, Z12                           // what they stand for
 	VPABSB       Z12, Z13                                // without signs
 	VPMOVB2M     Z12, K1                                 // which are negative
-	VPBROADCASTD 96(BX), Z15                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z15                             // 4 elements of row 0
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 100(BX), Z15                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z15                             // 4 elements of row 1
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 104(BX), Z15                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z15                             // 4 elements of row 2
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 108(BX), Z15                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Z15                             // 4 elements of row 3
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 112(BX), Z15                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Z15                             // 4 elements of row 4
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 116(BX), Z15                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Z15                             // 4 elements of row 5
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    192(AX), Z12                            // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPSHUFB      Z12, Z18, Z12                           // what they stand for
 	VPABSB       Z12, Z13                                // without signs
 	VPMOVB2M     Z12, K1                                 // which are negative
-	VPBROADCASTD 120(BX), Z15                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Z15                             // 4 elements of row 0
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 124(BX), Z15                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Z15                             // 4 elements of row 1
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 128(BX), Z15                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Z15                             // 4 elements of row 2
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 132(BX), Z15                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Z15                             // 4 elements of row 3
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 136(BX), Z15                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Z15                             // 4 elements of row 4
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 140(BX), Z15                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Z15                             // 4 elements of row 5
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    (AX), Z12                               // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
@@ -1341,35 +1347,35 @@ rows6block:
 	VPSHUFB      Z12, Z18, Z12                           // what they stand for
 	VPABSB       Z12, Z13                                // without signs
 	VPMOVB2M     Z12, K1                                 // which are negative
-	VPBROADCASTD 144(BX), Z15                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Z15                             // 4 elements of row 0
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 148(BX), Z15                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Z15                            // 4 elements of row 1
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 152(BX), Z15                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Z15                            // 4 elements of row 2
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 156(BX), Z15                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Z15                            // 4 elements of row 3
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 160(BX), Z15                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Z15                            // 4 elements of row 4
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 164(BX), Z15                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Z15                            // 4 elements of row 5
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    64(AX), Z12                             // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
@@ -1377,35 +1383,35 @@ rows6block:
 	VPSHUFB      Z12, Z18, Z12                           // what they stand for
 	VPABSB       Z12, Z13                                // without signs
 	VPMOVB2M     Z12, K1                                 // which are negative
-	VPBROADCASTD 168(BX), Z15                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Z15                            // 4 elements of row 0
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 172(BX), Z15                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Z15                            // 4 elements of row 1
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 176(BX), Z15                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Z15                            // 4 elements of row 2
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 180(BX), Z15                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Z15                            // 4 elements of row 3
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 184(BX), Z15                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Z15                            // 4 elements of row 4
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 188(BX), Z15                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Z15                            // 4 elements of row 5
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    128(AX), Z12                            // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
@@ -1413,35 +1419,35 @@ rows6block:
 	VPSHUFB      Z12, Z18, Z12                           // what they stand for
 	VPABSB       Z12, Z13                                // without signs
 	VPMOVB2M     Z12, K1                                 // which are negative
-	VPBROADCASTD 192(BX), Z15                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Z15                            // 4 elements of row 0
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 196(BX), Z15                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Z15                            // 4 elements of row 1
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 200(BX), Z15                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Z15                            // 4 elements of row 2
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 204(BX), Z15                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Z15                            // 4 elements of row 3
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 208(BX), Z15                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Z15                            // 4 elements of row 4
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 212(BX), Z15                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Z15                            // 4 elements of row 5
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    192(AX), Z12                            // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
@@ -1449,35 +1455,35 @@ rows6block:
 	VPSHUFB      Z12, Z18, Z12                           // what they stand for
 	VPABSB       Z12, Z13                                // without signs
 	VPMOVB2M     Z12, K1                                 // which are negative
-	VPBROADCASTD 216(BX), Z15                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Z15                            // 4 elements of row 0
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 220(BX), Z15                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Z15                            // 4 elements of row 1
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 224(BX), Z15                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Z15                            // 4 elements of row 2
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 228(BX), Z15                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Z15                            // 4 elements of row 3
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 232(BX), Z15                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Z15                            // 4 elements of row 4
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 236(BX), Z15                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Z15                            // 4 elements of row 5
 	VPSUBB       Z15, Z19, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z17, Z15, Z15                           // to 32 bits
+	VPMADDWD     Z17, Z15, Z15                           // times the factor, in 32 bits
 	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VCVTPH2PS    (R8), Z12                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
@@ -1551,6 +1557,7 @@ rows7pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows7block:
+	LEAQ         56(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1560,31 +1567,31 @@ rows7block:
 	VPSHUFB      Z14, Z20, Z14                           // what they stand for
 	VPABSB       Z14, Z15                                // without signs
 	VPMOVB2M     Z14, K1                                 // which are negative
-	VPBROADCASTD 56(BX), Z17                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z17                               // 4 elements of row 0
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
 	VPMADDWD     Z19, Z17, Z0                            // row 0 = products, in 32 bits
-	VPBROADCASTD 60(BX), Z17                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z17                              // 4 elements of row 1
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
 	VPMADDWD     Z19, Z17, Z1                            // row 1 = products, in 32 bits
-	VPBROADCASTD 64(BX), Z17                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z17                              // 4 elements of row 2
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
 	VPMADDWD     Z19, Z17, Z2                            // row 2 = products, in 32 bits
-	VPBROADCASTD 68(BX), Z17                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z17                             // 4 elements of row 3
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
 	VPMADDWD     Z19, Z17, Z3                            // row 3 = products, in 32 bits
-	VPBROADCASTD 72(BX), Z17                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z17                             // 4 elements of row 4
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
 	VPMADDWD     Z19, Z17, Z4                            // row 4 = products, in 32 bits
-	VPBROADCASTD 76(BX), Z17                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z17                             // 4 elements of row 5
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
 	VPMADDWD     Z19, Z17, Z5                            // row 5 = products, in 32 bits
-	VPBROADCASTD 80(BX), Z17                             // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z17                             // 4 elements of row 6
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
 	VPMADDWD     Z19, Z17, Z6                            // row 6 = products, in 32 bits
@@ -1593,120 +1600,120 @@ rows7block:
 	VPSHUFB      Z14, Z20, Z14                           // what they stand for
 	VPABSB       Z14, Z15                                // without signs
 	VPMOVB2M     Z14, K1                                 // which are negative
-	VPBROADCASTD 84(BX), Z17                             // 4 elements of row 0
+	VPBROADCASTD 28(CX), Z17                             // 4 elements of row 0
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 88(BX), Z17                             // 4 elements of row 1
+	VPBROADCASTD 32(CX), Z17                             // 4 elements of row 1
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 92(BX), Z17                             // 4 elements of row 2
+	VPBROADCASTD 36(CX), Z17                             // 4 elements of row 2
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 96(BX), Z17                             // 4 elements of row 3
+	VPBROADCASTD 40(CX), Z17                             // 4 elements of row 3
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 100(BX), Z17                            // 4 elements of row 4
+	VPBROADCASTD 44(CX), Z17                             // 4 elements of row 4
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 104(BX), Z17                            // 4 elements of row 5
+	VPBROADCASTD 48(CX), Z17                             // 4 elements of row 5
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 108(BX), Z17                            // 4 elements of row 6
+	VPBROADCASTD 52(CX), Z17                             // 4 elements of row 6
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    128(AX), Z14                            // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPSHUFB      Z14, Z20, Z14                           // what they stand for
 	VPABSB       Z14, Z15                                // without signs
 	VPMOVB2M     Z14, K1                                 // which are negative
-	VPBROADCASTD 112(BX), Z17                            // 4 elements of row 0
+	VPBROADCASTD 56(CX), Z17                             // 4 elements of row 0
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 116(BX), Z17                            // 4 elements of row 1
+	VPBROADCASTD 60(CX), Z17                             // 4 elements of row 1
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 120(BX), Z17                            // 4 elements of row 2
+	VPBROADCASTD 64(CX), Z17                             // 4 elements of row 2
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 124(BX), Z17                            // 4 elements of row 3
+	VPBROADCASTD 68(CX), Z17                             // 4 elements of row 3
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 128(BX), Z17                            // 4 elements of row 4
+	VPBROADCASTD 72(CX), Z17                             // 4 elements of row 4
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 132(BX), Z17                            // 4 elements of row 5
+	VPBROADCASTD 76(CX), Z17                             // 4 elements of row 5
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 136(BX), Z17                            // 4 elements of row 6
+	VPBROADCASTD 80(CX), Z17                             // 4 elements of row 6
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    192(AX), Z14                            // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPSHUFB      Z14, Z20, Z14                           // what they stand for
 	VPABSB       Z14, Z15                                // without signs
 	VPMOVB2M     Z14, K1                                 // which are negative
-	VPBROADCASTD 140(BX), Z17                            // 4 elements of row 0
+	VPBROADCASTD 84(CX), Z17                             // 4 elements of row 0
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 144(BX), Z17                            // 4 elements of row 1
+	VPBROADCASTD 88(CX), Z17                             // 4 elements of row 1
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 148(BX), Z17                            // 4 elements of row 2
+	VPBROADCASTD 92(CX), Z17                             // 4 elements of row 2
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 152(BX), Z17                            // 4 elements of row 3
+	VPBROADCASTD 96(CX), Z17                             // 4 elements of row 3
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 156(BX), Z17                            // 4 elements of row 4
+	VPBROADCASTD 100(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 160(BX), Z17                            // 4 elements of row 5
+	VPBROADCASTD 104(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 164(BX), Z17                            // 4 elements of row 6
+	VPBROADCASTD 108(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    (AX), Z14                               // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
@@ -1714,40 +1721,40 @@ rows7block:
 	VPSHUFB      Z14, Z20, Z14                           // what they stand for
 	VPABSB       Z14, Z15                                // without signs
 	VPMOVB2M     Z14, K1                                 // which are negative
-	VPBROADCASTD 168(BX), Z17                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Z17                            // 4 elements of row 0
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 172(BX), Z17                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Z17                            // 4 elements of row 1
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 176(BX), Z17                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Z17                            // 4 elements of row 2
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 180(BX), Z17                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Z17                            // 4 elements of row 3
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 184(BX), Z17                            // 4 elements of row 4
+	VPBROADCASTD 128(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 188(BX), Z17                            // 4 elements of row 5
+	VPBROADCASTD 132(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 192(BX), Z17                            // 4 elements of row 6
+	VPBROADCASTD 136(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    64(AX), Z14                             // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
@@ -1755,40 +1762,40 @@ rows7block:
 	VPSHUFB      Z14, Z20, Z14                           // what they stand for
 	VPABSB       Z14, Z15                                // without signs
 	VPMOVB2M     Z14, K1                                 // which are negative
-	VPBROADCASTD 196(BX), Z17                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Z17                            // 4 elements of row 0
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 200(BX), Z17                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Z17                            // 4 elements of row 1
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 204(BX), Z17                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Z17                            // 4 elements of row 2
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 208(BX), Z17                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Z17                            // 4 elements of row 3
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 212(BX), Z17                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 216(BX), Z17                            // 4 elements of row 5
+	VPBROADCASTD 160(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 220(BX), Z17                            // 4 elements of row 6
+	VPBROADCASTD 164(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    128(AX), Z14                            // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
@@ -1796,40 +1803,40 @@ rows7block:
 	VPSHUFB      Z14, Z20, Z14                           // what they stand for
 	VPABSB       Z14, Z15                                // without signs
 	VPMOVB2M     Z14, K1                                 // which are negative
-	VPBROADCASTD 224(BX), Z17                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Z17                            // 4 elements of row 0
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 228(BX), Z17                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Z17                            // 4 elements of row 1
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 232(BX), Z17                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Z17                            // 4 elements of row 2
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 236(BX), Z17                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Z17                            // 4 elements of row 3
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 240(BX), Z17                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 244(BX), Z17                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 248(BX), Z17                            // 4 elements of row 6
+	VPBROADCASTD 192(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    192(AX), Z14                            // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
@@ -1837,40 +1844,40 @@ rows7block:
 	VPSHUFB      Z14, Z20, Z14                           // what they stand for
 	VPABSB       Z14, Z15                                // without signs
 	VPMOVB2M     Z14, K1                                 // which are negative
-	VPBROADCASTD 252(BX), Z17                            // 4 elements of row 0
+	VPBROADCASTD 196(CX), Z17                            // 4 elements of row 0
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 256(BX), Z17                            // 4 elements of row 1
+	VPBROADCASTD 200(CX), Z17                            // 4 elements of row 1
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 260(BX), Z17                            // 4 elements of row 2
+	VPBROADCASTD 204(CX), Z17                            // 4 elements of row 2
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 264(BX), Z17                            // 4 elements of row 3
+	VPBROADCASTD 208(CX), Z17                            // 4 elements of row 3
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 268(BX), Z17                            // 4 elements of row 4
+	VPBROADCASTD 212(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 272(BX), Z17                            // 4 elements of row 5
+	VPBROADCASTD 216(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 276(BX), Z17                            // 4 elements of row 6
+	VPBROADCASTD 220(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z21, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z19, Z17, Z17                           // to 32 bits
+	VPMADDWD     Z19, Z17, Z17                           // times the factor, in 32 bits
 	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VCVTPH2PS    (R8), Z14                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
@@ -1949,6 +1956,7 @@ rows8pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows8block:
+	LEAQ         64(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1958,35 +1966,35 @@ rows8block:
 	VPSHUFB      Z16, Z22, Z16                           // what they stand for
 	VPABSB       Z16, Z17                                // without signs
 	VPMOVB2M     Z16, K1                                 // which are negative
-	VPBROADCASTD 64(BX), Z19                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z19                               // 4 elements of row 0
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
 	VPMADDWD     Z21, Z19, Z0                            // row 0 = products, in 32 bits
-	VPBROADCASTD 68(BX), Z19                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z19                              // 4 elements of row 1
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
 	VPMADDWD     Z21, Z19, Z1                            // row 1 = products, in 32 bits
-	VPBROADCASTD 72(BX), Z19                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z19                              // 4 elements of row 2
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
 	VPMADDWD     Z21, Z19, Z2                            // row 2 = products, in 32 bits
-	VPBROADCASTD 76(BX), Z19                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z19                             // 4 elements of row 3
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
 	VPMADDWD     Z21, Z19, Z3                            // row 3 = products, in 32 bits
-	VPBROADCASTD 80(BX), Z19                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z19                             // 4 elements of row 4
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
 	VPMADDWD     Z21, Z19, Z4                            // row 4 = products, in 32 bits
-	VPBROADCASTD 84(BX), Z19                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z19                             // 4 elements of row 5
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
 	VPMADDWD     Z21, Z19, Z5                            // row 5 = products, in 32 bits
-	VPBROADCASTD 88(BX), Z19                             // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z19                             // 4 elements of row 6
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
 	VPMADDWD     Z21, Z19, Z6                            // row 6 = products, in 32 bits
-	VPBROADCASTD 92(BX), Z19                             // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z19                             // 4 elements of row 7
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
 	VPMADDWD     Z21, Z19, Z7                            // row 7 = products, in 32 bits
@@ -1995,135 +2003,135 @@ rows8block:
 	VPSHUFB      Z16, Z22, Z16                           // what they stand for
 	VPABSB       Z16, Z17                                // without signs
 	VPMOVB2M     Z16, K1                                 // which are negative
-	VPBROADCASTD 96(BX), Z19                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Z19                             // 4 elements of row 0
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 100(BX), Z19                            // 4 elements of row 1
+	VPBROADCASTD 36(CX), Z19                             // 4 elements of row 1
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 104(BX), Z19                            // 4 elements of row 2
+	VPBROADCASTD 40(CX), Z19                             // 4 elements of row 2
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 108(BX), Z19                            // 4 elements of row 3
+	VPBROADCASTD 44(CX), Z19                             // 4 elements of row 3
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 112(BX), Z19                            // 4 elements of row 4
+	VPBROADCASTD 48(CX), Z19                             // 4 elements of row 4
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 116(BX), Z19                            // 4 elements of row 5
+	VPBROADCASTD 52(CX), Z19                             // 4 elements of row 5
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 120(BX), Z19                            // 4 elements of row 6
+	VPBROADCASTD 56(CX), Z19                             // 4 elements of row 6
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 124(BX), Z19                            // 4 elements of row 7
+	VPBROADCASTD 60(CX), Z19                             // 4 elements of row 7
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    128(AX), Z16                            // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPSHUFB      Z16, Z22, Z16                           // what they stand for
 	VPABSB       Z16, Z17                                // without signs
 	VPMOVB2M     Z16, K1                                 // which are negative
-	VPBROADCASTD 128(BX), Z19                            // 4 elements of row 0
+	VPBROADCASTD 64(CX), Z19                             // 4 elements of row 0
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 132(BX), Z19                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Z19                             // 4 elements of row 1
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 136(BX), Z19                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Z19                             // 4 elements of row 2
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 140(BX), Z19                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Z19                             // 4 elements of row 3
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 144(BX), Z19                            // 4 elements of row 4
+	VPBROADCASTD 80(CX), Z19                             // 4 elements of row 4
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 148(BX), Z19                            // 4 elements of row 5
+	VPBROADCASTD 84(CX), Z19                             // 4 elements of row 5
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 152(BX), Z19                            // 4 elements of row 6
+	VPBROADCASTD 88(CX), Z19                             // 4 elements of row 6
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 156(BX), Z19                            // 4 elements of row 7
+	VPBROADCASTD 92(CX), Z19                             // 4 elements of row 7
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    192(AX), Z16                            // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPSHUFB      Z16, Z22, Z16                           // what they stand for
 	VPABSB       Z16, Z17                                // without signs
 	VPMOVB2M     Z16, K1                                 // which are negative
-	VPBROADCASTD 160(BX), Z19                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Z19                             // 4 elements of row 0
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 164(BX), Z19                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 168(BX), Z19                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 172(BX), Z19                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 176(BX), Z19                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 180(BX), Z19                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 184(BX), Z19                            // 4 elements of row 6
+	VPBROADCASTD 120(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 188(BX), Z19                            // 4 elements of row 7
+	VPBROADCASTD 124(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    (AX), Z16                               // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
@@ -2131,45 +2139,45 @@ rows8block:
 	VPSHUFB      Z16, Z22, Z16                           // what they stand for
 	VPABSB       Z16, Z17                                // without signs
 	VPMOVB2M     Z16, K1                                 // which are negative
-	VPBROADCASTD 192(BX), Z19                            // 4 elements of row 0
+	VPBROADCASTD 128(CX), Z19                            // 4 elements of row 0
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 196(BX), Z19                            // 4 elements of row 1
+	VPBROADCASTD 132(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 200(BX), Z19                            // 4 elements of row 2
+	VPBROADCASTD 136(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 204(BX), Z19                            // 4 elements of row 3
+	VPBROADCASTD 140(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 208(BX), Z19                            // 4 elements of row 4
+	VPBROADCASTD 144(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 212(BX), Z19                            // 4 elements of row 5
+	VPBROADCASTD 148(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 216(BX), Z19                            // 4 elements of row 6
+	VPBROADCASTD 152(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 220(BX), Z19                            // 4 elements of row 7
+	VPBROADCASTD 156(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    64(AX), Z16                             // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
@@ -2177,45 +2185,45 @@ rows8block:
 	VPSHUFB      Z16, Z22, Z16                           // what they stand for
 	VPABSB       Z16, Z17                                // without signs
 	VPMOVB2M     Z16, K1                                 // which are negative
-	VPBROADCASTD 224(BX), Z19                            // 4 elements of row 0
+	VPBROADCASTD 160(CX), Z19                            // 4 elements of row 0
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 228(BX), Z19                            // 4 elements of row 1
+	VPBROADCASTD 164(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 232(BX), Z19                            // 4 elements of row 2
+	VPBROADCASTD 168(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 236(BX), Z19                            // 4 elements of row 3
+	VPBROADCASTD 172(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 240(BX), Z19                            // 4 elements of row 4
+	VPBROADCASTD 176(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 244(BX), Z19                            // 4 elements of row 5
+	VPBROADCASTD 180(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 248(BX), Z19                            // 4 elements of row 6
+	VPBROADCASTD 184(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 252(BX), Z19                            // 4 elements of row 7
+	VPBROADCASTD 188(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    128(AX), Z16                            // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
@@ -2223,45 +2231,45 @@ rows8block:
 	VPSHUFB      Z16, Z22, Z16                           // what they stand for
 	VPABSB       Z16, Z17                                // without signs
 	VPMOVB2M     Z16, K1                                 // which are negative
-	VPBROADCASTD 256(BX), Z19                            // 4 elements of row 0
+	VPBROADCASTD 192(CX), Z19                            // 4 elements of row 0
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 260(BX), Z19                            // 4 elements of row 1
+	VPBROADCASTD 196(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 264(BX), Z19                            // 4 elements of row 2
+	VPBROADCASTD 200(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 268(BX), Z19                            // 4 elements of row 3
+	VPBROADCASTD 204(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 272(BX), Z19                            // 4 elements of row 4
+	VPBROADCASTD 208(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 276(BX), Z19                            // 4 elements of row 5
+	VPBROADCASTD 212(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 280(BX), Z19                            // 4 elements of row 6
+	VPBROADCASTD 216(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 284(BX), Z19                            // 4 elements of row 7
+	VPBROADCASTD 220(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    192(AX), Z16                            // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
@@ -2269,45 +2277,45 @@ rows8block:
 	VPSHUFB      Z16, Z22, Z16                           // what they stand for
 	VPABSB       Z16, Z17                                // without signs
 	VPMOVB2M     Z16, K1                                 // which are negative
-	VPBROADCASTD 288(BX), Z19                            // 4 elements of row 0
+	VPBROADCASTD 224(CX), Z19                            // 4 elements of row 0
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 292(BX), Z19                            // 4 elements of row 1
+	VPBROADCASTD 228(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 296(BX), Z19                            // 4 elements of row 2
+	VPBROADCASTD 232(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 300(BX), Z19                            // 4 elements of row 3
+	VPBROADCASTD 236(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 304(BX), Z19                            // 4 elements of row 4
+	VPBROADCASTD 240(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 308(BX), Z19                            // 4 elements of row 5
+	VPBROADCASTD 244(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 312(BX), Z19                            // 4 elements of row 6
+	VPBROADCASTD 248(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 316(BX), Z19                            // 4 elements of row 7
+	VPBROADCASTD 252(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z23, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z21, Z19, Z19                           // to 32 bits
+	VPMADDWD     Z21, Z19, Z19                           // times the factor, in 32 bits
 	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VCVTPH2PS    (R8), Z16                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
@@ -2391,6 +2399,7 @@ rows9pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows9block:
+	LEAQ         72(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -2400,39 +2409,39 @@ rows9block:
 	VPSHUFB      Z18, Z24, Z18                           // what they stand for
 	VPABSB       Z18, Z19                                // without signs
 	VPMOVB2M     Z18, K1                                 // which are negative
-	VPBROADCASTD 72(BX), Z21                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z21                               // 4 elements of row 0
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
 	VPMADDWD     Z23, Z21, Z0                            // row 0 = products, in 32 bits
-	VPBROADCASTD 76(BX), Z21                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z21                              // 4 elements of row 1
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
 	VPMADDWD     Z23, Z21, Z1                            // row 1 = products, in 32 bits
-	VPBROADCASTD 80(BX), Z21                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z21                              // 4 elements of row 2
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
 	VPMADDWD     Z23, Z21, Z2                            // row 2 = products, in 32 bits
-	VPBROADCASTD 84(BX), Z21                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z21                             // 4 elements of row 3
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
 	VPMADDWD     Z23, Z21, Z3                            // row 3 = products, in 32 bits
-	VPBROADCASTD 88(BX), Z21                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z21                             // 4 elements of row 4
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
 	VPMADDWD     Z23, Z21, Z4                            // row 4 = products, in 32 bits
-	VPBROADCASTD 92(BX), Z21                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z21                             // 4 elements of row 5
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
 	VPMADDWD     Z23, Z21, Z5                            // row 5 = products, in 32 bits
-	VPBROADCASTD 96(BX), Z21                             // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z21                             // 4 elements of row 6
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
 	VPMADDWD     Z23, Z21, Z6                            // row 6 = products, in 32 bits
-	VPBROADCASTD 100(BX), Z21                            // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z21                             // 4 elements of row 7
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
 	VPMADDWD     Z23, Z21, Z7                            // row 7 = products, in 32 bits
-	VPBROADCASTD 104(BX), Z21                            // 4 elements of row 8
+	VPBROADCASTD 32(CX), Z21                             // 4 elements of row 8
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
 	VPMADDWD     Z23, Z21, Z8                            // row 8 = products, in 32 bits
@@ -2441,150 +2450,150 @@ rows9block:
 	VPSHUFB      Z18, Z24, Z18                           // what they stand for
 	VPABSB       Z18, Z19                                // without signs
 	VPMOVB2M     Z18, K1                                 // which are negative
-	VPBROADCASTD 108(BX), Z21                            // 4 elements of row 0
+	VPBROADCASTD 36(CX), Z21                             // 4 elements of row 0
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 112(BX), Z21                            // 4 elements of row 1
+	VPBROADCASTD 40(CX), Z21                             // 4 elements of row 1
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 116(BX), Z21                            // 4 elements of row 2
+	VPBROADCASTD 44(CX), Z21                             // 4 elements of row 2
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 120(BX), Z21                            // 4 elements of row 3
+	VPBROADCASTD 48(CX), Z21                             // 4 elements of row 3
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 124(BX), Z21                            // 4 elements of row 4
+	VPBROADCASTD 52(CX), Z21                             // 4 elements of row 4
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 128(BX), Z21                            // 4 elements of row 5
+	VPBROADCASTD 56(CX), Z21                             // 4 elements of row 5
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 132(BX), Z21                            // 4 elements of row 6
+	VPBROADCASTD 60(CX), Z21                             // 4 elements of row 6
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 136(BX), Z21                            // 4 elements of row 7
+	VPBROADCASTD 64(CX), Z21                             // 4 elements of row 7
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 140(BX), Z21                            // 4 elements of row 8
+	VPBROADCASTD 68(CX), Z21                             // 4 elements of row 8
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    128(AX), Z18                            // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPSHUFB      Z18, Z24, Z18                           // what they stand for
 	VPABSB       Z18, Z19                                // without signs
 	VPMOVB2M     Z18, K1                                 // which are negative
-	VPBROADCASTD 144(BX), Z21                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Z21                             // 4 elements of row 0
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 148(BX), Z21                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Z21                             // 4 elements of row 1
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 152(BX), Z21                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Z21                             // 4 elements of row 2
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 156(BX), Z21                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Z21                             // 4 elements of row 3
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 160(BX), Z21                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Z21                             // 4 elements of row 4
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 164(BX), Z21                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Z21                             // 4 elements of row 5
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 168(BX), Z21                            // 4 elements of row 6
+	VPBROADCASTD 96(CX), Z21                             // 4 elements of row 6
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 172(BX), Z21                            // 4 elements of row 7
+	VPBROADCASTD 100(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 176(BX), Z21                            // 4 elements of row 8
+	VPBROADCASTD 104(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    192(AX), Z18                            // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPSHUFB      Z18, Z24, Z18                           // what they stand for
 	VPABSB       Z18, Z19                                // without signs
 	VPMOVB2M     Z18, K1                                 // which are negative
-	VPBROADCASTD 180(BX), Z21                            // 4 elements of row 0
+	VPBROADCASTD 108(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 184(BX), Z21                            // 4 elements of row 1
+	VPBROADCASTD 112(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 188(BX), Z21                            // 4 elements of row 2
+	VPBROADCASTD 116(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 192(BX), Z21                            // 4 elements of row 3
+	VPBROADCASTD 120(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 196(BX), Z21                            // 4 elements of row 4
+	VPBROADCASTD 124(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 200(BX), Z21                            // 4 elements of row 5
+	VPBROADCASTD 128(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 204(BX), Z21                            // 4 elements of row 6
+	VPBROADCASTD 132(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 208(BX), Z21                            // 4 elements of row 7
+	VPBROADCASTD 136(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 212(BX), Z21                            // 4 elements of row 8
+	VPBROADCASTD 140(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    (AX), Z18                               // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
@@ -2592,50 +2601,50 @@ rows9block:
 	VPSHUFB      Z18, Z24, Z18                           // what they stand for
 	VPABSB       Z18, Z19                                // without signs
 	VPMOVB2M     Z18, K1                                 // which are negative
-	VPBROADCASTD 216(BX), Z21                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 220(BX), Z21                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 224(BX), Z21                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 228(BX), Z21                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 232(BX), Z21                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 236(BX), Z21                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 240(BX), Z21                            // 4 elements of row 6
+	VPBROADCASTD 168(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 244(BX), Z21                            // 4 elements of row 7
+	VPBROADCASTD 172(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 248(BX), Z21                            // 4 elements of row 8
+	VPBROADCASTD 176(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    64(AX), Z18                             // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
@@ -2643,50 +2652,50 @@ rows9block:
 	VPSHUFB      Z18, Z24, Z18                           // what they stand for
 	VPABSB       Z18, Z19                                // without signs
 	VPMOVB2M     Z18, K1                                 // which are negative
-	VPBROADCASTD 252(BX), Z21                            // 4 elements of row 0
+	VPBROADCASTD 180(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 256(BX), Z21                            // 4 elements of row 1
+	VPBROADCASTD 184(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 260(BX), Z21                            // 4 elements of row 2
+	VPBROADCASTD 188(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 264(BX), Z21                            // 4 elements of row 3
+	VPBROADCASTD 192(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 268(BX), Z21                            // 4 elements of row 4
+	VPBROADCASTD 196(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 272(BX), Z21                            // 4 elements of row 5
+	VPBROADCASTD 200(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 276(BX), Z21                            // 4 elements of row 6
+	VPBROADCASTD 204(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 280(BX), Z21                            // 4 elements of row 7
+	VPBROADCASTD 208(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 284(BX), Z21                            // 4 elements of row 8
+	VPBROADCASTD 212(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    128(AX), Z18                            // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
@@ -2694,50 +2703,50 @@ rows9block:
 	VPSHUFB      Z18, Z24, Z18                           // what they stand for
 	VPABSB       Z18, Z19                                // without signs
 	VPMOVB2M     Z18, K1                                 // which are negative
-	VPBROADCASTD 288(BX), Z21                            // 4 elements of row 0
+	VPBROADCASTD 216(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 292(BX), Z21                            // 4 elements of row 1
+	VPBROADCASTD 220(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 296(BX), Z21                            // 4 elements of row 2
+	VPBROADCASTD 224(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 300(BX), Z21                            // 4 elements of row 3
+	VPBROADCASTD 228(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 304(BX), Z21                            // 4 elements of row 4
+	VPBROADCASTD 232(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 308(BX), Z21                            // 4 elements of row 5
+	VPBROADCASTD 236(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 312(BX), Z21                            // 4 elements of row 6
+	VPBROADCASTD 240(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 316(BX), Z21                            // 4 elements of row 7
+	VPBROADCASTD 244(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 320(BX), Z21                            // 4 elements of row 8
+	VPBROADCASTD 248(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    192(AX), Z18                            // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
@@ -2745,50 +2754,50 @@ rows9block:
 	VPSHUFB      Z18, Z24, Z18                           // what they stand for
 	VPABSB       Z18, Z19                                // without signs
 	VPMOVB2M     Z18, K1                                 // which are negative
-	VPBROADCASTD 324(BX), Z21                            // 4 elements of row 0
+	VPBROADCASTD 252(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 328(BX), Z21                            // 4 elements of row 1
+	VPBROADCASTD 256(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 332(BX), Z21                            // 4 elements of row 2
+	VPBROADCASTD 260(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 336(BX), Z21                            // 4 elements of row 3
+	VPBROADCASTD 264(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 340(BX), Z21                            // 4 elements of row 4
+	VPBROADCASTD 268(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 344(BX), Z21                            // 4 elements of row 5
+	VPBROADCASTD 272(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 348(BX), Z21                            // 4 elements of row 6
+	VPBROADCASTD 276(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 352(BX), Z21                            // 4 elements of row 7
+	VPBROADCASTD 280(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 356(BX), Z21                            // 4 elements of row 8
+	VPBROADCASTD 284(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z25, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z23, Z21, Z21                           // to 32 bits
+	VPMADDWD     Z23, Z21, Z21                           // times the factor, in 32 bits
 	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VCVTPH2PS    (R8), Z18                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
@@ -2877,6 +2886,7 @@ rows10pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows10block:
+	LEAQ         80(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -2886,43 +2896,43 @@ rows10block:
 	VPSHUFB      Z20, Z26, Z20                           // what they stand for
 	VPABSB       Z20, Z21                                // without signs
 	VPMOVB2M     Z20, K1                                 // which are negative
-	VPBROADCASTD 80(BX), Z23                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z23                               // 4 elements of row 0
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
 	VPMADDWD     Z25, Z23, Z0                            // row 0 = products, in 32 bits
-	VPBROADCASTD 84(BX), Z23                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z23                              // 4 elements of row 1
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
 	VPMADDWD     Z25, Z23, Z1                            // row 1 = products, in 32 bits
-	VPBROADCASTD 88(BX), Z23                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z23                              // 4 elements of row 2
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
 	VPMADDWD     Z25, Z23, Z2                            // row 2 = products, in 32 bits
-	VPBROADCASTD 92(BX), Z23                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z23                             // 4 elements of row 3
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
 	VPMADDWD     Z25, Z23, Z3                            // row 3 = products, in 32 bits
-	VPBROADCASTD 96(BX), Z23                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z23                             // 4 elements of row 4
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
 	VPMADDWD     Z25, Z23, Z4                            // row 4 = products, in 32 bits
-	VPBROADCASTD 100(BX), Z23                            // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z23                             // 4 elements of row 5
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
 	VPMADDWD     Z25, Z23, Z5                            // row 5 = products, in 32 bits
-	VPBROADCASTD 104(BX), Z23                            // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z23                             // 4 elements of row 6
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
 	VPMADDWD     Z25, Z23, Z6                            // row 6 = products, in 32 bits
-	VPBROADCASTD 108(BX), Z23                            // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z23                             // 4 elements of row 7
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
 	VPMADDWD     Z25, Z23, Z7                            // row 7 = products, in 32 bits
-	VPBROADCASTD 112(BX), Z23                            // 4 elements of row 8
+	VPBROADCASTD 32(CX), Z23                             // 4 elements of row 8
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
 	VPMADDWD     Z25, Z23, Z8                            // row 8 = products, in 32 bits
-	VPBROADCASTD 116(BX), Z23                            // 4 elements of row 9
+	VPBROADCASTD 36(CX), Z23                             // 4 elements of row 9
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
 	VPMADDWD     Z25, Z23, Z9                            // row 9 = products, in 32 bits
@@ -2931,165 +2941,165 @@ rows10block:
 	VPSHUFB      Z20, Z26, Z20                           // what they stand for
 	VPABSB       Z20, Z21                                // without signs
 	VPMOVB2M     Z20, K1                                 // which are negative
-	VPBROADCASTD 120(BX), Z23                            // 4 elements of row 0
+	VPBROADCASTD 40(CX), Z23                             // 4 elements of row 0
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 124(BX), Z23                            // 4 elements of row 1
+	VPBROADCASTD 44(CX), Z23                             // 4 elements of row 1
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 128(BX), Z23                            // 4 elements of row 2
+	VPBROADCASTD 48(CX), Z23                             // 4 elements of row 2
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 132(BX), Z23                            // 4 elements of row 3
+	VPBROADCASTD 52(CX), Z23                             // 4 elements of row 3
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 136(BX), Z23                            // 4 elements of row 4
+	VPBROADCASTD 56(CX), Z23                             // 4 elements of row 4
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 140(BX), Z23                            // 4 elements of row 5
+	VPBROADCASTD 60(CX), Z23                             // 4 elements of row 5
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 144(BX), Z23                            // 4 elements of row 6
+	VPBROADCASTD 64(CX), Z23                             // 4 elements of row 6
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 148(BX), Z23                            // 4 elements of row 7
+	VPBROADCASTD 68(CX), Z23                             // 4 elements of row 7
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 152(BX), Z23                            // 4 elements of row 8
+	VPBROADCASTD 72(CX), Z23                             // 4 elements of row 8
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 156(BX), Z23                            // 4 elements of row 9
+	VPBROADCASTD 76(CX), Z23                             // 4 elements of row 9
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    128(AX), Z20                            // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPSHUFB      Z20, Z26, Z20                           // what they stand for
 	VPABSB       Z20, Z21                                // without signs
 	VPMOVB2M     Z20, K1                                 // which are negative
-	VPBROADCASTD 160(BX), Z23                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Z23                             // 4 elements of row 0
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 164(BX), Z23                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Z23                             // 4 elements of row 1
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 168(BX), Z23                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Z23                             // 4 elements of row 2
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 172(BX), Z23                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Z23                             // 4 elements of row 3
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 176(BX), Z23                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Z23                             // 4 elements of row 4
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 180(BX), Z23                            // 4 elements of row 5
+	VPBROADCASTD 100(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 184(BX), Z23                            // 4 elements of row 6
+	VPBROADCASTD 104(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 188(BX), Z23                            // 4 elements of row 7
+	VPBROADCASTD 108(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 192(BX), Z23                            // 4 elements of row 8
+	VPBROADCASTD 112(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 196(BX), Z23                            // 4 elements of row 9
+	VPBROADCASTD 116(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    192(AX), Z20                            // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPSHUFB      Z20, Z26, Z20                           // what they stand for
 	VPABSB       Z20, Z21                                // without signs
 	VPMOVB2M     Z20, K1                                 // which are negative
-	VPBROADCASTD 200(BX), Z23                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 204(BX), Z23                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 208(BX), Z23                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 212(BX), Z23                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 216(BX), Z23                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 220(BX), Z23                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 224(BX), Z23                            // 4 elements of row 6
+	VPBROADCASTD 144(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 228(BX), Z23                            // 4 elements of row 7
+	VPBROADCASTD 148(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 232(BX), Z23                            // 4 elements of row 8
+	VPBROADCASTD 152(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 236(BX), Z23                            // 4 elements of row 9
+	VPBROADCASTD 156(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    (AX), Z20                               // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
@@ -3097,55 +3107,55 @@ rows10block:
 	VPSHUFB      Z20, Z26, Z20                           // what they stand for
 	VPABSB       Z20, Z21                                // without signs
 	VPMOVB2M     Z20, K1                                 // which are negative
-	VPBROADCASTD 240(BX), Z23                            // 4 elements of row 0
+	VPBROADCASTD 160(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 244(BX), Z23                            // 4 elements of row 1
+	VPBROADCASTD 164(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 248(BX), Z23                            // 4 elements of row 2
+	VPBROADCASTD 168(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 252(BX), Z23                            // 4 elements of row 3
+	VPBROADCASTD 172(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 256(BX), Z23                            // 4 elements of row 4
+	VPBROADCASTD 176(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 260(BX), Z23                            // 4 elements of row 5
+	VPBROADCASTD 180(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 264(BX), Z23                            // 4 elements of row 6
+	VPBROADCASTD 184(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 268(BX), Z23                            // 4 elements of row 7
+	VPBROADCASTD 188(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 272(BX), Z23                            // 4 elements of row 8
+	VPBROADCASTD 192(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 276(BX), Z23                            // 4 elements of row 9
+	VPBROADCASTD 196(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    64(AX), Z20                             // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
@@ -3153,55 +3163,55 @@ rows10block:
 	VPSHUFB      Z20, Z26, Z20                           // what they stand for
 	VPABSB       Z20, Z21                                // without signs
 	VPMOVB2M     Z20, K1                                 // which are negative
-	VPBROADCASTD 280(BX), Z23                            // 4 elements of row 0
+	VPBROADCASTD 200(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 284(BX), Z23                            // 4 elements of row 1
+	VPBROADCASTD 204(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 288(BX), Z23                            // 4 elements of row 2
+	VPBROADCASTD 208(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 292(BX), Z23                            // 4 elements of row 3
+	VPBROADCASTD 212(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 296(BX), Z23                            // 4 elements of row 4
+	VPBROADCASTD 216(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 300(BX), Z23                            // 4 elements of row 5
+	VPBROADCASTD 220(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 304(BX), Z23                            // 4 elements of row 6
+	VPBROADCASTD 224(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 308(BX), Z23                            // 4 elements of row 7
+	VPBROADCASTD 228(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 312(BX), Z23                            // 4 elements of row 8
+	VPBROADCASTD 232(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 316(BX), Z23                            // 4 elements of row 9
+	VPBROADCASTD 236(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    128(AX), Z20                            // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
@@ -3209,55 +3219,55 @@ rows10block:
 	VPSHUFB      Z20, Z26, Z20                           // what they stand for
 	VPABSB       Z20, Z21                                // without signs
 	VPMOVB2M     Z20, K1                                 // which are negative
-	VPBROADCASTD 320(BX), Z23                            // 4 elements of row 0
+	VPBROADCASTD 240(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 324(BX), Z23                            // 4 elements of row 1
+	VPBROADCASTD 244(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 328(BX), Z23                            // 4 elements of row 2
+	VPBROADCASTD 248(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 332(BX), Z23                            // 4 elements of row 3
+	VPBROADCASTD 252(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 336(BX), Z23                            // 4 elements of row 4
+	VPBROADCASTD 256(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 340(BX), Z23                            // 4 elements of row 5
+	VPBROADCASTD 260(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 344(BX), Z23                            // 4 elements of row 6
+	VPBROADCASTD 264(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 348(BX), Z23                            // 4 elements of row 7
+	VPBROADCASTD 268(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 352(BX), Z23                            // 4 elements of row 8
+	VPBROADCASTD 272(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 356(BX), Z23                            // 4 elements of row 9
+	VPBROADCASTD 276(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    192(AX), Z20                            // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
@@ -3265,55 +3275,55 @@ rows10block:
 	VPSHUFB      Z20, Z26, Z20                           // what they stand for
 	VPABSB       Z20, Z21                                // without signs
 	VPMOVB2M     Z20, K1                                 // which are negative
-	VPBROADCASTD 360(BX), Z23                            // 4 elements of row 0
+	VPBROADCASTD 280(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 364(BX), Z23                            // 4 elements of row 1
+	VPBROADCASTD 284(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 368(BX), Z23                            // 4 elements of row 2
+	VPBROADCASTD 288(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 372(BX), Z23                            // 4 elements of row 3
+	VPBROADCASTD 292(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 376(BX), Z23                            // 4 elements of row 4
+	VPBROADCASTD 296(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 380(BX), Z23                            // 4 elements of row 5
+	VPBROADCASTD 300(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 384(BX), Z23                            // 4 elements of row 6
+	VPBROADCASTD 304(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 388(BX), Z23                            // 4 elements of row 7
+	VPBROADCASTD 308(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 392(BX), Z23                            // 4 elements of row 8
+	VPBROADCASTD 312(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 396(BX), Z23                            // 4 elements of row 9
+	VPBROADCASTD 316(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z27, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z25, Z23, Z23                           // to 32 bits
+	VPMADDWD     Z25, Z23, Z23                           // times the factor, in 32 bits
 	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VCVTPH2PS    (R8), Z20                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
@@ -3407,6 +3417,7 @@ rows11pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows11block:
+	LEAQ         88(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -3416,47 +3427,47 @@ rows11block:
 	VPSHUFB      Z22, Z28, Z22                           // what they stand for
 	VPABSB       Z22, Z23                                // without signs
 	VPMOVB2M     Z22, K1                                 // which are negative
-	VPBROADCASTD 88(BX), Z25                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z25                               // 4 elements of row 0
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
 	VPMADDWD     Z27, Z25, Z0                            // row 0 = products, in 32 bits
-	VPBROADCASTD 92(BX), Z25                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z25                              // 4 elements of row 1
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
 	VPMADDWD     Z27, Z25, Z1                            // row 1 = products, in 32 bits
-	VPBROADCASTD 96(BX), Z25                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z25                              // 4 elements of row 2
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
 	VPMADDWD     Z27, Z25, Z2                            // row 2 = products, in 32 bits
-	VPBROADCASTD 100(BX), Z25                            // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z25                             // 4 elements of row 3
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
 	VPMADDWD     Z27, Z25, Z3                            // row 3 = products, in 32 bits
-	VPBROADCASTD 104(BX), Z25                            // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z25                             // 4 elements of row 4
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
 	VPMADDWD     Z27, Z25, Z4                            // row 4 = products, in 32 bits
-	VPBROADCASTD 108(BX), Z25                            // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z25                             // 4 elements of row 5
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
 	VPMADDWD     Z27, Z25, Z5                            // row 5 = products, in 32 bits
-	VPBROADCASTD 112(BX), Z25                            // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z25                             // 4 elements of row 6
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
 	VPMADDWD     Z27, Z25, Z6                            // row 6 = products, in 32 bits
-	VPBROADCASTD 116(BX), Z25                            // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z25                             // 4 elements of row 7
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
 	VPMADDWD     Z27, Z25, Z7                            // row 7 = products, in 32 bits
-	VPBROADCASTD 120(BX), Z25                            // 4 elements of row 8
+	VPBROADCASTD 32(CX), Z25                             // 4 elements of row 8
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
 	VPMADDWD     Z27, Z25, Z8                            // row 8 = products, in 32 bits
-	VPBROADCASTD 124(BX), Z25                            // 4 elements of row 9
+	VPBROADCASTD 36(CX), Z25                             // 4 elements of row 9
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
 	VPMADDWD     Z27, Z25, Z9                            // row 9 = products, in 32 bits
-	VPBROADCASTD 128(BX), Z25                            // 4 elements of row 10
+	VPBROADCASTD 40(CX), Z25                             // 4 elements of row 10
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
 	VPMADDWD     Z27, Z25, Z10                           // row 10 = products, in 32 bits
@@ -3465,180 +3476,180 @@ rows11block:
 	VPSHUFB      Z22, Z28, Z22                           // what they stand for
 	VPABSB       Z22, Z23                                // without signs
 	VPMOVB2M     Z22, K1                                 // which are negative
-	VPBROADCASTD 132(BX), Z25                            // 4 elements of row 0
+	VPBROADCASTD 44(CX), Z25                             // 4 elements of row 0
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 136(BX), Z25                            // 4 elements of row 1
+	VPBROADCASTD 48(CX), Z25                             // 4 elements of row 1
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 140(BX), Z25                            // 4 elements of row 2
+	VPBROADCASTD 52(CX), Z25                             // 4 elements of row 2
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 144(BX), Z25                            // 4 elements of row 3
+	VPBROADCASTD 56(CX), Z25                             // 4 elements of row 3
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 148(BX), Z25                            // 4 elements of row 4
+	VPBROADCASTD 60(CX), Z25                             // 4 elements of row 4
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 152(BX), Z25                            // 4 elements of row 5
+	VPBROADCASTD 64(CX), Z25                             // 4 elements of row 5
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 156(BX), Z25                            // 4 elements of row 6
+	VPBROADCASTD 68(CX), Z25                             // 4 elements of row 6
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 160(BX), Z25                            // 4 elements of row 7
+	VPBROADCASTD 72(CX), Z25                             // 4 elements of row 7
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 164(BX), Z25                            // 4 elements of row 8
+	VPBROADCASTD 76(CX), Z25                             // 4 elements of row 8
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 168(BX), Z25                            // 4 elements of row 9
+	VPBROADCASTD 80(CX), Z25                             // 4 elements of row 9
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 172(BX), Z25                            // 4 elements of row 10
+	VPBROADCASTD 84(CX), Z25                             // 4 elements of row 10
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    128(AX), Z22                            // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPSHUFB      Z22, Z28, Z22                           // what they stand for
 	VPABSB       Z22, Z23                                // without signs
 	VPMOVB2M     Z22, K1                                 // which are negative
-	VPBROADCASTD 176(BX), Z25                            // 4 elements of row 0
+	VPBROADCASTD 88(CX), Z25                             // 4 elements of row 0
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 180(BX), Z25                            // 4 elements of row 1
+	VPBROADCASTD 92(CX), Z25                             // 4 elements of row 1
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 184(BX), Z25                            // 4 elements of row 2
+	VPBROADCASTD 96(CX), Z25                             // 4 elements of row 2
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 188(BX), Z25                            // 4 elements of row 3
+	VPBROADCASTD 100(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 192(BX), Z25                            // 4 elements of row 4
+	VPBROADCASTD 104(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 196(BX), Z25                            // 4 elements of row 5
+	VPBROADCASTD 108(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 200(BX), Z25                            // 4 elements of row 6
+	VPBROADCASTD 112(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 204(BX), Z25                            // 4 elements of row 7
+	VPBROADCASTD 116(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 208(BX), Z25                            // 4 elements of row 8
+	VPBROADCASTD 120(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 212(BX), Z25                            // 4 elements of row 9
+	VPBROADCASTD 124(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 216(BX), Z25                            // 4 elements of row 10
+	VPBROADCASTD 128(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    192(AX), Z22                            // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPSHUFB      Z22, Z28, Z22                           // what they stand for
 	VPABSB       Z22, Z23                                // without signs
 	VPMOVB2M     Z22, K1                                 // which are negative
-	VPBROADCASTD 220(BX), Z25                            // 4 elements of row 0
+	VPBROADCASTD 132(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 224(BX), Z25                            // 4 elements of row 1
+	VPBROADCASTD 136(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 228(BX), Z25                            // 4 elements of row 2
+	VPBROADCASTD 140(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 232(BX), Z25                            // 4 elements of row 3
+	VPBROADCASTD 144(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 236(BX), Z25                            // 4 elements of row 4
+	VPBROADCASTD 148(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 240(BX), Z25                            // 4 elements of row 5
+	VPBROADCASTD 152(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 244(BX), Z25                            // 4 elements of row 6
+	VPBROADCASTD 156(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 248(BX), Z25                            // 4 elements of row 7
+	VPBROADCASTD 160(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 252(BX), Z25                            // 4 elements of row 8
+	VPBROADCASTD 164(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 256(BX), Z25                            // 4 elements of row 9
+	VPBROADCASTD 168(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 260(BX), Z25                            // 4 elements of row 10
+	VPBROADCASTD 172(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    (AX), Z22                               // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
@@ -3646,60 +3657,60 @@ rows11block:
 	VPSHUFB      Z22, Z28, Z22                           // what they stand for
 	VPABSB       Z22, Z23                                // without signs
 	VPMOVB2M     Z22, K1                                 // which are negative
-	VPBROADCASTD 264(BX), Z25                            // 4 elements of row 0
+	VPBROADCASTD 176(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 268(BX), Z25                            // 4 elements of row 1
+	VPBROADCASTD 180(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 272(BX), Z25                            // 4 elements of row 2
+	VPBROADCASTD 184(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 276(BX), Z25                            // 4 elements of row 3
+	VPBROADCASTD 188(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 280(BX), Z25                            // 4 elements of row 4
+	VPBROADCASTD 192(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 284(BX), Z25                            // 4 elements of row 5
+	VPBROADCASTD 196(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 288(BX), Z25                            // 4 elements of row 6
+	VPBROADCASTD 200(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 292(BX), Z25                            // 4 elements of row 7
+	VPBROADCASTD 204(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 296(BX), Z25                            // 4 elements of row 8
+	VPBROADCASTD 208(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 300(BX), Z25                            // 4 elements of row 9
+	VPBROADCASTD 212(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 304(BX), Z25                            // 4 elements of row 10
+	VPBROADCASTD 216(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    64(AX), Z22                             // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
@@ -3707,60 +3718,60 @@ rows11block:
 	VPSHUFB      Z22, Z28, Z22                           // what they stand for
 	VPABSB       Z22, Z23                                // without signs
 	VPMOVB2M     Z22, K1                                 // which are negative
-	VPBROADCASTD 308(BX), Z25                            // 4 elements of row 0
+	VPBROADCASTD 220(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 312(BX), Z25                            // 4 elements of row 1
+	VPBROADCASTD 224(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 316(BX), Z25                            // 4 elements of row 2
+	VPBROADCASTD 228(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 320(BX), Z25                            // 4 elements of row 3
+	VPBROADCASTD 232(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 324(BX), Z25                            // 4 elements of row 4
+	VPBROADCASTD 236(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 328(BX), Z25                            // 4 elements of row 5
+	VPBROADCASTD 240(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 332(BX), Z25                            // 4 elements of row 6
+	VPBROADCASTD 244(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 336(BX), Z25                            // 4 elements of row 7
+	VPBROADCASTD 248(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 340(BX), Z25                            // 4 elements of row 8
+	VPBROADCASTD 252(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 344(BX), Z25                            // 4 elements of row 9
+	VPBROADCASTD 256(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 348(BX), Z25                            // 4 elements of row 10
+	VPBROADCASTD 260(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    128(AX), Z22                            // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
@@ -3768,60 +3779,60 @@ rows11block:
 	VPSHUFB      Z22, Z28, Z22                           // what they stand for
 	VPABSB       Z22, Z23                                // without signs
 	VPMOVB2M     Z22, K1                                 // which are negative
-	VPBROADCASTD 352(BX), Z25                            // 4 elements of row 0
+	VPBROADCASTD 264(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 356(BX), Z25                            // 4 elements of row 1
+	VPBROADCASTD 268(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 360(BX), Z25                            // 4 elements of row 2
+	VPBROADCASTD 272(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 364(BX), Z25                            // 4 elements of row 3
+	VPBROADCASTD 276(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 368(BX), Z25                            // 4 elements of row 4
+	VPBROADCASTD 280(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 372(BX), Z25                            // 4 elements of row 5
+	VPBROADCASTD 284(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 376(BX), Z25                            // 4 elements of row 6
+	VPBROADCASTD 288(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 380(BX), Z25                            // 4 elements of row 7
+	VPBROADCASTD 292(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 384(BX), Z25                            // 4 elements of row 8
+	VPBROADCASTD 296(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 388(BX), Z25                            // 4 elements of row 9
+	VPBROADCASTD 300(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 392(BX), Z25                            // 4 elements of row 10
+	VPBROADCASTD 304(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    192(AX), Z22                            // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
@@ -3829,60 +3840,60 @@ rows11block:
 	VPSHUFB      Z22, Z28, Z22                           // what they stand for
 	VPABSB       Z22, Z23                                // without signs
 	VPMOVB2M     Z22, K1                                 // which are negative
-	VPBROADCASTD 396(BX), Z25                            // 4 elements of row 0
+	VPBROADCASTD 308(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 400(BX), Z25                            // 4 elements of row 1
+	VPBROADCASTD 312(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 404(BX), Z25                            // 4 elements of row 2
+	VPBROADCASTD 316(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 408(BX), Z25                            // 4 elements of row 3
+	VPBROADCASTD 320(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 412(BX), Z25                            // 4 elements of row 4
+	VPBROADCASTD 324(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 416(BX), Z25                            // 4 elements of row 5
+	VPBROADCASTD 328(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 420(BX), Z25                            // 4 elements of row 6
+	VPBROADCASTD 332(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 424(BX), Z25                            // 4 elements of row 7
+	VPBROADCASTD 336(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 428(BX), Z25                            // 4 elements of row 8
+	VPBROADCASTD 340(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 432(BX), Z25                            // 4 elements of row 9
+	VPBROADCASTD 344(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 436(BX), Z25                            // 4 elements of row 10
+	VPBROADCASTD 348(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z29, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z27, Z25, Z25                           // to 32 bits
+	VPMADDWD     Z27, Z25, Z25                           // times the factor, in 32 bits
 	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VCVTPH2PS    (R8), Z22                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
@@ -3981,6 +3992,7 @@ rows12pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows12block:
+	LEAQ         96(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -3990,51 +4002,51 @@ rows12block:
 	VPSHUFB      Z24, Z30, Z24                           // what they stand for
 	VPABSB       Z24, Z25                                // without signs
 	VPMOVB2M     Z24, K1                                 // which are negative
-	VPBROADCASTD 96(BX), Z27                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z27                               // 4 elements of row 0
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
 	VPMADDWD     Z29, Z27, Z0                            // row 0 = products, in 32 bits
-	VPBROADCASTD 100(BX), Z27                            // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z27                              // 4 elements of row 1
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
 	VPMADDWD     Z29, Z27, Z1                            // row 1 = products, in 32 bits
-	VPBROADCASTD 104(BX), Z27                            // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z27                              // 4 elements of row 2
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
 	VPMADDWD     Z29, Z27, Z2                            // row 2 = products, in 32 bits
-	VPBROADCASTD 108(BX), Z27                            // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z27                             // 4 elements of row 3
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
 	VPMADDWD     Z29, Z27, Z3                            // row 3 = products, in 32 bits
-	VPBROADCASTD 112(BX), Z27                            // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z27                             // 4 elements of row 4
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
 	VPMADDWD     Z29, Z27, Z4                            // row 4 = products, in 32 bits
-	VPBROADCASTD 116(BX), Z27                            // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z27                             // 4 elements of row 5
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
 	VPMADDWD     Z29, Z27, Z5                            // row 5 = products, in 32 bits
-	VPBROADCASTD 120(BX), Z27                            // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z27                             // 4 elements of row 6
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
 	VPMADDWD     Z29, Z27, Z6                            // row 6 = products, in 32 bits
-	VPBROADCASTD 124(BX), Z27                            // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z27                             // 4 elements of row 7
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
 	VPMADDWD     Z29, Z27, Z7                            // row 7 = products, in 32 bits
-	VPBROADCASTD 128(BX), Z27                            // 4 elements of row 8
+	VPBROADCASTD 32(CX), Z27                             // 4 elements of row 8
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
 	VPMADDWD     Z29, Z27, Z8                            // row 8 = products, in 32 bits
-	VPBROADCASTD 132(BX), Z27                            // 4 elements of row 9
+	VPBROADCASTD 36(CX), Z27                             // 4 elements of row 9
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
 	VPMADDWD     Z29, Z27, Z9                            // row 9 = products, in 32 bits
-	VPBROADCASTD 136(BX), Z27                            // 4 elements of row 10
+	VPBROADCASTD 40(CX), Z27                             // 4 elements of row 10
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
 	VPMADDWD     Z29, Z27, Z10                           // row 10 = products, in 32 bits
-	VPBROADCASTD 140(BX), Z27                            // 4 elements of row 11
+	VPBROADCASTD 44(CX), Z27                             // 4 elements of row 11
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
 	VPMADDWD     Z29, Z27, Z11                           // row 11 = products, in 32 bits
@@ -4043,195 +4055,195 @@ rows12block:
 	VPSHUFB      Z24, Z30, Z24                           // what they stand for
 	VPABSB       Z24, Z25                                // without signs
 	VPMOVB2M     Z24, K1                                 // which are negative
-	VPBROADCASTD 144(BX), Z27                            // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z27                             // 4 elements of row 0
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 148(BX), Z27                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z27                             // 4 elements of row 1
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 152(BX), Z27                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z27                             // 4 elements of row 2
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 156(BX), Z27                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Z27                             // 4 elements of row 3
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 160(BX), Z27                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Z27                             // 4 elements of row 4
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 164(BX), Z27                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Z27                             // 4 elements of row 5
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 168(BX), Z27                            // 4 elements of row 6
+	VPBROADCASTD 72(CX), Z27                             // 4 elements of row 6
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 172(BX), Z27                            // 4 elements of row 7
+	VPBROADCASTD 76(CX), Z27                             // 4 elements of row 7
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 176(BX), Z27                            // 4 elements of row 8
+	VPBROADCASTD 80(CX), Z27                             // 4 elements of row 8
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 180(BX), Z27                            // 4 elements of row 9
+	VPBROADCASTD 84(CX), Z27                             // 4 elements of row 9
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 184(BX), Z27                            // 4 elements of row 10
+	VPBROADCASTD 88(CX), Z27                             // 4 elements of row 10
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 188(BX), Z27                            // 4 elements of row 11
+	VPBROADCASTD 92(CX), Z27                             // 4 elements of row 11
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    128(AX), Z24                            // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPSHUFB      Z24, Z30, Z24                           // what they stand for
 	VPABSB       Z24, Z25                                // without signs
 	VPMOVB2M     Z24, K1                                 // which are negative
-	VPBROADCASTD 192(BX), Z27                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Z27                             // 4 elements of row 0
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 196(BX), Z27                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 200(BX), Z27                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 204(BX), Z27                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 208(BX), Z27                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 212(BX), Z27                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 216(BX), Z27                            // 4 elements of row 6
+	VPBROADCASTD 120(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 220(BX), Z27                            // 4 elements of row 7
+	VPBROADCASTD 124(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 224(BX), Z27                            // 4 elements of row 8
+	VPBROADCASTD 128(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 228(BX), Z27                            // 4 elements of row 9
+	VPBROADCASTD 132(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 232(BX), Z27                            // 4 elements of row 10
+	VPBROADCASTD 136(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 236(BX), Z27                            // 4 elements of row 11
+	VPBROADCASTD 140(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    192(AX), Z24                            // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPSHUFB      Z24, Z30, Z24                           // what they stand for
 	VPABSB       Z24, Z25                                // without signs
 	VPMOVB2M     Z24, K1                                 // which are negative
-	VPBROADCASTD 240(BX), Z27                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 244(BX), Z27                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 248(BX), Z27                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 252(BX), Z27                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 256(BX), Z27                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 260(BX), Z27                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 264(BX), Z27                            // 4 elements of row 6
+	VPBROADCASTD 168(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 268(BX), Z27                            // 4 elements of row 7
+	VPBROADCASTD 172(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 272(BX), Z27                            // 4 elements of row 8
+	VPBROADCASTD 176(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 276(BX), Z27                            // 4 elements of row 9
+	VPBROADCASTD 180(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 280(BX), Z27                            // 4 elements of row 10
+	VPBROADCASTD 184(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 284(BX), Z27                            // 4 elements of row 11
+	VPBROADCASTD 188(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    (AX), Z24                               // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
@@ -4239,65 +4251,65 @@ rows12block:
 	VPSHUFB      Z24, Z30, Z24                           // what they stand for
 	VPABSB       Z24, Z25                                // without signs
 	VPMOVB2M     Z24, K1                                 // which are negative
-	VPBROADCASTD 288(BX), Z27                            // 4 elements of row 0
+	VPBROADCASTD 192(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 292(BX), Z27                            // 4 elements of row 1
+	VPBROADCASTD 196(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 296(BX), Z27                            // 4 elements of row 2
+	VPBROADCASTD 200(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 300(BX), Z27                            // 4 elements of row 3
+	VPBROADCASTD 204(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 304(BX), Z27                            // 4 elements of row 4
+	VPBROADCASTD 208(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 308(BX), Z27                            // 4 elements of row 5
+	VPBROADCASTD 212(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 312(BX), Z27                            // 4 elements of row 6
+	VPBROADCASTD 216(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 316(BX), Z27                            // 4 elements of row 7
+	VPBROADCASTD 220(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 320(BX), Z27                            // 4 elements of row 8
+	VPBROADCASTD 224(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 324(BX), Z27                            // 4 elements of row 9
+	VPBROADCASTD 228(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 328(BX), Z27                            // 4 elements of row 10
+	VPBROADCASTD 232(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 332(BX), Z27                            // 4 elements of row 11
+	VPBROADCASTD 236(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    64(AX), Z24                             // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
@@ -4305,65 +4317,65 @@ rows12block:
 	VPSHUFB      Z24, Z30, Z24                           // what they stand for
 	VPABSB       Z24, Z25                                // without signs
 	VPMOVB2M     Z24, K1                                 // which are negative
-	VPBROADCASTD 336(BX), Z27                            // 4 elements of row 0
+	VPBROADCASTD 240(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 340(BX), Z27                            // 4 elements of row 1
+	VPBROADCASTD 244(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 344(BX), Z27                            // 4 elements of row 2
+	VPBROADCASTD 248(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 348(BX), Z27                            // 4 elements of row 3
+	VPBROADCASTD 252(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 352(BX), Z27                            // 4 elements of row 4
+	VPBROADCASTD 256(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 356(BX), Z27                            // 4 elements of row 5
+	VPBROADCASTD 260(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 360(BX), Z27                            // 4 elements of row 6
+	VPBROADCASTD 264(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 364(BX), Z27                            // 4 elements of row 7
+	VPBROADCASTD 268(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 368(BX), Z27                            // 4 elements of row 8
+	VPBROADCASTD 272(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 372(BX), Z27                            // 4 elements of row 9
+	VPBROADCASTD 276(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 376(BX), Z27                            // 4 elements of row 10
+	VPBROADCASTD 280(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 380(BX), Z27                            // 4 elements of row 11
+	VPBROADCASTD 284(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    128(AX), Z24                            // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
@@ -4371,65 +4383,65 @@ rows12block:
 	VPSHUFB      Z24, Z30, Z24                           // what they stand for
 	VPABSB       Z24, Z25                                // without signs
 	VPMOVB2M     Z24, K1                                 // which are negative
-	VPBROADCASTD 384(BX), Z27                            // 4 elements of row 0
+	VPBROADCASTD 288(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 388(BX), Z27                            // 4 elements of row 1
+	VPBROADCASTD 292(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 392(BX), Z27                            // 4 elements of row 2
+	VPBROADCASTD 296(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 396(BX), Z27                            // 4 elements of row 3
+	VPBROADCASTD 300(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 400(BX), Z27                            // 4 elements of row 4
+	VPBROADCASTD 304(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 404(BX), Z27                            // 4 elements of row 5
+	VPBROADCASTD 308(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 408(BX), Z27                            // 4 elements of row 6
+	VPBROADCASTD 312(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 412(BX), Z27                            // 4 elements of row 7
+	VPBROADCASTD 316(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 416(BX), Z27                            // 4 elements of row 8
+	VPBROADCASTD 320(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 420(BX), Z27                            // 4 elements of row 9
+	VPBROADCASTD 324(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 424(BX), Z27                            // 4 elements of row 10
+	VPBROADCASTD 328(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 428(BX), Z27                            // 4 elements of row 11
+	VPBROADCASTD 332(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    192(AX), Z24                            // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
@@ -4437,65 +4449,65 @@ rows12block:
 	VPSHUFB      Z24, Z30, Z24                           // what they stand for
 	VPABSB       Z24, Z25                                // without signs
 	VPMOVB2M     Z24, K1                                 // which are negative
-	VPBROADCASTD 432(BX), Z27                            // 4 elements of row 0
+	VPBROADCASTD 336(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 436(BX), Z27                            // 4 elements of row 1
+	VPBROADCASTD 340(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 440(BX), Z27                            // 4 elements of row 2
+	VPBROADCASTD 344(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 444(BX), Z27                            // 4 elements of row 3
+	VPBROADCASTD 348(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 448(BX), Z27                            // 4 elements of row 4
+	VPBROADCASTD 352(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 452(BX), Z27                            // 4 elements of row 5
+	VPBROADCASTD 356(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 456(BX), Z27                            // 4 elements of row 6
+	VPBROADCASTD 360(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 460(BX), Z27                            // 4 elements of row 7
+	VPBROADCASTD 364(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 464(BX), Z27                            // 4 elements of row 8
+	VPBROADCASTD 368(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 468(BX), Z27                            // 4 elements of row 9
+	VPBROADCASTD 372(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 472(BX), Z27                            // 4 elements of row 10
+	VPBROADCASTD 376(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 476(BX), Z27                            // 4 elements of row 11
+	VPBROADCASTD 380(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z31, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z29, Z27, Z27                           // to 32 bits
+	VPMADDWD     Z29, Z27, Z27                           // times the factor, in 32 bits
 	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VCVTPH2PS    (R8), Z24                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32

@@ -106,6 +106,7 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
+	LEAQ         8(BX), CX                               // x of the block
 	VPBROADCASTD (BX), Y0                                // row 0 starts with its share of the shift
 	VPBROADCASTD (BX), Y1                                // row 0 starts with its share of the shift
 	VMOVDQU      (AX), Y5                                // codes of each column
@@ -116,7 +117,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 8(BX), Y4                               // 4 elements of row 0
+	VPBROADCASTD (CX), Y4                                // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      64(AX), Y5                              // codes of each column
@@ -127,7 +128,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 12(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 4(CX), Y4                               // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      128(AX), Y5                             // codes of each column
@@ -138,7 +139,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 16(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y4                               // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      192(AX), Y5                             // codes of each column
@@ -149,7 +150,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 20(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y4                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      (AX), Y5                                // codes of each column
@@ -162,7 +163,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 24(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y4                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      64(AX), Y5                              // codes of each column
@@ -175,7 +176,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 28(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y4                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      128(AX), Y5                             // codes of each column
@@ -188,7 +189,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 32(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y4                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      192(AX), Y5                             // codes of each column
@@ -201,7 +202,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 36(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 28(CX), Y4                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VCVTPH2PS    (R8), Y2                                // scales of the columns
@@ -251,6 +252,7 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
+	LEAQ         16(BX), CX                              // x of the block
 	VPBROADCASTD (BX), Y0                                // row 0 starts with its share of the shift
 	VPBROADCASTD (BX), Y1                                // row 0 starts with its share of the shift
 	VPBROADCASTD 4(BX), Y2                               // row 1 starts with its share of the shift
@@ -263,10 +265,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 16(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y6                                // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 20(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y6                               // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      64(AX), Y7                              // codes of each column
@@ -277,10 +279,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 24(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y6                               // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 28(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 12(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      128(AX), Y7                             // codes of each column
@@ -291,10 +293,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 32(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y6                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 36(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      192(AX), Y7                             // codes of each column
@@ -305,10 +307,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 40(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y6                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 44(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      (AX), Y7                                // codes of each column
@@ -321,10 +323,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 48(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y6                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 52(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      64(AX), Y7                              // codes of each column
@@ -337,10 +339,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 56(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y6                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 60(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      128(AX), Y7                             // codes of each column
@@ -353,10 +355,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 64(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y6                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 68(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      192(AX), Y7                             // codes of each column
@@ -369,10 +371,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 72(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 56(CX), Y6                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 76(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 60(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VCVTPH2PS    (R8), Y4                                // scales of the columns
@@ -433,6 +435,7 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
+	LEAQ         24(BX), CX                              // x of the block
 	VPBROADCASTD (BX), Y0                                // row 0 starts with its share of the shift
 	VPBROADCASTD (BX), Y1                                // row 0 starts with its share of the shift
 	VPBROADCASTD 4(BX), Y2                               // row 1 starts with its share of the shift
@@ -447,13 +450,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 24(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y8                                // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 28(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y8                               // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 32(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y8                               // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      64(AX), Y9                              // codes of each column
@@ -464,13 +467,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 36(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 40(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 16(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 44(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 20(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      128(AX), Y9                             // codes of each column
@@ -481,13 +484,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 48(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 52(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 56(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      192(AX), Y9                             // codes of each column
@@ -498,13 +501,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 60(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 36(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 64(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 40(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 68(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 44(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      (AX), Y9                                // codes of each column
@@ -517,13 +520,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 72(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 76(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 80(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      64(AX), Y9                              // codes of each column
@@ -536,13 +539,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 84(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 88(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 92(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      128(AX), Y9                             // codes of each column
@@ -555,13 +558,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 96(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 100(BX), Y8                             // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 104(BX), Y8                             // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      192(AX), Y9                             // codes of each column
@@ -574,13 +577,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 108(BX), Y8                             // 4 elements of row 0
+	VPBROADCASTD 84(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 112(BX), Y8                             // 4 elements of row 1
+	VPBROADCASTD 88(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 116(BX), Y8                             // 4 elements of row 2
+	VPBROADCASTD 92(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VCVTPH2PS    (R8), Y6                                // scales of the columns
@@ -653,6 +656,7 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
+	LEAQ         32(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -673,16 +677,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 32(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y10                               // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 36(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y10                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 40(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y10                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 44(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y10                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      64(AX), Y11                             // codes of each column
@@ -693,16 +697,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 48(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y10                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 52(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y10                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 56(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 24(CX), Y10                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 60(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Y10                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      128(AX), Y11                            // codes of each column
@@ -713,16 +717,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 64(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y10                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 68(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y10                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 72(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 40(CX), Y10                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 76(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 44(CX), Y10                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      192(AX), Y11                            // codes of each column
@@ -733,16 +737,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 80(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y10                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 84(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y10                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 88(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y10                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 92(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y10                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      (AX), Y11                               // codes of each column
@@ -755,16 +759,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 96(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 64(CX), Y10                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 100(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Y10                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 104(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Y10                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 108(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Y10                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      64(AX), Y11                             // codes of each column
@@ -777,16 +781,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 112(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y10                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 116(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y10                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 120(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y10                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 124(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y10                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      128(AX), Y11                            // codes of each column
@@ -799,16 +803,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 128(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y10                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 132(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y10                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 136(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y10                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 140(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y10                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      192(AX), Y11                            // codes of each column
@@ -821,16 +825,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 144(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Y10                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 148(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Y10                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 152(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Y10                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 156(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Y10                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VCVTPH2PS    (R8), Y8                                // scales of the columns
@@ -914,6 +918,7 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
+	LEAQ         40(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -936,19 +941,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 40(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y12                               // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 44(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y12                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 48(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y12                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 52(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y12                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 56(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y12                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      64(AX), Y13                             // codes of each column
@@ -959,19 +964,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 60(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y12                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 64(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 24(CX), Y12                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 68(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 28(CX), Y12                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 72(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Y12                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 76(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Y12                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      128(AX), Y13                            // codes of each column
@@ -982,19 +987,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 80(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y12                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 84(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y12                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 88(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 48(CX), Y12                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 92(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 52(CX), Y12                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 96(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 56(CX), Y12                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      192(AX), Y13                            // codes of each column
@@ -1005,19 +1010,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 100(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y12                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 104(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y12                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 108(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y12                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 112(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 72(CX), Y12                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 116(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 76(CX), Y12                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      (AX), Y13                               // codes of each column
@@ -1030,19 +1035,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 120(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y12                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 124(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y12                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 128(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y12                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 132(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y12                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 136(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Y12                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      64(AX), Y13                             // codes of each column
@@ -1055,19 +1060,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 140(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 100(CX), Y12                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 144(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 104(CX), Y12                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 148(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 108(CX), Y12                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 152(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 112(CX), Y12                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 156(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 116(CX), Y12                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      128(AX), Y13                            // codes of each column
@@ -1080,19 +1085,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 160(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y12                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 164(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y12                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 168(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y12                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 172(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y12                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 176(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y12                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      192(AX), Y13                            // codes of each column
@@ -1105,19 +1110,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 180(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Y12                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 184(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Y12                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 188(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Y12                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 192(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Y12                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 196(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Y12                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VCVTPH2PS    (R8), Y10                               // scales of the columns
@@ -1213,6 +1218,7 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
+	LEAQ         48(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1237,22 +1243,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 48(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y14                               // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 52(BX), Y14                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y14                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 56(BX), Y14                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y14                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 60(BX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y14                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 64(BX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y14                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 68(BX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Y14                             // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      64(AX), Y15                             // codes of each column
@@ -1263,22 +1269,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 72(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y14                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 76(BX), Y14                             // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y14                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 80(BX), Y14                             // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y14                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 84(BX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Y14                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 88(BX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Y14                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 92(BX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Y14                             // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      128(AX), Y15                            // codes of each column
@@ -1289,22 +1295,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 96(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y14                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 100(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y14                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 104(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y14                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 108(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y14                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 112(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Y14                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 116(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Y14                             // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      192(AX), Y15                            // codes of each column
@@ -1315,22 +1321,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 120(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y14                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 124(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y14                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 128(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y14                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 132(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Y14                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 136(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Y14                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 140(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Y14                             // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      (AX), Y15                               // codes of each column
@@ -1343,22 +1349,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 144(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y14                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 148(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y14                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 152(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y14                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 156(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y14                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 160(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Y14                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 164(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Y14                            // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      64(AX), Y15                             // codes of each column
@@ -1371,22 +1377,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 168(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y14                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 172(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y14                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 176(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y14                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 180(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y14                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 184(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y14                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 188(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Y14                            // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      128(AX), Y15                            // codes of each column
@@ -1399,22 +1405,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 192(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Y14                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 196(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Y14                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 200(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Y14                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 204(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Y14                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 208(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Y14                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 212(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Y14                            // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      192(AX), Y15                            // codes of each column
@@ -1427,22 +1433,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 216(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Y14                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 220(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Y14                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 224(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Y14                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 228(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Y14                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 232(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Y14                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 236(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Y14                            // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VCVTPH2PS    (R8), Y12                               // scales of the columns

@@ -123,8 +123,8 @@ rows1pair:
 	VPBROADCASTD (CX), Y5                                // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      64(AX), Y5                              // codes of each column
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
@@ -133,8 +133,8 @@ rows1pair:
 	VPBROADCASTD 4(CX), Y5                               // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      128(AX), Y5                             // codes of each column
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
@@ -143,8 +143,8 @@ rows1pair:
 	VPBROADCASTD 8(CX), Y5                               // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      192(AX), Y5                             // codes of each column
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
@@ -153,8 +153,8 @@ rows1pair:
 	VPBROADCASTD 12(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      (AX), Y5                                // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -164,8 +164,8 @@ rows1pair:
 	VPBROADCASTD 16(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      64(AX), Y5                              // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -175,8 +175,8 @@ rows1pair:
 	VPBROADCASTD 20(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      128(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -186,8 +186,8 @@ rows1pair:
 	VPBROADCASTD 24(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      192(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -197,8 +197,8 @@ rows1pair:
 	VPBROADCASTD 28(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VPMOVSXBW    16(R8), Y4                              // scales of two runs
 	VPSHUFLW     $0xa0, Y4, Y4                           // this one's twice
 	VPSHUFHW     $0xa0, Y4, Y4                           // in the upper words too
@@ -210,8 +210,8 @@ rows1pair:
 	VPBROADCASTD (CX), Y5                                // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      96(AX), Y5                              // codes of each column
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
@@ -220,8 +220,8 @@ rows1pair:
 	VPBROADCASTD 4(CX), Y5                               // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      160(AX), Y5                             // codes of each column
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
@@ -230,8 +230,8 @@ rows1pair:
 	VPBROADCASTD 8(CX), Y5                               // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      224(AX), Y5                             // codes of each column
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
@@ -240,8 +240,8 @@ rows1pair:
 	VPBROADCASTD 12(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      32(AX), Y5                              // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -251,8 +251,8 @@ rows1pair:
 	VPBROADCASTD 16(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      96(AX), Y5                              // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -262,8 +262,8 @@ rows1pair:
 	VPBROADCASTD 20(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      160(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -273,8 +273,8 @@ rows1pair:
 	VPBROADCASTD 24(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      224(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -284,8 +284,8 @@ rows1pair:
 	VPBROADCASTD 28(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $32, CX                                 // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -303,8 +303,8 @@ rows1pair:
 	VPBROADCASTD (CX), Y5                                // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      64(AX), Y5                              // codes of each column
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
@@ -313,8 +313,8 @@ rows1pair:
 	VPBROADCASTD 4(CX), Y5                               // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      128(AX), Y5                             // codes of each column
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
@@ -323,8 +323,8 @@ rows1pair:
 	VPBROADCASTD 8(CX), Y5                               // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      192(AX), Y5                             // codes of each column
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
@@ -333,8 +333,8 @@ rows1pair:
 	VPBROADCASTD 12(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      (AX), Y5                                // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -344,8 +344,8 @@ rows1pair:
 	VPBROADCASTD 16(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      64(AX), Y5                              // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -355,8 +355,8 @@ rows1pair:
 	VPBROADCASTD 20(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      128(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -366,8 +366,8 @@ rows1pair:
 	VPBROADCASTD 24(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VMOVDQU      192(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -377,8 +377,8 @@ rows1pair:
 	VPBROADCASTD 28(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y0, Y0                              // row 0 += products
 	VPMOVSXBW    16(R8), Y4                              // scales of two runs
 	VPSHUFLW     $0xf5, Y4, Y4                           // this one's twice
 	VPSHUFHW     $0xf5, Y4, Y4                           // in the upper words too
@@ -390,8 +390,8 @@ rows1pair:
 	VPBROADCASTD (CX), Y5                                // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      96(AX), Y5                              // codes of each column
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
@@ -400,8 +400,8 @@ rows1pair:
 	VPBROADCASTD 4(CX), Y5                               // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      160(AX), Y5                             // codes of each column
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
@@ -410,8 +410,8 @@ rows1pair:
 	VPBROADCASTD 8(CX), Y5                               // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      224(AX), Y5                             // codes of each column
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y2                        // values of codes
@@ -420,8 +420,8 @@ rows1pair:
 	VPBROADCASTD 12(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      32(AX), Y5                              // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -431,8 +431,8 @@ rows1pair:
 	VPBROADCASTD 16(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      96(AX), Y5                              // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -442,8 +442,8 @@ rows1pair:
 	VPBROADCASTD 20(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      160(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -453,8 +453,8 @@ rows1pair:
 	VPBROADCASTD 24(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      224(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        lower<>(SB), Y5, Y5                     // one nibble of a byte
@@ -464,8 +464,8 @@ rows1pair:
 	VPBROADCASTD 28(CX), Y5                              // 4 elements of row 0
 	VPSIGNB      Y2, Y5, Y5                              // with the signs of the values
 	VPMADDUBSW   Y5, Y3, Y5                              // products, added in pairs
-	VPMADDWD     Y4, Y5, Y5                              // scaled, to 32 bits
-	VPADDD       Y5, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y4, Y5, Y5                              // times the factor, in 32 bits
+	VPADDD       Y5, Y1, Y1                              // row 0 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $32, CX                                 // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -536,13 +536,13 @@ rows2pair:
 	VPBROADCASTD (CX), Y7                                // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 4(CX), Y7                               // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      64(AX), Y7                              // codes of each column
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
@@ -551,13 +551,13 @@ rows2pair:
 	VPBROADCASTD 8(CX), Y7                               // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 12(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      128(AX), Y7                             // codes of each column
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
@@ -566,13 +566,13 @@ rows2pair:
 	VPBROADCASTD 16(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 20(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      192(AX), Y7                             // codes of each column
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
@@ -581,13 +581,13 @@ rows2pair:
 	VPBROADCASTD 24(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 28(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      (AX), Y7                                // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -597,13 +597,13 @@ rows2pair:
 	VPBROADCASTD 32(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 36(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      64(AX), Y7                              // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -613,13 +613,13 @@ rows2pair:
 	VPBROADCASTD 40(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 44(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      128(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -629,13 +629,13 @@ rows2pair:
 	VPBROADCASTD 48(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 52(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      192(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -645,13 +645,13 @@ rows2pair:
 	VPBROADCASTD 56(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 60(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VPMOVSXBW    16(R8), Y6                              // scales of two runs
 	VPSHUFLW     $0xa0, Y6, Y6                           // this one's twice
 	VPSHUFHW     $0xa0, Y6, Y6                           // in the upper words too
@@ -663,13 +663,13 @@ rows2pair:
 	VPBROADCASTD (CX), Y7                                // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 4(CX), Y7                               // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      96(AX), Y7                              // codes of each column
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
@@ -678,13 +678,13 @@ rows2pair:
 	VPBROADCASTD 8(CX), Y7                               // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 12(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      160(AX), Y7                             // codes of each column
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
@@ -693,13 +693,13 @@ rows2pair:
 	VPBROADCASTD 16(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 20(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      224(AX), Y7                             // codes of each column
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
@@ -708,13 +708,13 @@ rows2pair:
 	VPBROADCASTD 24(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 28(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      32(AX), Y7                              // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -724,13 +724,13 @@ rows2pair:
 	VPBROADCASTD 32(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 36(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      96(AX), Y7                              // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -740,13 +740,13 @@ rows2pair:
 	VPBROADCASTD 40(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 44(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      160(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -756,13 +756,13 @@ rows2pair:
 	VPBROADCASTD 48(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 52(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      224(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -772,13 +772,13 @@ rows2pair:
 	VPBROADCASTD 56(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 60(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $64, CX                                 // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -796,13 +796,13 @@ rows2pair:
 	VPBROADCASTD (CX), Y7                                // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 4(CX), Y7                               // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      64(AX), Y7                              // codes of each column
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
@@ -811,13 +811,13 @@ rows2pair:
 	VPBROADCASTD 8(CX), Y7                               // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 12(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      128(AX), Y7                             // codes of each column
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
@@ -826,13 +826,13 @@ rows2pair:
 	VPBROADCASTD 16(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 20(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      192(AX), Y7                             // codes of each column
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
@@ -841,13 +841,13 @@ rows2pair:
 	VPBROADCASTD 24(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 28(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      (AX), Y7                                // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -857,13 +857,13 @@ rows2pair:
 	VPBROADCASTD 32(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 36(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      64(AX), Y7                              // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -873,13 +873,13 @@ rows2pair:
 	VPBROADCASTD 40(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 44(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      128(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -889,13 +889,13 @@ rows2pair:
 	VPBROADCASTD 48(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 52(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VMOVDQU      192(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -905,13 +905,13 @@ rows2pair:
 	VPBROADCASTD 56(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 60(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y2, Y2                              // row 1 += products
 	VPMOVSXBW    16(R8), Y6                              // scales of two runs
 	VPSHUFLW     $0xf5, Y6, Y6                           // this one's twice
 	VPSHUFHW     $0xf5, Y6, Y6                           // in the upper words too
@@ -923,13 +923,13 @@ rows2pair:
 	VPBROADCASTD (CX), Y7                                // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 4(CX), Y7                               // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      96(AX), Y7                              // codes of each column
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
@@ -938,13 +938,13 @@ rows2pair:
 	VPBROADCASTD 8(CX), Y7                               // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 12(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      160(AX), Y7                             // codes of each column
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
@@ -953,13 +953,13 @@ rows2pair:
 	VPBROADCASTD 16(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 20(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      224(AX), Y7                             // codes of each column
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y4                        // values of codes
@@ -968,13 +968,13 @@ rows2pair:
 	VPBROADCASTD 24(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 28(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      32(AX), Y7                              // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -984,13 +984,13 @@ rows2pair:
 	VPBROADCASTD 32(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 36(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      96(AX), Y7                              // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -1000,13 +1000,13 @@ rows2pair:
 	VPBROADCASTD 40(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 44(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      160(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -1016,13 +1016,13 @@ rows2pair:
 	VPBROADCASTD 48(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 52(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      224(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        lower<>(SB), Y7, Y7                     // one nibble of a byte
@@ -1032,13 +1032,13 @@ rows2pair:
 	VPBROADCASTD 56(CX), Y7                              // 4 elements of row 0
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 60(CX), Y7                              // 4 elements of row 1
 	VPSIGNB      Y4, Y7, Y7                              // with the signs of the values
 	VPMADDUBSW   Y7, Y5, Y7                              // products, added in pairs
-	VPMADDWD     Y6, Y7, Y7                              // scaled, to 32 bits
-	VPADDD       Y7, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y6, Y7, Y7                              // times the factor, in 32 bits
+	VPADDD       Y7, Y3, Y3                              // row 1 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $64, CX                                 // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -1125,18 +1125,18 @@ rows3pair:
 	VPBROADCASTD (CX), Y9                                // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 4(CX), Y9                               // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 8(CX), Y9                               // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      64(AX), Y9                              // codes of each column
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
@@ -1145,18 +1145,18 @@ rows3pair:
 	VPBROADCASTD 12(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 16(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 20(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      128(AX), Y9                             // codes of each column
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
@@ -1165,18 +1165,18 @@ rows3pair:
 	VPBROADCASTD 24(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 28(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 32(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      192(AX), Y9                             // codes of each column
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
@@ -1185,18 +1185,18 @@ rows3pair:
 	VPBROADCASTD 36(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 40(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 44(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      (AX), Y9                                // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1206,18 +1206,18 @@ rows3pair:
 	VPBROADCASTD 48(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 52(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 56(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      64(AX), Y9                              // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1227,18 +1227,18 @@ rows3pair:
 	VPBROADCASTD 60(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 64(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 68(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      128(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1248,18 +1248,18 @@ rows3pair:
 	VPBROADCASTD 72(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 76(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 80(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      192(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1269,18 +1269,18 @@ rows3pair:
 	VPBROADCASTD 84(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 88(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 92(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VPMOVSXBW    16(R8), Y8                              // scales of two runs
 	VPSHUFLW     $0xa0, Y8, Y8                           // this one's twice
 	VPSHUFHW     $0xa0, Y8, Y8                           // in the upper words too
@@ -1292,18 +1292,18 @@ rows3pair:
 	VPBROADCASTD (CX), Y9                                // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 4(CX), Y9                               // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 8(CX), Y9                               // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      96(AX), Y9                              // codes of each column
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
@@ -1312,18 +1312,18 @@ rows3pair:
 	VPBROADCASTD 12(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 16(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 20(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      160(AX), Y9                             // codes of each column
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
@@ -1332,18 +1332,18 @@ rows3pair:
 	VPBROADCASTD 24(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 28(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 32(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      224(AX), Y9                             // codes of each column
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
@@ -1352,18 +1352,18 @@ rows3pair:
 	VPBROADCASTD 36(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 40(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 44(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      32(AX), Y9                              // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1373,18 +1373,18 @@ rows3pair:
 	VPBROADCASTD 48(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 52(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 56(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      96(AX), Y9                              // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1394,18 +1394,18 @@ rows3pair:
 	VPBROADCASTD 60(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 64(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 68(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      160(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1415,18 +1415,18 @@ rows3pair:
 	VPBROADCASTD 72(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 76(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 80(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      224(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1436,18 +1436,18 @@ rows3pair:
 	VPBROADCASTD 84(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 88(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 92(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $96, CX                                 // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -1465,18 +1465,18 @@ rows3pair:
 	VPBROADCASTD (CX), Y9                                // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 4(CX), Y9                               // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 8(CX), Y9                               // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      64(AX), Y9                              // codes of each column
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
@@ -1485,18 +1485,18 @@ rows3pair:
 	VPBROADCASTD 12(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 16(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 20(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      128(AX), Y9                             // codes of each column
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
@@ -1505,18 +1505,18 @@ rows3pair:
 	VPBROADCASTD 24(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 28(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 32(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      192(AX), Y9                             // codes of each column
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
@@ -1525,18 +1525,18 @@ rows3pair:
 	VPBROADCASTD 36(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 40(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 44(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      (AX), Y9                                // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1546,18 +1546,18 @@ rows3pair:
 	VPBROADCASTD 48(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 52(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 56(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      64(AX), Y9                              // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1567,18 +1567,18 @@ rows3pair:
 	VPBROADCASTD 60(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 64(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 68(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      128(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1588,18 +1588,18 @@ rows3pair:
 	VPBROADCASTD 72(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 76(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 80(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VMOVDQU      192(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1609,18 +1609,18 @@ rows3pair:
 	VPBROADCASTD 84(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y0, Y0                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y0, Y0                              // row 0 += products
 	VPBROADCASTD 88(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y2, Y2                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y2, Y2                              // row 1 += products
 	VPBROADCASTD 92(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y4, Y4                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y4, Y4                              // row 2 += products
 	VPMOVSXBW    16(R8), Y8                              // scales of two runs
 	VPSHUFLW     $0xf5, Y8, Y8                           // this one's twice
 	VPSHUFHW     $0xf5, Y8, Y8                           // in the upper words too
@@ -1632,18 +1632,18 @@ rows3pair:
 	VPBROADCASTD (CX), Y9                                // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 4(CX), Y9                               // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 8(CX), Y9                               // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      96(AX), Y9                              // codes of each column
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
@@ -1652,18 +1652,18 @@ rows3pair:
 	VPBROADCASTD 12(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 16(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 20(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      160(AX), Y9                             // codes of each column
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
@@ -1672,18 +1672,18 @@ rows3pair:
 	VPBROADCASTD 24(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 28(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 32(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      224(AX), Y9                             // codes of each column
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
 	VMOVDQU      values<>(SB), Y6                        // values of codes
@@ -1692,18 +1692,18 @@ rows3pair:
 	VPBROADCASTD 36(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 40(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 44(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      32(AX), Y9                              // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1713,18 +1713,18 @@ rows3pair:
 	VPBROADCASTD 48(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 52(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 56(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      96(AX), Y9                              // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1734,18 +1734,18 @@ rows3pair:
 	VPBROADCASTD 60(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 64(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 68(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      160(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1755,18 +1755,18 @@ rows3pair:
 	VPBROADCASTD 72(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 76(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 80(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      224(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        lower<>(SB), Y9, Y9                     // one nibble of a byte
@@ -1776,18 +1776,18 @@ rows3pair:
 	VPBROADCASTD 84(CX), Y9                              // 4 elements of row 0
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y1, Y1                              // row 0 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y1, Y1                              // row 0 += products
 	VPBROADCASTD 88(CX), Y9                              // 4 elements of row 1
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y3, Y3                              // row 1 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y3, Y3                              // row 1 += products
 	VPBROADCASTD 92(CX), Y9                              // 4 elements of row 2
 	VPSIGNB      Y6, Y9, Y9                              // with the signs of the values
 	VPMADDUBSW   Y9, Y7, Y9                              // products, added in pairs
-	VPMADDWD     Y8, Y9, Y9                              // scaled, to 32 bits
-	VPADDD       Y9, Y5, Y5                              // row 2 += scaled products
+	VPMADDWD     Y8, Y9, Y9                              // times the factor, in 32 bits
+	VPADDD       Y9, Y5, Y5                              // row 2 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $96, CX                                 // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -1891,23 +1891,23 @@ rows4pair:
 	VPBROADCASTD (CX), Y11                               // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 4(CX), Y11                              // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 8(CX), Y11                              // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 12(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      64(AX), Y11                             // codes of each column
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
@@ -1916,23 +1916,23 @@ rows4pair:
 	VPBROADCASTD 16(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 20(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 24(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 28(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      128(AX), Y11                            // codes of each column
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
@@ -1941,23 +1941,23 @@ rows4pair:
 	VPBROADCASTD 32(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 36(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 40(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 44(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      192(AX), Y11                            // codes of each column
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
@@ -1966,23 +1966,23 @@ rows4pair:
 	VPBROADCASTD 48(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 52(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 56(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 60(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      (AX), Y11                               // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -1992,23 +1992,23 @@ rows4pair:
 	VPBROADCASTD 64(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 68(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 72(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 76(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      64(AX), Y11                             // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2018,23 +2018,23 @@ rows4pair:
 	VPBROADCASTD 80(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 84(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 88(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 92(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      128(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2044,23 +2044,23 @@ rows4pair:
 	VPBROADCASTD 96(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 100(CX), Y11                            // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 104(CX), Y11                            // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 108(CX), Y11                            // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      192(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2070,23 +2070,23 @@ rows4pair:
 	VPBROADCASTD 112(CX), Y11                            // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 116(CX), Y11                            // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 120(CX), Y11                            // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 124(CX), Y11                            // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VPMOVSXBW    16(R8), Y10                             // scales of two runs
 	VPSHUFLW     $0xa0, Y10, Y10                         // this one's twice
 	VPSHUFHW     $0xa0, Y10, Y10                         // in the upper words too
@@ -2098,23 +2098,23 @@ rows4pair:
 	VPBROADCASTD (CX), Y11                               // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 4(CX), Y11                              // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 8(CX), Y11                              // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 12(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      96(AX), Y11                             // codes of each column
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
@@ -2123,23 +2123,23 @@ rows4pair:
 	VPBROADCASTD 16(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 20(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 24(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 28(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      160(AX), Y11                            // codes of each column
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
@@ -2148,23 +2148,23 @@ rows4pair:
 	VPBROADCASTD 32(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 36(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 40(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 44(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      224(AX), Y11                            // codes of each column
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
@@ -2173,23 +2173,23 @@ rows4pair:
 	VPBROADCASTD 48(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 52(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 56(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 60(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      32(AX), Y11                             // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2199,23 +2199,23 @@ rows4pair:
 	VPBROADCASTD 64(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 68(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 72(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 76(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      96(AX), Y11                             // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2225,23 +2225,23 @@ rows4pair:
 	VPBROADCASTD 80(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 84(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 88(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 92(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      160(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2251,23 +2251,23 @@ rows4pair:
 	VPBROADCASTD 96(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 100(CX), Y11                            // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 104(CX), Y11                            // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 108(CX), Y11                            // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      224(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2277,23 +2277,23 @@ rows4pair:
 	VPBROADCASTD 112(CX), Y11                            // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 116(CX), Y11                            // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 120(CX), Y11                            // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 124(CX), Y11                            // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $128, CX                                // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -2311,23 +2311,23 @@ rows4pair:
 	VPBROADCASTD (CX), Y11                               // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 4(CX), Y11                              // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 8(CX), Y11                              // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 12(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      64(AX), Y11                             // codes of each column
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
@@ -2336,23 +2336,23 @@ rows4pair:
 	VPBROADCASTD 16(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 20(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 24(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 28(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      128(AX), Y11                            // codes of each column
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
@@ -2361,23 +2361,23 @@ rows4pair:
 	VPBROADCASTD 32(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 36(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 40(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 44(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      192(AX), Y11                            // codes of each column
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
@@ -2386,23 +2386,23 @@ rows4pair:
 	VPBROADCASTD 48(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 52(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 56(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 60(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      (AX), Y11                               // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2412,23 +2412,23 @@ rows4pair:
 	VPBROADCASTD 64(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 68(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 72(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 76(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      64(AX), Y11                             // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2438,23 +2438,23 @@ rows4pair:
 	VPBROADCASTD 80(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 84(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 88(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 92(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      128(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2464,23 +2464,23 @@ rows4pair:
 	VPBROADCASTD 96(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 100(CX), Y11                            // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 104(CX), Y11                            // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 108(CX), Y11                            // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VMOVDQU      192(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2490,23 +2490,23 @@ rows4pair:
 	VPBROADCASTD 112(CX), Y11                            // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 116(CX), Y11                            // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 120(CX), Y11                            // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 124(CX), Y11                            // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y6, Y6                             // row 3 += products
 	VPMOVSXBW    16(R8), Y10                             // scales of two runs
 	VPSHUFLW     $0xf5, Y10, Y10                         // this one's twice
 	VPSHUFHW     $0xf5, Y10, Y10                         // in the upper words too
@@ -2518,23 +2518,23 @@ rows4pair:
 	VPBROADCASTD (CX), Y11                               // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 4(CX), Y11                              // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 8(CX), Y11                              // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 12(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      96(AX), Y11                             // codes of each column
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
@@ -2543,23 +2543,23 @@ rows4pair:
 	VPBROADCASTD 16(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 20(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 24(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 28(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      160(AX), Y11                            // codes of each column
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
@@ -2568,23 +2568,23 @@ rows4pair:
 	VPBROADCASTD 32(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 36(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 40(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 44(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      224(AX), Y11                            // codes of each column
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y8                        // values of codes
@@ -2593,23 +2593,23 @@ rows4pair:
 	VPBROADCASTD 48(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 52(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 56(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 60(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      32(AX), Y11                             // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2619,23 +2619,23 @@ rows4pair:
 	VPBROADCASTD 64(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 68(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 72(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 76(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      96(AX), Y11                             // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2645,23 +2645,23 @@ rows4pair:
 	VPBROADCASTD 80(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 84(CX), Y11                             // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 88(CX), Y11                             // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 92(CX), Y11                             // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      160(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2671,23 +2671,23 @@ rows4pair:
 	VPBROADCASTD 96(CX), Y11                             // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 100(CX), Y11                            // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 104(CX), Y11                            // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 108(CX), Y11                            // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      224(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        lower<>(SB), Y11, Y11                   // one nibble of a byte
@@ -2697,23 +2697,23 @@ rows4pair:
 	VPBROADCASTD 112(CX), Y11                            // 4 elements of row 0
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 116(CX), Y11                            // 4 elements of row 1
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 120(CX), Y11                            // 4 elements of row 2
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 124(CX), Y11                            // 4 elements of row 3
 	VPSIGNB      Y8, Y11, Y11                            // with the signs of the values
 	VPMADDUBSW   Y11, Y9, Y11                            // products, added in pairs
-	VPMADDWD     Y10, Y11, Y11                           // scaled, to 32 bits
-	VPADDD       Y11, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y10, Y11, Y11                           // times the factor, in 32 bits
+	VPADDD       Y11, Y7, Y7                             // row 3 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $128, CX                                // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -2833,28 +2833,28 @@ rows5pair:
 	VPBROADCASTD (CX), Y13                               // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 4(CX), Y13                              // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 8(CX), Y13                              // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 12(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 16(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      64(AX), Y13                             // codes of each column
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
@@ -2863,28 +2863,28 @@ rows5pair:
 	VPBROADCASTD 20(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 24(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 28(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 32(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 36(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      128(AX), Y13                            // codes of each column
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
@@ -2893,28 +2893,28 @@ rows5pair:
 	VPBROADCASTD 40(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 44(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 48(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 52(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 56(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      192(AX), Y13                            // codes of each column
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
@@ -2923,28 +2923,28 @@ rows5pair:
 	VPBROADCASTD 60(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 64(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 68(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 72(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 76(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      (AX), Y13                               // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -2954,28 +2954,28 @@ rows5pair:
 	VPBROADCASTD 80(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 84(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 88(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 92(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 96(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      64(AX), Y13                             // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -2985,28 +2985,28 @@ rows5pair:
 	VPBROADCASTD 100(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 104(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 108(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 112(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 116(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      128(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3016,28 +3016,28 @@ rows5pair:
 	VPBROADCASTD 120(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 124(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 128(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 132(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 136(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      192(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3047,28 +3047,28 @@ rows5pair:
 	VPBROADCASTD 140(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 144(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 148(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 152(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 156(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VPMOVSXBW    16(R8), Y12                             // scales of two runs
 	VPSHUFLW     $0xa0, Y12, Y12                         // this one's twice
 	VPSHUFHW     $0xa0, Y12, Y12                         // in the upper words too
@@ -3080,28 +3080,28 @@ rows5pair:
 	VPBROADCASTD (CX), Y13                               // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 4(CX), Y13                              // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 8(CX), Y13                              // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 12(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 16(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      96(AX), Y13                             // codes of each column
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
@@ -3110,28 +3110,28 @@ rows5pair:
 	VPBROADCASTD 20(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 24(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 28(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 32(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 36(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      160(AX), Y13                            // codes of each column
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
@@ -3140,28 +3140,28 @@ rows5pair:
 	VPBROADCASTD 40(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 44(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 48(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 52(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 56(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      224(AX), Y13                            // codes of each column
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
@@ -3170,28 +3170,28 @@ rows5pair:
 	VPBROADCASTD 60(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 64(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 68(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 72(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 76(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      32(AX), Y13                             // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3201,28 +3201,28 @@ rows5pair:
 	VPBROADCASTD 80(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 84(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 88(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 92(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 96(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      96(AX), Y13                             // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3232,28 +3232,28 @@ rows5pair:
 	VPBROADCASTD 100(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 104(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 108(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 112(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 116(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      160(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3263,28 +3263,28 @@ rows5pair:
 	VPBROADCASTD 120(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 124(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 128(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 132(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 136(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      224(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3294,28 +3294,28 @@ rows5pair:
 	VPBROADCASTD 140(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 144(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 148(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 152(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 156(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $160, CX                                // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -3333,28 +3333,28 @@ rows5pair:
 	VPBROADCASTD (CX), Y13                               // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 4(CX), Y13                              // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 8(CX), Y13                              // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 12(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 16(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      64(AX), Y13                             // codes of each column
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
@@ -3363,28 +3363,28 @@ rows5pair:
 	VPBROADCASTD 20(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 24(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 28(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 32(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 36(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      128(AX), Y13                            // codes of each column
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
@@ -3393,28 +3393,28 @@ rows5pair:
 	VPBROADCASTD 40(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 44(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 48(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 52(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 56(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      192(AX), Y13                            // codes of each column
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
@@ -3423,28 +3423,28 @@ rows5pair:
 	VPBROADCASTD 60(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 64(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 68(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 72(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 76(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      (AX), Y13                               // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3454,28 +3454,28 @@ rows5pair:
 	VPBROADCASTD 80(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 84(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 88(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 92(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 96(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      64(AX), Y13                             // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3485,28 +3485,28 @@ rows5pair:
 	VPBROADCASTD 100(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 104(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 108(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 112(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 116(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      128(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3516,28 +3516,28 @@ rows5pair:
 	VPBROADCASTD 120(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 124(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 128(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 132(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 136(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VMOVDQU      192(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3547,28 +3547,28 @@ rows5pair:
 	VPBROADCASTD 140(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 144(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 148(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 152(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 156(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y8, Y8                             // row 4 += products
 	VPMOVSXBW    16(R8), Y12                             // scales of two runs
 	VPSHUFLW     $0xf5, Y12, Y12                         // this one's twice
 	VPSHUFHW     $0xf5, Y12, Y12                         // in the upper words too
@@ -3580,28 +3580,28 @@ rows5pair:
 	VPBROADCASTD (CX), Y13                               // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 4(CX), Y13                              // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 8(CX), Y13                              // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 12(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 16(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      96(AX), Y13                             // codes of each column
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
@@ -3610,28 +3610,28 @@ rows5pair:
 	VPBROADCASTD 20(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 24(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 28(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 32(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 36(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      160(AX), Y13                            // codes of each column
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
@@ -3640,28 +3640,28 @@ rows5pair:
 	VPBROADCASTD 40(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 44(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 48(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 52(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 56(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      224(AX), Y13                            // codes of each column
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y10                       // values of codes
@@ -3670,28 +3670,28 @@ rows5pair:
 	VPBROADCASTD 60(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 64(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 68(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 72(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 76(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      32(AX), Y13                             // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3701,28 +3701,28 @@ rows5pair:
 	VPBROADCASTD 80(CX), Y13                             // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 84(CX), Y13                             // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 88(CX), Y13                             // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 92(CX), Y13                             // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 96(CX), Y13                             // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      96(AX), Y13                             // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3732,28 +3732,28 @@ rows5pair:
 	VPBROADCASTD 100(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 104(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 108(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 112(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 116(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      160(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3763,28 +3763,28 @@ rows5pair:
 	VPBROADCASTD 120(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 124(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 128(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 132(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 136(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      224(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        lower<>(SB), Y13, Y13                   // one nibble of a byte
@@ -3794,28 +3794,28 @@ rows5pair:
 	VPBROADCASTD 140(CX), Y13                            // 4 elements of row 0
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 144(CX), Y13                            // 4 elements of row 1
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 148(CX), Y13                            // 4 elements of row 2
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 152(CX), Y13                            // 4 elements of row 3
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 156(CX), Y13                            // 4 elements of row 4
 	VPSIGNB      Y10, Y13, Y13                           // with the signs of the values
 	VPMADDUBSW   Y13, Y11, Y13                           // products, added in pairs
-	VPMADDWD     Y12, Y13, Y13                           // scaled, to 32 bits
-	VPADDD       Y13, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y12, Y13, Y13                           // times the factor, in 32 bits
+	VPADDD       Y13, Y9, Y9                             // row 4 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $160, CX                                // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -3952,33 +3952,33 @@ rows6pair:
 	VPBROADCASTD (CX), Y15                               // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 4(CX), Y15                              // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 8(CX), Y15                              // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 12(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 16(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 20(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      64(AX), Y15                             // codes of each column
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
@@ -3987,33 +3987,33 @@ rows6pair:
 	VPBROADCASTD 24(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 28(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 32(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 36(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 40(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 44(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      128(AX), Y15                            // codes of each column
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
@@ -4022,33 +4022,33 @@ rows6pair:
 	VPBROADCASTD 48(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 52(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 56(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 60(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 64(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 68(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      192(AX), Y15                            // codes of each column
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
@@ -4057,33 +4057,33 @@ rows6pair:
 	VPBROADCASTD 72(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 76(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 80(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 84(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 88(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 92(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      (AX), Y15                               // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4093,33 +4093,33 @@ rows6pair:
 	VPBROADCASTD 96(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 100(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 104(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 108(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 112(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 116(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      64(AX), Y15                             // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4129,33 +4129,33 @@ rows6pair:
 	VPBROADCASTD 120(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 124(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 128(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 132(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 136(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 140(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      128(AX), Y15                            // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4165,33 +4165,33 @@ rows6pair:
 	VPBROADCASTD 144(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 148(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 152(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 156(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 160(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 164(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      192(AX), Y15                            // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4201,33 +4201,33 @@ rows6pair:
 	VPBROADCASTD 168(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 172(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 176(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 180(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 184(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 188(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VPMOVSXBW    16(R8), Y14                             // scales of two runs
 	VPSHUFLW     $0xa0, Y14, Y14                         // this one's twice
 	VPSHUFHW     $0xa0, Y14, Y14                         // in the upper words too
@@ -4239,33 +4239,33 @@ rows6pair:
 	VPBROADCASTD (CX), Y15                               // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 4(CX), Y15                              // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 8(CX), Y15                              // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 12(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 16(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 20(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      96(AX), Y15                             // codes of each column
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
@@ -4274,33 +4274,33 @@ rows6pair:
 	VPBROADCASTD 24(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 28(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 32(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 36(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 40(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 44(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      160(AX), Y15                            // codes of each column
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
@@ -4309,33 +4309,33 @@ rows6pair:
 	VPBROADCASTD 48(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 52(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 56(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 60(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 64(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 68(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      224(AX), Y15                            // codes of each column
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
@@ -4344,33 +4344,33 @@ rows6pair:
 	VPBROADCASTD 72(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 76(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 80(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 84(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 88(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 92(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      32(AX), Y15                             // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4380,33 +4380,33 @@ rows6pair:
 	VPBROADCASTD 96(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 100(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 104(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 108(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 112(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 116(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      96(AX), Y15                             // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4416,33 +4416,33 @@ rows6pair:
 	VPBROADCASTD 120(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 124(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 128(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 132(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 136(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 140(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      160(AX), Y15                            // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4452,33 +4452,33 @@ rows6pair:
 	VPBROADCASTD 144(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 148(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 152(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 156(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 160(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 164(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      224(AX), Y15                            // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4488,33 +4488,33 @@ rows6pair:
 	VPBROADCASTD 168(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 172(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 176(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 180(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 184(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 188(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $192, CX                                // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -4532,33 +4532,33 @@ rows6pair:
 	VPBROADCASTD (CX), Y15                               // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 4(CX), Y15                              // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 8(CX), Y15                              // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 12(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 16(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 20(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      64(AX), Y15                             // codes of each column
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
@@ -4567,33 +4567,33 @@ rows6pair:
 	VPBROADCASTD 24(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 28(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 32(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 36(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 40(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 44(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      128(AX), Y15                            // codes of each column
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
@@ -4602,33 +4602,33 @@ rows6pair:
 	VPBROADCASTD 48(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 52(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 56(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 60(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 64(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 68(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      192(AX), Y15                            // codes of each column
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
@@ -4637,33 +4637,33 @@ rows6pair:
 	VPBROADCASTD 72(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 76(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 80(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 84(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 88(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 92(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      (AX), Y15                               // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4673,33 +4673,33 @@ rows6pair:
 	VPBROADCASTD 96(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 100(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 104(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 108(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 112(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 116(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      64(AX), Y15                             // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4709,33 +4709,33 @@ rows6pair:
 	VPBROADCASTD 120(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 124(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 128(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 132(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 136(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 140(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      128(AX), Y15                            // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4745,33 +4745,33 @@ rows6pair:
 	VPBROADCASTD 144(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 148(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 152(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 156(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 160(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 164(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VMOVDQU      192(AX), Y15                            // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4781,33 +4781,33 @@ rows6pair:
 	VPBROADCASTD 168(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y0, Y0                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y0, Y0                             // row 0 += products
 	VPBROADCASTD 172(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y2, Y2                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y2, Y2                             // row 1 += products
 	VPBROADCASTD 176(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y4, Y4                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y4, Y4                             // row 2 += products
 	VPBROADCASTD 180(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y6, Y6                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y6, Y6                             // row 3 += products
 	VPBROADCASTD 184(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y8, Y8                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y8, Y8                             // row 4 += products
 	VPBROADCASTD 188(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y10, Y10                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y10, Y10                           // row 5 += products
 	VPMOVSXBW    16(R8), Y14                             // scales of two runs
 	VPSHUFLW     $0xf5, Y14, Y14                         // this one's twice
 	VPSHUFHW     $0xf5, Y14, Y14                         // in the upper words too
@@ -4819,33 +4819,33 @@ rows6pair:
 	VPBROADCASTD (CX), Y15                               // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 4(CX), Y15                              // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 8(CX), Y15                              // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 12(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 16(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 20(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      96(AX), Y15                             // codes of each column
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
@@ -4854,33 +4854,33 @@ rows6pair:
 	VPBROADCASTD 24(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 28(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 32(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 36(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 40(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 44(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      160(AX), Y15                            // codes of each column
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
@@ -4889,33 +4889,33 @@ rows6pair:
 	VPBROADCASTD 48(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 52(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 56(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 60(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 64(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 68(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      224(AX), Y15                            // codes of each column
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y12                       // values of codes
@@ -4924,33 +4924,33 @@ rows6pair:
 	VPBROADCASTD 72(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 76(CX), Y15                             // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 80(CX), Y15                             // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 84(CX), Y15                             // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 88(CX), Y15                             // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 92(CX), Y15                             // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      32(AX), Y15                             // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4960,33 +4960,33 @@ rows6pair:
 	VPBROADCASTD 96(CX), Y15                             // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 100(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 104(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 108(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 112(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 116(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      96(AX), Y15                             // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -4996,33 +4996,33 @@ rows6pair:
 	VPBROADCASTD 120(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 124(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 128(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 132(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 136(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 140(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      160(AX), Y15                            // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -5032,33 +5032,33 @@ rows6pair:
 	VPBROADCASTD 144(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 148(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 152(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 156(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 160(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 164(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      224(AX), Y15                            // codes of each column
 	VPSRLW       $4, Y15, Y15                            // high nibbles
 	VPAND        lower<>(SB), Y15, Y15                   // one nibble of a byte
@@ -5068,33 +5068,33 @@ rows6pair:
 	VPBROADCASTD 168(CX), Y15                            // 4 elements of row 0
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y1, Y1                             // row 0 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y1, Y1                             // row 0 += products
 	VPBROADCASTD 172(CX), Y15                            // 4 elements of row 1
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y3, Y3                             // row 1 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y3, Y3                             // row 1 += products
 	VPBROADCASTD 176(CX), Y15                            // 4 elements of row 2
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y5, Y5                             // row 2 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y5, Y5                             // row 2 += products
 	VPBROADCASTD 180(CX), Y15                            // 4 elements of row 3
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y7, Y7                             // row 3 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y7, Y7                             // row 3 += products
 	VPBROADCASTD 184(CX), Y15                            // 4 elements of row 4
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y9, Y9                             // row 4 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y9, Y9                             // row 4 += products
 	VPBROADCASTD 188(CX), Y15                            // 4 elements of row 5
 	VPSIGNB      Y12, Y15, Y15                           // with the signs of the values
 	VPMADDUBSW   Y15, Y13, Y15                           // products, added in pairs
-	VPMADDWD     Y14, Y15, Y15                           // scaled, to 32 bits
-	VPADDD       Y15, Y11, Y11                           // row 5 += scaled products
+	VPMADDWD     Y14, Y15, Y15                           // times the factor, in 32 bits
+	VPADDD       Y15, Y11, Y11                           // row 5 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $192, CX                                // next elements
 	ADDQ         $32, R8                                 // next scales

@@ -110,8 +110,8 @@ rows1pair:
 	VPBROADCASTD (CX), Z5                                // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    64(AX), Z2                              // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
 	VPSHUFB      Z2, Z7, Z2                              // what they stand for
@@ -120,8 +120,8 @@ rows1pair:
 	VPBROADCASTD 4(CX), Z5                               // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    128(AX), Z2                             // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
 	VPSHUFB      Z2, Z7, Z2                              // what they stand for
@@ -130,8 +130,8 @@ rows1pair:
 	VPBROADCASTD 8(CX), Z5                               // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    192(AX), Z2                             // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
 	VPSHUFB      Z2, Z7, Z2                              // what they stand for
@@ -140,8 +140,8 @@ rows1pair:
 	VPBROADCASTD 12(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    (AX), Z2                                // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
@@ -151,8 +151,8 @@ rows1pair:
 	VPBROADCASTD 16(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    64(AX), Z2                              // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
@@ -162,8 +162,8 @@ rows1pair:
 	VPBROADCASTD 20(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    128(AX), Z2                             // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
@@ -173,8 +173,8 @@ rows1pair:
 	VPBROADCASTD 24(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    192(AX), Z2                             // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
@@ -184,8 +184,8 @@ rows1pair:
 	VPBROADCASTD 28(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $32, CX                                 // next elements
 	VPMOVSXBW    (R8), Z4                                // scales of two runs
@@ -199,8 +199,8 @@ rows1pair:
 	VPBROADCASTD (CX), Z5                                // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    64(AX), Z2                              // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
 	VPSHUFB      Z2, Z7, Z2                              // what they stand for
@@ -209,8 +209,8 @@ rows1pair:
 	VPBROADCASTD 4(CX), Z5                               // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    128(AX), Z2                             // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
 	VPSHUFB      Z2, Z7, Z2                              // what they stand for
@@ -219,8 +219,8 @@ rows1pair:
 	VPBROADCASTD 8(CX), Z5                               // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    192(AX), Z2                             // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
 	VPSHUFB      Z2, Z7, Z2                              // what they stand for
@@ -229,8 +229,8 @@ rows1pair:
 	VPBROADCASTD 12(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    (AX), Z2                                // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
@@ -240,8 +240,8 @@ rows1pair:
 	VPBROADCASTD 16(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    64(AX), Z2                              // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
@@ -251,8 +251,8 @@ rows1pair:
 	VPBROADCASTD 20(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    128(AX), Z2                             // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
@@ -262,8 +262,8 @@ rows1pair:
 	VPBROADCASTD 24(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    192(AX), Z2                             // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
@@ -273,8 +273,8 @@ rows1pair:
 	VPBROADCASTD 28(CX), Z5                              // 4 elements of row 0
 	VPSUBB       Z5, Z8, K1, Z5                          // with the signs of the values
 	VPMADDUBSW   Z5, Z3, Z5                              // products, added in pairs
-	VPMADDWD     Z4, Z5, Z5                              // scaled, to 32 bits
-	VPADDD       Z5, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z4, Z5, Z5                              // times the factor, in 32 bits
+	VPADDD       Z5, Z0, Z0                              // row 0 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $32, CX                                 // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -333,13 +333,13 @@ rows2pair:
 	VPBROADCASTD (CX), Z7                                // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 4(CX), Z7                               // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    64(AX), Z4                              // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
 	VPSHUFB      Z4, Z9, Z4                              // what they stand for
@@ -348,13 +348,13 @@ rows2pair:
 	VPBROADCASTD 8(CX), Z7                               // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 12(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    128(AX), Z4                             // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
 	VPSHUFB      Z4, Z9, Z4                              // what they stand for
@@ -363,13 +363,13 @@ rows2pair:
 	VPBROADCASTD 16(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 20(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    192(AX), Z4                             // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
 	VPSHUFB      Z4, Z9, Z4                              // what they stand for
@@ -378,13 +378,13 @@ rows2pair:
 	VPBROADCASTD 24(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 28(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    (AX), Z4                                // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
@@ -394,13 +394,13 @@ rows2pair:
 	VPBROADCASTD 32(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 36(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    64(AX), Z4                              // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
@@ -410,13 +410,13 @@ rows2pair:
 	VPBROADCASTD 40(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 44(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    128(AX), Z4                             // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
@@ -426,13 +426,13 @@ rows2pair:
 	VPBROADCASTD 48(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 52(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    192(AX), Z4                             // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
@@ -442,13 +442,13 @@ rows2pair:
 	VPBROADCASTD 56(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 60(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $64, CX                                 // next elements
 	VPMOVSXBW    (R8), Z6                                // scales of two runs
@@ -462,13 +462,13 @@ rows2pair:
 	VPBROADCASTD (CX), Z7                                // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 4(CX), Z7                               // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    64(AX), Z4                              // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
 	VPSHUFB      Z4, Z9, Z4                              // what they stand for
@@ -477,13 +477,13 @@ rows2pair:
 	VPBROADCASTD 8(CX), Z7                               // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 12(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    128(AX), Z4                             // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
 	VPSHUFB      Z4, Z9, Z4                              // what they stand for
@@ -492,13 +492,13 @@ rows2pair:
 	VPBROADCASTD 16(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 20(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    192(AX), Z4                             // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
 	VPSHUFB      Z4, Z9, Z4                              // what they stand for
@@ -507,13 +507,13 @@ rows2pair:
 	VPBROADCASTD 24(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 28(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    (AX), Z4                                // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
@@ -523,13 +523,13 @@ rows2pair:
 	VPBROADCASTD 32(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 36(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    64(AX), Z4                              // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
@@ -539,13 +539,13 @@ rows2pair:
 	VPBROADCASTD 40(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 44(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    128(AX), Z4                             // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
@@ -555,13 +555,13 @@ rows2pair:
 	VPBROADCASTD 48(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 52(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    192(AX), Z4                             // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
@@ -571,13 +571,13 @@ rows2pair:
 	VPBROADCASTD 56(CX), Z7                              // 4 elements of row 0
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 60(CX), Z7                              // 4 elements of row 1
 	VPSUBB       Z7, Z10, K1, Z7                         // with the signs of the values
 	VPMADDUBSW   Z7, Z5, Z7                              // products, added in pairs
-	VPMADDWD     Z6, Z7, Z7                              // scaled, to 32 bits
-	VPADDD       Z7, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z6, Z7, Z7                              // times the factor, in 32 bits
+	VPADDD       Z7, Z1, Z1                              // row 1 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $64, CX                                 // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -643,18 +643,18 @@ rows3pair:
 	VPBROADCASTD (CX), Z9                                // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 4(CX), Z9                               // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 8(CX), Z9                               // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    64(AX), Z6                              // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
 	VPSHUFB      Z6, Z11, Z6                             // what they stand for
@@ -663,18 +663,18 @@ rows3pair:
 	VPBROADCASTD 12(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 16(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 20(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    128(AX), Z6                             // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
 	VPSHUFB      Z6, Z11, Z6                             // what they stand for
@@ -683,18 +683,18 @@ rows3pair:
 	VPBROADCASTD 24(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 28(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 32(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    192(AX), Z6                             // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
 	VPSHUFB      Z6, Z11, Z6                             // what they stand for
@@ -703,18 +703,18 @@ rows3pair:
 	VPBROADCASTD 36(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 40(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 44(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    (AX), Z6                                // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
@@ -724,18 +724,18 @@ rows3pair:
 	VPBROADCASTD 48(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 52(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 56(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    64(AX), Z6                              // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
@@ -745,18 +745,18 @@ rows3pair:
 	VPBROADCASTD 60(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 64(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 68(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    128(AX), Z6                             // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
@@ -766,18 +766,18 @@ rows3pair:
 	VPBROADCASTD 72(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 76(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 80(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    192(AX), Z6                             // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
@@ -787,18 +787,18 @@ rows3pair:
 	VPBROADCASTD 84(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 88(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 92(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $96, CX                                 // next elements
 	VPMOVSXBW    (R8), Z8                                // scales of two runs
@@ -812,18 +812,18 @@ rows3pair:
 	VPBROADCASTD (CX), Z9                                // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 4(CX), Z9                               // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 8(CX), Z9                               // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    64(AX), Z6                              // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
 	VPSHUFB      Z6, Z11, Z6                             // what they stand for
@@ -832,18 +832,18 @@ rows3pair:
 	VPBROADCASTD 12(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 16(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 20(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    128(AX), Z6                             // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
 	VPSHUFB      Z6, Z11, Z6                             // what they stand for
@@ -852,18 +852,18 @@ rows3pair:
 	VPBROADCASTD 24(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 28(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 32(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    192(AX), Z6                             // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
 	VPSHUFB      Z6, Z11, Z6                             // what they stand for
@@ -872,18 +872,18 @@ rows3pair:
 	VPBROADCASTD 36(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 40(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 44(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    (AX), Z6                                // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
@@ -893,18 +893,18 @@ rows3pair:
 	VPBROADCASTD 48(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 52(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 56(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    64(AX), Z6                              // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
@@ -914,18 +914,18 @@ rows3pair:
 	VPBROADCASTD 60(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 64(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 68(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    128(AX), Z6                             // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
@@ -935,18 +935,18 @@ rows3pair:
 	VPBROADCASTD 72(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 76(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 80(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    192(AX), Z6                             // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
@@ -956,18 +956,18 @@ rows3pair:
 	VPBROADCASTD 84(CX), Z9                              // 4 elements of row 0
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z0, Z0                              // row 0 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z0, Z0                              // row 0 += products
 	VPBROADCASTD 88(CX), Z9                              // 4 elements of row 1
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z1, Z1                              // row 1 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z1, Z1                              // row 1 += products
 	VPBROADCASTD 92(CX), Z9                              // 4 elements of row 2
 	VPSUBB       Z9, Z12, K1, Z9                         // with the signs of the values
 	VPMADDUBSW   Z9, Z7, Z9                              // products, added in pairs
-	VPMADDWD     Z8, Z9, Z9                              // scaled, to 32 bits
-	VPADDD       Z9, Z2, Z2                              // row 2 += scaled products
+	VPMADDWD     Z8, Z9, Z9                              // times the factor, in 32 bits
+	VPADDD       Z9, Z2, Z2                              // row 2 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $96, CX                                 // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -1045,23 +1045,23 @@ rows4pair:
 	VPBROADCASTD (CX), Z11                               // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z11                              // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z11                              // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    64(AX), Z8                              // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPSHUFB      Z8, Z13, Z8                             // what they stand for
@@ -1070,23 +1070,23 @@ rows4pair:
 	VPBROADCASTD 16(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 20(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 24(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 28(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    128(AX), Z8                             // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPSHUFB      Z8, Z13, Z8                             // what they stand for
@@ -1095,23 +1095,23 @@ rows4pair:
 	VPBROADCASTD 32(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 36(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 40(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 44(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    192(AX), Z8                             // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPSHUFB      Z8, Z13, Z8                             // what they stand for
@@ -1120,23 +1120,23 @@ rows4pair:
 	VPBROADCASTD 48(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 52(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 56(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 60(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    (AX), Z8                                // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
@@ -1146,23 +1146,23 @@ rows4pair:
 	VPBROADCASTD 64(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 68(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 72(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 76(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    64(AX), Z8                              // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
@@ -1172,23 +1172,23 @@ rows4pair:
 	VPBROADCASTD 80(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 84(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 88(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 92(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    128(AX), Z8                             // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
@@ -1198,23 +1198,23 @@ rows4pair:
 	VPBROADCASTD 96(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 100(CX), Z11                            // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 104(CX), Z11                            // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 108(CX), Z11                            // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    192(AX), Z8                             // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
@@ -1224,23 +1224,23 @@ rows4pair:
 	VPBROADCASTD 112(CX), Z11                            // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 116(CX), Z11                            // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 120(CX), Z11                            // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 124(CX), Z11                            // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $128, CX                                // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -1258,23 +1258,23 @@ rows4pair:
 	VPBROADCASTD (CX), Z11                               // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z11                              // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z11                              // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    64(AX), Z8                              // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPSHUFB      Z8, Z13, Z8                             // what they stand for
@@ -1283,23 +1283,23 @@ rows4pair:
 	VPBROADCASTD 16(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 20(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 24(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 28(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    128(AX), Z8                             // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPSHUFB      Z8, Z13, Z8                             // what they stand for
@@ -1308,23 +1308,23 @@ rows4pair:
 	VPBROADCASTD 32(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 36(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 40(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 44(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    192(AX), Z8                             // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
 	VPSHUFB      Z8, Z13, Z8                             // what they stand for
@@ -1333,23 +1333,23 @@ rows4pair:
 	VPBROADCASTD 48(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 52(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 56(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 60(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    (AX), Z8                                // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
@@ -1359,23 +1359,23 @@ rows4pair:
 	VPBROADCASTD 64(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 68(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 72(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 76(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    64(AX), Z8                              // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
@@ -1385,23 +1385,23 @@ rows4pair:
 	VPBROADCASTD 80(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 84(CX), Z11                             // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 88(CX), Z11                             // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 92(CX), Z11                             // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    128(AX), Z8                             // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
@@ -1411,23 +1411,23 @@ rows4pair:
 	VPBROADCASTD 96(CX), Z11                             // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 100(CX), Z11                            // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 104(CX), Z11                            // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 108(CX), Z11                            // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    192(AX), Z8                             // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
@@ -1437,23 +1437,23 @@ rows4pair:
 	VPBROADCASTD 112(CX), Z11                            // 4 elements of row 0
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 116(CX), Z11                            // 4 elements of row 1
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 120(CX), Z11                            // 4 elements of row 2
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 124(CX), Z11                            // 4 elements of row 3
 	VPSUBB       Z11, Z14, K1, Z11                       // with the signs of the values
 	VPMADDUBSW   Z11, Z9, Z11                            // products, added in pairs
-	VPMADDWD     Z10, Z11, Z11                           // scaled, to 32 bits
-	VPADDD       Z11, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z10, Z11, Z11                           // times the factor, in 32 bits
+	VPADDD       Z11, Z3, Z3                             // row 3 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $128, CX                                // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -1538,28 +1538,28 @@ rows5pair:
 	VPBROADCASTD (CX), Z13                               // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z13                              // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z13                              // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    64(AX), Z10                             // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPSHUFB      Z10, Z15, Z10                           // what they stand for
@@ -1568,28 +1568,28 @@ rows5pair:
 	VPBROADCASTD 20(CX), Z13                             // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 24(CX), Z13                             // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 28(CX), Z13                             // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 32(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 36(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    128(AX), Z10                            // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPSHUFB      Z10, Z15, Z10                           // what they stand for
@@ -1598,28 +1598,28 @@ rows5pair:
 	VPBROADCASTD 40(CX), Z13                             // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 44(CX), Z13                             // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 48(CX), Z13                             // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 52(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 56(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    192(AX), Z10                            // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPSHUFB      Z10, Z15, Z10                           // what they stand for
@@ -1628,28 +1628,28 @@ rows5pair:
 	VPBROADCASTD 60(CX), Z13                             // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 64(CX), Z13                             // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 68(CX), Z13                             // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 72(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 76(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    (AX), Z10                               // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
@@ -1659,28 +1659,28 @@ rows5pair:
 	VPBROADCASTD 80(CX), Z13                             // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 84(CX), Z13                             // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 88(CX), Z13                             // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 92(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 96(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    64(AX), Z10                             // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
@@ -1690,28 +1690,28 @@ rows5pair:
 	VPBROADCASTD 100(CX), Z13                            // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 104(CX), Z13                            // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 108(CX), Z13                            // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 112(CX), Z13                            // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 116(CX), Z13                            // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    128(AX), Z10                            // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
@@ -1721,28 +1721,28 @@ rows5pair:
 	VPBROADCASTD 120(CX), Z13                            // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 124(CX), Z13                            // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 128(CX), Z13                            // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 132(CX), Z13                            // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 136(CX), Z13                            // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    192(AX), Z10                            // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
@@ -1752,28 +1752,28 @@ rows5pair:
 	VPBROADCASTD 140(CX), Z13                            // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 144(CX), Z13                            // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 148(CX), Z13                            // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 152(CX), Z13                            // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 156(CX), Z13                            // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $160, CX                                // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -1791,28 +1791,28 @@ rows5pair:
 	VPBROADCASTD (CX), Z13                               // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z13                              // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z13                              // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    64(AX), Z10                             // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPSHUFB      Z10, Z15, Z10                           // what they stand for
@@ -1821,28 +1821,28 @@ rows5pair:
 	VPBROADCASTD 20(CX), Z13                             // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 24(CX), Z13                             // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 28(CX), Z13                             // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 32(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 36(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    128(AX), Z10                            // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPSHUFB      Z10, Z15, Z10                           // what they stand for
@@ -1851,28 +1851,28 @@ rows5pair:
 	VPBROADCASTD 40(CX), Z13                             // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 44(CX), Z13                             // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 48(CX), Z13                             // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 52(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 56(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    192(AX), Z10                            // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
 	VPSHUFB      Z10, Z15, Z10                           // what they stand for
@@ -1881,28 +1881,28 @@ rows5pair:
 	VPBROADCASTD 60(CX), Z13                             // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 64(CX), Z13                             // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 68(CX), Z13                             // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 72(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 76(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    (AX), Z10                               // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
@@ -1912,28 +1912,28 @@ rows5pair:
 	VPBROADCASTD 80(CX), Z13                             // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 84(CX), Z13                             // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 88(CX), Z13                             // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 92(CX), Z13                             // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 96(CX), Z13                             // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    64(AX), Z10                             // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
@@ -1943,28 +1943,28 @@ rows5pair:
 	VPBROADCASTD 100(CX), Z13                            // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 104(CX), Z13                            // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 108(CX), Z13                            // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 112(CX), Z13                            // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 116(CX), Z13                            // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    128(AX), Z10                            // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
@@ -1974,28 +1974,28 @@ rows5pair:
 	VPBROADCASTD 120(CX), Z13                            // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 124(CX), Z13                            // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 128(CX), Z13                            // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 132(CX), Z13                            // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 136(CX), Z13                            // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    192(AX), Z10                            // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
@@ -2005,28 +2005,28 @@ rows5pair:
 	VPBROADCASTD 140(CX), Z13                            // 4 elements of row 0
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 144(CX), Z13                            // 4 elements of row 1
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 148(CX), Z13                            // 4 elements of row 2
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 152(CX), Z13                            // 4 elements of row 3
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 156(CX), Z13                            // 4 elements of row 4
 	VPSUBB       Z13, Z16, K1, Z13                       // with the signs of the values
 	VPMADDUBSW   Z13, Z11, Z13                           // products, added in pairs
-	VPMADDWD     Z12, Z13, Z13                           // scaled, to 32 bits
-	VPADDD       Z13, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z12, Z13, Z13                           // times the factor, in 32 bits
+	VPADDD       Z13, Z4, Z4                             // row 4 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $160, CX                                // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -2119,33 +2119,33 @@ rows6pair:
 	VPBROADCASTD (CX), Z15                               // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z15                              // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z15                              // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z15                             // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z15                             // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z15                             // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    64(AX), Z12                             // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPSHUFB      Z12, Z17, Z12                           // what they stand for
@@ -2154,33 +2154,33 @@ rows6pair:
 	VPBROADCASTD 24(CX), Z15                             // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 28(CX), Z15                             // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 32(CX), Z15                             // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 36(CX), Z15                             // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 40(CX), Z15                             // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 44(CX), Z15                             // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    128(AX), Z12                            // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPSHUFB      Z12, Z17, Z12                           // what they stand for
@@ -2189,33 +2189,33 @@ rows6pair:
 	VPBROADCASTD 48(CX), Z15                             // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 52(CX), Z15                             // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 56(CX), Z15                             // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 60(CX), Z15                             // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 64(CX), Z15                             // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 68(CX), Z15                             // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    192(AX), Z12                            // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPSHUFB      Z12, Z17, Z12                           // what they stand for
@@ -2224,33 +2224,33 @@ rows6pair:
 	VPBROADCASTD 72(CX), Z15                             // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 76(CX), Z15                             // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 80(CX), Z15                             // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 84(CX), Z15                             // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 88(CX), Z15                             // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 92(CX), Z15                             // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    (AX), Z12                               // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
@@ -2260,33 +2260,33 @@ rows6pair:
 	VPBROADCASTD 96(CX), Z15                             // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 100(CX), Z15                            // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 104(CX), Z15                            // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 108(CX), Z15                            // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 112(CX), Z15                            // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 116(CX), Z15                            // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    64(AX), Z12                             // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
@@ -2296,33 +2296,33 @@ rows6pair:
 	VPBROADCASTD 120(CX), Z15                            // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 124(CX), Z15                            // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 128(CX), Z15                            // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 132(CX), Z15                            // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 136(CX), Z15                            // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 140(CX), Z15                            // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    128(AX), Z12                            // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
@@ -2332,33 +2332,33 @@ rows6pair:
 	VPBROADCASTD 144(CX), Z15                            // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 148(CX), Z15                            // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 152(CX), Z15                            // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 156(CX), Z15                            // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 160(CX), Z15                            // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 164(CX), Z15                            // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    192(AX), Z12                            // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
@@ -2368,33 +2368,33 @@ rows6pair:
 	VPBROADCASTD 168(CX), Z15                            // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 172(CX), Z15                            // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 176(CX), Z15                            // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 180(CX), Z15                            // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 184(CX), Z15                            // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 188(CX), Z15                            // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $192, CX                                // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -2412,33 +2412,33 @@ rows6pair:
 	VPBROADCASTD (CX), Z15                               // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z15                              // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z15                              // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z15                             // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z15                             // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z15                             // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    64(AX), Z12                             // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPSHUFB      Z12, Z17, Z12                           // what they stand for
@@ -2447,33 +2447,33 @@ rows6pair:
 	VPBROADCASTD 24(CX), Z15                             // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 28(CX), Z15                             // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 32(CX), Z15                             // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 36(CX), Z15                             // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 40(CX), Z15                             // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 44(CX), Z15                             // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    128(AX), Z12                            // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPSHUFB      Z12, Z17, Z12                           // what they stand for
@@ -2482,33 +2482,33 @@ rows6pair:
 	VPBROADCASTD 48(CX), Z15                             // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 52(CX), Z15                             // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 56(CX), Z15                             // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 60(CX), Z15                             // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 64(CX), Z15                             // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 68(CX), Z15                             // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    192(AX), Z12                            // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
 	VPSHUFB      Z12, Z17, Z12                           // what they stand for
@@ -2517,33 +2517,33 @@ rows6pair:
 	VPBROADCASTD 72(CX), Z15                             // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 76(CX), Z15                             // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 80(CX), Z15                             // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 84(CX), Z15                             // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 88(CX), Z15                             // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 92(CX), Z15                             // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    (AX), Z12                               // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
@@ -2553,33 +2553,33 @@ rows6pair:
 	VPBROADCASTD 96(CX), Z15                             // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 100(CX), Z15                            // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 104(CX), Z15                            // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 108(CX), Z15                            // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 112(CX), Z15                            // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 116(CX), Z15                            // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    64(AX), Z12                             // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
@@ -2589,33 +2589,33 @@ rows6pair:
 	VPBROADCASTD 120(CX), Z15                            // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 124(CX), Z15                            // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 128(CX), Z15                            // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 132(CX), Z15                            // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 136(CX), Z15                            // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 140(CX), Z15                            // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    128(AX), Z12                            // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
@@ -2625,33 +2625,33 @@ rows6pair:
 	VPBROADCASTD 144(CX), Z15                            // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 148(CX), Z15                            // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 152(CX), Z15                            // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 156(CX), Z15                            // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 160(CX), Z15                            // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 164(CX), Z15                            // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    192(AX), Z12                            // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
@@ -2661,33 +2661,33 @@ rows6pair:
 	VPBROADCASTD 168(CX), Z15                            // 4 elements of row 0
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 172(CX), Z15                            // 4 elements of row 1
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 176(CX), Z15                            // 4 elements of row 2
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 180(CX), Z15                            // 4 elements of row 3
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 184(CX), Z15                            // 4 elements of row 4
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 188(CX), Z15                            // 4 elements of row 5
 	VPSUBB       Z15, Z18, K1, Z15                       // with the signs of the values
 	VPMADDUBSW   Z15, Z13, Z15                           // products, added in pairs
-	VPMADDWD     Z14, Z15, Z15                           // scaled, to 32 bits
-	VPADDD       Z15, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z14, Z15, Z15                           // times the factor, in 32 bits
+	VPADDD       Z15, Z5, Z5                             // row 5 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $192, CX                                // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -2788,38 +2788,38 @@ rows7pair:
 	VPBROADCASTD (CX), Z17                               // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z17                              // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z17                              // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z17                             // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z17                             // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z17                             // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 24(CX), Z17                             // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    64(AX), Z14                             // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPSHUFB      Z14, Z19, Z14                           // what they stand for
@@ -2828,38 +2828,38 @@ rows7pair:
 	VPBROADCASTD 28(CX), Z17                             // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 32(CX), Z17                             // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 36(CX), Z17                             // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 40(CX), Z17                             // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 44(CX), Z17                             // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 48(CX), Z17                             // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 52(CX), Z17                             // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    128(AX), Z14                            // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPSHUFB      Z14, Z19, Z14                           // what they stand for
@@ -2868,38 +2868,38 @@ rows7pair:
 	VPBROADCASTD 56(CX), Z17                             // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 60(CX), Z17                             // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 64(CX), Z17                             // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 68(CX), Z17                             // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 72(CX), Z17                             // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 76(CX), Z17                             // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 80(CX), Z17                             // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    192(AX), Z14                            // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPSHUFB      Z14, Z19, Z14                           // what they stand for
@@ -2908,38 +2908,38 @@ rows7pair:
 	VPBROADCASTD 84(CX), Z17                             // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 88(CX), Z17                             // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 92(CX), Z17                             // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 96(CX), Z17                             // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 100(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 104(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 108(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    (AX), Z14                               // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
@@ -2949,38 +2949,38 @@ rows7pair:
 	VPBROADCASTD 112(CX), Z17                            // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 116(CX), Z17                            // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 120(CX), Z17                            // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 124(CX), Z17                            // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 128(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 132(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 136(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    64(AX), Z14                             // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
@@ -2990,38 +2990,38 @@ rows7pair:
 	VPBROADCASTD 140(CX), Z17                            // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 144(CX), Z17                            // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 148(CX), Z17                            // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 152(CX), Z17                            // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 156(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 160(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 164(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    128(AX), Z14                            // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
@@ -3031,38 +3031,38 @@ rows7pair:
 	VPBROADCASTD 168(CX), Z17                            // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 172(CX), Z17                            // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 176(CX), Z17                            // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 180(CX), Z17                            // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 184(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 188(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 192(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    192(AX), Z14                            // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
@@ -3072,38 +3072,38 @@ rows7pair:
 	VPBROADCASTD 196(CX), Z17                            // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 200(CX), Z17                            // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 204(CX), Z17                            // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 208(CX), Z17                            // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 212(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 216(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 220(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $224, CX                                // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -3121,38 +3121,38 @@ rows7pair:
 	VPBROADCASTD (CX), Z17                               // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z17                              // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z17                              // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z17                             // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z17                             // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z17                             // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 24(CX), Z17                             // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    64(AX), Z14                             // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPSHUFB      Z14, Z19, Z14                           // what they stand for
@@ -3161,38 +3161,38 @@ rows7pair:
 	VPBROADCASTD 28(CX), Z17                             // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 32(CX), Z17                             // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 36(CX), Z17                             // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 40(CX), Z17                             // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 44(CX), Z17                             // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 48(CX), Z17                             // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 52(CX), Z17                             // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    128(AX), Z14                            // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPSHUFB      Z14, Z19, Z14                           // what they stand for
@@ -3201,38 +3201,38 @@ rows7pair:
 	VPBROADCASTD 56(CX), Z17                             // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 60(CX), Z17                             // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 64(CX), Z17                             // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 68(CX), Z17                             // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 72(CX), Z17                             // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 76(CX), Z17                             // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 80(CX), Z17                             // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    192(AX), Z14                            // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
 	VPSHUFB      Z14, Z19, Z14                           // what they stand for
@@ -3241,38 +3241,38 @@ rows7pair:
 	VPBROADCASTD 84(CX), Z17                             // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 88(CX), Z17                             // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 92(CX), Z17                             // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 96(CX), Z17                             // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 100(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 104(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 108(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    (AX), Z14                               // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
@@ -3282,38 +3282,38 @@ rows7pair:
 	VPBROADCASTD 112(CX), Z17                            // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 116(CX), Z17                            // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 120(CX), Z17                            // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 124(CX), Z17                            // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 128(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 132(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 136(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    64(AX), Z14                             // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
@@ -3323,38 +3323,38 @@ rows7pair:
 	VPBROADCASTD 140(CX), Z17                            // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 144(CX), Z17                            // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 148(CX), Z17                            // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 152(CX), Z17                            // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 156(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 160(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 164(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    128(AX), Z14                            // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
@@ -3364,38 +3364,38 @@ rows7pair:
 	VPBROADCASTD 168(CX), Z17                            // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 172(CX), Z17                            // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 176(CX), Z17                            // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 180(CX), Z17                            // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 184(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 188(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 192(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    192(AX), Z14                            // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
@@ -3405,38 +3405,38 @@ rows7pair:
 	VPBROADCASTD 196(CX), Z17                            // 4 elements of row 0
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 200(CX), Z17                            // 4 elements of row 1
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 204(CX), Z17                            // 4 elements of row 2
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 208(CX), Z17                            // 4 elements of row 3
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 212(CX), Z17                            // 4 elements of row 4
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 216(CX), Z17                            // 4 elements of row 5
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 220(CX), Z17                            // 4 elements of row 6
 	VPSUBB       Z17, Z20, K1, Z17                       // with the signs of the values
 	VPMADDUBSW   Z17, Z15, Z17                           // products, added in pairs
-	VPMADDWD     Z16, Z17, Z17                           // scaled, to 32 bits
-	VPADDD       Z17, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z16, Z17, Z17                           // times the factor, in 32 bits
+	VPADDD       Z17, Z6, Z6                             // row 6 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $224, CX                                // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -3544,43 +3544,43 @@ rows8pair:
 	VPBROADCASTD (CX), Z19                               // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z19                              // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z19                              // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z19                             // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z19                             // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z19                             // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 24(CX), Z19                             // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 28(CX), Z19                             // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    64(AX), Z16                             // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPSHUFB      Z16, Z21, Z16                           // what they stand for
@@ -3589,43 +3589,43 @@ rows8pair:
 	VPBROADCASTD 32(CX), Z19                             // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 36(CX), Z19                             // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 40(CX), Z19                             // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 44(CX), Z19                             // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 48(CX), Z19                             // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 52(CX), Z19                             // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 56(CX), Z19                             // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 60(CX), Z19                             // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    128(AX), Z16                            // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPSHUFB      Z16, Z21, Z16                           // what they stand for
@@ -3634,43 +3634,43 @@ rows8pair:
 	VPBROADCASTD 64(CX), Z19                             // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 68(CX), Z19                             // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 72(CX), Z19                             // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 76(CX), Z19                             // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 80(CX), Z19                             // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 84(CX), Z19                             // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 88(CX), Z19                             // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 92(CX), Z19                             // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    192(AX), Z16                            // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPSHUFB      Z16, Z21, Z16                           // what they stand for
@@ -3679,43 +3679,43 @@ rows8pair:
 	VPBROADCASTD 96(CX), Z19                             // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 100(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 104(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 108(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 112(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 116(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 120(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 124(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    (AX), Z16                               // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
@@ -3725,43 +3725,43 @@ rows8pair:
 	VPBROADCASTD 128(CX), Z19                            // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 132(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 136(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 140(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 144(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 148(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 152(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 156(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    64(AX), Z16                             // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
@@ -3771,43 +3771,43 @@ rows8pair:
 	VPBROADCASTD 160(CX), Z19                            // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 164(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 168(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 172(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 176(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 180(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 184(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 188(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    128(AX), Z16                            // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
@@ -3817,43 +3817,43 @@ rows8pair:
 	VPBROADCASTD 192(CX), Z19                            // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 196(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 200(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 204(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 208(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 212(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 216(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 220(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    192(AX), Z16                            // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
@@ -3863,43 +3863,43 @@ rows8pair:
 	VPBROADCASTD 224(CX), Z19                            // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 228(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 232(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 236(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 240(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 244(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 248(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 252(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $256, CX                                // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -3917,43 +3917,43 @@ rows8pair:
 	VPBROADCASTD (CX), Z19                               // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z19                              // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z19                              // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z19                             // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z19                             // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z19                             // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 24(CX), Z19                             // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 28(CX), Z19                             // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    64(AX), Z16                             // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPSHUFB      Z16, Z21, Z16                           // what they stand for
@@ -3962,43 +3962,43 @@ rows8pair:
 	VPBROADCASTD 32(CX), Z19                             // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 36(CX), Z19                             // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 40(CX), Z19                             // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 44(CX), Z19                             // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 48(CX), Z19                             // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 52(CX), Z19                             // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 56(CX), Z19                             // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 60(CX), Z19                             // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    128(AX), Z16                            // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPSHUFB      Z16, Z21, Z16                           // what they stand for
@@ -4007,43 +4007,43 @@ rows8pair:
 	VPBROADCASTD 64(CX), Z19                             // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 68(CX), Z19                             // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 72(CX), Z19                             // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 76(CX), Z19                             // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 80(CX), Z19                             // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 84(CX), Z19                             // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 88(CX), Z19                             // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 92(CX), Z19                             // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    192(AX), Z16                            // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
 	VPSHUFB      Z16, Z21, Z16                           // what they stand for
@@ -4052,43 +4052,43 @@ rows8pair:
 	VPBROADCASTD 96(CX), Z19                             // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 100(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 104(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 108(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 112(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 116(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 120(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 124(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    (AX), Z16                               // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
@@ -4098,43 +4098,43 @@ rows8pair:
 	VPBROADCASTD 128(CX), Z19                            // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 132(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 136(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 140(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 144(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 148(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 152(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 156(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    64(AX), Z16                             // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
@@ -4144,43 +4144,43 @@ rows8pair:
 	VPBROADCASTD 160(CX), Z19                            // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 164(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 168(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 172(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 176(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 180(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 184(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 188(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    128(AX), Z16                            // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
@@ -4190,43 +4190,43 @@ rows8pair:
 	VPBROADCASTD 192(CX), Z19                            // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 196(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 200(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 204(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 208(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 212(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 216(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 220(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    192(AX), Z16                            // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
@@ -4236,43 +4236,43 @@ rows8pair:
 	VPBROADCASTD 224(CX), Z19                            // 4 elements of row 0
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 228(CX), Z19                            // 4 elements of row 1
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 232(CX), Z19                            // 4 elements of row 2
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 236(CX), Z19                            // 4 elements of row 3
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 240(CX), Z19                            // 4 elements of row 4
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 244(CX), Z19                            // 4 elements of row 5
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 248(CX), Z19                            // 4 elements of row 6
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 252(CX), Z19                            // 4 elements of row 7
 	VPSUBB       Z19, Z22, K1, Z19                       // with the signs of the values
 	VPMADDUBSW   Z19, Z17, Z19                           // products, added in pairs
-	VPMADDWD     Z18, Z19, Z19                           // scaled, to 32 bits
-	VPADDD       Z19, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z18, Z19, Z19                           // times the factor, in 32 bits
+	VPADDD       Z19, Z7, Z7                             // row 7 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $256, CX                                // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -4387,48 +4387,48 @@ rows9pair:
 	VPBROADCASTD (CX), Z21                               // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z21                              // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z21                              // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z21                             // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z21                             // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z21                             // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 24(CX), Z21                             // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 28(CX), Z21                             // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 32(CX), Z21                             // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    64(AX), Z18                             // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPSHUFB      Z18, Z23, Z18                           // what they stand for
@@ -4437,48 +4437,48 @@ rows9pair:
 	VPBROADCASTD 36(CX), Z21                             // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 40(CX), Z21                             // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 44(CX), Z21                             // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 48(CX), Z21                             // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 52(CX), Z21                             // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 56(CX), Z21                             // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 60(CX), Z21                             // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 64(CX), Z21                             // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 68(CX), Z21                             // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    128(AX), Z18                            // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPSHUFB      Z18, Z23, Z18                           // what they stand for
@@ -4487,48 +4487,48 @@ rows9pair:
 	VPBROADCASTD 72(CX), Z21                             // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 76(CX), Z21                             // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 80(CX), Z21                             // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 84(CX), Z21                             // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 88(CX), Z21                             // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 92(CX), Z21                             // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 96(CX), Z21                             // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 100(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 104(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    192(AX), Z18                            // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPSHUFB      Z18, Z23, Z18                           // what they stand for
@@ -4537,48 +4537,48 @@ rows9pair:
 	VPBROADCASTD 108(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 112(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 116(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 120(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 124(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 128(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 132(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 136(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 140(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    (AX), Z18                               // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
@@ -4588,48 +4588,48 @@ rows9pair:
 	VPBROADCASTD 144(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 148(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 152(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 156(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 160(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 164(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 168(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 172(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 176(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    64(AX), Z18                             // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
@@ -4639,48 +4639,48 @@ rows9pair:
 	VPBROADCASTD 180(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 184(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 188(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 192(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 196(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 200(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 204(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 208(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 212(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    128(AX), Z18                            // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
@@ -4690,48 +4690,48 @@ rows9pair:
 	VPBROADCASTD 216(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 220(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 224(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 228(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 232(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 236(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 240(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 244(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 248(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    192(AX), Z18                            // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
@@ -4741,48 +4741,48 @@ rows9pair:
 	VPBROADCASTD 252(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 256(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 260(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 264(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 268(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 272(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 276(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 280(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 284(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $288, CX                                // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -4800,48 +4800,48 @@ rows9pair:
 	VPBROADCASTD (CX), Z21                               // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z21                              // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z21                              // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z21                             // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z21                             // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z21                             // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 24(CX), Z21                             // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 28(CX), Z21                             // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 32(CX), Z21                             // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    64(AX), Z18                             // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPSHUFB      Z18, Z23, Z18                           // what they stand for
@@ -4850,48 +4850,48 @@ rows9pair:
 	VPBROADCASTD 36(CX), Z21                             // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 40(CX), Z21                             // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 44(CX), Z21                             // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 48(CX), Z21                             // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 52(CX), Z21                             // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 56(CX), Z21                             // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 60(CX), Z21                             // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 64(CX), Z21                             // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 68(CX), Z21                             // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    128(AX), Z18                            // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPSHUFB      Z18, Z23, Z18                           // what they stand for
@@ -4900,48 +4900,48 @@ rows9pair:
 	VPBROADCASTD 72(CX), Z21                             // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 76(CX), Z21                             // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 80(CX), Z21                             // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 84(CX), Z21                             // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 88(CX), Z21                             // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 92(CX), Z21                             // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 96(CX), Z21                             // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 100(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 104(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    192(AX), Z18                            // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
 	VPSHUFB      Z18, Z23, Z18                           // what they stand for
@@ -4950,48 +4950,48 @@ rows9pair:
 	VPBROADCASTD 108(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 112(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 116(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 120(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 124(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 128(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 132(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 136(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 140(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    (AX), Z18                               // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
@@ -5001,48 +5001,48 @@ rows9pair:
 	VPBROADCASTD 144(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 148(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 152(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 156(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 160(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 164(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 168(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 172(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 176(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    64(AX), Z18                             // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
@@ -5052,48 +5052,48 @@ rows9pair:
 	VPBROADCASTD 180(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 184(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 188(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 192(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 196(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 200(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 204(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 208(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 212(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    128(AX), Z18                            // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
@@ -5103,48 +5103,48 @@ rows9pair:
 	VPBROADCASTD 216(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 220(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 224(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 228(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 232(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 236(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 240(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 244(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 248(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    192(AX), Z18                            // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
@@ -5154,48 +5154,48 @@ rows9pair:
 	VPBROADCASTD 252(CX), Z21                            // 4 elements of row 0
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 256(CX), Z21                            // 4 elements of row 1
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 260(CX), Z21                            // 4 elements of row 2
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 264(CX), Z21                            // 4 elements of row 3
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 268(CX), Z21                            // 4 elements of row 4
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 272(CX), Z21                            // 4 elements of row 5
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 276(CX), Z21                            // 4 elements of row 6
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 280(CX), Z21                            // 4 elements of row 7
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 284(CX), Z21                            // 4 elements of row 8
 	VPSUBB       Z21, Z24, K1, Z21                       // with the signs of the values
 	VPMADDUBSW   Z21, Z19, Z21                           // products, added in pairs
-	VPMADDWD     Z20, Z21, Z21                           // scaled, to 32 bits
-	VPADDD       Z21, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z20, Z21, Z21                           // times the factor, in 32 bits
+	VPADDD       Z21, Z8, Z8                             // row 8 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $288, CX                                // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -5317,53 +5317,53 @@ rows10pair:
 	VPBROADCASTD (CX), Z23                               // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z23                              // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z23                              // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z23                             // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z23                             // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z23                             // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 24(CX), Z23                             // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 28(CX), Z23                             // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 32(CX), Z23                             // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 36(CX), Z23                             // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    64(AX), Z20                             // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPSHUFB      Z20, Z25, Z20                           // what they stand for
@@ -5372,53 +5372,53 @@ rows10pair:
 	VPBROADCASTD 40(CX), Z23                             // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 44(CX), Z23                             // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 48(CX), Z23                             // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 52(CX), Z23                             // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 56(CX), Z23                             // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 60(CX), Z23                             // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 64(CX), Z23                             // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 68(CX), Z23                             // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 72(CX), Z23                             // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 76(CX), Z23                             // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    128(AX), Z20                            // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPSHUFB      Z20, Z25, Z20                           // what they stand for
@@ -5427,53 +5427,53 @@ rows10pair:
 	VPBROADCASTD 80(CX), Z23                             // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 84(CX), Z23                             // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 88(CX), Z23                             // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 92(CX), Z23                             // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 96(CX), Z23                             // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 100(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 104(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 108(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 112(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 116(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    192(AX), Z20                            // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPSHUFB      Z20, Z25, Z20                           // what they stand for
@@ -5482,53 +5482,53 @@ rows10pair:
 	VPBROADCASTD 120(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 124(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 128(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 132(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 136(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 140(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 144(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 148(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 152(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 156(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    (AX), Z20                               // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
@@ -5538,53 +5538,53 @@ rows10pair:
 	VPBROADCASTD 160(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 164(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 168(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 172(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 176(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 180(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 184(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 188(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 192(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 196(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    64(AX), Z20                             // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
@@ -5594,53 +5594,53 @@ rows10pair:
 	VPBROADCASTD 200(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 204(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 208(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 212(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 216(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 220(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 224(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 228(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 232(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 236(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    128(AX), Z20                            // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
@@ -5650,53 +5650,53 @@ rows10pair:
 	VPBROADCASTD 240(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 244(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 248(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 252(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 256(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 260(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 264(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 268(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 272(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 276(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    192(AX), Z20                            // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
@@ -5706,53 +5706,53 @@ rows10pair:
 	VPBROADCASTD 280(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 284(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 288(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 292(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 296(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 300(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 304(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 308(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 312(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 316(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $320, CX                                // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -5770,53 +5770,53 @@ rows10pair:
 	VPBROADCASTD (CX), Z23                               // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z23                              // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z23                              // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z23                             // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z23                             // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z23                             // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 24(CX), Z23                             // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 28(CX), Z23                             // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 32(CX), Z23                             // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 36(CX), Z23                             // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    64(AX), Z20                             // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPSHUFB      Z20, Z25, Z20                           // what they stand for
@@ -5825,53 +5825,53 @@ rows10pair:
 	VPBROADCASTD 40(CX), Z23                             // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 44(CX), Z23                             // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 48(CX), Z23                             // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 52(CX), Z23                             // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 56(CX), Z23                             // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 60(CX), Z23                             // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 64(CX), Z23                             // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 68(CX), Z23                             // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 72(CX), Z23                             // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 76(CX), Z23                             // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    128(AX), Z20                            // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPSHUFB      Z20, Z25, Z20                           // what they stand for
@@ -5880,53 +5880,53 @@ rows10pair:
 	VPBROADCASTD 80(CX), Z23                             // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 84(CX), Z23                             // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 88(CX), Z23                             // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 92(CX), Z23                             // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 96(CX), Z23                             // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 100(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 104(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 108(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 112(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 116(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    192(AX), Z20                            // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
 	VPSHUFB      Z20, Z25, Z20                           // what they stand for
@@ -5935,53 +5935,53 @@ rows10pair:
 	VPBROADCASTD 120(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 124(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 128(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 132(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 136(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 140(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 144(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 148(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 152(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 156(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    (AX), Z20                               // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
@@ -5991,53 +5991,53 @@ rows10pair:
 	VPBROADCASTD 160(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 164(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 168(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 172(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 176(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 180(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 184(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 188(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 192(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 196(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    64(AX), Z20                             // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
@@ -6047,53 +6047,53 @@ rows10pair:
 	VPBROADCASTD 200(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 204(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 208(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 212(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 216(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 220(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 224(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 228(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 232(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 236(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    128(AX), Z20                            // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
@@ -6103,53 +6103,53 @@ rows10pair:
 	VPBROADCASTD 240(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 244(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 248(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 252(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 256(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 260(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 264(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 268(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 272(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 276(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    192(AX), Z20                            // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
@@ -6159,53 +6159,53 @@ rows10pair:
 	VPBROADCASTD 280(CX), Z23                            // 4 elements of row 0
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 284(CX), Z23                            // 4 elements of row 1
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 288(CX), Z23                            // 4 elements of row 2
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 292(CX), Z23                            // 4 elements of row 3
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 296(CX), Z23                            // 4 elements of row 4
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 300(CX), Z23                            // 4 elements of row 5
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 304(CX), Z23                            // 4 elements of row 6
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 308(CX), Z23                            // 4 elements of row 7
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 312(CX), Z23                            // 4 elements of row 8
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 316(CX), Z23                            // 4 elements of row 9
 	VPSUBB       Z23, Z26, K1, Z23                       // with the signs of the values
 	VPMADDUBSW   Z23, Z21, Z23                           // products, added in pairs
-	VPMADDWD     Z22, Z23, Z23                           // scaled, to 32 bits
-	VPADDD       Z23, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z22, Z23, Z23                           // times the factor, in 32 bits
+	VPADDD       Z23, Z9, Z9                             // row 9 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $320, CX                                // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -6334,58 +6334,58 @@ rows11pair:
 	VPBROADCASTD (CX), Z25                               // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z25                              // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z25                              // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z25                             // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z25                             // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z25                             // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 24(CX), Z25                             // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 28(CX), Z25                             // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 32(CX), Z25                             // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 36(CX), Z25                             // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 40(CX), Z25                             // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    64(AX), Z22                             // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPSHUFB      Z22, Z27, Z22                           // what they stand for
@@ -6394,58 +6394,58 @@ rows11pair:
 	VPBROADCASTD 44(CX), Z25                             // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 48(CX), Z25                             // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 52(CX), Z25                             // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 56(CX), Z25                             // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 60(CX), Z25                             // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 64(CX), Z25                             // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 68(CX), Z25                             // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 72(CX), Z25                             // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 76(CX), Z25                             // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 80(CX), Z25                             // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 84(CX), Z25                             // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    128(AX), Z22                            // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPSHUFB      Z22, Z27, Z22                           // what they stand for
@@ -6454,58 +6454,58 @@ rows11pair:
 	VPBROADCASTD 88(CX), Z25                             // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 92(CX), Z25                             // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 96(CX), Z25                             // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 100(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 104(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 108(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 112(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 116(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 120(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 124(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 128(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    192(AX), Z22                            // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPSHUFB      Z22, Z27, Z22                           // what they stand for
@@ -6514,58 +6514,58 @@ rows11pair:
 	VPBROADCASTD 132(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 136(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 140(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 144(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 148(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 152(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 156(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 160(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 164(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 168(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 172(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    (AX), Z22                               // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
@@ -6575,58 +6575,58 @@ rows11pair:
 	VPBROADCASTD 176(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 180(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 184(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 188(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 192(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 196(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 200(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 204(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 208(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 212(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 216(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    64(AX), Z22                             // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
@@ -6636,58 +6636,58 @@ rows11pair:
 	VPBROADCASTD 220(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 224(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 228(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 232(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 236(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 240(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 244(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 248(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 252(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 256(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 260(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    128(AX), Z22                            // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
@@ -6697,58 +6697,58 @@ rows11pair:
 	VPBROADCASTD 264(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 268(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 272(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 276(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 280(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 284(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 288(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 292(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 296(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 300(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 304(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    192(AX), Z22                            // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
@@ -6758,58 +6758,58 @@ rows11pair:
 	VPBROADCASTD 308(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 312(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 316(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 320(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 324(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 328(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 332(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 336(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 340(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 344(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 348(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $352, CX                                // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -6827,58 +6827,58 @@ rows11pair:
 	VPBROADCASTD (CX), Z25                               // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z25                              // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z25                              // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z25                             // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z25                             // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z25                             // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 24(CX), Z25                             // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 28(CX), Z25                             // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 32(CX), Z25                             // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 36(CX), Z25                             // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 40(CX), Z25                             // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    64(AX), Z22                             // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPSHUFB      Z22, Z27, Z22                           // what they stand for
@@ -6887,58 +6887,58 @@ rows11pair:
 	VPBROADCASTD 44(CX), Z25                             // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 48(CX), Z25                             // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 52(CX), Z25                             // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 56(CX), Z25                             // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 60(CX), Z25                             // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 64(CX), Z25                             // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 68(CX), Z25                             // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 72(CX), Z25                             // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 76(CX), Z25                             // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 80(CX), Z25                             // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 84(CX), Z25                             // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    128(AX), Z22                            // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPSHUFB      Z22, Z27, Z22                           // what they stand for
@@ -6947,58 +6947,58 @@ rows11pair:
 	VPBROADCASTD 88(CX), Z25                             // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 92(CX), Z25                             // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 96(CX), Z25                             // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 100(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 104(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 108(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 112(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 116(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 120(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 124(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 128(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    192(AX), Z22                            // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
 	VPSHUFB      Z22, Z27, Z22                           // what they stand for
@@ -7007,58 +7007,58 @@ rows11pair:
 	VPBROADCASTD 132(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 136(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 140(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 144(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 148(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 152(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 156(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 160(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 164(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 168(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 172(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    (AX), Z22                               // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
@@ -7068,58 +7068,58 @@ rows11pair:
 	VPBROADCASTD 176(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 180(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 184(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 188(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 192(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 196(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 200(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 204(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 208(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 212(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 216(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    64(AX), Z22                             // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
@@ -7129,58 +7129,58 @@ rows11pair:
 	VPBROADCASTD 220(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 224(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 228(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 232(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 236(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 240(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 244(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 248(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 252(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 256(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 260(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    128(AX), Z22                            // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
@@ -7190,58 +7190,58 @@ rows11pair:
 	VPBROADCASTD 264(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 268(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 272(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 276(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 280(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 284(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 288(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 292(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 296(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 300(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 304(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    192(AX), Z22                            // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
@@ -7251,58 +7251,58 @@ rows11pair:
 	VPBROADCASTD 308(CX), Z25                            // 4 elements of row 0
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 312(CX), Z25                            // 4 elements of row 1
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 316(CX), Z25                            // 4 elements of row 2
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 320(CX), Z25                            // 4 elements of row 3
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 324(CX), Z25                            // 4 elements of row 4
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 328(CX), Z25                            // 4 elements of row 5
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 332(CX), Z25                            // 4 elements of row 6
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 336(CX), Z25                            // 4 elements of row 7
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 340(CX), Z25                            // 4 elements of row 8
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 344(CX), Z25                            // 4 elements of row 9
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 348(CX), Z25                            // 4 elements of row 10
 	VPSUBB       Z25, Z28, K1, Z25                       // with the signs of the values
 	VPMADDUBSW   Z25, Z23, Z25                           // products, added in pairs
-	VPMADDWD     Z24, Z25, Z25                           // scaled, to 32 bits
-	VPADDD       Z25, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z24, Z25, Z25                           // times the factor, in 32 bits
+	VPADDD       Z25, Z10, Z10                           // row 10 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $352, CX                                // next elements
 	ADDQ         $32, R8                                 // next scales
@@ -7438,63 +7438,63 @@ rows12pair:
 	VPBROADCASTD (CX), Z27                               // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z27                              // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z27                              // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z27                             // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z27                             // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z27                             // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 24(CX), Z27                             // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 28(CX), Z27                             // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 32(CX), Z27                             // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 36(CX), Z27                             // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 40(CX), Z27                             // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 44(CX), Z27                             // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    64(AX), Z24                             // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPSHUFB      Z24, Z29, Z24                           // what they stand for
@@ -7503,63 +7503,63 @@ rows12pair:
 	VPBROADCASTD 48(CX), Z27                             // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 52(CX), Z27                             // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 56(CX), Z27                             // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 60(CX), Z27                             // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 64(CX), Z27                             // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 68(CX), Z27                             // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 72(CX), Z27                             // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 76(CX), Z27                             // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 80(CX), Z27                             // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 84(CX), Z27                             // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 88(CX), Z27                             // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 92(CX), Z27                             // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    128(AX), Z24                            // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPSHUFB      Z24, Z29, Z24                           // what they stand for
@@ -7568,63 +7568,63 @@ rows12pair:
 	VPBROADCASTD 96(CX), Z27                             // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 100(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 104(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 108(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 112(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 116(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 120(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 124(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 128(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 132(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 136(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 140(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    192(AX), Z24                            // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPSHUFB      Z24, Z29, Z24                           // what they stand for
@@ -7633,63 +7633,63 @@ rows12pair:
 	VPBROADCASTD 144(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 148(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 152(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 156(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 160(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 164(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 168(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 172(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 176(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 180(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 184(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 188(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    (AX), Z24                               // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
@@ -7699,63 +7699,63 @@ rows12pair:
 	VPBROADCASTD 192(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 196(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 200(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 204(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 208(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 212(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 216(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 220(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 224(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 228(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 232(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 236(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    64(AX), Z24                             // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
@@ -7765,63 +7765,63 @@ rows12pair:
 	VPBROADCASTD 240(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 244(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 248(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 252(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 256(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 260(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 264(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 268(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 272(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 276(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 280(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 284(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    128(AX), Z24                            // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
@@ -7831,63 +7831,63 @@ rows12pair:
 	VPBROADCASTD 288(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 292(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 296(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 300(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 304(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 308(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 312(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 316(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 320(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 324(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 328(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 332(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    192(AX), Z24                            // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
@@ -7897,63 +7897,63 @@ rows12pair:
 	VPBROADCASTD 336(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 340(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 344(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 348(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 352(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 356(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 360(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 364(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 368(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 372(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 376(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 380(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $384, CX                                // next elements
 	PREFETCHT1   4096(AX)                                // weights of the next page
@@ -7971,63 +7971,63 @@ rows12pair:
 	VPBROADCASTD (CX), Z27                               // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 4(CX), Z27                              // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 8(CX), Z27                              // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 12(CX), Z27                             // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 16(CX), Z27                             // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 20(CX), Z27                             // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 24(CX), Z27                             // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 28(CX), Z27                             // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 32(CX), Z27                             // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 36(CX), Z27                             // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 40(CX), Z27                             // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 44(CX), Z27                             // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    64(AX), Z24                             // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPSHUFB      Z24, Z29, Z24                           // what they stand for
@@ -8036,63 +8036,63 @@ rows12pair:
 	VPBROADCASTD 48(CX), Z27                             // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 52(CX), Z27                             // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 56(CX), Z27                             // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 60(CX), Z27                             // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 64(CX), Z27                             // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 68(CX), Z27                             // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 72(CX), Z27                             // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 76(CX), Z27                             // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 80(CX), Z27                             // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 84(CX), Z27                             // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 88(CX), Z27                             // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 92(CX), Z27                             // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    128(AX), Z24                            // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPSHUFB      Z24, Z29, Z24                           // what they stand for
@@ -8101,63 +8101,63 @@ rows12pair:
 	VPBROADCASTD 96(CX), Z27                             // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 100(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 104(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 108(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 112(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 116(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 120(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 124(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 128(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 132(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 136(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 140(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    192(AX), Z24                            // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
 	VPSHUFB      Z24, Z29, Z24                           // what they stand for
@@ -8166,63 +8166,63 @@ rows12pair:
 	VPBROADCASTD 144(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 148(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 152(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 156(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 160(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 164(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 168(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 172(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 176(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 180(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 184(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 188(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    (AX), Z24                               // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
@@ -8232,63 +8232,63 @@ rows12pair:
 	VPBROADCASTD 192(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 196(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 200(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 204(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 208(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 212(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 216(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 220(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 224(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 228(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 232(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 236(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    64(AX), Z24                             // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
@@ -8298,63 +8298,63 @@ rows12pair:
 	VPBROADCASTD 240(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 244(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 248(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 252(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 256(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 260(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 264(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 268(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 272(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 276(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 280(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 284(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    128(AX), Z24                            // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
@@ -8364,63 +8364,63 @@ rows12pair:
 	VPBROADCASTD 288(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 292(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 296(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 300(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 304(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 308(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 312(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 316(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 320(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 324(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 328(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 332(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    192(AX), Z24                            // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
@@ -8430,63 +8430,63 @@ rows12pair:
 	VPBROADCASTD 336(CX), Z27                            // 4 elements of row 0
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z0, Z0                             // row 0 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z0, Z0                             // row 0 += products
 	VPBROADCASTD 340(CX), Z27                            // 4 elements of row 1
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z1, Z1                             // row 1 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z1, Z1                             // row 1 += products
 	VPBROADCASTD 344(CX), Z27                            // 4 elements of row 2
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z2, Z2                             // row 2 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z2, Z2                             // row 2 += products
 	VPBROADCASTD 348(CX), Z27                            // 4 elements of row 3
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z3, Z3                             // row 3 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z3, Z3                             // row 3 += products
 	VPBROADCASTD 352(CX), Z27                            // 4 elements of row 4
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z4, Z4                             // row 4 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z4, Z4                             // row 4 += products
 	VPBROADCASTD 356(CX), Z27                            // 4 elements of row 5
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z5, Z5                             // row 5 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z5, Z5                             // row 5 += products
 	VPBROADCASTD 360(CX), Z27                            // 4 elements of row 6
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z6, Z6                             // row 6 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z6, Z6                             // row 6 += products
 	VPBROADCASTD 364(CX), Z27                            // 4 elements of row 7
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z7, Z7                             // row 7 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z7, Z7                             // row 7 += products
 	VPBROADCASTD 368(CX), Z27                            // 4 elements of row 8
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z8, Z8                             // row 8 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z8, Z8                             // row 8 += products
 	VPBROADCASTD 372(CX), Z27                            // 4 elements of row 9
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z9, Z9                             // row 9 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z9, Z9                             // row 9 += products
 	VPBROADCASTD 376(CX), Z27                            // 4 elements of row 10
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z10, Z10                           // row 10 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z10, Z10                           // row 10 += products
 	VPBROADCASTD 380(CX), Z27                            // 4 elements of row 11
 	VPSUBB       Z27, Z30, K1, Z27                       // with the signs of the values
 	VPMADDUBSW   Z27, Z25, Z27                           // products, added in pairs
-	VPMADDWD     Z26, Z27, Z27                           // scaled, to 32 bits
-	VPADDD       Z27, Z11, Z11                           // row 11 += scaled products
+	VPMADDWD     Z26, Z27, Z27                           // times the factor, in 32 bits
+	VPADDD       Z27, Z11, Z11                           // row 11 += products
 	ADDQ         $256, AX                                // next run
 	ADDQ         $384, CX                                // next elements
 	ADDQ         $32, R8                                 // next scales

@@ -117,6 +117,7 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
+	LEAQ         8(BX), CX                               // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -131,7 +132,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 8(BX), Y4                               // 4 elements of row 0
+	VPBROADCASTD (CX), Y4                                // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -144,7 +145,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 12(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 4(CX), Y4                               // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -157,7 +158,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 16(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y4                               // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -170,7 +171,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 20(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -185,7 +186,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 24(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -200,7 +201,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 28(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -215,7 +216,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 32(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -230,7 +231,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 36(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 28(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -286,6 +287,7 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
+	LEAQ         16(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -302,12 +304,12 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 16(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y6                                // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 20(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y6                               // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -320,12 +322,12 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 24(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y6                               // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 28(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 12(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -338,12 +340,12 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 32(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 36(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -356,12 +358,12 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 40(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 44(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -376,12 +378,12 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 48(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 52(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -396,12 +398,12 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 56(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 60(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -416,12 +418,12 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 64(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 68(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -436,12 +438,12 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 72(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 56(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 76(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 60(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -510,6 +512,7 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
+	LEAQ         24(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -528,17 +531,17 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 24(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y8                                // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 28(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y8                               // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 32(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y8                               // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -551,17 +554,17 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 36(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 40(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 16(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 44(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 20(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -574,17 +577,17 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 48(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 52(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 56(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -597,17 +600,17 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 60(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 36(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 64(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 40(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 68(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 44(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -622,17 +625,17 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 72(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 76(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 80(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -647,17 +650,17 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 84(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 88(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 92(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -672,17 +675,17 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 96(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 100(BX), Y8                             // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 104(BX), Y8                             // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -697,17 +700,17 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 108(BX), Y8                             // 4 elements of row 0
+	VPBROADCASTD 84(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 112(BX), Y8                             // 4 elements of row 1
+	VPBROADCASTD 88(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 116(BX), Y8                             // 4 elements of row 2
+	VPBROADCASTD 92(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -790,6 +793,7 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
+	LEAQ         32(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -810,22 +814,22 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 32(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y10                               // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 36(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y10                              // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 40(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y10                              // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 44(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -838,22 +842,22 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 48(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 52(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 56(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 24(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 60(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -866,22 +870,22 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 64(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 68(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 72(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 40(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 76(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 44(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -894,22 +898,22 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 80(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 84(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 88(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 92(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -924,22 +928,22 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 96(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 64(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 100(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 104(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 108(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -954,22 +958,22 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 112(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 116(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 120(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 124(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -984,22 +988,22 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 128(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 132(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y10                            // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 136(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y10                            // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 140(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y10                            // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -1014,22 +1018,22 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 144(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Y10                            // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 148(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Y10                            // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 152(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Y10                            // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 156(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Y10                            // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -1125,6 +1129,7 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
+	LEAQ         40(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1147,27 +1152,27 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 40(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y12                               // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 44(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y12                              // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 48(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y12                              // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 52(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 56(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1180,27 +1185,27 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 60(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 64(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 24(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 68(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 28(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 72(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 76(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1213,27 +1218,27 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 80(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 84(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 88(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 48(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 92(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 52(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 96(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 56(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1246,27 +1251,27 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 100(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 104(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 108(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 112(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 72(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 116(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 76(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1281,27 +1286,27 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 120(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 124(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 128(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 132(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 136(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1316,27 +1321,27 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 140(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 100(CX), Y12                            // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 144(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 104(CX), Y12                            // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 148(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 108(CX), Y12                            // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 152(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 112(CX), Y12                            // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 156(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 116(CX), Y12                            // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1351,27 +1356,27 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 160(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y12                            // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 164(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y12                            // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 168(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y12                            // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 172(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y12                            // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 176(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y12                            // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1386,27 +1391,27 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 180(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Y12                            // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 184(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Y12                            // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 188(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Y12                            // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 192(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Y12                            // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 196(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Y12                            // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1516,6 +1521,7 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
+	LEAQ         48(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1540,32 +1546,32 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 48(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y14                               // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 52(BX), Y14                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y14                              // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 56(BX), Y14                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y14                              // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 60(BX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 64(BX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 68(BX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1578,32 +1584,32 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 72(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 76(BX), Y14                             // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 80(BX), Y14                             // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 84(BX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 88(BX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 92(BX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1616,32 +1622,32 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 96(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 100(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 104(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 108(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 112(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 116(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1654,32 +1660,32 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 120(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 124(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 128(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 132(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 136(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 140(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1694,32 +1700,32 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 144(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 148(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 152(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 156(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 160(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 164(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1734,32 +1740,32 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 168(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y14                            // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 172(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 176(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 180(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 184(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 188(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1774,32 +1780,32 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 192(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Y14                            // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 196(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 200(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 204(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 208(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 212(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1814,32 +1820,32 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 216(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Y14                            // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 220(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 224(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 228(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 232(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 236(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs

@@ -106,6 +106,7 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
+	LEAQ         8(BX), CX                               // x of the block
 	VPBROADCASTD (BX), Y0                                // row 0 starts with its share of the shift
 	VPBROADCASTD (BX), Y1                                // row 0 starts with its share of the shift
 	VMOVDQU      (AX), Y5                                // codes of each column
@@ -116,7 +117,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 8(BX), Y4                               // 4 elements of row 0
+	VPBROADCASTD (CX), Y4                                // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      64(AX), Y5                              // codes of each column
@@ -127,7 +128,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 12(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 4(CX), Y4                               // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      128(AX), Y5                             // codes of each column
@@ -138,7 +139,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 16(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y4                               // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      192(AX), Y5                             // codes of each column
@@ -149,7 +150,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 20(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y4                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      (AX), Y5                                // codes of each column
@@ -162,7 +163,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 24(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y4                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      64(AX), Y5                              // codes of each column
@@ -175,7 +176,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 28(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y4                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      128(AX), Y5                             // codes of each column
@@ -188,7 +189,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 32(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y4                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VMOVDQU      192(AX), Y5                             // codes of each column
@@ -201,7 +202,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y3                        // values of codes
 	VPSHUFB      Y5, Y3, Y3                              // what these stand for
-	VPBROADCASTD 36(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 28(CX), Y4                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x6d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y4, Y2, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x65; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y4, Y3, Y1: row 0 += 4 products
 	VPMOVZXWD    (R8), Y2                                // scales of the columns
@@ -253,6 +254,7 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
+	LEAQ         16(BX), CX                              // x of the block
 	VPBROADCASTD (BX), Y0                                // row 0 starts with its share of the shift
 	VPBROADCASTD (BX), Y1                                // row 0 starts with its share of the shift
 	VPBROADCASTD 4(BX), Y2                               // row 1 starts with its share of the shift
@@ -265,10 +267,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 16(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y6                                // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 20(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y6                               // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      64(AX), Y7                              // codes of each column
@@ -279,10 +281,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 24(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y6                               // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 28(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 12(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      128(AX), Y7                             // codes of each column
@@ -293,10 +295,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 32(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y6                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 36(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      192(AX), Y7                             // codes of each column
@@ -307,10 +309,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 40(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y6                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 44(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      (AX), Y7                                // codes of each column
@@ -323,10 +325,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 48(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y6                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 52(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      64(AX), Y7                              // codes of each column
@@ -339,10 +341,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 56(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y6                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 60(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      128(AX), Y7                             // codes of each column
@@ -355,10 +357,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 64(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y6                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 68(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VMOVDQU      192(AX), Y7                             // codes of each column
@@ -371,10 +373,10 @@ rows2block:
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y5                        // values of codes
 	VPSHUFB      Y7, Y5, Y5                              // what these stand for
-	VPBROADCASTD 72(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 56(CX), Y6                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y6, Y4, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xce // VPDPBUSD Y6, Y5, Y1: row 0 += 4 products
-	VPBROADCASTD 76(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 60(CX), Y6                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x5d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y6, Y4, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xe2; BYTE $0x55; BYTE $0x50; BYTE $0xde // VPDPBUSD Y6, Y5, Y3: row 1 += 4 products
 	VPMOVZXWD    (R8), Y4                                // scales of the columns
@@ -437,6 +439,7 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
+	LEAQ         24(BX), CX                              // x of the block
 	VPBROADCASTD (BX), Y0                                // row 0 starts with its share of the shift
 	VPBROADCASTD (BX), Y1                                // row 0 starts with its share of the shift
 	VPBROADCASTD 4(BX), Y2                               // row 1 starts with its share of the shift
@@ -451,13 +454,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 24(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y8                                // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 28(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y8                               // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 32(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y8                               // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      64(AX), Y9                              // codes of each column
@@ -468,13 +471,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 36(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 40(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 16(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 44(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 20(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      128(AX), Y9                             // codes of each column
@@ -485,13 +488,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 48(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 52(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 56(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      192(AX), Y9                             // codes of each column
@@ -502,13 +505,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 60(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 36(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 64(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 40(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 68(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 44(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      (AX), Y9                                // codes of each column
@@ -521,13 +524,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 72(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 76(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 80(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      64(AX), Y9                              // codes of each column
@@ -540,13 +543,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 84(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 88(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 92(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      128(AX), Y9                             // codes of each column
@@ -559,13 +562,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 96(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 100(BX), Y8                             // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 104(BX), Y8                             // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VMOVDQU      192(AX), Y9                             // codes of each column
@@ -578,13 +581,13 @@ rows3block:
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
 	VMOVDQU      values<>(SB), Y7                        // values of codes
 	VPSHUFB      Y9, Y7, Y7                              // what these stand for
-	VPBROADCASTD 108(BX), Y8                             // 4 elements of row 0
+	VPBROADCASTD 84(CX), Y8                              // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xc0 // VPDPBUSD Y8, Y6, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xc8 // VPDPBUSD Y8, Y7, Y1: row 0 += 4 products
-	VPBROADCASTD 112(BX), Y8                             // 4 elements of row 1
+	VPBROADCASTD 88(CX), Y8                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xd0 // VPDPBUSD Y8, Y6, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xd8 // VPDPBUSD Y8, Y7, Y3: row 1 += 4 products
-	VPBROADCASTD 116(BX), Y8                             // 4 elements of row 2
+	VPBROADCASTD 92(CX), Y8                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x4d; BYTE $0x50; BYTE $0xe0 // VPDPBUSD Y8, Y6, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x45; BYTE $0x50; BYTE $0xe8 // VPDPBUSD Y8, Y7, Y5: row 2 += 4 products
 	VPMOVZXWD    (R8), Y6                                // scales of the columns
@@ -659,6 +662,7 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
+	LEAQ         32(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -679,16 +683,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 32(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y10                               // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 36(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y10                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 40(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y10                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 44(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y10                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      64(AX), Y11                             // codes of each column
@@ -699,16 +703,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 48(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y10                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 52(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y10                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 56(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 24(CX), Y10                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 60(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Y10                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      128(AX), Y11                            // codes of each column
@@ -719,16 +723,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 64(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y10                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 68(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y10                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 72(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 40(CX), Y10                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 76(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 44(CX), Y10                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      192(AX), Y11                            // codes of each column
@@ -739,16 +743,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 80(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y10                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 84(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y10                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 88(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y10                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 92(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y10                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      (AX), Y11                               // codes of each column
@@ -761,16 +765,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 96(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 64(CX), Y10                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 100(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Y10                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 104(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Y10                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 108(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Y10                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      64(AX), Y11                             // codes of each column
@@ -783,16 +787,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 112(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y10                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 116(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y10                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 120(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y10                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 124(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y10                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      128(AX), Y11                            // codes of each column
@@ -805,16 +809,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 128(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y10                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 132(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y10                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 136(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y10                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 140(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y10                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VMOVDQU      192(AX), Y11                            // codes of each column
@@ -827,16 +831,16 @@ rows4block:
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y9                        // values of codes
 	VPSHUFB      Y11, Y9, Y9                             // what these stand for
-	VPBROADCASTD 144(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Y10                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xc2 // VPDPBUSD Y10, Y8, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xca // VPDPBUSD Y10, Y9, Y1: row 0 += 4 products
-	VPBROADCASTD 148(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Y10                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xd2 // VPDPBUSD Y10, Y8, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xda // VPDPBUSD Y10, Y9, Y3: row 1 += 4 products
-	VPBROADCASTD 152(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Y10                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xe2 // VPDPBUSD Y10, Y8, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xea // VPDPBUSD Y10, Y9, Y5: row 2 += 4 products
-	VPBROADCASTD 156(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Y10                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x3d; BYTE $0x50; BYTE $0xf2 // VPDPBUSD Y10, Y8, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x35; BYTE $0x50; BYTE $0xfa // VPDPBUSD Y10, Y9, Y7: row 3 += 4 products
 	VPMOVZXWD    (R8), Y8                                // scales of the columns
@@ -922,6 +926,7 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
+	LEAQ         40(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -944,19 +949,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 40(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y12                               // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 44(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y12                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 48(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y12                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 52(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y12                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 56(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y12                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      64(AX), Y13                             // codes of each column
@@ -967,19 +972,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 60(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y12                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 64(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 24(CX), Y12                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 68(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 28(CX), Y12                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 72(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Y12                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 76(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Y12                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      128(AX), Y13                            // codes of each column
@@ -990,19 +995,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 80(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y12                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 84(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y12                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 88(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 48(CX), Y12                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 92(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 52(CX), Y12                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 96(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 56(CX), Y12                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      192(AX), Y13                            // codes of each column
@@ -1013,19 +1018,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 100(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y12                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 104(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y12                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 108(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y12                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 112(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 72(CX), Y12                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 116(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 76(CX), Y12                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      (AX), Y13                               // codes of each column
@@ -1038,19 +1043,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 120(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y12                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 124(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y12                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 128(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y12                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 132(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y12                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 136(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Y12                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      64(AX), Y13                             // codes of each column
@@ -1063,19 +1068,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 140(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 100(CX), Y12                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 144(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 104(CX), Y12                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 148(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 108(CX), Y12                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 152(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 112(CX), Y12                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 156(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 116(CX), Y12                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      128(AX), Y13                            // codes of each column
@@ -1088,19 +1093,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 160(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y12                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 164(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y12                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 168(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y12                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 172(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y12                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 176(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y12                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VMOVDQU      192(AX), Y13                            // codes of each column
@@ -1113,19 +1118,19 @@ rows5block:
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y11                       // values of codes
 	VPSHUFB      Y13, Y11, Y11                           // what these stand for
-	VPBROADCASTD 180(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Y12                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y1: row 0 += 4 products
-	VPBROADCASTD 184(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Y12                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xd4 // VPDPBUSD Y12, Y10, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xdc // VPDPBUSD Y12, Y11, Y3: row 1 += 4 products
-	VPBROADCASTD 188(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Y12                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xe4 // VPDPBUSD Y12, Y10, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xec // VPDPBUSD Y12, Y11, Y5: row 2 += 4 products
-	VPBROADCASTD 192(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Y12                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x2d; BYTE $0x50; BYTE $0xf4 // VPDPBUSD Y12, Y10, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x25; BYTE $0x50; BYTE $0xfc // VPDPBUSD Y12, Y11, Y7: row 3 += 4 products
-	VPBROADCASTD 196(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Y12                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x2d; BYTE $0x50; BYTE $0xc4 // VPDPBUSD Y12, Y10, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x25; BYTE $0x50; BYTE $0xcc // VPDPBUSD Y12, Y11, Y9: row 4 += 4 products
 	VPMOVZXWD    (R8), Y10                               // scales of the columns
@@ -1223,6 +1228,7 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
+	LEAQ         48(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1247,22 +1253,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 48(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y14                               // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 52(BX), Y14                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y14                              // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 56(BX), Y14                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y14                              // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 60(BX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y14                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 64(BX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y14                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 68(BX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Y14                             // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      64(AX), Y15                             // codes of each column
@@ -1273,22 +1279,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 72(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y14                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 76(BX), Y14                             // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y14                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 80(BX), Y14                             // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y14                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 84(BX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Y14                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 88(BX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Y14                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 92(BX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Y14                             // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      128(AX), Y15                            // codes of each column
@@ -1299,22 +1305,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 96(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y14                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 100(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y14                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 104(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y14                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 108(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y14                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 112(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Y14                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 116(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Y14                             // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      192(AX), Y15                            // codes of each column
@@ -1325,22 +1331,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 120(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y14                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 124(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y14                             // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 128(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y14                             // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 132(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Y14                             // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 136(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Y14                             // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 140(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Y14                             // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      (AX), Y15                               // codes of each column
@@ -1353,22 +1359,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 144(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y14                             // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 148(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y14                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 152(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y14                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 156(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y14                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 160(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Y14                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 164(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Y14                            // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      64(AX), Y15                             // codes of each column
@@ -1381,22 +1387,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 168(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y14                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 172(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y14                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 176(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y14                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 180(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y14                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 184(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y14                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 188(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Y14                            // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      128(AX), Y15                            // codes of each column
@@ -1409,22 +1415,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 192(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Y14                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 196(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Y14                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 200(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Y14                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 204(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Y14                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 208(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Y14                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 212(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Y14                            // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VMOVDQU      192(AX), Y15                            // codes of each column
@@ -1437,22 +1443,22 @@ rows6block:
 	VPAND        nibbles<>(SB), Y15, Y15                 // one nibble of a byte
 	VMOVDQU      values<>(SB), Y13                       // values of codes
 	VPSHUFB      Y15, Y13, Y13                           // what these stand for
-	VPBROADCASTD 216(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Y14                            // 4 elements of row 0
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y0: row 0 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y1: row 0 += 4 products
-	VPBROADCASTD 220(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Y14                            // 4 elements of row 1
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y2: row 1 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y3: row 1 += 4 products
-	VPBROADCASTD 224(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Y14                            // 4 elements of row 2
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xe6 // VPDPBUSD Y14, Y12, Y4: row 2 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xee // VPDPBUSD Y14, Y13, Y5: row 2 += 4 products
-	VPBROADCASTD 228(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Y14                            // 4 elements of row 3
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x1d; BYTE $0x50; BYTE $0xf6 // VPDPBUSD Y14, Y12, Y6: row 3 += 4 products
 	BYTE $0xc4; BYTE $0xc2; BYTE $0x15; BYTE $0x50; BYTE $0xfe // VPDPBUSD Y14, Y13, Y7: row 3 += 4 products
-	VPBROADCASTD 232(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Y14                            // 4 elements of row 4
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xc6 // VPDPBUSD Y14, Y12, Y8: row 4 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xce // VPDPBUSD Y14, Y13, Y9: row 4 += 4 products
-	VPBROADCASTD 236(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Y14                            // 4 elements of row 5
 	BYTE $0xc4; BYTE $0x42; BYTE $0x1d; BYTE $0x50; BYTE $0xd6 // VPDPBUSD Y14, Y12, Y10: row 5 += 4 products
 	BYTE $0xc4; BYTE $0x42; BYTE $0x15; BYTE $0x50; BYTE $0xde // VPDPBUSD Y14, Y13, Y11: row 5 += 4 products
 	VPMOVZXWD    (R8), Y12                               // scales of the columns

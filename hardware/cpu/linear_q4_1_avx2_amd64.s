@@ -73,6 +73,7 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
+	LEAQ         8(BX), CX                               // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -81,14 +82,14 @@ rows1block:
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VMOVDQU      32(AX), Y3                              // codes of each column
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
-	VPBROADCASTD 8(BX), Y4                               // 4 elements of row 0
+	VPBROADCASTD (CX), Y4                                // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y0                              // row 0 = products, added in pairs
 	VPMADDUBSW   Y4, Y3, Y1                              // row 0 = products, added in pairs
 	VMOVDQU      64(AX), Y2                              // codes of each column
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VMOVDQU      96(AX), Y3                              // codes of each column
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
-	VPBROADCASTD 12(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 4(CX), Y4                               // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -97,7 +98,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VMOVDQU      160(AX), Y3                             // codes of each column
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
-	VPBROADCASTD 16(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y4                               // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -106,7 +107,7 @@ rows1block:
 	VPAND        nibbles<>(SB), Y2, Y2                   // one nibble of a byte
 	VMOVDQU      224(AX), Y3                             // codes of each column
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
-	VPBROADCASTD 20(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -117,7 +118,7 @@ rows1block:
 	VMOVDQU      32(AX), Y3                              // codes of each column
 	VPSRLW       $4, Y3, Y3                              // high nibbles
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
-	VPBROADCASTD 24(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -128,7 +129,7 @@ rows1block:
 	VMOVDQU      96(AX), Y3                              // codes of each column
 	VPSRLW       $4, Y3, Y3                              // high nibbles
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
-	VPBROADCASTD 28(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -139,7 +140,7 @@ rows1block:
 	VMOVDQU      160(AX), Y3                             // codes of each column
 	VPSRLW       $4, Y3, Y3                              // high nibbles
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
-	VPBROADCASTD 32(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -150,7 +151,7 @@ rows1block:
 	VMOVDQU      224(AX), Y3                             // codes of each column
 	VPSRLW       $4, Y3, Y3                              // high nibbles
 	VPAND        nibbles<>(SB), Y3, Y3                   // one nibble of a byte
-	VPBROADCASTD 36(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 28(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -245,6 +246,7 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
+	LEAQ         16(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -253,22 +255,22 @@ rows2block:
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VMOVDQU      32(AX), Y5                              // codes of each column
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
-	VPBROADCASTD 16(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y6                                // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y0                              // row 0 = products, added in pairs
 	VPMADDUBSW   Y6, Y5, Y1                              // row 0 = products, added in pairs
-	VPBROADCASTD 20(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y6                               // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y2                              // row 1 = products, added in pairs
 	VPMADDUBSW   Y6, Y5, Y3                              // row 1 = products, added in pairs
 	VMOVDQU      64(AX), Y4                              // codes of each column
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VMOVDQU      96(AX), Y5                              // codes of each column
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
-	VPBROADCASTD 24(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y6                               // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 28(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 12(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -277,12 +279,12 @@ rows2block:
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VMOVDQU      160(AX), Y5                             // codes of each column
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
-	VPBROADCASTD 32(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 36(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -291,12 +293,12 @@ rows2block:
 	VPAND        nibbles<>(SB), Y4, Y4                   // one nibble of a byte
 	VMOVDQU      224(AX), Y5                             // codes of each column
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
-	VPBROADCASTD 40(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 44(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -307,12 +309,12 @@ rows2block:
 	VMOVDQU      32(AX), Y5                              // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
-	VPBROADCASTD 48(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 52(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -323,12 +325,12 @@ rows2block:
 	VMOVDQU      96(AX), Y5                              // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
-	VPBROADCASTD 56(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 60(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -339,12 +341,12 @@ rows2block:
 	VMOVDQU      160(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
-	VPBROADCASTD 64(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 68(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -355,12 +357,12 @@ rows2block:
 	VMOVDQU      224(AX), Y5                             // codes of each column
 	VPSRLW       $4, Y5, Y5                              // high nibbles
 	VPAND        nibbles<>(SB), Y5, Y5                   // one nibble of a byte
-	VPBROADCASTD 72(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 56(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 76(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 60(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -486,6 +488,7 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
+	LEAQ         24(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -494,30 +497,30 @@ rows3block:
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VMOVDQU      32(AX), Y7                              // codes of each column
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
-	VPBROADCASTD 24(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y8                                // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y0                              // row 0 = products, added in pairs
 	VPMADDUBSW   Y8, Y7, Y1                              // row 0 = products, added in pairs
-	VPBROADCASTD 28(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y8                               // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y2                              // row 1 = products, added in pairs
 	VPMADDUBSW   Y8, Y7, Y3                              // row 1 = products, added in pairs
-	VPBROADCASTD 32(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y8                               // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y4                              // row 2 = products, added in pairs
 	VPMADDUBSW   Y8, Y7, Y5                              // row 2 = products, added in pairs
 	VMOVDQU      64(AX), Y6                              // codes of each column
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VMOVDQU      96(AX), Y7                              // codes of each column
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
-	VPBROADCASTD 36(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 40(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 16(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 44(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 20(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -526,17 +529,17 @@ rows3block:
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VMOVDQU      160(AX), Y7                             // codes of each column
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
-	VPBROADCASTD 48(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 52(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 56(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -545,17 +548,17 @@ rows3block:
 	VPAND        nibbles<>(SB), Y6, Y6                   // one nibble of a byte
 	VMOVDQU      224(AX), Y7                             // codes of each column
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
-	VPBROADCASTD 60(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 36(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 64(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 40(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 68(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 44(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -566,17 +569,17 @@ rows3block:
 	VMOVDQU      32(AX), Y7                              // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
-	VPBROADCASTD 72(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 76(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 80(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -587,17 +590,17 @@ rows3block:
 	VMOVDQU      96(AX), Y7                              // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
-	VPBROADCASTD 84(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 88(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 92(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -608,17 +611,17 @@ rows3block:
 	VMOVDQU      160(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
-	VPBROADCASTD 96(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 100(BX), Y8                             // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 104(BX), Y8                             // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -629,17 +632,17 @@ rows3block:
 	VMOVDQU      224(AX), Y7                             // codes of each column
 	VPSRLW       $4, Y7, Y7                              // high nibbles
 	VPAND        nibbles<>(SB), Y7, Y7                   // one nibble of a byte
-	VPBROADCASTD 108(BX), Y8                             // 4 elements of row 0
+	VPBROADCASTD 84(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 112(BX), Y8                             // 4 elements of row 1
+	VPBROADCASTD 88(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 116(BX), Y8                             // 4 elements of row 2
+	VPBROADCASTD 92(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -797,6 +800,7 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
+	LEAQ         32(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -805,38 +809,38 @@ rows4block:
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VMOVDQU      32(AX), Y9                              // codes of each column
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
-	VPBROADCASTD 32(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y10                               // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y0                             // row 0 = products, added in pairs
 	VPMADDUBSW   Y10, Y9, Y1                             // row 0 = products, added in pairs
-	VPBROADCASTD 36(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y10                              // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y2                             // row 1 = products, added in pairs
 	VPMADDUBSW   Y10, Y9, Y3                             // row 1 = products, added in pairs
-	VPBROADCASTD 40(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y10                              // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y4                             // row 2 = products, added in pairs
 	VPMADDUBSW   Y10, Y9, Y5                             // row 2 = products, added in pairs
-	VPBROADCASTD 44(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y6                             // row 3 = products, added in pairs
 	VPMADDUBSW   Y10, Y9, Y7                             // row 3 = products, added in pairs
 	VMOVDQU      64(AX), Y8                              // codes of each column
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VMOVDQU      96(AX), Y9                              // codes of each column
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
-	VPBROADCASTD 48(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 52(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 56(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 24(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 60(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -845,22 +849,22 @@ rows4block:
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VMOVDQU      160(AX), Y9                             // codes of each column
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
-	VPBROADCASTD 64(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 68(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 72(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 40(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 76(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 44(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -869,22 +873,22 @@ rows4block:
 	VPAND        nibbles<>(SB), Y8, Y8                   // one nibble of a byte
 	VMOVDQU      224(AX), Y9                             // codes of each column
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
-	VPBROADCASTD 80(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 84(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 88(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 92(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -895,22 +899,22 @@ rows4block:
 	VMOVDQU      32(AX), Y9                              // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
-	VPBROADCASTD 96(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 64(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 100(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 104(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 108(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -921,22 +925,22 @@ rows4block:
 	VMOVDQU      96(AX), Y9                              // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
-	VPBROADCASTD 112(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 116(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 120(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 124(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -947,22 +951,22 @@ rows4block:
 	VMOVDQU      160(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
-	VPBROADCASTD 128(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 132(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y10                            // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 136(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y10                            // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 140(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y10                            // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -973,22 +977,22 @@ rows4block:
 	VMOVDQU      224(AX), Y9                             // codes of each column
 	VPSRLW       $4, Y9, Y9                              // high nibbles
 	VPAND        nibbles<>(SB), Y9, Y9                   // one nibble of a byte
-	VPBROADCASTD 144(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Y10                            // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 148(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Y10                            // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 152(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Y10                            // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 156(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Y10                            // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -1177,6 +1181,7 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
+	LEAQ         40(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1185,46 +1190,46 @@ rows5block:
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VMOVDQU      32(AX), Y11                             // codes of each column
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
-	VPBROADCASTD 40(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y12                               // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y0                            // row 0 = products, added in pairs
 	VPMADDUBSW   Y12, Y11, Y1                            // row 0 = products, added in pairs
-	VPBROADCASTD 44(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y12                              // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y2                            // row 1 = products, added in pairs
 	VPMADDUBSW   Y12, Y11, Y3                            // row 1 = products, added in pairs
-	VPBROADCASTD 48(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y12                              // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y4                            // row 2 = products, added in pairs
 	VPMADDUBSW   Y12, Y11, Y5                            // row 2 = products, added in pairs
-	VPBROADCASTD 52(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y6                            // row 3 = products, added in pairs
 	VPMADDUBSW   Y12, Y11, Y7                            // row 3 = products, added in pairs
-	VPBROADCASTD 56(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y8                            // row 4 = products, added in pairs
 	VPMADDUBSW   Y12, Y11, Y9                            // row 4 = products, added in pairs
 	VMOVDQU      64(AX), Y10                             // codes of each column
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VMOVDQU      96(AX), Y11                             // codes of each column
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
-	VPBROADCASTD 60(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 64(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 24(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 68(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 28(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 72(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 76(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1233,27 +1238,27 @@ rows5block:
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VMOVDQU      160(AX), Y11                            // codes of each column
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
-	VPBROADCASTD 80(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 84(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 88(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 48(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 92(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 52(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 96(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 56(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1262,27 +1267,27 @@ rows5block:
 	VPAND        nibbles<>(SB), Y10, Y10                 // one nibble of a byte
 	VMOVDQU      224(AX), Y11                            // codes of each column
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
-	VPBROADCASTD 100(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 104(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 108(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 112(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 72(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 116(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 76(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1293,27 +1298,27 @@ rows5block:
 	VMOVDQU      32(AX), Y11                             // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
-	VPBROADCASTD 120(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 124(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 128(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 132(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 136(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1324,27 +1329,27 @@ rows5block:
 	VMOVDQU      96(AX), Y11                             // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
-	VPBROADCASTD 140(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 100(CX), Y12                            // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 144(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 104(CX), Y12                            // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 148(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 108(CX), Y12                            // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 152(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 112(CX), Y12                            // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 156(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 116(CX), Y12                            // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1355,27 +1360,27 @@ rows5block:
 	VMOVDQU      160(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
-	VPBROADCASTD 160(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y12                            // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 164(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y12                            // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 168(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y12                            // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 172(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y12                            // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 176(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y12                            // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1386,27 +1391,27 @@ rows5block:
 	VMOVDQU      224(AX), Y11                            // codes of each column
 	VPSRLW       $4, Y11, Y11                            // high nibbles
 	VPAND        nibbles<>(SB), Y11, Y11                 // one nibble of a byte
-	VPBROADCASTD 180(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Y12                            // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 184(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Y12                            // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 188(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Y12                            // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 192(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Y12                            // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 196(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Y12                            // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1627,6 +1632,7 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
+	LEAQ         48(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1635,54 +1641,54 @@ rows6block:
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VMOVDQU      32(AX), Y13                             // codes of each column
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
-	VPBROADCASTD 48(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y14                               // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y0                            // row 0 = products, added in pairs
 	VPMADDUBSW   Y14, Y13, Y1                            // row 0 = products, added in pairs
-	VPBROADCASTD 52(BX), Y14                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y14                              // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y2                            // row 1 = products, added in pairs
 	VPMADDUBSW   Y14, Y13, Y3                            // row 1 = products, added in pairs
-	VPBROADCASTD 56(BX), Y14                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y14                              // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y4                            // row 2 = products, added in pairs
 	VPMADDUBSW   Y14, Y13, Y5                            // row 2 = products, added in pairs
-	VPBROADCASTD 60(BX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y6                            // row 3 = products, added in pairs
 	VPMADDUBSW   Y14, Y13, Y7                            // row 3 = products, added in pairs
-	VPBROADCASTD 64(BX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y8                            // row 4 = products, added in pairs
 	VPMADDUBSW   Y14, Y13, Y9                            // row 4 = products, added in pairs
-	VPBROADCASTD 68(BX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y10                           // row 5 = products, added in pairs
 	VPMADDUBSW   Y14, Y13, Y11                           // row 5 = products, added in pairs
 	VMOVDQU      64(AX), Y12                             // codes of each column
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VMOVDQU      96(AX), Y13                             // codes of each column
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
-	VPBROADCASTD 72(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 76(BX), Y14                             // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 80(BX), Y14                             // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 84(BX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 88(BX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 92(BX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1691,32 +1697,32 @@ rows6block:
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VMOVDQU      160(AX), Y13                            // codes of each column
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
-	VPBROADCASTD 96(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 100(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 104(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 108(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 112(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 116(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1725,32 +1731,32 @@ rows6block:
 	VPAND        nibbles<>(SB), Y12, Y12                 // one nibble of a byte
 	VMOVDQU      224(AX), Y13                            // codes of each column
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
-	VPBROADCASTD 120(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 124(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 128(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 132(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 136(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 140(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1761,32 +1767,32 @@ rows6block:
 	VMOVDQU      32(AX), Y13                             // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
-	VPBROADCASTD 144(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 148(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 152(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 156(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 160(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 164(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1797,32 +1803,32 @@ rows6block:
 	VMOVDQU      96(AX), Y13                             // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
-	VPBROADCASTD 168(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y14                            // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 172(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 176(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 180(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 184(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 188(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1833,32 +1839,32 @@ rows6block:
 	VMOVDQU      160(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
-	VPBROADCASTD 192(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Y14                            // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 196(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 200(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 204(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 208(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 212(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1869,32 +1875,32 @@ rows6block:
 	VMOVDQU      224(AX), Y13                            // codes of each column
 	VPSRLW       $4, Y13, Y13                            // high nibbles
 	VPAND        nibbles<>(SB), Y13, Y13                 // one nibble of a byte
-	VPBROADCASTD 216(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Y14                            // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 220(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 224(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 228(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 232(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 236(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs

@@ -54,47 +54,48 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
+	LEAQ         8(BX), CX                               // x of the block
 	VMOVDQU64    (AX), Z2                                // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPBROADCASTD 8(BX), Z4                               // 4 elements of row 0
+	VPBROADCASTD (CX), Z4                                // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z0                              // row 0 = products, added in pairs
 	VMOVDQU64    64(AX), Z2                              // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPBROADCASTD 12(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 4(CX), Z4                               // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    128(AX), Z2                             // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPBROADCASTD 16(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Z4                               // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    192(AX), Z2                             // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPBROADCASTD 20(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    (AX), Z2                                // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPBROADCASTD 24(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    64(AX), Z2                              // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPBROADCASTD 28(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 20(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    128(AX), Z2                             // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPBROADCASTD 32(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    192(AX), Z2                             // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPBROADCASTD 36(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 28(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VPMADDWD     Z7, Z0, Z0                              // to 32 bits
@@ -163,70 +164,71 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
+	LEAQ         16(BX), CX                              // x of the block
 	VMOVDQU64    (AX), Z4                                // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPBROADCASTD 16(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD (CX), Z6                                // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z0                              // row 0 = products, added in pairs
-	VPBROADCASTD 20(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z6                               // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z1                              // row 1 = products, added in pairs
 	VMOVDQU64    64(AX), Z4                              // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPBROADCASTD 24(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Z6                               // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 28(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 12(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    128(AX), Z4                             // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPBROADCASTD 32(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 36(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    192(AX), Z4                             // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPBROADCASTD 40(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 44(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    (AX), Z4                                // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPBROADCASTD 48(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 32(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 52(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 36(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    64(AX), Z4                              // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPBROADCASTD 56(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 40(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 60(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 44(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    128(AX), Z4                             // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPBROADCASTD 64(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 68(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    192(AX), Z4                             // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPBROADCASTD 72(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 56(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 76(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 60(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VPMADDWD     Z9, Z0, Z0                              // to 32 bits
@@ -311,93 +313,94 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
+	LEAQ         24(BX), CX                              // x of the block
 	VMOVDQU64    (AX), Z6                                // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPBROADCASTD 24(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD (CX), Z8                                // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z0                              // row 0 = products, added in pairs
-	VPBROADCASTD 28(BX), Z8                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z8                               // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z1                              // row 1 = products, added in pairs
-	VPBROADCASTD 32(BX), Z8                              // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z8                               // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z2                              // row 2 = products, added in pairs
 	VMOVDQU64    64(AX), Z6                              // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPBROADCASTD 36(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 40(BX), Z8                              // 4 elements of row 1
+	VPBROADCASTD 16(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 44(BX), Z8                              // 4 elements of row 2
+	VPBROADCASTD 20(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    128(AX), Z6                             // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPBROADCASTD 48(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 52(BX), Z8                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 56(BX), Z8                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    192(AX), Z6                             // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPBROADCASTD 60(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD 36(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 64(BX), Z8                              // 4 elements of row 1
+	VPBROADCASTD 40(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 68(BX), Z8                              // 4 elements of row 2
+	VPBROADCASTD 44(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    (AX), Z6                                // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPBROADCASTD 72(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 76(BX), Z8                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 80(BX), Z8                              // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    64(AX), Z6                              // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPBROADCASTD 84(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD 60(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 88(BX), Z8                              // 4 elements of row 1
+	VPBROADCASTD 64(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 92(BX), Z8                              // 4 elements of row 2
+	VPBROADCASTD 68(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    128(AX), Z6                             // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPBROADCASTD 96(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD 72(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 100(BX), Z8                             // 4 elements of row 1
+	VPBROADCASTD 76(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 104(BX), Z8                             // 4 elements of row 2
+	VPBROADCASTD 80(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    192(AX), Z6                             // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPBROADCASTD 108(BX), Z8                             // 4 elements of row 0
+	VPBROADCASTD 84(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 112(BX), Z8                             // 4 elements of row 1
+	VPBROADCASTD 88(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 116(BX), Z8                             // 4 elements of row 2
+	VPBROADCASTD 92(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VPMADDWD     Z11, Z0, Z0                             // to 32 bits
@@ -499,120 +502,121 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
+	LEAQ         32(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z8                                // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPBROADCASTD 32(BX), Z10                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z10                               // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z0                             // row 0 = products, added in pairs
-	VPBROADCASTD 36(BX), Z10                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z10                              // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z1                             // row 1 = products, added in pairs
-	VPBROADCASTD 40(BX), Z10                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z10                              // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z2                             // row 2 = products, added in pairs
-	VPBROADCASTD 44(BX), Z10                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z3                             // row 3 = products, added in pairs
 	VMOVDQU64    64(AX), Z8                              // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPBROADCASTD 48(BX), Z10                             // 4 elements of row 0
+	VPBROADCASTD 16(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 52(BX), Z10                             // 4 elements of row 1
+	VPBROADCASTD 20(CX), Z10                             // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 56(BX), Z10                             // 4 elements of row 2
+	VPBROADCASTD 24(CX), Z10                             // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 60(BX), Z10                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    128(AX), Z8                             // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPBROADCASTD 64(BX), Z10                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 68(BX), Z10                             // 4 elements of row 1
+	VPBROADCASTD 36(CX), Z10                             // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 72(BX), Z10                             // 4 elements of row 2
+	VPBROADCASTD 40(CX), Z10                             // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 76(BX), Z10                             // 4 elements of row 3
+	VPBROADCASTD 44(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    192(AX), Z8                             // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPBROADCASTD 80(BX), Z10                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 84(BX), Z10                             // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z10                             // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 88(BX), Z10                             // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z10                             // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 92(BX), Z10                             // 4 elements of row 3
+	VPBROADCASTD 60(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    (AX), Z8                                // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPBROADCASTD 96(BX), Z10                             // 4 elements of row 0
+	VPBROADCASTD 64(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 100(BX), Z10                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Z10                             // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 104(BX), Z10                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Z10                             // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 108(BX), Z10                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    64(AX), Z8                              // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPBROADCASTD 112(BX), Z10                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 116(BX), Z10                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Z10                             // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 120(BX), Z10                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Z10                             // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 124(BX), Z10                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    128(AX), Z8                             // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPBROADCASTD 128(BX), Z10                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 132(BX), Z10                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Z10                            // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 136(BX), Z10                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Z10                            // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 140(BX), Z10                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Z10                            // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    192(AX), Z8                             // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPBROADCASTD 144(BX), Z10                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Z10                            // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 148(BX), Z10                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Z10                            // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 152(BX), Z10                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Z10                            // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 156(BX), Z10                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Z10                            // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VPMADDWD     Z13, Z0, Z0                             // to 32 bits
@@ -730,143 +734,144 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
+	LEAQ         40(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z10                               // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPBROADCASTD 40(BX), Z12                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z12                               // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z0                            // row 0 = products, added in pairs
-	VPBROADCASTD 44(BX), Z12                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z12                              // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z1                            // row 1 = products, added in pairs
-	VPBROADCASTD 48(BX), Z12                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z12                              // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z2                            // row 2 = products, added in pairs
-	VPBROADCASTD 52(BX), Z12                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z12                             // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z3                            // row 3 = products, added in pairs
-	VPBROADCASTD 56(BX), Z12                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z12                             // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z4                            // row 4 = products, added in pairs
 	VMOVDQU64    64(AX), Z10                             // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPBROADCASTD 60(BX), Z12                             // 4 elements of row 0
+	VPBROADCASTD 20(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 64(BX), Z12                             // 4 elements of row 1
+	VPBROADCASTD 24(CX), Z12                             // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 68(BX), Z12                             // 4 elements of row 2
+	VPBROADCASTD 28(CX), Z12                             // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 72(BX), Z12                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Z12                             // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 76(BX), Z12                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Z12                             // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    128(AX), Z10                            // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPBROADCASTD 80(BX), Z12                             // 4 elements of row 0
+	VPBROADCASTD 40(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 84(BX), Z12                             // 4 elements of row 1
+	VPBROADCASTD 44(CX), Z12                             // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 88(BX), Z12                             // 4 elements of row 2
+	VPBROADCASTD 48(CX), Z12                             // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 92(BX), Z12                             // 4 elements of row 3
+	VPBROADCASTD 52(CX), Z12                             // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 96(BX), Z12                             // 4 elements of row 4
+	VPBROADCASTD 56(CX), Z12                             // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    192(AX), Z10                            // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPBROADCASTD 100(BX), Z12                            // 4 elements of row 0
+	VPBROADCASTD 60(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 104(BX), Z12                            // 4 elements of row 1
+	VPBROADCASTD 64(CX), Z12                             // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 108(BX), Z12                            // 4 elements of row 2
+	VPBROADCASTD 68(CX), Z12                             // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 112(BX), Z12                            // 4 elements of row 3
+	VPBROADCASTD 72(CX), Z12                             // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 116(BX), Z12                            // 4 elements of row 4
+	VPBROADCASTD 76(CX), Z12                             // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    (AX), Z10                               // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPBROADCASTD 120(BX), Z12                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 124(BX), Z12                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Z12                             // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 128(BX), Z12                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Z12                             // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 132(BX), Z12                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Z12                             // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 136(BX), Z12                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Z12                             // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    64(AX), Z10                             // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPBROADCASTD 140(BX), Z12                            // 4 elements of row 0
+	VPBROADCASTD 100(CX), Z12                            // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 144(BX), Z12                            // 4 elements of row 1
+	VPBROADCASTD 104(CX), Z12                            // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 148(BX), Z12                            // 4 elements of row 2
+	VPBROADCASTD 108(CX), Z12                            // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 152(BX), Z12                            // 4 elements of row 3
+	VPBROADCASTD 112(CX), Z12                            // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 156(BX), Z12                            // 4 elements of row 4
+	VPBROADCASTD 116(CX), Z12                            // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    128(AX), Z10                            // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPBROADCASTD 160(BX), Z12                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Z12                            // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 164(BX), Z12                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Z12                            // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 168(BX), Z12                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Z12                            // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 172(BX), Z12                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Z12                            // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 176(BX), Z12                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Z12                            // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    192(AX), Z10                            // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPBROADCASTD 180(BX), Z12                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Z12                            // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 184(BX), Z12                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Z12                            // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 188(BX), Z12                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Z12                            // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 192(BX), Z12                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Z12                            // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 196(BX), Z12                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Z12                            // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VPMADDWD     Z15, Z0, Z0                             // to 32 bits
@@ -1001,166 +1006,167 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
+	LEAQ         48(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z12                               // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPBROADCASTD 48(BX), Z14                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z14                               // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z0                            // row 0 = products, added in pairs
-	VPBROADCASTD 52(BX), Z14                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z14                              // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z1                            // row 1 = products, added in pairs
-	VPBROADCASTD 56(BX), Z14                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z14                              // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z2                            // row 2 = products, added in pairs
-	VPBROADCASTD 60(BX), Z14                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z14                             // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z3                            // row 3 = products, added in pairs
-	VPBROADCASTD 64(BX), Z14                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z14                             // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z4                            // row 4 = products, added in pairs
-	VPBROADCASTD 68(BX), Z14                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z14                             // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z5                            // row 5 = products, added in pairs
 	VMOVDQU64    64(AX), Z12                             // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPBROADCASTD 72(BX), Z14                             // 4 elements of row 0
+	VPBROADCASTD 24(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 76(BX), Z14                             // 4 elements of row 1
+	VPBROADCASTD 28(CX), Z14                             // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 80(BX), Z14                             // 4 elements of row 2
+	VPBROADCASTD 32(CX), Z14                             // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 84(BX), Z14                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Z14                             // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 88(BX), Z14                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Z14                             // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 92(BX), Z14                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Z14                             // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    128(AX), Z12                            // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPBROADCASTD 96(BX), Z14                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 100(BX), Z14                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z14                             // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 104(BX), Z14                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z14                             // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 108(BX), Z14                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Z14                             // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 112(BX), Z14                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Z14                             // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 116(BX), Z14                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Z14                             // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    192(AX), Z12                            // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPBROADCASTD 120(BX), Z14                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 124(BX), Z14                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Z14                             // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 128(BX), Z14                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Z14                             // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 132(BX), Z14                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Z14                             // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 136(BX), Z14                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Z14                             // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 140(BX), Z14                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Z14                             // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    (AX), Z12                               // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPBROADCASTD 144(BX), Z14                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 148(BX), Z14                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Z14                            // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 152(BX), Z14                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Z14                            // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 156(BX), Z14                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Z14                            // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 160(BX), Z14                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Z14                            // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 164(BX), Z14                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Z14                            // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    64(AX), Z12                             // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPBROADCASTD 168(BX), Z14                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Z14                            // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 172(BX), Z14                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Z14                            // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 176(BX), Z14                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Z14                            // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 180(BX), Z14                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Z14                            // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 184(BX), Z14                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Z14                            // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 188(BX), Z14                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Z14                            // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    128(AX), Z12                            // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPBROADCASTD 192(BX), Z14                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Z14                            // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 196(BX), Z14                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Z14                            // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 200(BX), Z14                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Z14                            // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 204(BX), Z14                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Z14                            // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 208(BX), Z14                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Z14                            // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 212(BX), Z14                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Z14                            // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    192(AX), Z12                            // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPBROADCASTD 216(BX), Z14                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Z14                            // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 220(BX), Z14                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Z14                            // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 224(BX), Z14                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Z14                            // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 228(BX), Z14                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Z14                            // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 232(BX), Z14                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Z14                            // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 236(BX), Z14                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Z14                            // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VPMADDWD     Z17, Z0, Z0                             // to 32 bits
@@ -1312,189 +1318,190 @@ rows7pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows7block:
+	LEAQ         56(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z14                               // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPBROADCASTD 56(BX), Z16                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z16                               // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z0                            // row 0 = products, added in pairs
-	VPBROADCASTD 60(BX), Z16                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z16                              // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z1                            // row 1 = products, added in pairs
-	VPBROADCASTD 64(BX), Z16                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z16                              // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z2                            // row 2 = products, added in pairs
-	VPBROADCASTD 68(BX), Z16                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z16                             // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z3                            // row 3 = products, added in pairs
-	VPBROADCASTD 72(BX), Z16                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z16                             // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z4                            // row 4 = products, added in pairs
-	VPBROADCASTD 76(BX), Z16                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z16                             // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z5                            // row 5 = products, added in pairs
-	VPBROADCASTD 80(BX), Z16                             // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z16                             // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z6                            // row 6 = products, added in pairs
 	VMOVDQU64    64(AX), Z14                             // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPBROADCASTD 84(BX), Z16                             // 4 elements of row 0
+	VPBROADCASTD 28(CX), Z16                             // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 88(BX), Z16                             // 4 elements of row 1
+	VPBROADCASTD 32(CX), Z16                             // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 92(BX), Z16                             // 4 elements of row 2
+	VPBROADCASTD 36(CX), Z16                             // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 96(BX), Z16                             // 4 elements of row 3
+	VPBROADCASTD 40(CX), Z16                             // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 100(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 44(CX), Z16                             // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 104(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 48(CX), Z16                             // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 108(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 52(CX), Z16                             // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    128(AX), Z14                            // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPBROADCASTD 112(BX), Z16                            // 4 elements of row 0
+	VPBROADCASTD 56(CX), Z16                             // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 116(BX), Z16                            // 4 elements of row 1
+	VPBROADCASTD 60(CX), Z16                             // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 120(BX), Z16                            // 4 elements of row 2
+	VPBROADCASTD 64(CX), Z16                             // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 124(BX), Z16                            // 4 elements of row 3
+	VPBROADCASTD 68(CX), Z16                             // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 128(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 72(CX), Z16                             // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 132(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 76(CX), Z16                             // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 136(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 80(CX), Z16                             // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    192(AX), Z14                            // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPBROADCASTD 140(BX), Z16                            // 4 elements of row 0
+	VPBROADCASTD 84(CX), Z16                             // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 144(BX), Z16                            // 4 elements of row 1
+	VPBROADCASTD 88(CX), Z16                             // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 148(BX), Z16                            // 4 elements of row 2
+	VPBROADCASTD 92(CX), Z16                             // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 152(BX), Z16                            // 4 elements of row 3
+	VPBROADCASTD 96(CX), Z16                             // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 156(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 100(CX), Z16                            // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 160(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 104(CX), Z16                            // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 164(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 108(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    (AX), Z14                               // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPBROADCASTD 168(BX), Z16                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Z16                            // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 172(BX), Z16                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Z16                            // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 176(BX), Z16                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Z16                            // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 180(BX), Z16                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Z16                            // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 184(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 128(CX), Z16                            // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 188(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 132(CX), Z16                            // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 192(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 136(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    64(AX), Z14                             // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPBROADCASTD 196(BX), Z16                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Z16                            // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 200(BX), Z16                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Z16                            // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 204(BX), Z16                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Z16                            // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 208(BX), Z16                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Z16                            // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 212(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Z16                            // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 216(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 160(CX), Z16                            // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 220(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 164(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    128(AX), Z14                            // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPBROADCASTD 224(BX), Z16                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Z16                            // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 228(BX), Z16                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Z16                            // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 232(BX), Z16                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Z16                            // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 236(BX), Z16                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Z16                            // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 240(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Z16                            // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 244(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Z16                            // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 248(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 192(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    192(AX), Z14                            // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPBROADCASTD 252(BX), Z16                            // 4 elements of row 0
+	VPBROADCASTD 196(CX), Z16                            // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 256(BX), Z16                            // 4 elements of row 1
+	VPBROADCASTD 200(CX), Z16                            // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 260(BX), Z16                            // 4 elements of row 2
+	VPBROADCASTD 204(CX), Z16                            // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 264(BX), Z16                            // 4 elements of row 3
+	VPBROADCASTD 208(CX), Z16                            // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 268(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 212(CX), Z16                            // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 272(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 216(CX), Z16                            // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 276(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 220(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VPMADDWD     Z19, Z0, Z0                             // to 32 bits
@@ -1662,212 +1669,213 @@ rows8pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows8block:
+	LEAQ         64(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z16                               // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPBROADCASTD 64(BX), Z18                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z18                               // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z0                            // row 0 = products, added in pairs
-	VPBROADCASTD 68(BX), Z18                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z18                              // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z1                            // row 1 = products, added in pairs
-	VPBROADCASTD 72(BX), Z18                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z18                              // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z2                            // row 2 = products, added in pairs
-	VPBROADCASTD 76(BX), Z18                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z18                             // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z3                            // row 3 = products, added in pairs
-	VPBROADCASTD 80(BX), Z18                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z18                             // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z4                            // row 4 = products, added in pairs
-	VPBROADCASTD 84(BX), Z18                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z18                             // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z5                            // row 5 = products, added in pairs
-	VPBROADCASTD 88(BX), Z18                             // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z18                             // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z6                            // row 6 = products, added in pairs
-	VPBROADCASTD 92(BX), Z18                             // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z18                             // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z7                            // row 7 = products, added in pairs
 	VMOVDQU64    64(AX), Z16                             // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPBROADCASTD 96(BX), Z18                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Z18                             // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 100(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 36(CX), Z18                             // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 104(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 40(CX), Z18                             // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 108(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 44(CX), Z18                             // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 112(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 48(CX), Z18                             // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 116(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 52(CX), Z18                             // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 120(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 56(CX), Z18                             // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 124(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 60(CX), Z18                             // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    128(AX), Z16                            // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPBROADCASTD 128(BX), Z18                            // 4 elements of row 0
+	VPBROADCASTD 64(CX), Z18                             // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 132(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Z18                             // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 136(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Z18                             // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 140(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Z18                             // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 144(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 80(CX), Z18                             // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 148(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 84(CX), Z18                             // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 152(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 88(CX), Z18                             // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 156(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 92(CX), Z18                             // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    192(AX), Z16                            // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPBROADCASTD 160(BX), Z18                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Z18                             // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 164(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Z18                            // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 168(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Z18                            // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 172(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Z18                            // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 176(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Z18                            // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 180(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Z18                            // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 184(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 120(CX), Z18                            // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 188(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 124(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    (AX), Z16                               // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPBROADCASTD 192(BX), Z18                            // 4 elements of row 0
+	VPBROADCASTD 128(CX), Z18                            // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 196(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 132(CX), Z18                            // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 200(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 136(CX), Z18                            // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 204(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 140(CX), Z18                            // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 208(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 144(CX), Z18                            // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 212(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 148(CX), Z18                            // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 216(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 152(CX), Z18                            // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 220(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 156(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    64(AX), Z16                             // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPBROADCASTD 224(BX), Z18                            // 4 elements of row 0
+	VPBROADCASTD 160(CX), Z18                            // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 228(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 164(CX), Z18                            // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 232(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 168(CX), Z18                            // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 236(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 172(CX), Z18                            // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 240(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 176(CX), Z18                            // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 244(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 180(CX), Z18                            // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 248(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 184(CX), Z18                            // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 252(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 188(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    128(AX), Z16                            // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPBROADCASTD 256(BX), Z18                            // 4 elements of row 0
+	VPBROADCASTD 192(CX), Z18                            // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 260(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 196(CX), Z18                            // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 264(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 200(CX), Z18                            // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 268(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 204(CX), Z18                            // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 272(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 208(CX), Z18                            // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 276(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 212(CX), Z18                            // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 280(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 216(CX), Z18                            // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 284(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 220(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    192(AX), Z16                            // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPBROADCASTD 288(BX), Z18                            // 4 elements of row 0
+	VPBROADCASTD 224(CX), Z18                            // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 292(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 228(CX), Z18                            // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 296(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 232(CX), Z18                            // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 300(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 236(CX), Z18                            // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 304(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 240(CX), Z18                            // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 308(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 244(CX), Z18                            // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 312(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 248(CX), Z18                            // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 316(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 252(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VPMADDWD     Z21, Z0, Z0                             // to 32 bits
@@ -2051,235 +2059,236 @@ rows9pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows9block:
+	LEAQ         72(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z18                               // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPBROADCASTD 72(BX), Z20                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z20                               // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z0                            // row 0 = products, added in pairs
-	VPBROADCASTD 76(BX), Z20                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z20                              // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z1                            // row 1 = products, added in pairs
-	VPBROADCASTD 80(BX), Z20                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z20                              // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z2                            // row 2 = products, added in pairs
-	VPBROADCASTD 84(BX), Z20                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z20                             // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z3                            // row 3 = products, added in pairs
-	VPBROADCASTD 88(BX), Z20                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z20                             // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z4                            // row 4 = products, added in pairs
-	VPBROADCASTD 92(BX), Z20                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z20                             // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z5                            // row 5 = products, added in pairs
-	VPBROADCASTD 96(BX), Z20                             // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z20                             // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z6                            // row 6 = products, added in pairs
-	VPBROADCASTD 100(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z20                             // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z7                            // row 7 = products, added in pairs
-	VPBROADCASTD 104(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 32(CX), Z20                             // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z8                            // row 8 = products, added in pairs
 	VMOVDQU64    64(AX), Z18                             // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPBROADCASTD 108(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 36(CX), Z20                             // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 112(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 40(CX), Z20                             // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 116(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 44(CX), Z20                             // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 120(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 48(CX), Z20                             // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 124(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 52(CX), Z20                             // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 128(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 56(CX), Z20                             // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 132(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 60(CX), Z20                             // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 136(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 64(CX), Z20                             // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 140(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 68(CX), Z20                             // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    128(AX), Z18                            // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPBROADCASTD 144(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Z20                             // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 148(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Z20                             // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 152(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Z20                             // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 156(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Z20                             // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 160(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Z20                             // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 164(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Z20                             // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 168(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 96(CX), Z20                             // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 172(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 100(CX), Z20                            // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 176(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 104(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    192(AX), Z18                            // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPBROADCASTD 180(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 108(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 184(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 112(CX), Z20                            // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 188(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 116(CX), Z20                            // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 192(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 120(CX), Z20                            // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 196(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 124(CX), Z20                            // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 200(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 128(CX), Z20                            // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 204(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 132(CX), Z20                            // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 208(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 136(CX), Z20                            // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 212(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 140(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    (AX), Z18                               // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPBROADCASTD 216(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 220(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Z20                            // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 224(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Z20                            // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 228(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Z20                            // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 232(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Z20                            // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 236(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Z20                            // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 240(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 168(CX), Z20                            // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 244(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 172(CX), Z20                            // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 248(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 176(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    64(AX), Z18                             // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPBROADCASTD 252(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 180(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 256(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 184(CX), Z20                            // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 260(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 188(CX), Z20                            // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 264(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 192(CX), Z20                            // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 268(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 196(CX), Z20                            // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 272(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 200(CX), Z20                            // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 276(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 204(CX), Z20                            // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 280(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 208(CX), Z20                            // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 284(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 212(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    128(AX), Z18                            // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPBROADCASTD 288(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 216(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 292(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 220(CX), Z20                            // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 296(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 224(CX), Z20                            // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 300(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 228(CX), Z20                            // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 304(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 232(CX), Z20                            // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 308(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 236(CX), Z20                            // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 312(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 240(CX), Z20                            // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 316(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 244(CX), Z20                            // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 320(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 248(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    192(AX), Z18                            // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPBROADCASTD 324(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 252(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 328(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 256(CX), Z20                            // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 332(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 260(CX), Z20                            // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 336(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 264(CX), Z20                            // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 340(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 268(CX), Z20                            // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 344(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 272(CX), Z20                            // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 348(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 276(CX), Z20                            // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 352(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 280(CX), Z20                            // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 356(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 284(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VPMADDWD     Z23, Z0, Z0                             // to 32 bits
@@ -2479,258 +2488,259 @@ rows10pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows10block:
+	LEAQ         80(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z20                               // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPBROADCASTD 80(BX), Z22                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z22                               // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z0                            // row 0 = products, added in pairs
-	VPBROADCASTD 84(BX), Z22                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z22                              // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z1                            // row 1 = products, added in pairs
-	VPBROADCASTD 88(BX), Z22                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z22                              // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z2                            // row 2 = products, added in pairs
-	VPBROADCASTD 92(BX), Z22                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z22                             // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z3                            // row 3 = products, added in pairs
-	VPBROADCASTD 96(BX), Z22                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z22                             // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z4                            // row 4 = products, added in pairs
-	VPBROADCASTD 100(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z22                             // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z5                            // row 5 = products, added in pairs
-	VPBROADCASTD 104(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z22                             // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z6                            // row 6 = products, added in pairs
-	VPBROADCASTD 108(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z22                             // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z7                            // row 7 = products, added in pairs
-	VPBROADCASTD 112(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 32(CX), Z22                             // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z8                            // row 8 = products, added in pairs
-	VPBROADCASTD 116(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 36(CX), Z22                             // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z9                            // row 9 = products, added in pairs
 	VMOVDQU64    64(AX), Z20                             // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPBROADCASTD 120(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 40(CX), Z22                             // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 124(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 44(CX), Z22                             // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 128(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 48(CX), Z22                             // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 132(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 52(CX), Z22                             // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 136(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 56(CX), Z22                             // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 140(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 60(CX), Z22                             // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 144(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 64(CX), Z22                             // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 148(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 68(CX), Z22                             // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 152(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 72(CX), Z22                             // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 156(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 76(CX), Z22                             // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    128(AX), Z20                            // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPBROADCASTD 160(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Z22                             // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 164(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Z22                             // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 168(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Z22                             // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 172(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Z22                             // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 176(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Z22                             // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 180(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 100(CX), Z22                            // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 184(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 104(CX), Z22                            // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 188(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 108(CX), Z22                            // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 192(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 112(CX), Z22                            // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 196(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 116(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    192(AX), Z20                            // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPBROADCASTD 200(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 204(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Z22                            // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 208(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Z22                            // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 212(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Z22                            // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 216(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Z22                            // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 220(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Z22                            // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 224(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 144(CX), Z22                            // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 228(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 148(CX), Z22                            // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 232(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 152(CX), Z22                            // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 236(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 156(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    (AX), Z20                               // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPBROADCASTD 240(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 160(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 244(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 164(CX), Z22                            // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 248(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 168(CX), Z22                            // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 252(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 172(CX), Z22                            // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 256(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 176(CX), Z22                            // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 260(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 180(CX), Z22                            // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 264(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 184(CX), Z22                            // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 268(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 188(CX), Z22                            // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 272(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 192(CX), Z22                            // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 276(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 196(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    64(AX), Z20                             // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPBROADCASTD 280(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 200(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 284(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 204(CX), Z22                            // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 288(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 208(CX), Z22                            // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 292(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 212(CX), Z22                            // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 296(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 216(CX), Z22                            // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 300(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 220(CX), Z22                            // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 304(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 224(CX), Z22                            // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 308(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 228(CX), Z22                            // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 312(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 232(CX), Z22                            // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 316(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 236(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    128(AX), Z20                            // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPBROADCASTD 320(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 240(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 324(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 244(CX), Z22                            // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 328(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 248(CX), Z22                            // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 332(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 252(CX), Z22                            // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 336(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 256(CX), Z22                            // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 340(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 260(CX), Z22                            // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 344(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 264(CX), Z22                            // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 348(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 268(CX), Z22                            // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 352(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 272(CX), Z22                            // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 356(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 276(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    192(AX), Z20                            // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPBROADCASTD 360(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 280(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 364(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 284(CX), Z22                            // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 368(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 288(CX), Z22                            // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 372(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 292(CX), Z22                            // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 376(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 296(CX), Z22                            // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 380(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 300(CX), Z22                            // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 384(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 304(CX), Z22                            // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 388(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 308(CX), Z22                            // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 392(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 312(CX), Z22                            // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 396(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 316(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VPMADDWD     Z25, Z0, Z0                             // to 32 bits
@@ -2946,281 +2956,282 @@ rows11pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows11block:
+	LEAQ         88(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z22                               // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPBROADCASTD 88(BX), Z24                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z24                               // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z0                            // row 0 = products, added in pairs
-	VPBROADCASTD 92(BX), Z24                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z24                              // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z1                            // row 1 = products, added in pairs
-	VPBROADCASTD 96(BX), Z24                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z24                              // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z2                            // row 2 = products, added in pairs
-	VPBROADCASTD 100(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z24                             // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z3                            // row 3 = products, added in pairs
-	VPBROADCASTD 104(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z24                             // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z4                            // row 4 = products, added in pairs
-	VPBROADCASTD 108(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z24                             // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z5                            // row 5 = products, added in pairs
-	VPBROADCASTD 112(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z24                             // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z6                            // row 6 = products, added in pairs
-	VPBROADCASTD 116(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z24                             // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z7                            // row 7 = products, added in pairs
-	VPBROADCASTD 120(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 32(CX), Z24                             // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z8                            // row 8 = products, added in pairs
-	VPBROADCASTD 124(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 36(CX), Z24                             // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z9                            // row 9 = products, added in pairs
-	VPBROADCASTD 128(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 40(CX), Z24                             // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z10                           // row 10 = products, added in pairs
 	VMOVDQU64    64(AX), Z22                             // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPBROADCASTD 132(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 44(CX), Z24                             // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 136(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 48(CX), Z24                             // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 140(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 52(CX), Z24                             // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 144(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 56(CX), Z24                             // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 148(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 60(CX), Z24                             // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 152(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 64(CX), Z24                             // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 156(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 68(CX), Z24                             // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 160(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 72(CX), Z24                             // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 164(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 76(CX), Z24                             // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 168(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 80(CX), Z24                             // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 172(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 84(CX), Z24                             // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    128(AX), Z22                            // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPBROADCASTD 176(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 88(CX), Z24                             // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 180(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 92(CX), Z24                             // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 184(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 96(CX), Z24                             // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 188(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 100(CX), Z24                            // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 192(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 104(CX), Z24                            // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 196(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 108(CX), Z24                            // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 200(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 112(CX), Z24                            // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 204(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 116(CX), Z24                            // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 208(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 120(CX), Z24                            // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 212(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 124(CX), Z24                            // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 216(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 128(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    192(AX), Z22                            // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPBROADCASTD 220(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 132(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 224(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 136(CX), Z24                            // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 228(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 140(CX), Z24                            // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 232(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 144(CX), Z24                            // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 236(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 148(CX), Z24                            // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 240(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 152(CX), Z24                            // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 244(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 156(CX), Z24                            // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 248(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 160(CX), Z24                            // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 252(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 164(CX), Z24                            // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 256(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 168(CX), Z24                            // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 260(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 172(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    (AX), Z22                               // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPBROADCASTD 264(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 176(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 268(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 180(CX), Z24                            // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 272(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 184(CX), Z24                            // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 276(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 188(CX), Z24                            // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 280(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 192(CX), Z24                            // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 284(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 196(CX), Z24                            // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 288(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 200(CX), Z24                            // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 292(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 204(CX), Z24                            // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 296(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 208(CX), Z24                            // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 300(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 212(CX), Z24                            // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 304(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 216(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    64(AX), Z22                             // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPBROADCASTD 308(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 220(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 312(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 224(CX), Z24                            // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 316(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 228(CX), Z24                            // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 320(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 232(CX), Z24                            // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 324(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 236(CX), Z24                            // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 328(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 240(CX), Z24                            // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 332(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 244(CX), Z24                            // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 336(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 248(CX), Z24                            // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 340(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 252(CX), Z24                            // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 344(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 256(CX), Z24                            // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 348(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 260(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    128(AX), Z22                            // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPBROADCASTD 352(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 264(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 356(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 268(CX), Z24                            // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 360(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 272(CX), Z24                            // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 364(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 276(CX), Z24                            // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 368(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 280(CX), Z24                            // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 372(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 284(CX), Z24                            // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 376(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 288(CX), Z24                            // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 380(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 292(CX), Z24                            // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 384(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 296(CX), Z24                            // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 388(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 300(CX), Z24                            // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 392(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 304(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    192(AX), Z22                            // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPBROADCASTD 396(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 308(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 400(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 312(CX), Z24                            // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 404(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 316(CX), Z24                            // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 408(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 320(CX), Z24                            // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 412(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 324(CX), Z24                            // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 416(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 328(CX), Z24                            // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 420(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 332(CX), Z24                            // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 424(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 336(CX), Z24                            // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 428(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 340(CX), Z24                            // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 432(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 344(CX), Z24                            // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 436(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 348(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VPMADDWD     Z27, Z0, Z0                             // to 32 bits
@@ -3452,304 +3463,305 @@ rows12pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows12block:
+	LEAQ         96(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
 	PREFETCHT1   4288(AX)                                // weights of the next page
 	VMOVDQU64    (AX), Z24                               // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPBROADCASTD 96(BX), Z26                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z26                               // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z0                            // row 0 = products, added in pairs
-	VPBROADCASTD 100(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z26                              // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z1                            // row 1 = products, added in pairs
-	VPBROADCASTD 104(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z26                              // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z2                            // row 2 = products, added in pairs
-	VPBROADCASTD 108(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z26                             // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z3                            // row 3 = products, added in pairs
-	VPBROADCASTD 112(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z26                             // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z4                            // row 4 = products, added in pairs
-	VPBROADCASTD 116(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z26                             // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z5                            // row 5 = products, added in pairs
-	VPBROADCASTD 120(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z26                             // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z6                            // row 6 = products, added in pairs
-	VPBROADCASTD 124(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z26                             // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z7                            // row 7 = products, added in pairs
-	VPBROADCASTD 128(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 32(CX), Z26                             // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z8                            // row 8 = products, added in pairs
-	VPBROADCASTD 132(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 36(CX), Z26                             // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z9                            // row 9 = products, added in pairs
-	VPBROADCASTD 136(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 40(CX), Z26                             // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z10                           // row 10 = products, added in pairs
-	VPBROADCASTD 140(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 44(CX), Z26                             // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z11                           // row 11 = products, added in pairs
 	VMOVDQU64    64(AX), Z24                             // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPBROADCASTD 144(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z26                             // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 148(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z26                             // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 152(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z26                             // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 156(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Z26                             // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 160(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Z26                             // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 164(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Z26                             // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 168(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 72(CX), Z26                             // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 172(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 76(CX), Z26                             // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 176(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 80(CX), Z26                             // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 180(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 84(CX), Z26                             // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 184(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 88(CX), Z26                             // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 188(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 92(CX), Z26                             // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    128(AX), Z24                            // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPBROADCASTD 192(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Z26                             // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 196(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Z26                            // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 200(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Z26                            // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 204(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Z26                            // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 208(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Z26                            // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 212(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Z26                            // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 216(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 120(CX), Z26                            // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 220(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 124(CX), Z26                            // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 224(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 128(CX), Z26                            // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 228(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 132(CX), Z26                            // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 232(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 136(CX), Z26                            // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 236(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 140(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    192(AX), Z24                            // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPBROADCASTD 240(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 244(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Z26                            // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 248(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Z26                            // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 252(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Z26                            // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 256(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Z26                            // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 260(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Z26                            // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 264(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 168(CX), Z26                            // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 268(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 172(CX), Z26                            // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 272(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 176(CX), Z26                            // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 276(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 180(CX), Z26                            // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 280(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 184(CX), Z26                            // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 284(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 188(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    (AX), Z24                               // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPBROADCASTD 288(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 192(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 292(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 196(CX), Z26                            // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 296(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 200(CX), Z26                            // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 300(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 204(CX), Z26                            // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 304(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 208(CX), Z26                            // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 308(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 212(CX), Z26                            // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 312(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 216(CX), Z26                            // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 316(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 220(CX), Z26                            // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 320(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 224(CX), Z26                            // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 324(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 228(CX), Z26                            // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 328(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 232(CX), Z26                            // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 332(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 236(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    64(AX), Z24                             // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPBROADCASTD 336(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 240(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 340(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 244(CX), Z26                            // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 344(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 248(CX), Z26                            // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 348(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 252(CX), Z26                            // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 352(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 256(CX), Z26                            // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 356(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 260(CX), Z26                            // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 360(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 264(CX), Z26                            // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 364(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 268(CX), Z26                            // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 368(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 272(CX), Z26                            // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 372(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 276(CX), Z26                            // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 376(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 280(CX), Z26                            // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 380(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 284(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    128(AX), Z24                            // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPBROADCASTD 384(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 288(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 388(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 292(CX), Z26                            // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 392(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 296(CX), Z26                            // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 396(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 300(CX), Z26                            // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 400(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 304(CX), Z26                            // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 404(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 308(CX), Z26                            // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 408(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 312(CX), Z26                            // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 412(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 316(CX), Z26                            // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 416(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 320(CX), Z26                            // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 420(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 324(CX), Z26                            // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 424(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 328(CX), Z26                            // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 428(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 332(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    192(AX), Z24                            // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPBROADCASTD 432(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 336(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 436(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 340(CX), Z26                            // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 440(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 344(CX), Z26                            // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 444(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 348(CX), Z26                            // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 448(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 352(CX), Z26                            // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 452(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 356(CX), Z26                            // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 456(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 360(CX), Z26                            // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 460(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 364(CX), Z26                            // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 464(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 368(CX), Z26                            // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 468(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 372(CX), Z26                            // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 472(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 376(CX), Z26                            // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 476(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 380(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VPMADDWD     Z29, Z0, Z0                             // to 32 bits

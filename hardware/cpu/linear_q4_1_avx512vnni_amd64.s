@@ -39,35 +39,36 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
+	LEAQ         8(BX), CX                               // x of the block
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VMOVDQU64    (AX), Z2                                // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPDPBUSD.BCST 8(BX), Z2, Z0                          // row 0 += 4 products
+	VPDPBUSD.BCST (CX), Z2, Z0                           // row 0 += 4 products
 	VMOVDQU64    64(AX), Z2                              // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPDPBUSD.BCST 12(BX), Z2, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 4(CX), Z2, Z0                          // row 0 += 4 products
 	VMOVDQU64    128(AX), Z2                             // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPDPBUSD.BCST 16(BX), Z2, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 8(CX), Z2, Z0                          // row 0 += 4 products
 	VMOVDQU64    192(AX), Z2                             // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPDPBUSD.BCST 20(BX), Z2, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 12(CX), Z2, Z0                         // row 0 += 4 products
 	VMOVDQU64    (AX), Z2                                // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPDPBUSD.BCST 24(BX), Z2, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 16(CX), Z2, Z0                         // row 0 += 4 products
 	VMOVDQU64    64(AX), Z2                              // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPDPBUSD.BCST 28(BX), Z2, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 20(CX), Z2, Z0                         // row 0 += 4 products
 	VMOVDQU64    128(AX), Z2                             // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPDPBUSD.BCST 32(BX), Z2, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 24(CX), Z2, Z0                         // row 0 += 4 products
 	VMOVDQU64    192(AX), Z2                             // codes of each column
 	VPSRLW       $4, Z2, Z2                              // high nibbles
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
-	VPDPBUSD.BCST 36(BX), Z2, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 28(CX), Z2, Z0                         // row 0 += 4 products
 	VCVTPH2PS    (R8), Z2                                // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
 	VMULPS.BCST  4(BX), Z2, Z5                           // column's scale * row's
@@ -127,44 +128,45 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
+	LEAQ         16(BX), CX                              // x of the block
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VMOVDQU64    (AX), Z4                                // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPDPBUSD.BCST 16(BX), Z4, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 20(BX), Z4, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST (CX), Z4, Z0                           // row 0 += 4 products
+	VPDPBUSD.BCST 4(CX), Z4, Z1                          // row 1 += 4 products
 	VMOVDQU64    64(AX), Z4                              // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPDPBUSD.BCST 24(BX), Z4, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 28(BX), Z4, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 8(CX), Z4, Z0                          // row 0 += 4 products
+	VPDPBUSD.BCST 12(CX), Z4, Z1                         // row 1 += 4 products
 	VMOVDQU64    128(AX), Z4                             // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPDPBUSD.BCST 32(BX), Z4, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 36(BX), Z4, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 16(CX), Z4, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 20(CX), Z4, Z1                         // row 1 += 4 products
 	VMOVDQU64    192(AX), Z4                             // codes of each column
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPDPBUSD.BCST 40(BX), Z4, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 44(BX), Z4, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 24(CX), Z4, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 28(CX), Z4, Z1                         // row 1 += 4 products
 	VMOVDQU64    (AX), Z4                                // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPDPBUSD.BCST 48(BX), Z4, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 52(BX), Z4, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 32(CX), Z4, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 36(CX), Z4, Z1                         // row 1 += 4 products
 	VMOVDQU64    64(AX), Z4                              // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPDPBUSD.BCST 56(BX), Z4, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 60(BX), Z4, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 40(CX), Z4, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 44(CX), Z4, Z1                         // row 1 += 4 products
 	VMOVDQU64    128(AX), Z4                             // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPDPBUSD.BCST 64(BX), Z4, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 68(BX), Z4, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 48(CX), Z4, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 52(CX), Z4, Z1                         // row 1 += 4 products
 	VMOVDQU64    192(AX), Z4                             // codes of each column
 	VPSRLW       $4, Z4, Z4                              // high nibbles
 	VPANDD       Z8, Z4, Z4                              // one nibble of a byte
-	VPDPBUSD.BCST 72(BX), Z4, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 76(BX), Z4, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 56(CX), Z4, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 60(CX), Z4, Z1                         // row 1 += 4 products
 	VCVTPH2PS    (R8), Z4                                // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
 	VMULPS.BCST  8(BX), Z4, Z7                           // column's scale * row's
@@ -237,53 +239,54 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
+	LEAQ         24(BX), CX                              // x of the block
 	VPXORD       Z0, Z0, Z0                              // no products yet
 	VPXORD       Z1, Z1, Z1                              // no products yet
 	VPXORD       Z2, Z2, Z2                              // no products yet
 	VMOVDQU64    (AX), Z6                                // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPDPBUSD.BCST 24(BX), Z6, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 28(BX), Z6, Z1                         // row 1 += 4 products
-	VPDPBUSD.BCST 32(BX), Z6, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST (CX), Z6, Z0                           // row 0 += 4 products
+	VPDPBUSD.BCST 4(CX), Z6, Z1                          // row 1 += 4 products
+	VPDPBUSD.BCST 8(CX), Z6, Z2                          // row 2 += 4 products
 	VMOVDQU64    64(AX), Z6                              // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPDPBUSD.BCST 36(BX), Z6, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 40(BX), Z6, Z1                         // row 1 += 4 products
-	VPDPBUSD.BCST 44(BX), Z6, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 12(CX), Z6, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 16(CX), Z6, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 20(CX), Z6, Z2                         // row 2 += 4 products
 	VMOVDQU64    128(AX), Z6                             // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPDPBUSD.BCST 48(BX), Z6, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 52(BX), Z6, Z1                         // row 1 += 4 products
-	VPDPBUSD.BCST 56(BX), Z6, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 24(CX), Z6, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 28(CX), Z6, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 32(CX), Z6, Z2                         // row 2 += 4 products
 	VMOVDQU64    192(AX), Z6                             // codes of each column
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPDPBUSD.BCST 60(BX), Z6, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 64(BX), Z6, Z1                         // row 1 += 4 products
-	VPDPBUSD.BCST 68(BX), Z6, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 36(CX), Z6, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 40(CX), Z6, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 44(CX), Z6, Z2                         // row 2 += 4 products
 	VMOVDQU64    (AX), Z6                                // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPDPBUSD.BCST 72(BX), Z6, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 76(BX), Z6, Z1                         // row 1 += 4 products
-	VPDPBUSD.BCST 80(BX), Z6, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 48(CX), Z6, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 52(CX), Z6, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 56(CX), Z6, Z2                         // row 2 += 4 products
 	VMOVDQU64    64(AX), Z6                              // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPDPBUSD.BCST 84(BX), Z6, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 88(BX), Z6, Z1                         // row 1 += 4 products
-	VPDPBUSD.BCST 92(BX), Z6, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 60(CX), Z6, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 64(CX), Z6, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 68(CX), Z6, Z2                         // row 2 += 4 products
 	VMOVDQU64    128(AX), Z6                             // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPDPBUSD.BCST 96(BX), Z6, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 100(BX), Z6, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 104(BX), Z6, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 72(CX), Z6, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 76(CX), Z6, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 80(CX), Z6, Z2                         // row 2 += 4 products
 	VMOVDQU64    192(AX), Z6                             // codes of each column
 	VPSRLW       $4, Z6, Z6                              // high nibbles
 	VPANDD       Z10, Z6, Z6                             // one nibble of a byte
-	VPDPBUSD.BCST 108(BX), Z6, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 112(BX), Z6, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 116(BX), Z6, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 84(CX), Z6, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 88(CX), Z6, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 92(CX), Z6, Z2                         // row 2 += 4 products
 	VCVTPH2PS    (R8), Z6                                // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
 	VMULPS.BCST  12(BX), Z6, Z9                          // column's scale * row's
@@ -370,6 +373,7 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
+	LEAQ         32(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -380,56 +384,56 @@ rows4block:
 	VPXORD       Z3, Z3, Z3                              // no products yet
 	VMOVDQU64    (AX), Z8                                // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPDPBUSD.BCST 32(BX), Z8, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 36(BX), Z8, Z1                         // row 1 += 4 products
-	VPDPBUSD.BCST 40(BX), Z8, Z2                         // row 2 += 4 products
-	VPDPBUSD.BCST 44(BX), Z8, Z3                         // row 3 += 4 products
+	VPDPBUSD.BCST (CX), Z8, Z0                           // row 0 += 4 products
+	VPDPBUSD.BCST 4(CX), Z8, Z1                          // row 1 += 4 products
+	VPDPBUSD.BCST 8(CX), Z8, Z2                          // row 2 += 4 products
+	VPDPBUSD.BCST 12(CX), Z8, Z3                         // row 3 += 4 products
 	VMOVDQU64    64(AX), Z8                              // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPDPBUSD.BCST 48(BX), Z8, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 52(BX), Z8, Z1                         // row 1 += 4 products
-	VPDPBUSD.BCST 56(BX), Z8, Z2                         // row 2 += 4 products
-	VPDPBUSD.BCST 60(BX), Z8, Z3                         // row 3 += 4 products
+	VPDPBUSD.BCST 16(CX), Z8, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 20(CX), Z8, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 24(CX), Z8, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 28(CX), Z8, Z3                         // row 3 += 4 products
 	VMOVDQU64    128(AX), Z8                             // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPDPBUSD.BCST 64(BX), Z8, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 68(BX), Z8, Z1                         // row 1 += 4 products
-	VPDPBUSD.BCST 72(BX), Z8, Z2                         // row 2 += 4 products
-	VPDPBUSD.BCST 76(BX), Z8, Z3                         // row 3 += 4 products
+	VPDPBUSD.BCST 32(CX), Z8, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 36(CX), Z8, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 40(CX), Z8, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 44(CX), Z8, Z3                         // row 3 += 4 products
 	VMOVDQU64    192(AX), Z8                             // codes of each column
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPDPBUSD.BCST 80(BX), Z8, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 84(BX), Z8, Z1                         // row 1 += 4 products
-	VPDPBUSD.BCST 88(BX), Z8, Z2                         // row 2 += 4 products
-	VPDPBUSD.BCST 92(BX), Z8, Z3                         // row 3 += 4 products
+	VPDPBUSD.BCST 48(CX), Z8, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 52(CX), Z8, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 56(CX), Z8, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 60(CX), Z8, Z3                         // row 3 += 4 products
 	VMOVDQU64    (AX), Z8                                // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPDPBUSD.BCST 96(BX), Z8, Z0                         // row 0 += 4 products
-	VPDPBUSD.BCST 100(BX), Z8, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 104(BX), Z8, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 108(BX), Z8, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 64(CX), Z8, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 68(CX), Z8, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 72(CX), Z8, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 76(CX), Z8, Z3                         // row 3 += 4 products
 	VMOVDQU64    64(AX), Z8                              // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPDPBUSD.BCST 112(BX), Z8, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 116(BX), Z8, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 120(BX), Z8, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 124(BX), Z8, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 80(CX), Z8, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 84(CX), Z8, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 88(CX), Z8, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 92(CX), Z8, Z3                         // row 3 += 4 products
 	VMOVDQU64    128(AX), Z8                             // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPDPBUSD.BCST 128(BX), Z8, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 132(BX), Z8, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 136(BX), Z8, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 140(BX), Z8, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 96(CX), Z8, Z0                         // row 0 += 4 products
+	VPDPBUSD.BCST 100(CX), Z8, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 104(CX), Z8, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 108(CX), Z8, Z3                        // row 3 += 4 products
 	VMOVDQU64    192(AX), Z8                             // codes of each column
 	VPSRLW       $4, Z8, Z8                              // high nibbles
 	VPANDD       Z12, Z8, Z8                             // one nibble of a byte
-	VPDPBUSD.BCST 144(BX), Z8, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 148(BX), Z8, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 152(BX), Z8, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 156(BX), Z8, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 112(CX), Z8, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 116(CX), Z8, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 120(CX), Z8, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 124(CX), Z8, Z3                        // row 3 += 4 products
 	VCVTPH2PS    (R8), Z8                                // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
 	VMULPS.BCST  16(BX), Z8, Z11                         // column's scale * row's
@@ -529,6 +533,7 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
+	LEAQ         40(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -540,64 +545,64 @@ rows5block:
 	VPXORD       Z4, Z4, Z4                              // no products yet
 	VMOVDQU64    (AX), Z10                               // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPDPBUSD.BCST 40(BX), Z10, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 44(BX), Z10, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 48(BX), Z10, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 52(BX), Z10, Z3                        // row 3 += 4 products
-	VPDPBUSD.BCST 56(BX), Z10, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST (CX), Z10, Z0                          // row 0 += 4 products
+	VPDPBUSD.BCST 4(CX), Z10, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 8(CX), Z10, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 12(CX), Z10, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 16(CX), Z10, Z4                        // row 4 += 4 products
 	VMOVDQU64    64(AX), Z10                             // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPDPBUSD.BCST 60(BX), Z10, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 64(BX), Z10, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 68(BX), Z10, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 72(BX), Z10, Z3                        // row 3 += 4 products
-	VPDPBUSD.BCST 76(BX), Z10, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 20(CX), Z10, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 24(CX), Z10, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 28(CX), Z10, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 32(CX), Z10, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 36(CX), Z10, Z4                        // row 4 += 4 products
 	VMOVDQU64    128(AX), Z10                            // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPDPBUSD.BCST 80(BX), Z10, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 84(BX), Z10, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 88(BX), Z10, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 92(BX), Z10, Z3                        // row 3 += 4 products
-	VPDPBUSD.BCST 96(BX), Z10, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 40(CX), Z10, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 44(CX), Z10, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 48(CX), Z10, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 52(CX), Z10, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 56(CX), Z10, Z4                        // row 4 += 4 products
 	VMOVDQU64    192(AX), Z10                            // codes of each column
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPDPBUSD.BCST 100(BX), Z10, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 104(BX), Z10, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 108(BX), Z10, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 112(BX), Z10, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 116(BX), Z10, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 60(CX), Z10, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 64(CX), Z10, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 68(CX), Z10, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 72(CX), Z10, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 76(CX), Z10, Z4                        // row 4 += 4 products
 	VMOVDQU64    (AX), Z10                               // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPDPBUSD.BCST 120(BX), Z10, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 124(BX), Z10, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 128(BX), Z10, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 132(BX), Z10, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 136(BX), Z10, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 80(CX), Z10, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 84(CX), Z10, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 88(CX), Z10, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 92(CX), Z10, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 96(CX), Z10, Z4                        // row 4 += 4 products
 	VMOVDQU64    64(AX), Z10                             // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPDPBUSD.BCST 140(BX), Z10, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 144(BX), Z10, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 148(BX), Z10, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 152(BX), Z10, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 156(BX), Z10, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 100(CX), Z10, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 104(CX), Z10, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 108(CX), Z10, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 112(CX), Z10, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 116(CX), Z10, Z4                       // row 4 += 4 products
 	VMOVDQU64    128(AX), Z10                            // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPDPBUSD.BCST 160(BX), Z10, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 164(BX), Z10, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 168(BX), Z10, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 172(BX), Z10, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 176(BX), Z10, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 120(CX), Z10, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 124(CX), Z10, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 128(CX), Z10, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 132(CX), Z10, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 136(CX), Z10, Z4                       // row 4 += 4 products
 	VMOVDQU64    192(AX), Z10                            // codes of each column
 	VPSRLW       $4, Z10, Z10                            // high nibbles
 	VPANDD       Z14, Z10, Z10                           // one nibble of a byte
-	VPDPBUSD.BCST 180(BX), Z10, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 184(BX), Z10, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 188(BX), Z10, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 192(BX), Z10, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 196(BX), Z10, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 140(CX), Z10, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 144(CX), Z10, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 148(CX), Z10, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 152(CX), Z10, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 156(CX), Z10, Z4                       // row 4 += 4 products
 	VCVTPH2PS    (R8), Z10                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
 	VMULPS.BCST  20(BX), Z10, Z13                        // column's scale * row's
@@ -711,6 +716,7 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
+	LEAQ         48(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -723,72 +729,72 @@ rows6block:
 	VPXORD       Z5, Z5, Z5                              // no products yet
 	VMOVDQU64    (AX), Z12                               // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPDPBUSD.BCST 48(BX), Z12, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 52(BX), Z12, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 56(BX), Z12, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 60(BX), Z12, Z3                        // row 3 += 4 products
-	VPDPBUSD.BCST 64(BX), Z12, Z4                        // row 4 += 4 products
-	VPDPBUSD.BCST 68(BX), Z12, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST (CX), Z12, Z0                          // row 0 += 4 products
+	VPDPBUSD.BCST 4(CX), Z12, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 8(CX), Z12, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 12(CX), Z12, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 16(CX), Z12, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 20(CX), Z12, Z5                        // row 5 += 4 products
 	VMOVDQU64    64(AX), Z12                             // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPDPBUSD.BCST 72(BX), Z12, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 76(BX), Z12, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 80(BX), Z12, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 84(BX), Z12, Z3                        // row 3 += 4 products
-	VPDPBUSD.BCST 88(BX), Z12, Z4                        // row 4 += 4 products
-	VPDPBUSD.BCST 92(BX), Z12, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 24(CX), Z12, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 28(CX), Z12, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 32(CX), Z12, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 36(CX), Z12, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 40(CX), Z12, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 44(CX), Z12, Z5                        // row 5 += 4 products
 	VMOVDQU64    128(AX), Z12                            // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPDPBUSD.BCST 96(BX), Z12, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 100(BX), Z12, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 104(BX), Z12, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 108(BX), Z12, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 112(BX), Z12, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 116(BX), Z12, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 48(CX), Z12, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 52(CX), Z12, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 56(CX), Z12, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 60(CX), Z12, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 64(CX), Z12, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 68(CX), Z12, Z5                        // row 5 += 4 products
 	VMOVDQU64    192(AX), Z12                            // codes of each column
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPDPBUSD.BCST 120(BX), Z12, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 124(BX), Z12, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 128(BX), Z12, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 132(BX), Z12, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 136(BX), Z12, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 140(BX), Z12, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 72(CX), Z12, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 76(CX), Z12, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 80(CX), Z12, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 84(CX), Z12, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 88(CX), Z12, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 92(CX), Z12, Z5                        // row 5 += 4 products
 	VMOVDQU64    (AX), Z12                               // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPDPBUSD.BCST 144(BX), Z12, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 148(BX), Z12, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 152(BX), Z12, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 156(BX), Z12, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 160(BX), Z12, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 164(BX), Z12, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 96(CX), Z12, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 100(CX), Z12, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 104(CX), Z12, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 108(CX), Z12, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 112(CX), Z12, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 116(CX), Z12, Z5                       // row 5 += 4 products
 	VMOVDQU64    64(AX), Z12                             // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPDPBUSD.BCST 168(BX), Z12, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 172(BX), Z12, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 176(BX), Z12, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 180(BX), Z12, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 184(BX), Z12, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 188(BX), Z12, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 120(CX), Z12, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 124(CX), Z12, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 128(CX), Z12, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 132(CX), Z12, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 136(CX), Z12, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 140(CX), Z12, Z5                       // row 5 += 4 products
 	VMOVDQU64    128(AX), Z12                            // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPDPBUSD.BCST 192(BX), Z12, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 196(BX), Z12, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 200(BX), Z12, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 204(BX), Z12, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 208(BX), Z12, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 212(BX), Z12, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 144(CX), Z12, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 148(CX), Z12, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 152(CX), Z12, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 156(CX), Z12, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 160(CX), Z12, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 164(CX), Z12, Z5                       // row 5 += 4 products
 	VMOVDQU64    192(AX), Z12                            // codes of each column
 	VPSRLW       $4, Z12, Z12                            // high nibbles
 	VPANDD       Z16, Z12, Z12                           // one nibble of a byte
-	VPDPBUSD.BCST 216(BX), Z12, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 220(BX), Z12, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 224(BX), Z12, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 228(BX), Z12, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 232(BX), Z12, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 236(BX), Z12, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 168(CX), Z12, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 172(CX), Z12, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 176(CX), Z12, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 180(CX), Z12, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 184(CX), Z12, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 188(CX), Z12, Z5                       // row 5 += 4 products
 	VCVTPH2PS    (R8), Z12                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
 	VMULPS.BCST  24(BX), Z12, Z15                        // column's scale * row's
@@ -916,6 +922,7 @@ rows7pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows7block:
+	LEAQ         56(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -929,80 +936,80 @@ rows7block:
 	VPXORD       Z6, Z6, Z6                              // no products yet
 	VMOVDQU64    (AX), Z14                               // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPDPBUSD.BCST 56(BX), Z14, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 60(BX), Z14, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 64(BX), Z14, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 68(BX), Z14, Z3                        // row 3 += 4 products
-	VPDPBUSD.BCST 72(BX), Z14, Z4                        // row 4 += 4 products
-	VPDPBUSD.BCST 76(BX), Z14, Z5                        // row 5 += 4 products
-	VPDPBUSD.BCST 80(BX), Z14, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST (CX), Z14, Z0                          // row 0 += 4 products
+	VPDPBUSD.BCST 4(CX), Z14, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 8(CX), Z14, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 12(CX), Z14, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 16(CX), Z14, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 20(CX), Z14, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 24(CX), Z14, Z6                        // row 6 += 4 products
 	VMOVDQU64    64(AX), Z14                             // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPDPBUSD.BCST 84(BX), Z14, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 88(BX), Z14, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 92(BX), Z14, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 96(BX), Z14, Z3                        // row 3 += 4 products
-	VPDPBUSD.BCST 100(BX), Z14, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 104(BX), Z14, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 108(BX), Z14, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 28(CX), Z14, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 32(CX), Z14, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 36(CX), Z14, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 40(CX), Z14, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 44(CX), Z14, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 48(CX), Z14, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 52(CX), Z14, Z6                        // row 6 += 4 products
 	VMOVDQU64    128(AX), Z14                            // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPDPBUSD.BCST 112(BX), Z14, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 116(BX), Z14, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 120(BX), Z14, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 124(BX), Z14, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 128(BX), Z14, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 132(BX), Z14, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 136(BX), Z14, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 56(CX), Z14, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 60(CX), Z14, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 64(CX), Z14, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 68(CX), Z14, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 72(CX), Z14, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 76(CX), Z14, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 80(CX), Z14, Z6                        // row 6 += 4 products
 	VMOVDQU64    192(AX), Z14                            // codes of each column
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPDPBUSD.BCST 140(BX), Z14, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 144(BX), Z14, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 148(BX), Z14, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 152(BX), Z14, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 156(BX), Z14, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 160(BX), Z14, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 164(BX), Z14, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 84(CX), Z14, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 88(CX), Z14, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 92(CX), Z14, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 96(CX), Z14, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 100(CX), Z14, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 104(CX), Z14, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 108(CX), Z14, Z6                       // row 6 += 4 products
 	VMOVDQU64    (AX), Z14                               // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPDPBUSD.BCST 168(BX), Z14, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 172(BX), Z14, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 176(BX), Z14, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 180(BX), Z14, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 184(BX), Z14, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 188(BX), Z14, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 192(BX), Z14, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 112(CX), Z14, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 116(CX), Z14, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 120(CX), Z14, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 124(CX), Z14, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 128(CX), Z14, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 132(CX), Z14, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 136(CX), Z14, Z6                       // row 6 += 4 products
 	VMOVDQU64    64(AX), Z14                             // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPDPBUSD.BCST 196(BX), Z14, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 200(BX), Z14, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 204(BX), Z14, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 208(BX), Z14, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 212(BX), Z14, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 216(BX), Z14, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 220(BX), Z14, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 140(CX), Z14, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 144(CX), Z14, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 148(CX), Z14, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 152(CX), Z14, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 156(CX), Z14, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 160(CX), Z14, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 164(CX), Z14, Z6                       // row 6 += 4 products
 	VMOVDQU64    128(AX), Z14                            // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPDPBUSD.BCST 224(BX), Z14, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 228(BX), Z14, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 232(BX), Z14, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 236(BX), Z14, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 240(BX), Z14, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 244(BX), Z14, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 248(BX), Z14, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 168(CX), Z14, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 172(CX), Z14, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 176(CX), Z14, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 180(CX), Z14, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 184(CX), Z14, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 188(CX), Z14, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 192(CX), Z14, Z6                       // row 6 += 4 products
 	VMOVDQU64    192(AX), Z14                            // codes of each column
 	VPSRLW       $4, Z14, Z14                            // high nibbles
 	VPANDD       Z18, Z14, Z14                           // one nibble of a byte
-	VPDPBUSD.BCST 252(BX), Z14, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 256(BX), Z14, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 260(BX), Z14, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 264(BX), Z14, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 268(BX), Z14, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 272(BX), Z14, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 276(BX), Z14, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 196(CX), Z14, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 200(CX), Z14, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 204(CX), Z14, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 208(CX), Z14, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 212(CX), Z14, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 216(CX), Z14, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 220(CX), Z14, Z6                       // row 6 += 4 products
 	VCVTPH2PS    (R8), Z14                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
 	VMULPS.BCST  28(BX), Z14, Z17                        // column's scale * row's
@@ -1143,6 +1150,7 @@ rows8pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows8block:
+	LEAQ         64(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1157,88 +1165,88 @@ rows8block:
 	VPXORD       Z7, Z7, Z7                              // no products yet
 	VMOVDQU64    (AX), Z16                               // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPDPBUSD.BCST 64(BX), Z16, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 68(BX), Z16, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 72(BX), Z16, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 76(BX), Z16, Z3                        // row 3 += 4 products
-	VPDPBUSD.BCST 80(BX), Z16, Z4                        // row 4 += 4 products
-	VPDPBUSD.BCST 84(BX), Z16, Z5                        // row 5 += 4 products
-	VPDPBUSD.BCST 88(BX), Z16, Z6                        // row 6 += 4 products
-	VPDPBUSD.BCST 92(BX), Z16, Z7                        // row 7 += 4 products
+	VPDPBUSD.BCST (CX), Z16, Z0                          // row 0 += 4 products
+	VPDPBUSD.BCST 4(CX), Z16, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 8(CX), Z16, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 12(CX), Z16, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 16(CX), Z16, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 20(CX), Z16, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 24(CX), Z16, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST 28(CX), Z16, Z7                        // row 7 += 4 products
 	VMOVDQU64    64(AX), Z16                             // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPDPBUSD.BCST 96(BX), Z16, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 100(BX), Z16, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 104(BX), Z16, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 108(BX), Z16, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 112(BX), Z16, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 116(BX), Z16, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 120(BX), Z16, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 124(BX), Z16, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 32(CX), Z16, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 36(CX), Z16, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 40(CX), Z16, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 44(CX), Z16, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 48(CX), Z16, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 52(CX), Z16, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 56(CX), Z16, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST 60(CX), Z16, Z7                        // row 7 += 4 products
 	VMOVDQU64    128(AX), Z16                            // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPDPBUSD.BCST 128(BX), Z16, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 132(BX), Z16, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 136(BX), Z16, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 140(BX), Z16, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 144(BX), Z16, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 148(BX), Z16, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 152(BX), Z16, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 156(BX), Z16, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 64(CX), Z16, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 68(CX), Z16, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 72(CX), Z16, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 76(CX), Z16, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 80(CX), Z16, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 84(CX), Z16, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 88(CX), Z16, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST 92(CX), Z16, Z7                        // row 7 += 4 products
 	VMOVDQU64    192(AX), Z16                            // codes of each column
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPDPBUSD.BCST 160(BX), Z16, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 164(BX), Z16, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 168(BX), Z16, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 172(BX), Z16, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 176(BX), Z16, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 180(BX), Z16, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 184(BX), Z16, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 188(BX), Z16, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 96(CX), Z16, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 100(CX), Z16, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 104(CX), Z16, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 108(CX), Z16, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 112(CX), Z16, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 116(CX), Z16, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 120(CX), Z16, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 124(CX), Z16, Z7                       // row 7 += 4 products
 	VMOVDQU64    (AX), Z16                               // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPDPBUSD.BCST 192(BX), Z16, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 196(BX), Z16, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 200(BX), Z16, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 204(BX), Z16, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 208(BX), Z16, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 212(BX), Z16, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 216(BX), Z16, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 220(BX), Z16, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 128(CX), Z16, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 132(CX), Z16, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 136(CX), Z16, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 140(CX), Z16, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 144(CX), Z16, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 148(CX), Z16, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 152(CX), Z16, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 156(CX), Z16, Z7                       // row 7 += 4 products
 	VMOVDQU64    64(AX), Z16                             // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPDPBUSD.BCST 224(BX), Z16, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 228(BX), Z16, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 232(BX), Z16, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 236(BX), Z16, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 240(BX), Z16, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 244(BX), Z16, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 248(BX), Z16, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 252(BX), Z16, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 160(CX), Z16, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 164(CX), Z16, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 168(CX), Z16, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 172(CX), Z16, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 176(CX), Z16, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 180(CX), Z16, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 184(CX), Z16, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 188(CX), Z16, Z7                       // row 7 += 4 products
 	VMOVDQU64    128(AX), Z16                            // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPDPBUSD.BCST 256(BX), Z16, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 260(BX), Z16, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 264(BX), Z16, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 268(BX), Z16, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 272(BX), Z16, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 276(BX), Z16, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 280(BX), Z16, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 284(BX), Z16, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 192(CX), Z16, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 196(CX), Z16, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 200(CX), Z16, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 204(CX), Z16, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 208(CX), Z16, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 212(CX), Z16, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 216(CX), Z16, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 220(CX), Z16, Z7                       // row 7 += 4 products
 	VMOVDQU64    192(AX), Z16                            // codes of each column
 	VPSRLW       $4, Z16, Z16                            // high nibbles
 	VPANDD       Z20, Z16, Z16                           // one nibble of a byte
-	VPDPBUSD.BCST 288(BX), Z16, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 292(BX), Z16, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 296(BX), Z16, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 300(BX), Z16, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 304(BX), Z16, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 308(BX), Z16, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 312(BX), Z16, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 316(BX), Z16, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 224(CX), Z16, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 228(CX), Z16, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 232(CX), Z16, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 236(CX), Z16, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 240(CX), Z16, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 244(CX), Z16, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 248(CX), Z16, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 252(CX), Z16, Z7                       // row 7 += 4 products
 	VCVTPH2PS    (R8), Z16                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
 	VMULPS.BCST  32(BX), Z16, Z19                        // column's scale * row's
@@ -1392,6 +1400,7 @@ rows9pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows9block:
+	LEAQ         72(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1407,96 +1416,96 @@ rows9block:
 	VPXORD       Z8, Z8, Z8                              // no products yet
 	VMOVDQU64    (AX), Z18                               // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPDPBUSD.BCST 72(BX), Z18, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 76(BX), Z18, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 80(BX), Z18, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 84(BX), Z18, Z3                        // row 3 += 4 products
-	VPDPBUSD.BCST 88(BX), Z18, Z4                        // row 4 += 4 products
-	VPDPBUSD.BCST 92(BX), Z18, Z5                        // row 5 += 4 products
-	VPDPBUSD.BCST 96(BX), Z18, Z6                        // row 6 += 4 products
-	VPDPBUSD.BCST 100(BX), Z18, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 104(BX), Z18, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST (CX), Z18, Z0                          // row 0 += 4 products
+	VPDPBUSD.BCST 4(CX), Z18, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 8(CX), Z18, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 12(CX), Z18, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 16(CX), Z18, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 20(CX), Z18, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 24(CX), Z18, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST 28(CX), Z18, Z7                        // row 7 += 4 products
+	VPDPBUSD.BCST 32(CX), Z18, Z8                        // row 8 += 4 products
 	VMOVDQU64    64(AX), Z18                             // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPDPBUSD.BCST 108(BX), Z18, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 112(BX), Z18, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 116(BX), Z18, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 120(BX), Z18, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 124(BX), Z18, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 128(BX), Z18, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 132(BX), Z18, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 136(BX), Z18, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 140(BX), Z18, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 36(CX), Z18, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 40(CX), Z18, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 44(CX), Z18, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 48(CX), Z18, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 52(CX), Z18, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 56(CX), Z18, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 60(CX), Z18, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST 64(CX), Z18, Z7                        // row 7 += 4 products
+	VPDPBUSD.BCST 68(CX), Z18, Z8                        // row 8 += 4 products
 	VMOVDQU64    128(AX), Z18                            // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPDPBUSD.BCST 144(BX), Z18, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 148(BX), Z18, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 152(BX), Z18, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 156(BX), Z18, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 160(BX), Z18, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 164(BX), Z18, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 168(BX), Z18, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 172(BX), Z18, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 176(BX), Z18, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 72(CX), Z18, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 76(CX), Z18, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 80(CX), Z18, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 84(CX), Z18, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 88(CX), Z18, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 92(CX), Z18, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 96(CX), Z18, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST 100(CX), Z18, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 104(CX), Z18, Z8                       // row 8 += 4 products
 	VMOVDQU64    192(AX), Z18                            // codes of each column
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPDPBUSD.BCST 180(BX), Z18, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 184(BX), Z18, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 188(BX), Z18, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 192(BX), Z18, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 196(BX), Z18, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 200(BX), Z18, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 204(BX), Z18, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 208(BX), Z18, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 212(BX), Z18, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 108(CX), Z18, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 112(CX), Z18, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 116(CX), Z18, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 120(CX), Z18, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 124(CX), Z18, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 128(CX), Z18, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 132(CX), Z18, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 136(CX), Z18, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 140(CX), Z18, Z8                       // row 8 += 4 products
 	VMOVDQU64    (AX), Z18                               // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPDPBUSD.BCST 216(BX), Z18, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 220(BX), Z18, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 224(BX), Z18, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 228(BX), Z18, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 232(BX), Z18, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 236(BX), Z18, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 240(BX), Z18, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 244(BX), Z18, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 248(BX), Z18, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 144(CX), Z18, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 148(CX), Z18, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 152(CX), Z18, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 156(CX), Z18, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 160(CX), Z18, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 164(CX), Z18, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 168(CX), Z18, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 172(CX), Z18, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 176(CX), Z18, Z8                       // row 8 += 4 products
 	VMOVDQU64    64(AX), Z18                             // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPDPBUSD.BCST 252(BX), Z18, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 256(BX), Z18, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 260(BX), Z18, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 264(BX), Z18, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 268(BX), Z18, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 272(BX), Z18, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 276(BX), Z18, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 280(BX), Z18, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 284(BX), Z18, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 180(CX), Z18, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 184(CX), Z18, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 188(CX), Z18, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 192(CX), Z18, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 196(CX), Z18, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 200(CX), Z18, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 204(CX), Z18, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 208(CX), Z18, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 212(CX), Z18, Z8                       // row 8 += 4 products
 	VMOVDQU64    128(AX), Z18                            // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPDPBUSD.BCST 288(BX), Z18, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 292(BX), Z18, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 296(BX), Z18, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 300(BX), Z18, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 304(BX), Z18, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 308(BX), Z18, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 312(BX), Z18, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 316(BX), Z18, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 320(BX), Z18, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 216(CX), Z18, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 220(CX), Z18, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 224(CX), Z18, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 228(CX), Z18, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 232(CX), Z18, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 236(CX), Z18, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 240(CX), Z18, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 244(CX), Z18, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 248(CX), Z18, Z8                       // row 8 += 4 products
 	VMOVDQU64    192(AX), Z18                            // codes of each column
 	VPSRLW       $4, Z18, Z18                            // high nibbles
 	VPANDD       Z22, Z18, Z18                           // one nibble of a byte
-	VPDPBUSD.BCST 324(BX), Z18, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 328(BX), Z18, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 332(BX), Z18, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 336(BX), Z18, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 340(BX), Z18, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 344(BX), Z18, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 348(BX), Z18, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 352(BX), Z18, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 356(BX), Z18, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 252(CX), Z18, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 256(CX), Z18, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 260(CX), Z18, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 264(CX), Z18, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 268(CX), Z18, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 272(CX), Z18, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 276(CX), Z18, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 280(CX), Z18, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 284(CX), Z18, Z8                       // row 8 += 4 products
 	VCVTPH2PS    (R8), Z18                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
 	VMULPS.BCST  36(BX), Z18, Z21                        // column's scale * row's
@@ -1663,6 +1672,7 @@ rows10pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows10block:
+	LEAQ         80(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1679,104 +1689,104 @@ rows10block:
 	VPXORD       Z9, Z9, Z9                              // no products yet
 	VMOVDQU64    (AX), Z20                               // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPDPBUSD.BCST 80(BX), Z20, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 84(BX), Z20, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 88(BX), Z20, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 92(BX), Z20, Z3                        // row 3 += 4 products
-	VPDPBUSD.BCST 96(BX), Z20, Z4                        // row 4 += 4 products
-	VPDPBUSD.BCST 100(BX), Z20, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 104(BX), Z20, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 108(BX), Z20, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 112(BX), Z20, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 116(BX), Z20, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST (CX), Z20, Z0                          // row 0 += 4 products
+	VPDPBUSD.BCST 4(CX), Z20, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 8(CX), Z20, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 12(CX), Z20, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 16(CX), Z20, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 20(CX), Z20, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 24(CX), Z20, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST 28(CX), Z20, Z7                        // row 7 += 4 products
+	VPDPBUSD.BCST 32(CX), Z20, Z8                        // row 8 += 4 products
+	VPDPBUSD.BCST 36(CX), Z20, Z9                        // row 9 += 4 products
 	VMOVDQU64    64(AX), Z20                             // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPDPBUSD.BCST 120(BX), Z20, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 124(BX), Z20, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 128(BX), Z20, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 132(BX), Z20, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 136(BX), Z20, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 140(BX), Z20, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 144(BX), Z20, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 148(BX), Z20, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 152(BX), Z20, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 156(BX), Z20, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 40(CX), Z20, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 44(CX), Z20, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 48(CX), Z20, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 52(CX), Z20, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 56(CX), Z20, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 60(CX), Z20, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 64(CX), Z20, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST 68(CX), Z20, Z7                        // row 7 += 4 products
+	VPDPBUSD.BCST 72(CX), Z20, Z8                        // row 8 += 4 products
+	VPDPBUSD.BCST 76(CX), Z20, Z9                        // row 9 += 4 products
 	VMOVDQU64    128(AX), Z20                            // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPDPBUSD.BCST 160(BX), Z20, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 164(BX), Z20, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 168(BX), Z20, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 172(BX), Z20, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 176(BX), Z20, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 180(BX), Z20, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 184(BX), Z20, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 188(BX), Z20, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 192(BX), Z20, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 196(BX), Z20, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 80(CX), Z20, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 84(CX), Z20, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 88(CX), Z20, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 92(CX), Z20, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 96(CX), Z20, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 100(CX), Z20, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 104(CX), Z20, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 108(CX), Z20, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 112(CX), Z20, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 116(CX), Z20, Z9                       // row 9 += 4 products
 	VMOVDQU64    192(AX), Z20                            // codes of each column
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPDPBUSD.BCST 200(BX), Z20, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 204(BX), Z20, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 208(BX), Z20, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 212(BX), Z20, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 216(BX), Z20, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 220(BX), Z20, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 224(BX), Z20, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 228(BX), Z20, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 232(BX), Z20, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 236(BX), Z20, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 120(CX), Z20, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 124(CX), Z20, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 128(CX), Z20, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 132(CX), Z20, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 136(CX), Z20, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 140(CX), Z20, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 144(CX), Z20, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 148(CX), Z20, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 152(CX), Z20, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 156(CX), Z20, Z9                       // row 9 += 4 products
 	VMOVDQU64    (AX), Z20                               // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPDPBUSD.BCST 240(BX), Z20, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 244(BX), Z20, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 248(BX), Z20, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 252(BX), Z20, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 256(BX), Z20, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 260(BX), Z20, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 264(BX), Z20, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 268(BX), Z20, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 272(BX), Z20, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 276(BX), Z20, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 160(CX), Z20, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 164(CX), Z20, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 168(CX), Z20, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 172(CX), Z20, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 176(CX), Z20, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 180(CX), Z20, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 184(CX), Z20, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 188(CX), Z20, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 192(CX), Z20, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 196(CX), Z20, Z9                       // row 9 += 4 products
 	VMOVDQU64    64(AX), Z20                             // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPDPBUSD.BCST 280(BX), Z20, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 284(BX), Z20, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 288(BX), Z20, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 292(BX), Z20, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 296(BX), Z20, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 300(BX), Z20, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 304(BX), Z20, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 308(BX), Z20, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 312(BX), Z20, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 316(BX), Z20, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 200(CX), Z20, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 204(CX), Z20, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 208(CX), Z20, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 212(CX), Z20, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 216(CX), Z20, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 220(CX), Z20, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 224(CX), Z20, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 228(CX), Z20, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 232(CX), Z20, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 236(CX), Z20, Z9                       // row 9 += 4 products
 	VMOVDQU64    128(AX), Z20                            // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPDPBUSD.BCST 320(BX), Z20, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 324(BX), Z20, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 328(BX), Z20, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 332(BX), Z20, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 336(BX), Z20, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 340(BX), Z20, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 344(BX), Z20, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 348(BX), Z20, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 352(BX), Z20, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 356(BX), Z20, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 240(CX), Z20, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 244(CX), Z20, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 248(CX), Z20, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 252(CX), Z20, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 256(CX), Z20, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 260(CX), Z20, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 264(CX), Z20, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 268(CX), Z20, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 272(CX), Z20, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 276(CX), Z20, Z9                       // row 9 += 4 products
 	VMOVDQU64    192(AX), Z20                            // codes of each column
 	VPSRLW       $4, Z20, Z20                            // high nibbles
 	VPANDD       Z24, Z20, Z20                           // one nibble of a byte
-	VPDPBUSD.BCST 360(BX), Z20, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 364(BX), Z20, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 368(BX), Z20, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 372(BX), Z20, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 376(BX), Z20, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 380(BX), Z20, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 384(BX), Z20, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 388(BX), Z20, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 392(BX), Z20, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 396(BX), Z20, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 280(CX), Z20, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 284(CX), Z20, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 288(CX), Z20, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 292(CX), Z20, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 296(CX), Z20, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 300(CX), Z20, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 304(CX), Z20, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 308(CX), Z20, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 312(CX), Z20, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 316(CX), Z20, Z9                       // row 9 += 4 products
 	VCVTPH2PS    (R8), Z20                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
 	VMULPS.BCST  40(BX), Z20, Z23                        // column's scale * row's
@@ -1956,6 +1966,7 @@ rows11pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows11block:
+	LEAQ         88(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1973,112 +1984,112 @@ rows11block:
 	VPXORD       Z10, Z10, Z10                           // no products yet
 	VMOVDQU64    (AX), Z22                               // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPDPBUSD.BCST 88(BX), Z22, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 92(BX), Z22, Z1                        // row 1 += 4 products
-	VPDPBUSD.BCST 96(BX), Z22, Z2                        // row 2 += 4 products
-	VPDPBUSD.BCST 100(BX), Z22, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 104(BX), Z22, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 108(BX), Z22, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 112(BX), Z22, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 116(BX), Z22, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 120(BX), Z22, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 124(BX), Z22, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 128(BX), Z22, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST (CX), Z22, Z0                          // row 0 += 4 products
+	VPDPBUSD.BCST 4(CX), Z22, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 8(CX), Z22, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 12(CX), Z22, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 16(CX), Z22, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 20(CX), Z22, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 24(CX), Z22, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST 28(CX), Z22, Z7                        // row 7 += 4 products
+	VPDPBUSD.BCST 32(CX), Z22, Z8                        // row 8 += 4 products
+	VPDPBUSD.BCST 36(CX), Z22, Z9                        // row 9 += 4 products
+	VPDPBUSD.BCST 40(CX), Z22, Z10                       // row 10 += 4 products
 	VMOVDQU64    64(AX), Z22                             // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPDPBUSD.BCST 132(BX), Z22, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 136(BX), Z22, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 140(BX), Z22, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 144(BX), Z22, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 148(BX), Z22, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 152(BX), Z22, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 156(BX), Z22, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 160(BX), Z22, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 164(BX), Z22, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 168(BX), Z22, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 172(BX), Z22, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 44(CX), Z22, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 48(CX), Z22, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 52(CX), Z22, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 56(CX), Z22, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 60(CX), Z22, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 64(CX), Z22, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 68(CX), Z22, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST 72(CX), Z22, Z7                        // row 7 += 4 products
+	VPDPBUSD.BCST 76(CX), Z22, Z8                        // row 8 += 4 products
+	VPDPBUSD.BCST 80(CX), Z22, Z9                        // row 9 += 4 products
+	VPDPBUSD.BCST 84(CX), Z22, Z10                       // row 10 += 4 products
 	VMOVDQU64    128(AX), Z22                            // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPDPBUSD.BCST 176(BX), Z22, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 180(BX), Z22, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 184(BX), Z22, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 188(BX), Z22, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 192(BX), Z22, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 196(BX), Z22, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 200(BX), Z22, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 204(BX), Z22, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 208(BX), Z22, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 212(BX), Z22, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 216(BX), Z22, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 88(CX), Z22, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 92(CX), Z22, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 96(CX), Z22, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 100(CX), Z22, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 104(CX), Z22, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 108(CX), Z22, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 112(CX), Z22, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 116(CX), Z22, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 120(CX), Z22, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 124(CX), Z22, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 128(CX), Z22, Z10                      // row 10 += 4 products
 	VMOVDQU64    192(AX), Z22                            // codes of each column
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPDPBUSD.BCST 220(BX), Z22, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 224(BX), Z22, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 228(BX), Z22, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 232(BX), Z22, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 236(BX), Z22, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 240(BX), Z22, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 244(BX), Z22, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 248(BX), Z22, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 252(BX), Z22, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 256(BX), Z22, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 260(BX), Z22, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 132(CX), Z22, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 136(CX), Z22, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 140(CX), Z22, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 144(CX), Z22, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 148(CX), Z22, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 152(CX), Z22, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 156(CX), Z22, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 160(CX), Z22, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 164(CX), Z22, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 168(CX), Z22, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 172(CX), Z22, Z10                      // row 10 += 4 products
 	VMOVDQU64    (AX), Z22                               // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPDPBUSD.BCST 264(BX), Z22, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 268(BX), Z22, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 272(BX), Z22, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 276(BX), Z22, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 280(BX), Z22, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 284(BX), Z22, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 288(BX), Z22, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 292(BX), Z22, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 296(BX), Z22, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 300(BX), Z22, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 304(BX), Z22, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 176(CX), Z22, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 180(CX), Z22, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 184(CX), Z22, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 188(CX), Z22, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 192(CX), Z22, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 196(CX), Z22, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 200(CX), Z22, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 204(CX), Z22, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 208(CX), Z22, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 212(CX), Z22, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 216(CX), Z22, Z10                      // row 10 += 4 products
 	VMOVDQU64    64(AX), Z22                             // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPDPBUSD.BCST 308(BX), Z22, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 312(BX), Z22, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 316(BX), Z22, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 320(BX), Z22, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 324(BX), Z22, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 328(BX), Z22, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 332(BX), Z22, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 336(BX), Z22, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 340(BX), Z22, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 344(BX), Z22, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 348(BX), Z22, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 220(CX), Z22, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 224(CX), Z22, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 228(CX), Z22, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 232(CX), Z22, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 236(CX), Z22, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 240(CX), Z22, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 244(CX), Z22, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 248(CX), Z22, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 252(CX), Z22, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 256(CX), Z22, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 260(CX), Z22, Z10                      // row 10 += 4 products
 	VMOVDQU64    128(AX), Z22                            // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPDPBUSD.BCST 352(BX), Z22, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 356(BX), Z22, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 360(BX), Z22, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 364(BX), Z22, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 368(BX), Z22, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 372(BX), Z22, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 376(BX), Z22, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 380(BX), Z22, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 384(BX), Z22, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 388(BX), Z22, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 392(BX), Z22, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 264(CX), Z22, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 268(CX), Z22, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 272(CX), Z22, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 276(CX), Z22, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 280(CX), Z22, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 284(CX), Z22, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 288(CX), Z22, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 292(CX), Z22, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 296(CX), Z22, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 300(CX), Z22, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 304(CX), Z22, Z10                      // row 10 += 4 products
 	VMOVDQU64    192(AX), Z22                            // codes of each column
 	VPSRLW       $4, Z22, Z22                            // high nibbles
 	VPANDD       Z26, Z22, Z22                           // one nibble of a byte
-	VPDPBUSD.BCST 396(BX), Z22, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 400(BX), Z22, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 404(BX), Z22, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 408(BX), Z22, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 412(BX), Z22, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 416(BX), Z22, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 420(BX), Z22, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 424(BX), Z22, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 428(BX), Z22, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 432(BX), Z22, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 436(BX), Z22, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 308(CX), Z22, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 312(CX), Z22, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 316(CX), Z22, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 320(CX), Z22, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 324(CX), Z22, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 328(CX), Z22, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 332(CX), Z22, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 336(CX), Z22, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 340(CX), Z22, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 344(CX), Z22, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 348(CX), Z22, Z10                      // row 10 += 4 products
 	VCVTPH2PS    (R8), Z22                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
 	VMULPS.BCST  44(BX), Z22, Z25                        // column's scale * row's
@@ -2271,6 +2282,7 @@ rows12pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows12block:
+	LEAQ         96(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -2289,120 +2301,120 @@ rows12block:
 	VPXORD       Z11, Z11, Z11                           // no products yet
 	VMOVDQU64    (AX), Z24                               // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPDPBUSD.BCST 96(BX), Z24, Z0                        // row 0 += 4 products
-	VPDPBUSD.BCST 100(BX), Z24, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 104(BX), Z24, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 108(BX), Z24, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 112(BX), Z24, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 116(BX), Z24, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 120(BX), Z24, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 124(BX), Z24, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 128(BX), Z24, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 132(BX), Z24, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 136(BX), Z24, Z10                      // row 10 += 4 products
-	VPDPBUSD.BCST 140(BX), Z24, Z11                      // row 11 += 4 products
+	VPDPBUSD.BCST (CX), Z24, Z0                          // row 0 += 4 products
+	VPDPBUSD.BCST 4(CX), Z24, Z1                         // row 1 += 4 products
+	VPDPBUSD.BCST 8(CX), Z24, Z2                         // row 2 += 4 products
+	VPDPBUSD.BCST 12(CX), Z24, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 16(CX), Z24, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 20(CX), Z24, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 24(CX), Z24, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST 28(CX), Z24, Z7                        // row 7 += 4 products
+	VPDPBUSD.BCST 32(CX), Z24, Z8                        // row 8 += 4 products
+	VPDPBUSD.BCST 36(CX), Z24, Z9                        // row 9 += 4 products
+	VPDPBUSD.BCST 40(CX), Z24, Z10                       // row 10 += 4 products
+	VPDPBUSD.BCST 44(CX), Z24, Z11                       // row 11 += 4 products
 	VMOVDQU64    64(AX), Z24                             // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPDPBUSD.BCST 144(BX), Z24, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 148(BX), Z24, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 152(BX), Z24, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 156(BX), Z24, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 160(BX), Z24, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 164(BX), Z24, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 168(BX), Z24, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 172(BX), Z24, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 176(BX), Z24, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 180(BX), Z24, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 184(BX), Z24, Z10                      // row 10 += 4 products
-	VPDPBUSD.BCST 188(BX), Z24, Z11                      // row 11 += 4 products
+	VPDPBUSD.BCST 48(CX), Z24, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 52(CX), Z24, Z1                        // row 1 += 4 products
+	VPDPBUSD.BCST 56(CX), Z24, Z2                        // row 2 += 4 products
+	VPDPBUSD.BCST 60(CX), Z24, Z3                        // row 3 += 4 products
+	VPDPBUSD.BCST 64(CX), Z24, Z4                        // row 4 += 4 products
+	VPDPBUSD.BCST 68(CX), Z24, Z5                        // row 5 += 4 products
+	VPDPBUSD.BCST 72(CX), Z24, Z6                        // row 6 += 4 products
+	VPDPBUSD.BCST 76(CX), Z24, Z7                        // row 7 += 4 products
+	VPDPBUSD.BCST 80(CX), Z24, Z8                        // row 8 += 4 products
+	VPDPBUSD.BCST 84(CX), Z24, Z9                        // row 9 += 4 products
+	VPDPBUSD.BCST 88(CX), Z24, Z10                       // row 10 += 4 products
+	VPDPBUSD.BCST 92(CX), Z24, Z11                       // row 11 += 4 products
 	VMOVDQU64    128(AX), Z24                            // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPDPBUSD.BCST 192(BX), Z24, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 196(BX), Z24, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 200(BX), Z24, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 204(BX), Z24, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 208(BX), Z24, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 212(BX), Z24, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 216(BX), Z24, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 220(BX), Z24, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 224(BX), Z24, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 228(BX), Z24, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 232(BX), Z24, Z10                      // row 10 += 4 products
-	VPDPBUSD.BCST 236(BX), Z24, Z11                      // row 11 += 4 products
+	VPDPBUSD.BCST 96(CX), Z24, Z0                        // row 0 += 4 products
+	VPDPBUSD.BCST 100(CX), Z24, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 104(CX), Z24, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 108(CX), Z24, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 112(CX), Z24, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 116(CX), Z24, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 120(CX), Z24, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 124(CX), Z24, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 128(CX), Z24, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 132(CX), Z24, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 136(CX), Z24, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 140(CX), Z24, Z11                      // row 11 += 4 products
 	VMOVDQU64    192(AX), Z24                            // codes of each column
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPDPBUSD.BCST 240(BX), Z24, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 244(BX), Z24, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 248(BX), Z24, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 252(BX), Z24, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 256(BX), Z24, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 260(BX), Z24, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 264(BX), Z24, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 268(BX), Z24, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 272(BX), Z24, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 276(BX), Z24, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 280(BX), Z24, Z10                      // row 10 += 4 products
-	VPDPBUSD.BCST 284(BX), Z24, Z11                      // row 11 += 4 products
+	VPDPBUSD.BCST 144(CX), Z24, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 148(CX), Z24, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 152(CX), Z24, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 156(CX), Z24, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 160(CX), Z24, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 164(CX), Z24, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 168(CX), Z24, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 172(CX), Z24, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 176(CX), Z24, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 180(CX), Z24, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 184(CX), Z24, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 188(CX), Z24, Z11                      // row 11 += 4 products
 	VMOVDQU64    (AX), Z24                               // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPDPBUSD.BCST 288(BX), Z24, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 292(BX), Z24, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 296(BX), Z24, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 300(BX), Z24, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 304(BX), Z24, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 308(BX), Z24, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 312(BX), Z24, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 316(BX), Z24, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 320(BX), Z24, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 324(BX), Z24, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 328(BX), Z24, Z10                      // row 10 += 4 products
-	VPDPBUSD.BCST 332(BX), Z24, Z11                      // row 11 += 4 products
+	VPDPBUSD.BCST 192(CX), Z24, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 196(CX), Z24, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 200(CX), Z24, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 204(CX), Z24, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 208(CX), Z24, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 212(CX), Z24, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 216(CX), Z24, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 220(CX), Z24, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 224(CX), Z24, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 228(CX), Z24, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 232(CX), Z24, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 236(CX), Z24, Z11                      // row 11 += 4 products
 	VMOVDQU64    64(AX), Z24                             // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPDPBUSD.BCST 336(BX), Z24, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 340(BX), Z24, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 344(BX), Z24, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 348(BX), Z24, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 352(BX), Z24, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 356(BX), Z24, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 360(BX), Z24, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 364(BX), Z24, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 368(BX), Z24, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 372(BX), Z24, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 376(BX), Z24, Z10                      // row 10 += 4 products
-	VPDPBUSD.BCST 380(BX), Z24, Z11                      // row 11 += 4 products
+	VPDPBUSD.BCST 240(CX), Z24, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 244(CX), Z24, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 248(CX), Z24, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 252(CX), Z24, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 256(CX), Z24, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 260(CX), Z24, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 264(CX), Z24, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 268(CX), Z24, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 272(CX), Z24, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 276(CX), Z24, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 280(CX), Z24, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 284(CX), Z24, Z11                      // row 11 += 4 products
 	VMOVDQU64    128(AX), Z24                            // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPDPBUSD.BCST 384(BX), Z24, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 388(BX), Z24, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 392(BX), Z24, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 396(BX), Z24, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 400(BX), Z24, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 404(BX), Z24, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 408(BX), Z24, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 412(BX), Z24, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 416(BX), Z24, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 420(BX), Z24, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 424(BX), Z24, Z10                      // row 10 += 4 products
-	VPDPBUSD.BCST 428(BX), Z24, Z11                      // row 11 += 4 products
+	VPDPBUSD.BCST 288(CX), Z24, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 292(CX), Z24, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 296(CX), Z24, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 300(CX), Z24, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 304(CX), Z24, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 308(CX), Z24, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 312(CX), Z24, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 316(CX), Z24, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 320(CX), Z24, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 324(CX), Z24, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 328(CX), Z24, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 332(CX), Z24, Z11                      // row 11 += 4 products
 	VMOVDQU64    192(AX), Z24                            // codes of each column
 	VPSRLW       $4, Z24, Z24                            // high nibbles
 	VPANDD       Z28, Z24, Z24                           // one nibble of a byte
-	VPDPBUSD.BCST 432(BX), Z24, Z0                       // row 0 += 4 products
-	VPDPBUSD.BCST 436(BX), Z24, Z1                       // row 1 += 4 products
-	VPDPBUSD.BCST 440(BX), Z24, Z2                       // row 2 += 4 products
-	VPDPBUSD.BCST 444(BX), Z24, Z3                       // row 3 += 4 products
-	VPDPBUSD.BCST 448(BX), Z24, Z4                       // row 4 += 4 products
-	VPDPBUSD.BCST 452(BX), Z24, Z5                       // row 5 += 4 products
-	VPDPBUSD.BCST 456(BX), Z24, Z6                       // row 6 += 4 products
-	VPDPBUSD.BCST 460(BX), Z24, Z7                       // row 7 += 4 products
-	VPDPBUSD.BCST 464(BX), Z24, Z8                       // row 8 += 4 products
-	VPDPBUSD.BCST 468(BX), Z24, Z9                       // row 9 += 4 products
-	VPDPBUSD.BCST 472(BX), Z24, Z10                      // row 10 += 4 products
-	VPDPBUSD.BCST 476(BX), Z24, Z11                      // row 11 += 4 products
+	VPDPBUSD.BCST 336(CX), Z24, Z0                       // row 0 += 4 products
+	VPDPBUSD.BCST 340(CX), Z24, Z1                       // row 1 += 4 products
+	VPDPBUSD.BCST 344(CX), Z24, Z2                       // row 2 += 4 products
+	VPDPBUSD.BCST 348(CX), Z24, Z3                       // row 3 += 4 products
+	VPDPBUSD.BCST 352(CX), Z24, Z4                       // row 4 += 4 products
+	VPDPBUSD.BCST 356(CX), Z24, Z5                       // row 5 += 4 products
+	VPDPBUSD.BCST 360(CX), Z24, Z6                       // row 6 += 4 products
+	VPDPBUSD.BCST 364(CX), Z24, Z7                       // row 7 += 4 products
+	VPDPBUSD.BCST 368(CX), Z24, Z8                       // row 8 += 4 products
+	VPDPBUSD.BCST 372(CX), Z24, Z9                       // row 9 += 4 products
+	VPDPBUSD.BCST 376(CX), Z24, Z10                      // row 10 += 4 products
+	VPDPBUSD.BCST 380(CX), Z24, Z11                      // row 11 += 4 products
 	VCVTPH2PS    (R8), Z24                               // scales of the columns
 	VCVTDQ2PS    Z0, Z0                                  // row 0 to float32
 	VMULPS.BCST  48(BX), Z24, Z27                        // column's scale * row's

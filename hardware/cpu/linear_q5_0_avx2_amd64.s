@@ -61,6 +61,7 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
+	LEAQ         8(BX), CX                               // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -80,7 +81,7 @@ rows1block:
 	VPSLLW       $4, Y5, Y5                              // these codes' to their place
 	VPAND        upper<>(SB), Y5, Y5                     // alone
 	VPOR         Y5, Y3, Y3                              // together
-	VPBROADCASTD 8(BX), Y4                               // 4 elements of row 0
+	VPBROADCASTD (CX), Y4                                // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -97,7 +98,7 @@ rows1block:
 	VPSLLW       $3, Y5, Y5                              // these codes' to their place
 	VPAND        upper<>(SB), Y5, Y5                     // alone
 	VPOR         Y5, Y3, Y3                              // together
-	VPBROADCASTD 12(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 4(CX), Y4                               // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -114,7 +115,7 @@ rows1block:
 	VPSLLW       $2, Y5, Y5                              // these codes' to their place
 	VPAND        upper<>(SB), Y5, Y5                     // alone
 	VPOR         Y5, Y3, Y3                              // together
-	VPBROADCASTD 16(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y4                               // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -131,7 +132,7 @@ rows1block:
 	VPSLLW       $1, Y5, Y5                              // these codes' to their place
 	VPAND        upper<>(SB), Y5, Y5                     // alone
 	VPOR         Y5, Y3, Y3                              // together
-	VPBROADCASTD 20(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -148,7 +149,7 @@ rows1block:
 	VMOVDQU      32(AX), Y5                              // fifth bits of the column's codes
 	VPAND        upper<>(SB), Y5, Y5                     // alone
 	VPOR         Y5, Y3, Y3                              // together
-	VPBROADCASTD 24(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -167,7 +168,7 @@ rows1block:
 	VPSRLW       $1, Y5, Y5                              // these codes' to their place
 	VPAND        upper<>(SB), Y5, Y5                     // alone
 	VPOR         Y5, Y3, Y3                              // together
-	VPBROADCASTD 28(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -186,7 +187,7 @@ rows1block:
 	VPSRLW       $2, Y5, Y5                              // these codes' to their place
 	VPAND        upper<>(SB), Y5, Y5                     // alone
 	VPOR         Y5, Y3, Y3                              // together
-	VPBROADCASTD 32(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -205,7 +206,7 @@ rows1block:
 	VPSRLW       $3, Y5, Y5                              // these codes' to their place
 	VPAND        upper<>(SB), Y5, Y5                     // alone
 	VPOR         Y5, Y3, Y3                              // together
-	VPBROADCASTD 36(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 28(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -259,6 +260,7 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
+	LEAQ         16(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -280,12 +282,12 @@ rows2block:
 	VPSLLW       $4, Y7, Y7                              // these codes' to their place
 	VPAND        upper<>(SB), Y7, Y7                     // alone
 	VPOR         Y7, Y5, Y5                              // together
-	VPBROADCASTD 16(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y6                                // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 20(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y6                               // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -302,12 +304,12 @@ rows2block:
 	VPSLLW       $3, Y7, Y7                              // these codes' to their place
 	VPAND        upper<>(SB), Y7, Y7                     // alone
 	VPOR         Y7, Y5, Y5                              // together
-	VPBROADCASTD 24(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y6                               // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 28(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 12(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -324,12 +326,12 @@ rows2block:
 	VPSLLW       $2, Y7, Y7                              // these codes' to their place
 	VPAND        upper<>(SB), Y7, Y7                     // alone
 	VPOR         Y7, Y5, Y5                              // together
-	VPBROADCASTD 32(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 36(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -346,12 +348,12 @@ rows2block:
 	VPSLLW       $1, Y7, Y7                              // these codes' to their place
 	VPAND        upper<>(SB), Y7, Y7                     // alone
 	VPOR         Y7, Y5, Y5                              // together
-	VPBROADCASTD 40(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 44(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -368,12 +370,12 @@ rows2block:
 	VMOVDQU      32(AX), Y7                              // fifth bits of the column's codes
 	VPAND        upper<>(SB), Y7, Y7                     // alone
 	VPOR         Y7, Y5, Y5                              // together
-	VPBROADCASTD 48(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 52(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -392,12 +394,12 @@ rows2block:
 	VPSRLW       $1, Y7, Y7                              // these codes' to their place
 	VPAND        upper<>(SB), Y7, Y7                     // alone
 	VPOR         Y7, Y5, Y5                              // together
-	VPBROADCASTD 56(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 60(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -416,12 +418,12 @@ rows2block:
 	VPSRLW       $2, Y7, Y7                              // these codes' to their place
 	VPAND        upper<>(SB), Y7, Y7                     // alone
 	VPOR         Y7, Y5, Y5                              // together
-	VPBROADCASTD 64(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 68(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -440,12 +442,12 @@ rows2block:
 	VPSRLW       $3, Y7, Y7                              // these codes' to their place
 	VPAND        upper<>(SB), Y7, Y7                     // alone
 	VPOR         Y7, Y5, Y5                              // together
-	VPBROADCASTD 72(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 56(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 76(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 60(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -512,6 +514,7 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
+	LEAQ         24(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -535,17 +538,17 @@ rows3block:
 	VPSLLW       $4, Y9, Y9                              // these codes' to their place
 	VPAND        upper<>(SB), Y9, Y9                     // alone
 	VPOR         Y9, Y7, Y7                              // together
-	VPBROADCASTD 24(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y8                                // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 28(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y8                               // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 32(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y8                               // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -562,17 +565,17 @@ rows3block:
 	VPSLLW       $3, Y9, Y9                              // these codes' to their place
 	VPAND        upper<>(SB), Y9, Y9                     // alone
 	VPOR         Y9, Y7, Y7                              // together
-	VPBROADCASTD 36(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 40(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 16(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 44(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 20(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -589,17 +592,17 @@ rows3block:
 	VPSLLW       $2, Y9, Y9                              // these codes' to their place
 	VPAND        upper<>(SB), Y9, Y9                     // alone
 	VPOR         Y9, Y7, Y7                              // together
-	VPBROADCASTD 48(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 52(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 56(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -616,17 +619,17 @@ rows3block:
 	VPSLLW       $1, Y9, Y9                              // these codes' to their place
 	VPAND        upper<>(SB), Y9, Y9                     // alone
 	VPOR         Y9, Y7, Y7                              // together
-	VPBROADCASTD 60(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 36(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 64(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 40(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 68(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 44(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -643,17 +646,17 @@ rows3block:
 	VMOVDQU      32(AX), Y9                              // fifth bits of the column's codes
 	VPAND        upper<>(SB), Y9, Y9                     // alone
 	VPOR         Y9, Y7, Y7                              // together
-	VPBROADCASTD 72(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 76(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 80(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -672,17 +675,17 @@ rows3block:
 	VPSRLW       $1, Y9, Y9                              // these codes' to their place
 	VPAND        upper<>(SB), Y9, Y9                     // alone
 	VPOR         Y9, Y7, Y7                              // together
-	VPBROADCASTD 84(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 88(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 92(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -701,17 +704,17 @@ rows3block:
 	VPSRLW       $2, Y9, Y9                              // these codes' to their place
 	VPAND        upper<>(SB), Y9, Y9                     // alone
 	VPOR         Y9, Y7, Y7                              // together
-	VPBROADCASTD 96(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 100(BX), Y8                             // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 104(BX), Y8                             // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -730,17 +733,17 @@ rows3block:
 	VPSRLW       $3, Y9, Y9                              // these codes' to their place
 	VPAND        upper<>(SB), Y9, Y9                     // alone
 	VPOR         Y9, Y7, Y7                              // together
-	VPBROADCASTD 108(BX), Y8                             // 4 elements of row 0
+	VPBROADCASTD 84(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 112(BX), Y8                             // 4 elements of row 1
+	VPBROADCASTD 88(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 116(BX), Y8                             // 4 elements of row 2
+	VPBROADCASTD 92(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -821,6 +824,7 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
+	LEAQ         32(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -846,22 +850,22 @@ rows4block:
 	VPSLLW       $4, Y11, Y11                            // these codes' to their place
 	VPAND        upper<>(SB), Y11, Y11                   // alone
 	VPOR         Y11, Y9, Y9                             // together
-	VPBROADCASTD 32(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y10                               // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 36(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y10                              // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 40(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y10                              // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 44(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -878,22 +882,22 @@ rows4block:
 	VPSLLW       $3, Y11, Y11                            // these codes' to their place
 	VPAND        upper<>(SB), Y11, Y11                   // alone
 	VPOR         Y11, Y9, Y9                             // together
-	VPBROADCASTD 48(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 52(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 56(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 24(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 60(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -910,22 +914,22 @@ rows4block:
 	VPSLLW       $2, Y11, Y11                            // these codes' to their place
 	VPAND        upper<>(SB), Y11, Y11                   // alone
 	VPOR         Y11, Y9, Y9                             // together
-	VPBROADCASTD 64(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 68(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 72(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 40(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 76(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 44(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -942,22 +946,22 @@ rows4block:
 	VPSLLW       $1, Y11, Y11                            // these codes' to their place
 	VPAND        upper<>(SB), Y11, Y11                   // alone
 	VPOR         Y11, Y9, Y9                             // together
-	VPBROADCASTD 80(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 84(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 88(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 92(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -974,22 +978,22 @@ rows4block:
 	VMOVDQU      32(AX), Y11                             // fifth bits of the column's codes
 	VPAND        upper<>(SB), Y11, Y11                   // alone
 	VPOR         Y11, Y9, Y9                             // together
-	VPBROADCASTD 96(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 64(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 100(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 104(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 108(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -1008,22 +1012,22 @@ rows4block:
 	VPSRLW       $1, Y11, Y11                            // these codes' to their place
 	VPAND        upper<>(SB), Y11, Y11                   // alone
 	VPOR         Y11, Y9, Y9                             // together
-	VPBROADCASTD 112(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 116(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 120(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 124(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -1042,22 +1046,22 @@ rows4block:
 	VPSRLW       $2, Y11, Y11                            // these codes' to their place
 	VPAND        upper<>(SB), Y11, Y11                   // alone
 	VPOR         Y11, Y9, Y9                             // together
-	VPBROADCASTD 128(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 132(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y10                            // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 136(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y10                            // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 140(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y10                            // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -1076,22 +1080,22 @@ rows4block:
 	VPSRLW       $3, Y11, Y11                            // these codes' to their place
 	VPAND        upper<>(SB), Y11, Y11                   // alone
 	VPOR         Y11, Y9, Y9                             // together
-	VPBROADCASTD 144(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Y10                            // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 148(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Y10                            // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 152(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Y10                            // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 156(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Y10                            // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -1185,6 +1189,7 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
+	LEAQ         40(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1212,27 +1217,27 @@ rows5block:
 	VPSLLW       $4, Y13, Y13                            // these codes' to their place
 	VPAND        upper<>(SB), Y13, Y13                   // alone
 	VPOR         Y13, Y11, Y11                           // together
-	VPBROADCASTD 40(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y12                               // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 44(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y12                              // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 48(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y12                              // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 52(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 56(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1249,27 +1254,27 @@ rows5block:
 	VPSLLW       $3, Y13, Y13                            // these codes' to their place
 	VPAND        upper<>(SB), Y13, Y13                   // alone
 	VPOR         Y13, Y11, Y11                           // together
-	VPBROADCASTD 60(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 64(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 24(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 68(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 28(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 72(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 76(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1286,27 +1291,27 @@ rows5block:
 	VPSLLW       $2, Y13, Y13                            // these codes' to their place
 	VPAND        upper<>(SB), Y13, Y13                   // alone
 	VPOR         Y13, Y11, Y11                           // together
-	VPBROADCASTD 80(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 84(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 88(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 48(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 92(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 52(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 96(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 56(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1323,27 +1328,27 @@ rows5block:
 	VPSLLW       $1, Y13, Y13                            // these codes' to their place
 	VPAND        upper<>(SB), Y13, Y13                   // alone
 	VPOR         Y13, Y11, Y11                           // together
-	VPBROADCASTD 100(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 104(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 108(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 112(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 72(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 116(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 76(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1360,27 +1365,27 @@ rows5block:
 	VMOVDQU      32(AX), Y13                             // fifth bits of the column's codes
 	VPAND        upper<>(SB), Y13, Y13                   // alone
 	VPOR         Y13, Y11, Y11                           // together
-	VPBROADCASTD 120(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 124(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 128(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 132(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 136(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1399,27 +1404,27 @@ rows5block:
 	VPSRLW       $1, Y13, Y13                            // these codes' to their place
 	VPAND        upper<>(SB), Y13, Y13                   // alone
 	VPOR         Y13, Y11, Y11                           // together
-	VPBROADCASTD 140(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 100(CX), Y12                            // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 144(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 104(CX), Y12                            // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 148(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 108(CX), Y12                            // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 152(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 112(CX), Y12                            // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 156(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 116(CX), Y12                            // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1438,27 +1443,27 @@ rows5block:
 	VPSRLW       $2, Y13, Y13                            // these codes' to their place
 	VPAND        upper<>(SB), Y13, Y13                   // alone
 	VPOR         Y13, Y11, Y11                           // together
-	VPBROADCASTD 160(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y12                            // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 164(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y12                            // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 168(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y12                            // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 172(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y12                            // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 176(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y12                            // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1477,27 +1482,27 @@ rows5block:
 	VPSRLW       $3, Y13, Y13                            // these codes' to their place
 	VPAND        upper<>(SB), Y13, Y13                   // alone
 	VPOR         Y13, Y11, Y11                           // together
-	VPBROADCASTD 180(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Y12                            // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 184(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Y12                            // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 188(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Y12                            // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 192(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Y12                            // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 196(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Y12                            // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1605,6 +1610,7 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
+	LEAQ         48(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1634,32 +1640,32 @@ rows6block:
 	VPSLLW       $4, Y15, Y15                            // these codes' to their place
 	VPAND        upper<>(SB), Y15, Y15                   // alone
 	VPOR         Y15, Y13, Y13                           // together
-	VPBROADCASTD 48(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y14                               // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 52(BX), Y14                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y14                              // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 56(BX), Y14                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y14                              // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 60(BX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 64(BX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 68(BX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1676,32 +1682,32 @@ rows6block:
 	VPSLLW       $3, Y15, Y15                            // these codes' to their place
 	VPAND        upper<>(SB), Y15, Y15                   // alone
 	VPOR         Y15, Y13, Y13                           // together
-	VPBROADCASTD 72(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 76(BX), Y14                             // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 80(BX), Y14                             // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 84(BX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 88(BX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 92(BX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1718,32 +1724,32 @@ rows6block:
 	VPSLLW       $2, Y15, Y15                            // these codes' to their place
 	VPAND        upper<>(SB), Y15, Y15                   // alone
 	VPOR         Y15, Y13, Y13                           // together
-	VPBROADCASTD 96(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 100(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 104(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 108(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 112(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 116(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1760,32 +1766,32 @@ rows6block:
 	VPSLLW       $1, Y15, Y15                            // these codes' to their place
 	VPAND        upper<>(SB), Y15, Y15                   // alone
 	VPOR         Y15, Y13, Y13                           // together
-	VPBROADCASTD 120(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 124(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 128(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 132(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 136(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 140(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1802,32 +1808,32 @@ rows6block:
 	VMOVDQU      32(AX), Y15                             // fifth bits of the column's codes
 	VPAND        upper<>(SB), Y15, Y15                   // alone
 	VPOR         Y15, Y13, Y13                           // together
-	VPBROADCASTD 144(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 148(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 152(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 156(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 160(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 164(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1846,32 +1852,32 @@ rows6block:
 	VPSRLW       $1, Y15, Y15                            // these codes' to their place
 	VPAND        upper<>(SB), Y15, Y15                   // alone
 	VPOR         Y15, Y13, Y13                           // together
-	VPBROADCASTD 168(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y14                            // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 172(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 176(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 180(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 184(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 188(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1890,32 +1896,32 @@ rows6block:
 	VPSRLW       $2, Y15, Y15                            // these codes' to their place
 	VPAND        upper<>(SB), Y15, Y15                   // alone
 	VPOR         Y15, Y13, Y13                           // together
-	VPBROADCASTD 192(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Y14                            // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 196(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 200(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 204(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 208(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 212(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
@@ -1934,32 +1940,32 @@ rows6block:
 	VPSRLW       $3, Y15, Y15                            // these codes' to their place
 	VPAND        upper<>(SB), Y15, Y15                   // alone
 	VPOR         Y15, Y13, Y13                           // together
-	VPBROADCASTD 216(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Y14                            // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 220(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 224(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 228(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 232(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 236(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs

@@ -36,60 +36,61 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
+	LEAQ         8(BX), CX                               // x of the block
 	VPBROADCASTD (BX), Y0                                // row 0 starts with its share of the shift
 	VPBROADCASTD (BX), Y1                                // row 0 starts with its share of the shift
 	VMOVDQU      (AX), Y2                                // 4 weights of each column
 	VMOVDQU      32(AX), Y3                              // 4 weights of each column
-	VPBROADCASTD 8(BX), Y4                               // 4 elements of row 0
+	VPBROADCASTD (CX), Y4                                // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
 	VPADDW       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      64(AX), Y2                              // 4 weights of each column
 	VMOVDQU      96(AX), Y3                              // 4 weights of each column
-	VPBROADCASTD 12(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 4(CX), Y4                               // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
 	VPADDW       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      128(AX), Y2                             // 4 weights of each column
 	VMOVDQU      160(AX), Y3                             // 4 weights of each column
-	VPBROADCASTD 16(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y4                               // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
 	VPADDW       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      192(AX), Y2                             // 4 weights of each column
 	VMOVDQU      224(AX), Y3                             // 4 weights of each column
-	VPBROADCASTD 20(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
 	VPADDW       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      256(AX), Y2                             // 4 weights of each column
 	VMOVDQU      288(AX), Y3                             // 4 weights of each column
-	VPBROADCASTD 24(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
 	VPADDW       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      320(AX), Y2                             // 4 weights of each column
 	VMOVDQU      352(AX), Y3                             // 4 weights of each column
-	VPBROADCASTD 28(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
 	VPADDW       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      384(AX), Y2                             // 4 weights of each column
 	VMOVDQU      416(AX), Y3                             // 4 weights of each column
-	VPBROADCASTD 32(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
 	VPADDW       Y5, Y1, Y1                              // row 0 += products
 	VMOVDQU      448(AX), Y2                             // 4 weights of each column
 	VMOVDQU      480(AX), Y3                             // 4 weights of each column
-	VPBROADCASTD 36(BX), Y4                              // 4 elements of row 0
+	VPBROADCASTD 28(CX), Y4                              // 4 elements of row 0
 	VPMADDUBSW   Y4, Y2, Y5                              // products, added in pairs
 	VPADDW       Y5, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y4, Y3, Y5                              // products, added in pairs
@@ -138,102 +139,103 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
+	LEAQ         16(BX), CX                              // x of the block
 	VPBROADCASTD (BX), Y0                                // row 0 starts with its share of the shift
 	VPBROADCASTD (BX), Y1                                // row 0 starts with its share of the shift
 	VPBROADCASTD 4(BX), Y2                               // row 1 starts with its share of the shift
 	VPBROADCASTD 4(BX), Y3                               // row 1 starts with its share of the shift
 	VMOVDQU      (AX), Y4                                // 4 weights of each column
 	VMOVDQU      32(AX), Y5                              // 4 weights of each column
-	VPBROADCASTD 16(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y6                                // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 20(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y6                               // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      64(AX), Y4                              // 4 weights of each column
 	VMOVDQU      96(AX), Y5                              // 4 weights of each column
-	VPBROADCASTD 24(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Y6                               // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 28(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 12(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      128(AX), Y4                             // 4 weights of each column
 	VMOVDQU      160(AX), Y5                             // 4 weights of each column
-	VPBROADCASTD 32(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 36(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      192(AX), Y4                             // 4 weights of each column
 	VMOVDQU      224(AX), Y5                             // 4 weights of each column
-	VPBROADCASTD 40(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 44(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      256(AX), Y4                             // 4 weights of each column
 	VMOVDQU      288(AX), Y5                             // 4 weights of each column
-	VPBROADCASTD 48(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 52(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      320(AX), Y4                             // 4 weights of each column
 	VMOVDQU      352(AX), Y5                             // 4 weights of each column
-	VPBROADCASTD 56(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 60(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      384(AX), Y4                             // 4 weights of each column
 	VMOVDQU      416(AX), Y5                             // 4 weights of each column
-	VPBROADCASTD 64(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 68(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y3, Y3                              // row 1 += products
 	VMOVDQU      448(AX), Y4                             // 4 weights of each column
 	VMOVDQU      480(AX), Y5                             // 4 weights of each column
-	VPBROADCASTD 72(BX), Y6                              // 4 elements of row 0
+	VPBROADCASTD 56(CX), Y6                              // 4 elements of row 0
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
 	VPADDW       Y7, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 76(BX), Y6                              // 4 elements of row 1
+	VPBROADCASTD 60(CX), Y6                              // 4 elements of row 1
 	VPMADDUBSW   Y6, Y4, Y7                              // products, added in pairs
 	VPADDW       Y7, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y6, Y5, Y7                              // products, added in pairs
@@ -293,6 +295,7 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
+	LEAQ         24(BX), CX                              // x of the block
 	VPBROADCASTD (BX), Y0                                // row 0 starts with its share of the shift
 	VPBROADCASTD (BX), Y1                                // row 0 starts with its share of the shift
 	VPBROADCASTD 4(BX), Y2                               // row 1 starts with its share of the shift
@@ -301,136 +304,136 @@ rows3block:
 	VPBROADCASTD 8(BX), Y5                               // row 2 starts with its share of the shift
 	VMOVDQU      (AX), Y6                                // 4 weights of each column
 	VMOVDQU      32(AX), Y7                              // 4 weights of each column
-	VPBROADCASTD 24(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD (CX), Y8                                // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 28(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y8                               // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 32(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y8                               // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      64(AX), Y6                              // 4 weights of each column
 	VMOVDQU      96(AX), Y7                              // 4 weights of each column
-	VPBROADCASTD 36(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 40(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 16(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 44(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 20(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      128(AX), Y6                             // 4 weights of each column
 	VMOVDQU      160(AX), Y7                             // 4 weights of each column
-	VPBROADCASTD 48(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 52(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 56(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      192(AX), Y6                             // 4 weights of each column
 	VMOVDQU      224(AX), Y7                             // 4 weights of each column
-	VPBROADCASTD 60(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 36(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 64(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 40(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 68(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 44(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      256(AX), Y6                             // 4 weights of each column
 	VMOVDQU      288(AX), Y7                             // 4 weights of each column
-	VPBROADCASTD 72(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 76(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 80(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      320(AX), Y6                             // 4 weights of each column
 	VMOVDQU      352(AX), Y7                             // 4 weights of each column
-	VPBROADCASTD 84(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 88(BX), Y8                              // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 92(BX), Y8                              // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      384(AX), Y6                             // 4 weights of each column
 	VMOVDQU      416(AX), Y7                             // 4 weights of each column
-	VPBROADCASTD 96(BX), Y8                              // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 100(BX), Y8                             // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 104(BX), Y8                             // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y5, Y5                              // row 2 += products
 	VMOVDQU      448(AX), Y6                             // 4 weights of each column
 	VMOVDQU      480(AX), Y7                             // 4 weights of each column
-	VPBROADCASTD 108(BX), Y8                             // 4 elements of row 0
+	VPBROADCASTD 84(CX), Y8                              // 4 elements of row 0
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y0, Y0                              // row 0 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y1, Y1                              // row 0 += products
-	VPBROADCASTD 112(BX), Y8                             // 4 elements of row 1
+	VPBROADCASTD 88(CX), Y8                              // 4 elements of row 1
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y2, Y2                              // row 1 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
 	VPADDW       Y9, Y3, Y3                              // row 1 += products
-	VPBROADCASTD 116(BX), Y8                             // 4 elements of row 2
+	VPBROADCASTD 92(CX), Y8                              // 4 elements of row 2
 	VPMADDUBSW   Y8, Y6, Y9                              // products, added in pairs
 	VPADDW       Y9, Y4, Y4                              // row 2 += products
 	VPMADDUBSW   Y8, Y7, Y9                              // products, added in pairs
@@ -502,6 +505,7 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
+	LEAQ         32(BX), CX                              // x of the block
 	VPBROADCASTD (BX), Y0                                // row 0 starts with its share of the shift
 	VPBROADCASTD (BX), Y1                                // row 0 starts with its share of the shift
 	VPBROADCASTD 4(BX), Y2                               // row 1 starts with its share of the shift
@@ -512,176 +516,176 @@ rows4block:
 	VPBROADCASTD 12(BX), Y7                              // row 3 starts with its share of the shift
 	VMOVDQU      (AX), Y8                                // 4 weights of each column
 	VMOVDQU      32(AX), Y9                              // 4 weights of each column
-	VPBROADCASTD 32(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y10                               // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 36(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y10                              // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 40(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y10                              // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 44(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      64(AX), Y8                              // 4 weights of each column
 	VMOVDQU      96(AX), Y9                              // 4 weights of each column
-	VPBROADCASTD 48(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 16(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 52(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 20(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 56(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 24(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 60(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      128(AX), Y8                             // 4 weights of each column
 	VMOVDQU      160(AX), Y9                             // 4 weights of each column
-	VPBROADCASTD 64(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 68(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 36(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 72(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 40(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 76(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 44(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      192(AX), Y8                             // 4 weights of each column
 	VMOVDQU      224(AX), Y9                             // 4 weights of each column
-	VPBROADCASTD 80(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 84(BX), Y10                             // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 88(BX), Y10                             // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 92(BX), Y10                             // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      256(AX), Y8                             // 4 weights of each column
 	VMOVDQU      288(AX), Y9                             // 4 weights of each column
-	VPBROADCASTD 96(BX), Y10                             // 4 elements of row 0
+	VPBROADCASTD 64(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 100(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 104(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 108(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      320(AX), Y8                             // 4 weights of each column
 	VMOVDQU      352(AX), Y9                             // 4 weights of each column
-	VPBROADCASTD 112(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 116(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y10                             // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 120(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y10                             // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 124(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y10                             // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      384(AX), Y8                             // 4 weights of each column
 	VMOVDQU      416(AX), Y9                             // 4 weights of each column
-	VPBROADCASTD 128(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y10                             // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 132(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y10                            // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 136(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y10                            // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 140(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y10                            // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y7, Y7                             // row 3 += products
 	VMOVDQU      448(AX), Y8                             // 4 weights of each column
 	VMOVDQU      480(AX), Y9                             // 4 weights of each column
-	VPBROADCASTD 144(BX), Y10                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Y10                            // 4 elements of row 0
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 148(BX), Y10                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Y10                            // 4 elements of row 1
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 152(BX), Y10                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Y10                            // 4 elements of row 2
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
 	VPADDW       Y11, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 156(BX), Y10                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Y10                            // 4 elements of row 3
 	VPMADDUBSW   Y10, Y8, Y11                            // products, added in pairs
 	VPADDW       Y11, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y10, Y9, Y11                            // products, added in pairs
@@ -764,6 +768,7 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
+	LEAQ         40(BX), CX                              // x of the block
 	VPBROADCASTD (BX), Y0                                // row 0 starts with its share of the shift
 	VPBROADCASTD (BX), Y1                                // row 0 starts with its share of the shift
 	VPBROADCASTD 4(BX), Y2                               // row 1 starts with its share of the shift
@@ -776,216 +781,216 @@ rows5block:
 	VPBROADCASTD 16(BX), Y9                              // row 4 starts with its share of the shift
 	VMOVDQU      (AX), Y10                               // 4 weights of each column
 	VMOVDQU      32(AX), Y11                             // 4 weights of each column
-	VPBROADCASTD 40(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y12                               // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 44(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y12                              // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 48(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y12                              // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 52(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 56(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      64(AX), Y10                             // 4 weights of each column
 	VMOVDQU      96(AX), Y11                             // 4 weights of each column
-	VPBROADCASTD 60(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD 20(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 64(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 24(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 68(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 28(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 72(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 76(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      128(AX), Y10                            // 4 weights of each column
 	VMOVDQU      160(AX), Y11                            // 4 weights of each column
-	VPBROADCASTD 80(BX), Y12                             // 4 elements of row 0
+	VPBROADCASTD 40(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 84(BX), Y12                             // 4 elements of row 1
+	VPBROADCASTD 44(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 88(BX), Y12                             // 4 elements of row 2
+	VPBROADCASTD 48(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 92(BX), Y12                             // 4 elements of row 3
+	VPBROADCASTD 52(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 96(BX), Y12                             // 4 elements of row 4
+	VPBROADCASTD 56(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      192(AX), Y10                            // 4 weights of each column
 	VMOVDQU      224(AX), Y11                            // 4 weights of each column
-	VPBROADCASTD 100(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 60(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 104(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 64(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 108(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 68(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 112(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 72(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 116(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 76(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      256(AX), Y10                            // 4 weights of each column
 	VMOVDQU      288(AX), Y11                            // 4 weights of each column
-	VPBROADCASTD 120(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Y12                             // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 124(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Y12                             // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 128(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Y12                             // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 132(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Y12                             // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 136(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Y12                             // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      320(AX), Y10                            // 4 weights of each column
 	VMOVDQU      352(AX), Y11                            // 4 weights of each column
-	VPBROADCASTD 140(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 100(CX), Y12                            // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 144(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 104(CX), Y12                            // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 148(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 108(CX), Y12                            // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 152(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 112(CX), Y12                            // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 156(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 116(CX), Y12                            // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      384(AX), Y10                            // 4 weights of each column
 	VMOVDQU      416(AX), Y11                            // 4 weights of each column
-	VPBROADCASTD 160(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y12                            // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 164(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y12                            // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 168(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y12                            // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 172(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y12                            // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 176(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y12                            // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y9, Y9                             // row 4 += products
 	VMOVDQU      448(AX), Y10                            // 4 weights of each column
 	VMOVDQU      480(AX), Y11                            // 4 weights of each column
-	VPBROADCASTD 180(BX), Y12                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Y12                            // 4 elements of row 0
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 184(BX), Y12                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Y12                            // 4 elements of row 1
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 188(BX), Y12                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Y12                            // 4 elements of row 2
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 192(BX), Y12                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Y12                            // 4 elements of row 3
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
 	VPADDW       Y13, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 196(BX), Y12                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Y12                            // 4 elements of row 4
 	VPMADDUBSW   Y12, Y10, Y13                           // products, added in pairs
 	VPADDW       Y13, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y12, Y11, Y13                           // products, added in pairs
@@ -1080,6 +1085,7 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
+	LEAQ         48(BX), CX                              // x of the block
 	VPBROADCASTD (BX), Y0                                // row 0 starts with its share of the shift
 	VPBROADCASTD (BX), Y1                                // row 0 starts with its share of the shift
 	VPBROADCASTD 4(BX), Y2                               // row 1 starts with its share of the shift
@@ -1094,256 +1100,256 @@ rows6block:
 	VPBROADCASTD 20(BX), Y11                             // row 5 starts with its share of the shift
 	VMOVDQU      (AX), Y12                               // 4 weights of each column
 	VMOVDQU      32(AX), Y13                             // 4 weights of each column
-	VPBROADCASTD 48(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD (CX), Y14                               // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 52(BX), Y14                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Y14                              // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 56(BX), Y14                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Y14                              // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 60(BX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 64(BX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 68(BX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      64(AX), Y12                             // 4 weights of each column
 	VMOVDQU      96(AX), Y13                             // 4 weights of each column
-	VPBROADCASTD 72(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD 24(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 76(BX), Y14                             // 4 elements of row 1
+	VPBROADCASTD 28(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 80(BX), Y14                             // 4 elements of row 2
+	VPBROADCASTD 32(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 84(BX), Y14                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 88(BX), Y14                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 92(BX), Y14                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      128(AX), Y12                            // 4 weights of each column
 	VMOVDQU      160(AX), Y13                            // 4 weights of each column
-	VPBROADCASTD 96(BX), Y14                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 100(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 104(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 108(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 112(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 116(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      192(AX), Y12                            // 4 weights of each column
 	VMOVDQU      224(AX), Y13                            // 4 weights of each column
-	VPBROADCASTD 120(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 124(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Y14                             // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 128(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Y14                             // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 132(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Y14                             // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 136(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Y14                             // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 140(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Y14                             // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      256(AX), Y12                            // 4 weights of each column
 	VMOVDQU      288(AX), Y13                            // 4 weights of each column
-	VPBROADCASTD 144(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Y14                             // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 148(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 152(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 156(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 160(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 164(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      320(AX), Y12                            // 4 weights of each column
 	VMOVDQU      352(AX), Y13                            // 4 weights of each column
-	VPBROADCASTD 168(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Y14                            // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 172(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 176(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 180(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 184(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 188(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      384(AX), Y12                            // 4 weights of each column
 	VMOVDQU      416(AX), Y13                            // 4 weights of each column
-	VPBROADCASTD 192(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Y14                            // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 196(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 200(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 204(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 208(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 212(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y11, Y11                           // row 5 += products
 	VMOVDQU      448(AX), Y12                            // 4 weights of each column
 	VMOVDQU      480(AX), Y13                            // 4 weights of each column
-	VPBROADCASTD 216(BX), Y14                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Y14                            // 4 elements of row 0
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y0, Y0                             // row 0 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y1, Y1                             // row 0 += products
-	VPBROADCASTD 220(BX), Y14                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Y14                            // 4 elements of row 1
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y2, Y2                             // row 1 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y3, Y3                             // row 1 += products
-	VPBROADCASTD 224(BX), Y14                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Y14                            // 4 elements of row 2
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y4, Y4                             // row 2 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y5, Y5                             // row 2 += products
-	VPBROADCASTD 228(BX), Y14                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Y14                            // 4 elements of row 3
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y6, Y6                             // row 3 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y7, Y7                             // row 3 += products
-	VPBROADCASTD 232(BX), Y14                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Y14                            // 4 elements of row 4
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y8, Y8                             // row 4 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs
 	VPADDW       Y15, Y9, Y9                             // row 4 += products
-	VPBROADCASTD 236(BX), Y14                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Y14                            // 4 elements of row 5
 	VPMADDUBSW   Y14, Y12, Y15                           // products, added in pairs
 	VPADDW       Y15, Y10, Y10                           // row 5 += products
 	VPMADDUBSW   Y14, Y13, Y15                           // products, added in pairs

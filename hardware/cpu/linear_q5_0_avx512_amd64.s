@@ -43,6 +43,7 @@ rows1pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows1block:
+	LEAQ         8(BX), CX                               // x of the block
 	VPBROADCASTD (BX), Z0                                // row 0 starts with its share of the shift
 	VMOVDQU64    64(AX), Z2                              // codes of each column
 	VPANDD       Z6, Z2, Z2                              // one nibble of a byte
@@ -50,7 +51,7 @@ rows1block:
 	VPSLLW       $4, Z5, Z5                              // these codes' to their place
 	VPANDD       Z7, Z5, Z5                              // alone
 	VPORD        Z5, Z2, Z2                              // together
-	VPBROADCASTD 8(BX), Z4                               // 4 elements of row 0
+	VPBROADCASTD (CX), Z4                                // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    128(AX), Z2                             // codes of each column
@@ -59,7 +60,7 @@ rows1block:
 	VPSLLW       $3, Z5, Z5                              // these codes' to their place
 	VPANDD       Z7, Z5, Z5                              // alone
 	VPORD        Z5, Z2, Z2                              // together
-	VPBROADCASTD 12(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 4(CX), Z4                               // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    192(AX), Z2                             // codes of each column
@@ -68,7 +69,7 @@ rows1block:
 	VPSLLW       $2, Z5, Z5                              // these codes' to their place
 	VPANDD       Z7, Z5, Z5                              // alone
 	VPORD        Z5, Z2, Z2                              // together
-	VPBROADCASTD 16(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Z4                               // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    256(AX), Z2                             // codes of each column
@@ -77,7 +78,7 @@ rows1block:
 	VPSLLW       $1, Z5, Z5                              // these codes' to their place
 	VPANDD       Z7, Z5, Z5                              // alone
 	VPORD        Z5, Z2, Z2                              // together
-	VPBROADCASTD 20(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    64(AX), Z2                              // codes of each column
@@ -86,7 +87,7 @@ rows1block:
 	VMOVDQU64    (AX), Z5                                // fifth bits of the column's codes
 	VPANDD       Z7, Z5, Z5                              // alone
 	VPORD        Z5, Z2, Z2                              // together
-	VPBROADCASTD 24(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    128(AX), Z2                             // codes of each column
@@ -96,7 +97,7 @@ rows1block:
 	VPSRLW       $1, Z5, Z5                              // these codes' to their place
 	VPANDD       Z7, Z5, Z5                              // alone
 	VPORD        Z5, Z2, Z2                              // together
-	VPBROADCASTD 28(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 20(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    192(AX), Z2                             // codes of each column
@@ -106,7 +107,7 @@ rows1block:
 	VPSRLW       $2, Z5, Z5                              // these codes' to their place
 	VPANDD       Z7, Z5, Z5                              // alone
 	VPORD        Z5, Z2, Z2                              // together
-	VPBROADCASTD 32(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VMOVDQU64    256(AX), Z2                             // codes of each column
@@ -116,7 +117,7 @@ rows1block:
 	VPSRLW       $3, Z5, Z5                              // these codes' to their place
 	VPANDD       Z7, Z5, Z5                              // alone
 	VPORD        Z5, Z2, Z2                              // together
-	VPBROADCASTD 36(BX), Z4                              // 4 elements of row 0
+	VPBROADCASTD 28(CX), Z4                              // 4 elements of row 0
 	VPMADDUBSW   Z4, Z2, Z5                              // products, added in pairs
 	VPADDW       Z5, Z0, Z0                              // row 0 += products
 	VPMADDWD     Z8, Z0, Z0                              // to 32 bits
@@ -164,6 +165,7 @@ rows2pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows2block:
+	LEAQ         16(BX), CX                              // x of the block
 	VPBROADCASTD (BX), Z0                                // row 0 starts with its share of the shift
 	VPBROADCASTD 4(BX), Z1                               // row 1 starts with its share of the shift
 	VMOVDQU64    64(AX), Z4                              // codes of each column
@@ -172,10 +174,10 @@ rows2block:
 	VPSLLW       $4, Z7, Z7                              // these codes' to their place
 	VPANDD       Z9, Z7, Z7                              // alone
 	VPORD        Z7, Z4, Z4                              // together
-	VPBROADCASTD 16(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD (CX), Z6                                // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 20(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z6                               // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    128(AX), Z4                             // codes of each column
@@ -184,10 +186,10 @@ rows2block:
 	VPSLLW       $3, Z7, Z7                              // these codes' to their place
 	VPANDD       Z9, Z7, Z7                              // alone
 	VPORD        Z7, Z4, Z4                              // together
-	VPBROADCASTD 24(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 8(CX), Z6                               // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 28(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 12(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    192(AX), Z4                             // codes of each column
@@ -196,10 +198,10 @@ rows2block:
 	VPSLLW       $2, Z7, Z7                              // these codes' to their place
 	VPANDD       Z9, Z7, Z7                              // alone
 	VPORD        Z7, Z4, Z4                              // together
-	VPBROADCASTD 32(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 16(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 36(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 20(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    256(AX), Z4                             // codes of each column
@@ -208,10 +210,10 @@ rows2block:
 	VPSLLW       $1, Z7, Z7                              // these codes' to their place
 	VPANDD       Z9, Z7, Z7                              // alone
 	VPORD        Z7, Z4, Z4                              // together
-	VPBROADCASTD 40(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 44(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    64(AX), Z4                              // codes of each column
@@ -220,10 +222,10 @@ rows2block:
 	VMOVDQU64    (AX), Z7                                // fifth bits of the column's codes
 	VPANDD       Z9, Z7, Z7                              // alone
 	VPORD        Z7, Z4, Z4                              // together
-	VPBROADCASTD 48(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 32(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 52(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 36(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    128(AX), Z4                             // codes of each column
@@ -233,10 +235,10 @@ rows2block:
 	VPSRLW       $1, Z7, Z7                              // these codes' to their place
 	VPANDD       Z9, Z7, Z7                              // alone
 	VPORD        Z7, Z4, Z4                              // together
-	VPBROADCASTD 56(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 40(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 60(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 44(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    192(AX), Z4                             // codes of each column
@@ -246,10 +248,10 @@ rows2block:
 	VPSRLW       $2, Z7, Z7                              // these codes' to their place
 	VPANDD       Z9, Z7, Z7                              // alone
 	VPORD        Z7, Z4, Z4                              // together
-	VPBROADCASTD 64(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 68(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VMOVDQU64    256(AX), Z4                             // codes of each column
@@ -259,10 +261,10 @@ rows2block:
 	VPSRLW       $3, Z7, Z7                              // these codes' to their place
 	VPANDD       Z9, Z7, Z7                              // alone
 	VPORD        Z7, Z4, Z4                              // together
-	VPBROADCASTD 72(BX), Z6                              // 4 elements of row 0
+	VPBROADCASTD 56(CX), Z6                              // 4 elements of row 0
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 76(BX), Z6                              // 4 elements of row 1
+	VPBROADCASTD 60(CX), Z6                              // 4 elements of row 1
 	VPMADDUBSW   Z6, Z4, Z7                              // products, added in pairs
 	VPADDW       Z7, Z1, Z1                              // row 1 += products
 	VPMADDWD     Z10, Z0, Z0                             // to 32 bits
@@ -316,6 +318,7 @@ rows3pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows3block:
+	LEAQ         24(BX), CX                              // x of the block
 	VPBROADCASTD (BX), Z0                                // row 0 starts with its share of the shift
 	VPBROADCASTD 4(BX), Z1                               // row 1 starts with its share of the shift
 	VPBROADCASTD 8(BX), Z2                               // row 2 starts with its share of the shift
@@ -325,13 +328,13 @@ rows3block:
 	VPSLLW       $4, Z9, Z9                              // these codes' to their place
 	VPANDD       Z11, Z9, Z9                             // alone
 	VPORD        Z9, Z6, Z6                              // together
-	VPBROADCASTD 24(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD (CX), Z8                                // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 28(BX), Z8                              // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z8                               // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 32(BX), Z8                              // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z8                               // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    128(AX), Z6                             // codes of each column
@@ -340,13 +343,13 @@ rows3block:
 	VPSLLW       $3, Z9, Z9                              // these codes' to their place
 	VPANDD       Z11, Z9, Z9                             // alone
 	VPORD        Z9, Z6, Z6                              // together
-	VPBROADCASTD 36(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD 12(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 40(BX), Z8                              // 4 elements of row 1
+	VPBROADCASTD 16(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 44(BX), Z8                              // 4 elements of row 2
+	VPBROADCASTD 20(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    192(AX), Z6                             // codes of each column
@@ -355,13 +358,13 @@ rows3block:
 	VPSLLW       $2, Z9, Z9                              // these codes' to their place
 	VPANDD       Z11, Z9, Z9                             // alone
 	VPORD        Z9, Z6, Z6                              // together
-	VPBROADCASTD 48(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD 24(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 52(BX), Z8                              // 4 elements of row 1
+	VPBROADCASTD 28(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 56(BX), Z8                              // 4 elements of row 2
+	VPBROADCASTD 32(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    256(AX), Z6                             // codes of each column
@@ -370,13 +373,13 @@ rows3block:
 	VPSLLW       $1, Z9, Z9                              // these codes' to their place
 	VPANDD       Z11, Z9, Z9                             // alone
 	VPORD        Z9, Z6, Z6                              // together
-	VPBROADCASTD 60(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD 36(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 64(BX), Z8                              // 4 elements of row 1
+	VPBROADCASTD 40(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 68(BX), Z8                              // 4 elements of row 2
+	VPBROADCASTD 44(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    64(AX), Z6                              // codes of each column
@@ -385,13 +388,13 @@ rows3block:
 	VMOVDQU64    (AX), Z9                                // fifth bits of the column's codes
 	VPANDD       Z11, Z9, Z9                             // alone
 	VPORD        Z9, Z6, Z6                              // together
-	VPBROADCASTD 72(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 76(BX), Z8                              // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 80(BX), Z8                              // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    128(AX), Z6                             // codes of each column
@@ -401,13 +404,13 @@ rows3block:
 	VPSRLW       $1, Z9, Z9                              // these codes' to their place
 	VPANDD       Z11, Z9, Z9                             // alone
 	VPORD        Z9, Z6, Z6                              // together
-	VPBROADCASTD 84(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD 60(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 88(BX), Z8                              // 4 elements of row 1
+	VPBROADCASTD 64(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 92(BX), Z8                              // 4 elements of row 2
+	VPBROADCASTD 68(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    192(AX), Z6                             // codes of each column
@@ -417,13 +420,13 @@ rows3block:
 	VPSRLW       $2, Z9, Z9                              // these codes' to their place
 	VPANDD       Z11, Z9, Z9                             // alone
 	VPORD        Z9, Z6, Z6                              // together
-	VPBROADCASTD 96(BX), Z8                              // 4 elements of row 0
+	VPBROADCASTD 72(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 100(BX), Z8                             // 4 elements of row 1
+	VPBROADCASTD 76(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 104(BX), Z8                             // 4 elements of row 2
+	VPBROADCASTD 80(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VMOVDQU64    256(AX), Z6                             // codes of each column
@@ -433,13 +436,13 @@ rows3block:
 	VPSRLW       $3, Z9, Z9                              // these codes' to their place
 	VPANDD       Z11, Z9, Z9                             // alone
 	VPORD        Z9, Z6, Z6                              // together
-	VPBROADCASTD 108(BX), Z8                             // 4 elements of row 0
+	VPBROADCASTD 84(CX), Z8                              // 4 elements of row 0
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z0, Z0                              // row 0 += products
-	VPBROADCASTD 112(BX), Z8                             // 4 elements of row 1
+	VPBROADCASTD 88(CX), Z8                              // 4 elements of row 1
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z1, Z1                              // row 1 += products
-	VPBROADCASTD 116(BX), Z8                             // 4 elements of row 2
+	VPBROADCASTD 92(CX), Z8                              // 4 elements of row 2
 	VPMADDUBSW   Z8, Z6, Z9                              // products, added in pairs
 	VPADDW       Z9, Z2, Z2                              // row 2 += products
 	VPMADDWD     Z12, Z0, Z0                             // to 32 bits
@@ -500,6 +503,7 @@ rows4pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows4block:
+	LEAQ         32(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -515,16 +519,16 @@ rows4block:
 	VPSLLW       $4, Z11, Z11                            // these codes' to their place
 	VPANDD       Z13, Z11, Z11                           // alone
 	VPORD        Z11, Z8, Z8                             // together
-	VPBROADCASTD 32(BX), Z10                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z10                               // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 36(BX), Z10                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z10                              // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 40(BX), Z10                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z10                              // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 44(BX), Z10                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    128(AX), Z8                             // codes of each column
@@ -533,16 +537,16 @@ rows4block:
 	VPSLLW       $3, Z11, Z11                            // these codes' to their place
 	VPANDD       Z13, Z11, Z11                           // alone
 	VPORD        Z11, Z8, Z8                             // together
-	VPBROADCASTD 48(BX), Z10                             // 4 elements of row 0
+	VPBROADCASTD 16(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 52(BX), Z10                             // 4 elements of row 1
+	VPBROADCASTD 20(CX), Z10                             // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 56(BX), Z10                             // 4 elements of row 2
+	VPBROADCASTD 24(CX), Z10                             // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 60(BX), Z10                             // 4 elements of row 3
+	VPBROADCASTD 28(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    192(AX), Z8                             // codes of each column
@@ -551,16 +555,16 @@ rows4block:
 	VPSLLW       $2, Z11, Z11                            // these codes' to their place
 	VPANDD       Z13, Z11, Z11                           // alone
 	VPORD        Z11, Z8, Z8                             // together
-	VPBROADCASTD 64(BX), Z10                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 68(BX), Z10                             // 4 elements of row 1
+	VPBROADCASTD 36(CX), Z10                             // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 72(BX), Z10                             // 4 elements of row 2
+	VPBROADCASTD 40(CX), Z10                             // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 76(BX), Z10                             // 4 elements of row 3
+	VPBROADCASTD 44(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    256(AX), Z8                             // codes of each column
@@ -569,16 +573,16 @@ rows4block:
 	VPSLLW       $1, Z11, Z11                            // these codes' to their place
 	VPANDD       Z13, Z11, Z11                           // alone
 	VPORD        Z11, Z8, Z8                             // together
-	VPBROADCASTD 80(BX), Z10                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 84(BX), Z10                             // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z10                             // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 88(BX), Z10                             // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z10                             // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 92(BX), Z10                             // 4 elements of row 3
+	VPBROADCASTD 60(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    64(AX), Z8                              // codes of each column
@@ -587,16 +591,16 @@ rows4block:
 	VMOVDQU64    (AX), Z11                               // fifth bits of the column's codes
 	VPANDD       Z13, Z11, Z11                           // alone
 	VPORD        Z11, Z8, Z8                             // together
-	VPBROADCASTD 96(BX), Z10                             // 4 elements of row 0
+	VPBROADCASTD 64(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 100(BX), Z10                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Z10                             // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 104(BX), Z10                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Z10                             // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 108(BX), Z10                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    128(AX), Z8                             // codes of each column
@@ -606,16 +610,16 @@ rows4block:
 	VPSRLW       $1, Z11, Z11                            // these codes' to their place
 	VPANDD       Z13, Z11, Z11                           // alone
 	VPORD        Z11, Z8, Z8                             // together
-	VPBROADCASTD 112(BX), Z10                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 116(BX), Z10                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Z10                             // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 120(BX), Z10                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Z10                             // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 124(BX), Z10                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Z10                             // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    192(AX), Z8                             // codes of each column
@@ -625,16 +629,16 @@ rows4block:
 	VPSRLW       $2, Z11, Z11                            // these codes' to their place
 	VPANDD       Z13, Z11, Z11                           // alone
 	VPORD        Z11, Z8, Z8                             // together
-	VPBROADCASTD 128(BX), Z10                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Z10                             // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 132(BX), Z10                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Z10                            // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 136(BX), Z10                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Z10                            // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 140(BX), Z10                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Z10                            // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VMOVDQU64    256(AX), Z8                             // codes of each column
@@ -644,16 +648,16 @@ rows4block:
 	VPSRLW       $3, Z11, Z11                            // these codes' to their place
 	VPANDD       Z13, Z11, Z11                           // alone
 	VPORD        Z11, Z8, Z8                             // together
-	VPBROADCASTD 144(BX), Z10                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Z10                            // 4 elements of row 0
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 148(BX), Z10                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Z10                            // 4 elements of row 1
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 152(BX), Z10                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Z10                            // 4 elements of row 2
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 156(BX), Z10                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Z10                            // 4 elements of row 3
 	VPMADDUBSW   Z10, Z8, Z11                            // products, added in pairs
 	VPADDW       Z11, Z3, Z3                             // row 3 += products
 	VPMADDWD     Z14, Z0, Z0                             // to 32 bits
@@ -720,6 +724,7 @@ rows5pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows5block:
+	LEAQ         40(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -736,19 +741,19 @@ rows5block:
 	VPSLLW       $4, Z13, Z13                            // these codes' to their place
 	VPANDD       Z15, Z13, Z13                           // alone
 	VPORD        Z13, Z10, Z10                           // together
-	VPBROADCASTD 40(BX), Z12                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z12                               // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 44(BX), Z12                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z12                              // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 48(BX), Z12                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z12                              // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 52(BX), Z12                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z12                             // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 56(BX), Z12                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z12                             // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    128(AX), Z10                            // codes of each column
@@ -757,19 +762,19 @@ rows5block:
 	VPSLLW       $3, Z13, Z13                            // these codes' to their place
 	VPANDD       Z15, Z13, Z13                           // alone
 	VPORD        Z13, Z10, Z10                           // together
-	VPBROADCASTD 60(BX), Z12                             // 4 elements of row 0
+	VPBROADCASTD 20(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 64(BX), Z12                             // 4 elements of row 1
+	VPBROADCASTD 24(CX), Z12                             // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 68(BX), Z12                             // 4 elements of row 2
+	VPBROADCASTD 28(CX), Z12                             // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 72(BX), Z12                             // 4 elements of row 3
+	VPBROADCASTD 32(CX), Z12                             // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 76(BX), Z12                             // 4 elements of row 4
+	VPBROADCASTD 36(CX), Z12                             // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    192(AX), Z10                            // codes of each column
@@ -778,19 +783,19 @@ rows5block:
 	VPSLLW       $2, Z13, Z13                            // these codes' to their place
 	VPANDD       Z15, Z13, Z13                           // alone
 	VPORD        Z13, Z10, Z10                           // together
-	VPBROADCASTD 80(BX), Z12                             // 4 elements of row 0
+	VPBROADCASTD 40(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 84(BX), Z12                             // 4 elements of row 1
+	VPBROADCASTD 44(CX), Z12                             // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 88(BX), Z12                             // 4 elements of row 2
+	VPBROADCASTD 48(CX), Z12                             // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 92(BX), Z12                             // 4 elements of row 3
+	VPBROADCASTD 52(CX), Z12                             // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 96(BX), Z12                             // 4 elements of row 4
+	VPBROADCASTD 56(CX), Z12                             // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    256(AX), Z10                            // codes of each column
@@ -799,19 +804,19 @@ rows5block:
 	VPSLLW       $1, Z13, Z13                            // these codes' to their place
 	VPANDD       Z15, Z13, Z13                           // alone
 	VPORD        Z13, Z10, Z10                           // together
-	VPBROADCASTD 100(BX), Z12                            // 4 elements of row 0
+	VPBROADCASTD 60(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 104(BX), Z12                            // 4 elements of row 1
+	VPBROADCASTD 64(CX), Z12                             // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 108(BX), Z12                            // 4 elements of row 2
+	VPBROADCASTD 68(CX), Z12                             // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 112(BX), Z12                            // 4 elements of row 3
+	VPBROADCASTD 72(CX), Z12                             // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 116(BX), Z12                            // 4 elements of row 4
+	VPBROADCASTD 76(CX), Z12                             // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    64(AX), Z10                             // codes of each column
@@ -820,19 +825,19 @@ rows5block:
 	VMOVDQU64    (AX), Z13                               // fifth bits of the column's codes
 	VPANDD       Z15, Z13, Z13                           // alone
 	VPORD        Z13, Z10, Z10                           // together
-	VPBROADCASTD 120(BX), Z12                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Z12                             // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 124(BX), Z12                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Z12                             // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 128(BX), Z12                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Z12                             // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 132(BX), Z12                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Z12                             // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 136(BX), Z12                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Z12                             // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    128(AX), Z10                            // codes of each column
@@ -842,19 +847,19 @@ rows5block:
 	VPSRLW       $1, Z13, Z13                            // these codes' to their place
 	VPANDD       Z15, Z13, Z13                           // alone
 	VPORD        Z13, Z10, Z10                           // together
-	VPBROADCASTD 140(BX), Z12                            // 4 elements of row 0
+	VPBROADCASTD 100(CX), Z12                            // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 144(BX), Z12                            // 4 elements of row 1
+	VPBROADCASTD 104(CX), Z12                            // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 148(BX), Z12                            // 4 elements of row 2
+	VPBROADCASTD 108(CX), Z12                            // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 152(BX), Z12                            // 4 elements of row 3
+	VPBROADCASTD 112(CX), Z12                            // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 156(BX), Z12                            // 4 elements of row 4
+	VPBROADCASTD 116(CX), Z12                            // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    192(AX), Z10                            // codes of each column
@@ -864,19 +869,19 @@ rows5block:
 	VPSRLW       $2, Z13, Z13                            // these codes' to their place
 	VPANDD       Z15, Z13, Z13                           // alone
 	VPORD        Z13, Z10, Z10                           // together
-	VPBROADCASTD 160(BX), Z12                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Z12                            // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 164(BX), Z12                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Z12                            // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 168(BX), Z12                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Z12                            // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 172(BX), Z12                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Z12                            // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 176(BX), Z12                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Z12                            // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VMOVDQU64    256(AX), Z10                            // codes of each column
@@ -886,19 +891,19 @@ rows5block:
 	VPSRLW       $3, Z13, Z13                            // these codes' to their place
 	VPANDD       Z15, Z13, Z13                           // alone
 	VPORD        Z13, Z10, Z10                           // together
-	VPBROADCASTD 180(BX), Z12                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Z12                            // 4 elements of row 0
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 184(BX), Z12                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Z12                            // 4 elements of row 1
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 188(BX), Z12                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Z12                            // 4 elements of row 2
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 192(BX), Z12                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Z12                            // 4 elements of row 3
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 196(BX), Z12                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Z12                            // 4 elements of row 4
 	VPMADDUBSW   Z12, Z10, Z13                           // products, added in pairs
 	VPADDW       Z13, Z4, Z4                             // row 4 += products
 	VPMADDWD     Z16, Z0, Z0                             // to 32 bits
@@ -972,6 +977,7 @@ rows6pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows6block:
+	LEAQ         48(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -989,22 +995,22 @@ rows6block:
 	VPSLLW       $4, Z15, Z15                            // these codes' to their place
 	VPANDD       Z17, Z15, Z15                           // alone
 	VPORD        Z15, Z12, Z12                           // together
-	VPBROADCASTD 48(BX), Z14                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z14                               // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 52(BX), Z14                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z14                              // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 56(BX), Z14                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z14                              // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 60(BX), Z14                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z14                             // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 64(BX), Z14                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z14                             // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 68(BX), Z14                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z14                             // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    128(AX), Z12                            // codes of each column
@@ -1013,22 +1019,22 @@ rows6block:
 	VPSLLW       $3, Z15, Z15                            // these codes' to their place
 	VPANDD       Z17, Z15, Z15                           // alone
 	VPORD        Z15, Z12, Z12                           // together
-	VPBROADCASTD 72(BX), Z14                             // 4 elements of row 0
+	VPBROADCASTD 24(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 76(BX), Z14                             // 4 elements of row 1
+	VPBROADCASTD 28(CX), Z14                             // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 80(BX), Z14                             // 4 elements of row 2
+	VPBROADCASTD 32(CX), Z14                             // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 84(BX), Z14                             // 4 elements of row 3
+	VPBROADCASTD 36(CX), Z14                             // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 88(BX), Z14                             // 4 elements of row 4
+	VPBROADCASTD 40(CX), Z14                             // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 92(BX), Z14                             // 4 elements of row 5
+	VPBROADCASTD 44(CX), Z14                             // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    192(AX), Z12                            // codes of each column
@@ -1037,22 +1043,22 @@ rows6block:
 	VPSLLW       $2, Z15, Z15                            // these codes' to their place
 	VPANDD       Z17, Z15, Z15                           // alone
 	VPORD        Z15, Z12, Z12                           // together
-	VPBROADCASTD 96(BX), Z14                             // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 100(BX), Z14                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z14                             // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 104(BX), Z14                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z14                             // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 108(BX), Z14                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Z14                             // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 112(BX), Z14                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Z14                             // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 116(BX), Z14                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Z14                             // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    256(AX), Z12                            // codes of each column
@@ -1061,22 +1067,22 @@ rows6block:
 	VPSLLW       $1, Z15, Z15                            // these codes' to their place
 	VPANDD       Z17, Z15, Z15                           // alone
 	VPORD        Z15, Z12, Z12                           // together
-	VPBROADCASTD 120(BX), Z14                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 124(BX), Z14                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Z14                             // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 128(BX), Z14                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Z14                             // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 132(BX), Z14                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Z14                             // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 136(BX), Z14                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Z14                             // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 140(BX), Z14                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Z14                             // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    64(AX), Z12                             // codes of each column
@@ -1085,22 +1091,22 @@ rows6block:
 	VMOVDQU64    (AX), Z15                               // fifth bits of the column's codes
 	VPANDD       Z17, Z15, Z15                           // alone
 	VPORD        Z15, Z12, Z12                           // together
-	VPBROADCASTD 144(BX), Z14                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Z14                             // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 148(BX), Z14                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Z14                            // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 152(BX), Z14                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Z14                            // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 156(BX), Z14                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Z14                            // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 160(BX), Z14                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Z14                            // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 164(BX), Z14                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Z14                            // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    128(AX), Z12                            // codes of each column
@@ -1110,22 +1116,22 @@ rows6block:
 	VPSRLW       $1, Z15, Z15                            // these codes' to their place
 	VPANDD       Z17, Z15, Z15                           // alone
 	VPORD        Z15, Z12, Z12                           // together
-	VPBROADCASTD 168(BX), Z14                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Z14                            // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 172(BX), Z14                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Z14                            // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 176(BX), Z14                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Z14                            // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 180(BX), Z14                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Z14                            // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 184(BX), Z14                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Z14                            // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 188(BX), Z14                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Z14                            // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    192(AX), Z12                            // codes of each column
@@ -1135,22 +1141,22 @@ rows6block:
 	VPSRLW       $2, Z15, Z15                            // these codes' to their place
 	VPANDD       Z17, Z15, Z15                           // alone
 	VPORD        Z15, Z12, Z12                           // together
-	VPBROADCASTD 192(BX), Z14                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Z14                            // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 196(BX), Z14                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Z14                            // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 200(BX), Z14                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Z14                            // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 204(BX), Z14                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Z14                            // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 208(BX), Z14                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Z14                            // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 212(BX), Z14                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Z14                            // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VMOVDQU64    256(AX), Z12                            // codes of each column
@@ -1160,22 +1166,22 @@ rows6block:
 	VPSRLW       $3, Z15, Z15                            // these codes' to their place
 	VPANDD       Z17, Z15, Z15                           // alone
 	VPORD        Z15, Z12, Z12                           // together
-	VPBROADCASTD 216(BX), Z14                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Z14                            // 4 elements of row 0
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 220(BX), Z14                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Z14                            // 4 elements of row 1
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 224(BX), Z14                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Z14                            // 4 elements of row 2
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 228(BX), Z14                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Z14                            // 4 elements of row 3
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 232(BX), Z14                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Z14                            // 4 elements of row 4
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 236(BX), Z14                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Z14                            // 4 elements of row 5
 	VPMADDUBSW   Z14, Z12, Z15                           // products, added in pairs
 	VPADDW       Z15, Z5, Z5                             // row 5 += products
 	VPMADDWD     Z18, Z0, Z0                             // to 32 bits
@@ -1256,6 +1262,7 @@ rows7pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows7block:
+	LEAQ         56(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1274,25 +1281,25 @@ rows7block:
 	VPSLLW       $4, Z17, Z17                            // these codes' to their place
 	VPANDD       Z19, Z17, Z17                           // alone
 	VPORD        Z17, Z14, Z14                           // together
-	VPBROADCASTD 56(BX), Z16                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z16                               // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 60(BX), Z16                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z16                              // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 64(BX), Z16                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z16                              // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 68(BX), Z16                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z16                             // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 72(BX), Z16                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z16                             // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 76(BX), Z16                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z16                             // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 80(BX), Z16                             // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z16                             // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    128(AX), Z14                            // codes of each column
@@ -1301,25 +1308,25 @@ rows7block:
 	VPSLLW       $3, Z17, Z17                            // these codes' to their place
 	VPANDD       Z19, Z17, Z17                           // alone
 	VPORD        Z17, Z14, Z14                           // together
-	VPBROADCASTD 84(BX), Z16                             // 4 elements of row 0
+	VPBROADCASTD 28(CX), Z16                             // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 88(BX), Z16                             // 4 elements of row 1
+	VPBROADCASTD 32(CX), Z16                             // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 92(BX), Z16                             // 4 elements of row 2
+	VPBROADCASTD 36(CX), Z16                             // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 96(BX), Z16                             // 4 elements of row 3
+	VPBROADCASTD 40(CX), Z16                             // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 100(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 44(CX), Z16                             // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 104(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 48(CX), Z16                             // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 108(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 52(CX), Z16                             // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    192(AX), Z14                            // codes of each column
@@ -1328,25 +1335,25 @@ rows7block:
 	VPSLLW       $2, Z17, Z17                            // these codes' to their place
 	VPANDD       Z19, Z17, Z17                           // alone
 	VPORD        Z17, Z14, Z14                           // together
-	VPBROADCASTD 112(BX), Z16                            // 4 elements of row 0
+	VPBROADCASTD 56(CX), Z16                             // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 116(BX), Z16                            // 4 elements of row 1
+	VPBROADCASTD 60(CX), Z16                             // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 120(BX), Z16                            // 4 elements of row 2
+	VPBROADCASTD 64(CX), Z16                             // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 124(BX), Z16                            // 4 elements of row 3
+	VPBROADCASTD 68(CX), Z16                             // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 128(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 72(CX), Z16                             // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 132(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 76(CX), Z16                             // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 136(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 80(CX), Z16                             // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    256(AX), Z14                            // codes of each column
@@ -1355,25 +1362,25 @@ rows7block:
 	VPSLLW       $1, Z17, Z17                            // these codes' to their place
 	VPANDD       Z19, Z17, Z17                           // alone
 	VPORD        Z17, Z14, Z14                           // together
-	VPBROADCASTD 140(BX), Z16                            // 4 elements of row 0
+	VPBROADCASTD 84(CX), Z16                             // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 144(BX), Z16                            // 4 elements of row 1
+	VPBROADCASTD 88(CX), Z16                             // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 148(BX), Z16                            // 4 elements of row 2
+	VPBROADCASTD 92(CX), Z16                             // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 152(BX), Z16                            // 4 elements of row 3
+	VPBROADCASTD 96(CX), Z16                             // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 156(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 100(CX), Z16                            // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 160(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 104(CX), Z16                            // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 164(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 108(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    64(AX), Z14                             // codes of each column
@@ -1382,25 +1389,25 @@ rows7block:
 	VMOVDQU64    (AX), Z17                               // fifth bits of the column's codes
 	VPANDD       Z19, Z17, Z17                           // alone
 	VPORD        Z17, Z14, Z14                           // together
-	VPBROADCASTD 168(BX), Z16                            // 4 elements of row 0
+	VPBROADCASTD 112(CX), Z16                            // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 172(BX), Z16                            // 4 elements of row 1
+	VPBROADCASTD 116(CX), Z16                            // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 176(BX), Z16                            // 4 elements of row 2
+	VPBROADCASTD 120(CX), Z16                            // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 180(BX), Z16                            // 4 elements of row 3
+	VPBROADCASTD 124(CX), Z16                            // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 184(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 128(CX), Z16                            // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 188(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 132(CX), Z16                            // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 192(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 136(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    128(AX), Z14                            // codes of each column
@@ -1410,25 +1417,25 @@ rows7block:
 	VPSRLW       $1, Z17, Z17                            // these codes' to their place
 	VPANDD       Z19, Z17, Z17                           // alone
 	VPORD        Z17, Z14, Z14                           // together
-	VPBROADCASTD 196(BX), Z16                            // 4 elements of row 0
+	VPBROADCASTD 140(CX), Z16                            // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 200(BX), Z16                            // 4 elements of row 1
+	VPBROADCASTD 144(CX), Z16                            // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 204(BX), Z16                            // 4 elements of row 2
+	VPBROADCASTD 148(CX), Z16                            // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 208(BX), Z16                            // 4 elements of row 3
+	VPBROADCASTD 152(CX), Z16                            // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 212(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 156(CX), Z16                            // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 216(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 160(CX), Z16                            // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 220(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 164(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    192(AX), Z14                            // codes of each column
@@ -1438,25 +1445,25 @@ rows7block:
 	VPSRLW       $2, Z17, Z17                            // these codes' to their place
 	VPANDD       Z19, Z17, Z17                           // alone
 	VPORD        Z17, Z14, Z14                           // together
-	VPBROADCASTD 224(BX), Z16                            // 4 elements of row 0
+	VPBROADCASTD 168(CX), Z16                            // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 228(BX), Z16                            // 4 elements of row 1
+	VPBROADCASTD 172(CX), Z16                            // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 232(BX), Z16                            // 4 elements of row 2
+	VPBROADCASTD 176(CX), Z16                            // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 236(BX), Z16                            // 4 elements of row 3
+	VPBROADCASTD 180(CX), Z16                            // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 240(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 184(CX), Z16                            // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 244(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 188(CX), Z16                            // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 248(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 192(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VMOVDQU64    256(AX), Z14                            // codes of each column
@@ -1466,25 +1473,25 @@ rows7block:
 	VPSRLW       $3, Z17, Z17                            // these codes' to their place
 	VPANDD       Z19, Z17, Z17                           // alone
 	VPORD        Z17, Z14, Z14                           // together
-	VPBROADCASTD 252(BX), Z16                            // 4 elements of row 0
+	VPBROADCASTD 196(CX), Z16                            // 4 elements of row 0
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 256(BX), Z16                            // 4 elements of row 1
+	VPBROADCASTD 200(CX), Z16                            // 4 elements of row 1
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 260(BX), Z16                            // 4 elements of row 2
+	VPBROADCASTD 204(CX), Z16                            // 4 elements of row 2
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 264(BX), Z16                            // 4 elements of row 3
+	VPBROADCASTD 208(CX), Z16                            // 4 elements of row 3
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 268(BX), Z16                            // 4 elements of row 4
+	VPBROADCASTD 212(CX), Z16                            // 4 elements of row 4
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 272(BX), Z16                            // 4 elements of row 5
+	VPBROADCASTD 216(CX), Z16                            // 4 elements of row 5
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 276(BX), Z16                            // 4 elements of row 6
+	VPBROADCASTD 220(CX), Z16                            // 4 elements of row 6
 	VPMADDUBSW   Z16, Z14, Z17                           // products, added in pairs
 	VPADDW       Z17, Z6, Z6                             // row 6 += products
 	VPMADDWD     Z20, Z0, Z0                             // to 32 bits
@@ -1571,6 +1578,7 @@ rows8pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows8block:
+	LEAQ         64(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1590,28 +1598,28 @@ rows8block:
 	VPSLLW       $4, Z19, Z19                            // these codes' to their place
 	VPANDD       Z21, Z19, Z19                           // alone
 	VPORD        Z19, Z16, Z16                           // together
-	VPBROADCASTD 64(BX), Z18                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z18                               // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 68(BX), Z18                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z18                              // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 72(BX), Z18                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z18                              // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 76(BX), Z18                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z18                             // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 80(BX), Z18                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z18                             // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 84(BX), Z18                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z18                             // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 88(BX), Z18                             // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z18                             // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 92(BX), Z18                             // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z18                             // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    128(AX), Z16                            // codes of each column
@@ -1620,28 +1628,28 @@ rows8block:
 	VPSLLW       $3, Z19, Z19                            // these codes' to their place
 	VPANDD       Z21, Z19, Z19                           // alone
 	VPORD        Z19, Z16, Z16                           // together
-	VPBROADCASTD 96(BX), Z18                             // 4 elements of row 0
+	VPBROADCASTD 32(CX), Z18                             // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 100(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 36(CX), Z18                             // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 104(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 40(CX), Z18                             // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 108(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 44(CX), Z18                             // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 112(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 48(CX), Z18                             // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 116(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 52(CX), Z18                             // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 120(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 56(CX), Z18                             // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 124(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 60(CX), Z18                             // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    192(AX), Z16                            // codes of each column
@@ -1650,28 +1658,28 @@ rows8block:
 	VPSLLW       $2, Z19, Z19                            // these codes' to their place
 	VPANDD       Z21, Z19, Z19                           // alone
 	VPORD        Z19, Z16, Z16                           // together
-	VPBROADCASTD 128(BX), Z18                            // 4 elements of row 0
+	VPBROADCASTD 64(CX), Z18                             // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 132(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 68(CX), Z18                             // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 136(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 72(CX), Z18                             // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 140(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 76(CX), Z18                             // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 144(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 80(CX), Z18                             // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 148(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 84(CX), Z18                             // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 152(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 88(CX), Z18                             // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 156(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 92(CX), Z18                             // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    256(AX), Z16                            // codes of each column
@@ -1680,28 +1688,28 @@ rows8block:
 	VPSLLW       $1, Z19, Z19                            // these codes' to their place
 	VPANDD       Z21, Z19, Z19                           // alone
 	VPORD        Z19, Z16, Z16                           // together
-	VPBROADCASTD 160(BX), Z18                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Z18                             // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 164(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Z18                            // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 168(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Z18                            // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 172(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Z18                            // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 176(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Z18                            // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 180(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Z18                            // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 184(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 120(CX), Z18                            // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 188(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 124(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    64(AX), Z16                             // codes of each column
@@ -1710,28 +1718,28 @@ rows8block:
 	VMOVDQU64    (AX), Z19                               // fifth bits of the column's codes
 	VPANDD       Z21, Z19, Z19                           // alone
 	VPORD        Z19, Z16, Z16                           // together
-	VPBROADCASTD 192(BX), Z18                            // 4 elements of row 0
+	VPBROADCASTD 128(CX), Z18                            // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 196(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 132(CX), Z18                            // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 200(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 136(CX), Z18                            // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 204(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 140(CX), Z18                            // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 208(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 144(CX), Z18                            // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 212(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 148(CX), Z18                            // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 216(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 152(CX), Z18                            // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 220(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 156(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    128(AX), Z16                            // codes of each column
@@ -1741,28 +1749,28 @@ rows8block:
 	VPSRLW       $1, Z19, Z19                            // these codes' to their place
 	VPANDD       Z21, Z19, Z19                           // alone
 	VPORD        Z19, Z16, Z16                           // together
-	VPBROADCASTD 224(BX), Z18                            // 4 elements of row 0
+	VPBROADCASTD 160(CX), Z18                            // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 228(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 164(CX), Z18                            // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 232(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 168(CX), Z18                            // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 236(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 172(CX), Z18                            // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 240(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 176(CX), Z18                            // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 244(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 180(CX), Z18                            // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 248(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 184(CX), Z18                            // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 252(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 188(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    192(AX), Z16                            // codes of each column
@@ -1772,28 +1780,28 @@ rows8block:
 	VPSRLW       $2, Z19, Z19                            // these codes' to their place
 	VPANDD       Z21, Z19, Z19                           // alone
 	VPORD        Z19, Z16, Z16                           // together
-	VPBROADCASTD 256(BX), Z18                            // 4 elements of row 0
+	VPBROADCASTD 192(CX), Z18                            // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 260(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 196(CX), Z18                            // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 264(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 200(CX), Z18                            // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 268(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 204(CX), Z18                            // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 272(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 208(CX), Z18                            // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 276(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 212(CX), Z18                            // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 280(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 216(CX), Z18                            // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 284(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 220(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VMOVDQU64    256(AX), Z16                            // codes of each column
@@ -1803,28 +1811,28 @@ rows8block:
 	VPSRLW       $3, Z19, Z19                            // these codes' to their place
 	VPANDD       Z21, Z19, Z19                           // alone
 	VPORD        Z19, Z16, Z16                           // together
-	VPBROADCASTD 288(BX), Z18                            // 4 elements of row 0
+	VPBROADCASTD 224(CX), Z18                            // 4 elements of row 0
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 292(BX), Z18                            // 4 elements of row 1
+	VPBROADCASTD 228(CX), Z18                            // 4 elements of row 1
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 296(BX), Z18                            // 4 elements of row 2
+	VPBROADCASTD 232(CX), Z18                            // 4 elements of row 2
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 300(BX), Z18                            // 4 elements of row 3
+	VPBROADCASTD 236(CX), Z18                            // 4 elements of row 3
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 304(BX), Z18                            // 4 elements of row 4
+	VPBROADCASTD 240(CX), Z18                            // 4 elements of row 4
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 308(BX), Z18                            // 4 elements of row 5
+	VPBROADCASTD 244(CX), Z18                            // 4 elements of row 5
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 312(BX), Z18                            // 4 elements of row 6
+	VPBROADCASTD 248(CX), Z18                            // 4 elements of row 6
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 316(BX), Z18                            // 4 elements of row 7
+	VPBROADCASTD 252(CX), Z18                            // 4 elements of row 7
 	VPMADDUBSW   Z18, Z16, Z19                           // products, added in pairs
 	VPADDW       Z19, Z7, Z7                             // row 7 += products
 	VPMADDWD     Z22, Z0, Z0                             // to 32 bits
@@ -1917,6 +1925,7 @@ rows9pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows9block:
+	LEAQ         72(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -1937,31 +1946,31 @@ rows9block:
 	VPSLLW       $4, Z21, Z21                            // these codes' to their place
 	VPANDD       Z23, Z21, Z21                           // alone
 	VPORD        Z21, Z18, Z18                           // together
-	VPBROADCASTD 72(BX), Z20                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z20                               // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 76(BX), Z20                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z20                              // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 80(BX), Z20                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z20                              // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 84(BX), Z20                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z20                             // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 88(BX), Z20                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z20                             // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 92(BX), Z20                             // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z20                             // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 96(BX), Z20                             // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z20                             // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 100(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z20                             // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 104(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 32(CX), Z20                             // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    128(AX), Z18                            // codes of each column
@@ -1970,31 +1979,31 @@ rows9block:
 	VPSLLW       $3, Z21, Z21                            // these codes' to their place
 	VPANDD       Z23, Z21, Z21                           // alone
 	VPORD        Z21, Z18, Z18                           // together
-	VPBROADCASTD 108(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 36(CX), Z20                             // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 112(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 40(CX), Z20                             // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 116(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 44(CX), Z20                             // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 120(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 48(CX), Z20                             // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 124(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 52(CX), Z20                             // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 128(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 56(CX), Z20                             // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 132(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 60(CX), Z20                             // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 136(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 64(CX), Z20                             // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 140(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 68(CX), Z20                             // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    192(AX), Z18                            // codes of each column
@@ -2003,31 +2012,31 @@ rows9block:
 	VPSLLW       $2, Z21, Z21                            // these codes' to their place
 	VPANDD       Z23, Z21, Z21                           // alone
 	VPORD        Z21, Z18, Z18                           // together
-	VPBROADCASTD 144(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 72(CX), Z20                             // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 148(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 76(CX), Z20                             // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 152(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 80(CX), Z20                             // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 156(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 84(CX), Z20                             // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 160(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 88(CX), Z20                             // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 164(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 92(CX), Z20                             // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 168(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 96(CX), Z20                             // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 172(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 100(CX), Z20                            // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 176(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 104(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    256(AX), Z18                            // codes of each column
@@ -2036,31 +2045,31 @@ rows9block:
 	VPSLLW       $1, Z21, Z21                            // these codes' to their place
 	VPANDD       Z23, Z21, Z21                           // alone
 	VPORD        Z21, Z18, Z18                           // together
-	VPBROADCASTD 180(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 108(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 184(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 112(CX), Z20                            // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 188(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 116(CX), Z20                            // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 192(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 120(CX), Z20                            // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 196(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 124(CX), Z20                            // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 200(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 128(CX), Z20                            // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 204(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 132(CX), Z20                            // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 208(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 136(CX), Z20                            // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 212(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 140(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    64(AX), Z18                             // codes of each column
@@ -2069,31 +2078,31 @@ rows9block:
 	VMOVDQU64    (AX), Z21                               // fifth bits of the column's codes
 	VPANDD       Z23, Z21, Z21                           // alone
 	VPORD        Z21, Z18, Z18                           // together
-	VPBROADCASTD 216(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 220(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Z20                            // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 224(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Z20                            // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 228(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Z20                            // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 232(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Z20                            // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 236(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Z20                            // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 240(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 168(CX), Z20                            // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 244(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 172(CX), Z20                            // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 248(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 176(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    128(AX), Z18                            // codes of each column
@@ -2103,31 +2112,31 @@ rows9block:
 	VPSRLW       $1, Z21, Z21                            // these codes' to their place
 	VPANDD       Z23, Z21, Z21                           // alone
 	VPORD        Z21, Z18, Z18                           // together
-	VPBROADCASTD 252(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 180(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 256(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 184(CX), Z20                            // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 260(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 188(CX), Z20                            // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 264(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 192(CX), Z20                            // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 268(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 196(CX), Z20                            // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 272(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 200(CX), Z20                            // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 276(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 204(CX), Z20                            // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 280(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 208(CX), Z20                            // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 284(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 212(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    192(AX), Z18                            // codes of each column
@@ -2137,31 +2146,31 @@ rows9block:
 	VPSRLW       $2, Z21, Z21                            // these codes' to their place
 	VPANDD       Z23, Z21, Z21                           // alone
 	VPORD        Z21, Z18, Z18                           // together
-	VPBROADCASTD 288(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 216(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 292(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 220(CX), Z20                            // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 296(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 224(CX), Z20                            // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 300(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 228(CX), Z20                            // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 304(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 232(CX), Z20                            // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 308(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 236(CX), Z20                            // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 312(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 240(CX), Z20                            // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 316(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 244(CX), Z20                            // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 320(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 248(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VMOVDQU64    256(AX), Z18                            // codes of each column
@@ -2171,31 +2180,31 @@ rows9block:
 	VPSRLW       $3, Z21, Z21                            // these codes' to their place
 	VPANDD       Z23, Z21, Z21                           // alone
 	VPORD        Z21, Z18, Z18                           // together
-	VPBROADCASTD 324(BX), Z20                            // 4 elements of row 0
+	VPBROADCASTD 252(CX), Z20                            // 4 elements of row 0
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 328(BX), Z20                            // 4 elements of row 1
+	VPBROADCASTD 256(CX), Z20                            // 4 elements of row 1
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 332(BX), Z20                            // 4 elements of row 2
+	VPBROADCASTD 260(CX), Z20                            // 4 elements of row 2
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 336(BX), Z20                            // 4 elements of row 3
+	VPBROADCASTD 264(CX), Z20                            // 4 elements of row 3
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 340(BX), Z20                            // 4 elements of row 4
+	VPBROADCASTD 268(CX), Z20                            // 4 elements of row 4
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 344(BX), Z20                            // 4 elements of row 5
+	VPBROADCASTD 272(CX), Z20                            // 4 elements of row 5
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 348(BX), Z20                            // 4 elements of row 6
+	VPBROADCASTD 276(CX), Z20                            // 4 elements of row 6
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 352(BX), Z20                            // 4 elements of row 7
+	VPBROADCASTD 280(CX), Z20                            // 4 elements of row 7
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 356(BX), Z20                            // 4 elements of row 8
+	VPBROADCASTD 284(CX), Z20                            // 4 elements of row 8
 	VPMADDUBSW   Z20, Z18, Z21                           // products, added in pairs
 	VPADDW       Z21, Z8, Z8                             // row 8 += products
 	VPMADDWD     Z24, Z0, Z0                             // to 32 bits
@@ -2294,6 +2303,7 @@ rows10pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows10block:
+	LEAQ         80(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -2315,34 +2325,34 @@ rows10block:
 	VPSLLW       $4, Z23, Z23                            // these codes' to their place
 	VPANDD       Z25, Z23, Z23                           // alone
 	VPORD        Z23, Z20, Z20                           // together
-	VPBROADCASTD 80(BX), Z22                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z22                               // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 84(BX), Z22                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z22                              // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 88(BX), Z22                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z22                              // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 92(BX), Z22                             // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z22                             // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 96(BX), Z22                             // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z22                             // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 100(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z22                             // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 104(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z22                             // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 108(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z22                             // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 112(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 32(CX), Z22                             // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 116(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 36(CX), Z22                             // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    128(AX), Z20                            // codes of each column
@@ -2351,34 +2361,34 @@ rows10block:
 	VPSLLW       $3, Z23, Z23                            // these codes' to their place
 	VPANDD       Z25, Z23, Z23                           // alone
 	VPORD        Z23, Z20, Z20                           // together
-	VPBROADCASTD 120(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 40(CX), Z22                             // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 124(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 44(CX), Z22                             // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 128(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 48(CX), Z22                             // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 132(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 52(CX), Z22                             // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 136(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 56(CX), Z22                             // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 140(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 60(CX), Z22                             // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 144(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 64(CX), Z22                             // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 148(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 68(CX), Z22                             // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 152(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 72(CX), Z22                             // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 156(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 76(CX), Z22                             // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    192(AX), Z20                            // codes of each column
@@ -2387,34 +2397,34 @@ rows10block:
 	VPSLLW       $2, Z23, Z23                            // these codes' to their place
 	VPANDD       Z25, Z23, Z23                           // alone
 	VPORD        Z23, Z20, Z20                           // together
-	VPBROADCASTD 160(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 80(CX), Z22                             // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 164(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 84(CX), Z22                             // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 168(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 88(CX), Z22                             // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 172(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 92(CX), Z22                             // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 176(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 96(CX), Z22                             // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 180(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 100(CX), Z22                            // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 184(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 104(CX), Z22                            // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 188(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 108(CX), Z22                            // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 192(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 112(CX), Z22                            // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 196(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 116(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    256(AX), Z20                            // codes of each column
@@ -2423,34 +2433,34 @@ rows10block:
 	VPSLLW       $1, Z23, Z23                            // these codes' to their place
 	VPANDD       Z25, Z23, Z23                           // alone
 	VPORD        Z23, Z20, Z20                           // together
-	VPBROADCASTD 200(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 120(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 204(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 124(CX), Z22                            // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 208(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 128(CX), Z22                            // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 212(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 132(CX), Z22                            // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 216(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 136(CX), Z22                            // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 220(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 140(CX), Z22                            // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 224(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 144(CX), Z22                            // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 228(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 148(CX), Z22                            // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 232(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 152(CX), Z22                            // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 236(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 156(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    64(AX), Z20                             // codes of each column
@@ -2459,34 +2469,34 @@ rows10block:
 	VMOVDQU64    (AX), Z23                               // fifth bits of the column's codes
 	VPANDD       Z25, Z23, Z23                           // alone
 	VPORD        Z23, Z20, Z20                           // together
-	VPBROADCASTD 240(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 160(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 244(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 164(CX), Z22                            // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 248(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 168(CX), Z22                            // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 252(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 172(CX), Z22                            // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 256(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 176(CX), Z22                            // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 260(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 180(CX), Z22                            // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 264(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 184(CX), Z22                            // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 268(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 188(CX), Z22                            // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 272(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 192(CX), Z22                            // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 276(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 196(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    128(AX), Z20                            // codes of each column
@@ -2496,34 +2506,34 @@ rows10block:
 	VPSRLW       $1, Z23, Z23                            // these codes' to their place
 	VPANDD       Z25, Z23, Z23                           // alone
 	VPORD        Z23, Z20, Z20                           // together
-	VPBROADCASTD 280(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 200(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 284(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 204(CX), Z22                            // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 288(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 208(CX), Z22                            // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 292(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 212(CX), Z22                            // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 296(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 216(CX), Z22                            // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 300(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 220(CX), Z22                            // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 304(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 224(CX), Z22                            // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 308(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 228(CX), Z22                            // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 312(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 232(CX), Z22                            // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 316(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 236(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    192(AX), Z20                            // codes of each column
@@ -2533,34 +2543,34 @@ rows10block:
 	VPSRLW       $2, Z23, Z23                            // these codes' to their place
 	VPANDD       Z25, Z23, Z23                           // alone
 	VPORD        Z23, Z20, Z20                           // together
-	VPBROADCASTD 320(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 240(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 324(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 244(CX), Z22                            // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 328(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 248(CX), Z22                            // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 332(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 252(CX), Z22                            // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 336(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 256(CX), Z22                            // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 340(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 260(CX), Z22                            // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 344(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 264(CX), Z22                            // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 348(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 268(CX), Z22                            // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 352(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 272(CX), Z22                            // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 356(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 276(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VMOVDQU64    256(AX), Z20                            // codes of each column
@@ -2570,34 +2580,34 @@ rows10block:
 	VPSRLW       $3, Z23, Z23                            // these codes' to their place
 	VPANDD       Z25, Z23, Z23                           // alone
 	VPORD        Z23, Z20, Z20                           // together
-	VPBROADCASTD 360(BX), Z22                            // 4 elements of row 0
+	VPBROADCASTD 280(CX), Z22                            // 4 elements of row 0
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 364(BX), Z22                            // 4 elements of row 1
+	VPBROADCASTD 284(CX), Z22                            // 4 elements of row 1
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 368(BX), Z22                            // 4 elements of row 2
+	VPBROADCASTD 288(CX), Z22                            // 4 elements of row 2
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 372(BX), Z22                            // 4 elements of row 3
+	VPBROADCASTD 292(CX), Z22                            // 4 elements of row 3
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 376(BX), Z22                            // 4 elements of row 4
+	VPBROADCASTD 296(CX), Z22                            // 4 elements of row 4
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 380(BX), Z22                            // 4 elements of row 5
+	VPBROADCASTD 300(CX), Z22                            // 4 elements of row 5
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 384(BX), Z22                            // 4 elements of row 6
+	VPBROADCASTD 304(CX), Z22                            // 4 elements of row 6
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 388(BX), Z22                            // 4 elements of row 7
+	VPBROADCASTD 308(CX), Z22                            // 4 elements of row 7
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 392(BX), Z22                            // 4 elements of row 8
+	VPBROADCASTD 312(CX), Z22                            // 4 elements of row 8
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 396(BX), Z22                            // 4 elements of row 9
+	VPBROADCASTD 316(CX), Z22                            // 4 elements of row 9
 	VPMADDUBSW   Z22, Z20, Z23                           // products, added in pairs
 	VPADDW       Z23, Z9, Z9                             // row 9 += products
 	VPMADDWD     Z26, Z0, Z0                             // to 32 bits
@@ -2702,6 +2712,7 @@ rows11pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows11block:
+	LEAQ         88(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -2724,37 +2735,37 @@ rows11block:
 	VPSLLW       $4, Z25, Z25                            // these codes' to their place
 	VPANDD       Z27, Z25, Z25                           // alone
 	VPORD        Z25, Z22, Z22                           // together
-	VPBROADCASTD 88(BX), Z24                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z24                               // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 92(BX), Z24                             // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z24                              // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 96(BX), Z24                             // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z24                              // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 100(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z24                             // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 104(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z24                             // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 108(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z24                             // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 112(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z24                             // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 116(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z24                             // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 120(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 32(CX), Z24                             // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 124(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 36(CX), Z24                             // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 128(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 40(CX), Z24                             // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    128(AX), Z22                            // codes of each column
@@ -2763,37 +2774,37 @@ rows11block:
 	VPSLLW       $3, Z25, Z25                            // these codes' to their place
 	VPANDD       Z27, Z25, Z25                           // alone
 	VPORD        Z25, Z22, Z22                           // together
-	VPBROADCASTD 132(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 44(CX), Z24                             // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 136(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 48(CX), Z24                             // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 140(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 52(CX), Z24                             // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 144(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 56(CX), Z24                             // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 148(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 60(CX), Z24                             // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 152(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 64(CX), Z24                             // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 156(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 68(CX), Z24                             // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 160(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 72(CX), Z24                             // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 164(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 76(CX), Z24                             // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 168(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 80(CX), Z24                             // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 172(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 84(CX), Z24                             // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    192(AX), Z22                            // codes of each column
@@ -2802,37 +2813,37 @@ rows11block:
 	VPSLLW       $2, Z25, Z25                            // these codes' to their place
 	VPANDD       Z27, Z25, Z25                           // alone
 	VPORD        Z25, Z22, Z22                           // together
-	VPBROADCASTD 176(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 88(CX), Z24                             // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 180(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 92(CX), Z24                             // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 184(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 96(CX), Z24                             // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 188(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 100(CX), Z24                            // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 192(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 104(CX), Z24                            // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 196(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 108(CX), Z24                            // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 200(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 112(CX), Z24                            // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 204(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 116(CX), Z24                            // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 208(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 120(CX), Z24                            // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 212(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 124(CX), Z24                            // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 216(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 128(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    256(AX), Z22                            // codes of each column
@@ -2841,37 +2852,37 @@ rows11block:
 	VPSLLW       $1, Z25, Z25                            // these codes' to their place
 	VPANDD       Z27, Z25, Z25                           // alone
 	VPORD        Z25, Z22, Z22                           // together
-	VPBROADCASTD 220(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 132(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 224(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 136(CX), Z24                            // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 228(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 140(CX), Z24                            // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 232(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 144(CX), Z24                            // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 236(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 148(CX), Z24                            // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 240(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 152(CX), Z24                            // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 244(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 156(CX), Z24                            // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 248(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 160(CX), Z24                            // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 252(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 164(CX), Z24                            // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 256(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 168(CX), Z24                            // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 260(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 172(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    64(AX), Z22                             // codes of each column
@@ -2880,37 +2891,37 @@ rows11block:
 	VMOVDQU64    (AX), Z25                               // fifth bits of the column's codes
 	VPANDD       Z27, Z25, Z25                           // alone
 	VPORD        Z25, Z22, Z22                           // together
-	VPBROADCASTD 264(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 176(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 268(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 180(CX), Z24                            // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 272(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 184(CX), Z24                            // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 276(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 188(CX), Z24                            // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 280(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 192(CX), Z24                            // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 284(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 196(CX), Z24                            // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 288(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 200(CX), Z24                            // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 292(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 204(CX), Z24                            // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 296(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 208(CX), Z24                            // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 300(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 212(CX), Z24                            // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 304(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 216(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    128(AX), Z22                            // codes of each column
@@ -2920,37 +2931,37 @@ rows11block:
 	VPSRLW       $1, Z25, Z25                            // these codes' to their place
 	VPANDD       Z27, Z25, Z25                           // alone
 	VPORD        Z25, Z22, Z22                           // together
-	VPBROADCASTD 308(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 220(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 312(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 224(CX), Z24                            // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 316(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 228(CX), Z24                            // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 320(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 232(CX), Z24                            // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 324(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 236(CX), Z24                            // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 328(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 240(CX), Z24                            // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 332(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 244(CX), Z24                            // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 336(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 248(CX), Z24                            // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 340(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 252(CX), Z24                            // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 344(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 256(CX), Z24                            // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 348(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 260(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    192(AX), Z22                            // codes of each column
@@ -2960,37 +2971,37 @@ rows11block:
 	VPSRLW       $2, Z25, Z25                            // these codes' to their place
 	VPANDD       Z27, Z25, Z25                           // alone
 	VPORD        Z25, Z22, Z22                           // together
-	VPBROADCASTD 352(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 264(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 356(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 268(CX), Z24                            // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 360(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 272(CX), Z24                            // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 364(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 276(CX), Z24                            // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 368(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 280(CX), Z24                            // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 372(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 284(CX), Z24                            // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 376(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 288(CX), Z24                            // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 380(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 292(CX), Z24                            // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 384(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 296(CX), Z24                            // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 388(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 300(CX), Z24                            // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 392(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 304(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VMOVDQU64    256(AX), Z22                            // codes of each column
@@ -3000,37 +3011,37 @@ rows11block:
 	VPSRLW       $3, Z25, Z25                            // these codes' to their place
 	VPANDD       Z27, Z25, Z25                           // alone
 	VPORD        Z25, Z22, Z22                           // together
-	VPBROADCASTD 396(BX), Z24                            // 4 elements of row 0
+	VPBROADCASTD 308(CX), Z24                            // 4 elements of row 0
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 400(BX), Z24                            // 4 elements of row 1
+	VPBROADCASTD 312(CX), Z24                            // 4 elements of row 1
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 404(BX), Z24                            // 4 elements of row 2
+	VPBROADCASTD 316(CX), Z24                            // 4 elements of row 2
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 408(BX), Z24                            // 4 elements of row 3
+	VPBROADCASTD 320(CX), Z24                            // 4 elements of row 3
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 412(BX), Z24                            // 4 elements of row 4
+	VPBROADCASTD 324(CX), Z24                            // 4 elements of row 4
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 416(BX), Z24                            // 4 elements of row 5
+	VPBROADCASTD 328(CX), Z24                            // 4 elements of row 5
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 420(BX), Z24                            // 4 elements of row 6
+	VPBROADCASTD 332(CX), Z24                            // 4 elements of row 6
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 424(BX), Z24                            // 4 elements of row 7
+	VPBROADCASTD 336(CX), Z24                            // 4 elements of row 7
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 428(BX), Z24                            // 4 elements of row 8
+	VPBROADCASTD 340(CX), Z24                            // 4 elements of row 8
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 432(BX), Z24                            // 4 elements of row 9
+	VPBROADCASTD 344(CX), Z24                            // 4 elements of row 9
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 436(BX), Z24                            // 4 elements of row 10
+	VPBROADCASTD 348(CX), Z24                            // 4 elements of row 10
 	VPMADDUBSW   Z24, Z22, Z25                           // products, added in pairs
 	VPADDW       Z25, Z10, Z10                           // row 10 += products
 	VPMADDWD     Z28, Z0, Z0                             // to 32 bits
@@ -3141,6 +3152,7 @@ rows12pair:
 	MOVL         $2, R13                                 // 2 rounds
 
 rows12block:
+	LEAQ         96(BX), CX                              // x of the block
 	PREFETCHT1   4096(AX)                                // weights of the next page
 	PREFETCHT1   4160(AX)                                // weights of the next page
 	PREFETCHT1   4224(AX)                                // weights of the next page
@@ -3164,40 +3176,40 @@ rows12block:
 	VPSLLW       $4, Z27, Z27                            // these codes' to their place
 	VPANDD       Z29, Z27, Z27                           // alone
 	VPORD        Z27, Z24, Z24                           // together
-	VPBROADCASTD 96(BX), Z26                             // 4 elements of row 0
+	VPBROADCASTD (CX), Z26                               // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 100(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 4(CX), Z26                              // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 104(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 8(CX), Z26                              // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 108(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 12(CX), Z26                             // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 112(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 16(CX), Z26                             // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 116(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 20(CX), Z26                             // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 120(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 24(CX), Z26                             // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 124(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 28(CX), Z26                             // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 128(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 32(CX), Z26                             // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 132(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 36(CX), Z26                             // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 136(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 40(CX), Z26                             // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 140(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 44(CX), Z26                             // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    128(AX), Z24                            // codes of each column
@@ -3206,40 +3218,40 @@ rows12block:
 	VPSLLW       $3, Z27, Z27                            // these codes' to their place
 	VPANDD       Z29, Z27, Z27                           // alone
 	VPORD        Z27, Z24, Z24                           // together
-	VPBROADCASTD 144(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 48(CX), Z26                             // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 148(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 52(CX), Z26                             // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 152(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 56(CX), Z26                             // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 156(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 60(CX), Z26                             // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 160(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 64(CX), Z26                             // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 164(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 68(CX), Z26                             // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 168(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 72(CX), Z26                             // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 172(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 76(CX), Z26                             // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 176(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 80(CX), Z26                             // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 180(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 84(CX), Z26                             // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 184(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 88(CX), Z26                             // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 188(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 92(CX), Z26                             // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    192(AX), Z24                            // codes of each column
@@ -3248,40 +3260,40 @@ rows12block:
 	VPSLLW       $2, Z27, Z27                            // these codes' to their place
 	VPANDD       Z29, Z27, Z27                           // alone
 	VPORD        Z27, Z24, Z24                           // together
-	VPBROADCASTD 192(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 96(CX), Z26                             // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 196(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 100(CX), Z26                            // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 200(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 104(CX), Z26                            // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 204(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 108(CX), Z26                            // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 208(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 112(CX), Z26                            // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 212(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 116(CX), Z26                            // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 216(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 120(CX), Z26                            // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 220(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 124(CX), Z26                            // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 224(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 128(CX), Z26                            // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 228(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 132(CX), Z26                            // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 232(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 136(CX), Z26                            // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 236(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 140(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    256(AX), Z24                            // codes of each column
@@ -3290,40 +3302,40 @@ rows12block:
 	VPSLLW       $1, Z27, Z27                            // these codes' to their place
 	VPANDD       Z29, Z27, Z27                           // alone
 	VPORD        Z27, Z24, Z24                           // together
-	VPBROADCASTD 240(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 144(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 244(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 148(CX), Z26                            // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 248(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 152(CX), Z26                            // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 252(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 156(CX), Z26                            // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 256(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 160(CX), Z26                            // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 260(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 164(CX), Z26                            // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 264(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 168(CX), Z26                            // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 268(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 172(CX), Z26                            // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 272(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 176(CX), Z26                            // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 276(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 180(CX), Z26                            // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 280(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 184(CX), Z26                            // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 284(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 188(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    64(AX), Z24                             // codes of each column
@@ -3332,40 +3344,40 @@ rows12block:
 	VMOVDQU64    (AX), Z27                               // fifth bits of the column's codes
 	VPANDD       Z29, Z27, Z27                           // alone
 	VPORD        Z27, Z24, Z24                           // together
-	VPBROADCASTD 288(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 192(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 292(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 196(CX), Z26                            // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 296(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 200(CX), Z26                            // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 300(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 204(CX), Z26                            // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 304(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 208(CX), Z26                            // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 308(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 212(CX), Z26                            // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 312(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 216(CX), Z26                            // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 316(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 220(CX), Z26                            // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 320(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 224(CX), Z26                            // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 324(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 228(CX), Z26                            // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 328(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 232(CX), Z26                            // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 332(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 236(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    128(AX), Z24                            // codes of each column
@@ -3375,40 +3387,40 @@ rows12block:
 	VPSRLW       $1, Z27, Z27                            // these codes' to their place
 	VPANDD       Z29, Z27, Z27                           // alone
 	VPORD        Z27, Z24, Z24                           // together
-	VPBROADCASTD 336(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 240(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 340(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 244(CX), Z26                            // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 344(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 248(CX), Z26                            // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 348(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 252(CX), Z26                            // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 352(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 256(CX), Z26                            // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 356(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 260(CX), Z26                            // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 360(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 264(CX), Z26                            // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 364(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 268(CX), Z26                            // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 368(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 272(CX), Z26                            // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 372(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 276(CX), Z26                            // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 376(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 280(CX), Z26                            // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 380(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 284(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    192(AX), Z24                            // codes of each column
@@ -3418,40 +3430,40 @@ rows12block:
 	VPSRLW       $2, Z27, Z27                            // these codes' to their place
 	VPANDD       Z29, Z27, Z27                           // alone
 	VPORD        Z27, Z24, Z24                           // together
-	VPBROADCASTD 384(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 288(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 388(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 292(CX), Z26                            // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 392(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 296(CX), Z26                            // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 396(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 300(CX), Z26                            // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 400(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 304(CX), Z26                            // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 404(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 308(CX), Z26                            // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 408(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 312(CX), Z26                            // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 412(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 316(CX), Z26                            // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 416(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 320(CX), Z26                            // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 420(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 324(CX), Z26                            // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 424(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 328(CX), Z26                            // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 428(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 332(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VMOVDQU64    256(AX), Z24                            // codes of each column
@@ -3461,40 +3473,40 @@ rows12block:
 	VPSRLW       $3, Z27, Z27                            // these codes' to their place
 	VPANDD       Z29, Z27, Z27                           // alone
 	VPORD        Z27, Z24, Z24                           // together
-	VPBROADCASTD 432(BX), Z26                            // 4 elements of row 0
+	VPBROADCASTD 336(CX), Z26                            // 4 elements of row 0
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z0, Z0                             // row 0 += products
-	VPBROADCASTD 436(BX), Z26                            // 4 elements of row 1
+	VPBROADCASTD 340(CX), Z26                            // 4 elements of row 1
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z1, Z1                             // row 1 += products
-	VPBROADCASTD 440(BX), Z26                            // 4 elements of row 2
+	VPBROADCASTD 344(CX), Z26                            // 4 elements of row 2
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z2, Z2                             // row 2 += products
-	VPBROADCASTD 444(BX), Z26                            // 4 elements of row 3
+	VPBROADCASTD 348(CX), Z26                            // 4 elements of row 3
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z3, Z3                             // row 3 += products
-	VPBROADCASTD 448(BX), Z26                            // 4 elements of row 4
+	VPBROADCASTD 352(CX), Z26                            // 4 elements of row 4
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z4, Z4                             // row 4 += products
-	VPBROADCASTD 452(BX), Z26                            // 4 elements of row 5
+	VPBROADCASTD 356(CX), Z26                            // 4 elements of row 5
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z5, Z5                             // row 5 += products
-	VPBROADCASTD 456(BX), Z26                            // 4 elements of row 6
+	VPBROADCASTD 360(CX), Z26                            // 4 elements of row 6
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z6, Z6                             // row 6 += products
-	VPBROADCASTD 460(BX), Z26                            // 4 elements of row 7
+	VPBROADCASTD 364(CX), Z26                            // 4 elements of row 7
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z7, Z7                             // row 7 += products
-	VPBROADCASTD 464(BX), Z26                            // 4 elements of row 8
+	VPBROADCASTD 368(CX), Z26                            // 4 elements of row 8
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z8, Z8                             // row 8 += products
-	VPBROADCASTD 468(BX), Z26                            // 4 elements of row 9
+	VPBROADCASTD 372(CX), Z26                            // 4 elements of row 9
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z9, Z9                             // row 9 += products
-	VPBROADCASTD 472(BX), Z26                            // 4 elements of row 10
+	VPBROADCASTD 376(CX), Z26                            // 4 elements of row 10
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z10, Z10                           // row 10 += products
-	VPBROADCASTD 476(BX), Z26                            // 4 elements of row 11
+	VPBROADCASTD 380(CX), Z26                            // 4 elements of row 11
 	VPMADDUBSW   Z26, Z24, Z27                           // products, added in pairs
 	VPADDW       Z27, Z11, Z11                           // row 11 += products
 	VPMADDWD     Z30, Z0, Z0                             // to 32 bits

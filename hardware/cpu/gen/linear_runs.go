@@ -291,29 +291,14 @@ func (k *runs) nibbles(w, step, h int) {
 	k.op("what these stand for", "VPSHUFB %s, %s, %s", k.v(codes), k.v(w), k.v(w))
 }
 
-// signedRun adds a run of values of up to ±127: a pair's products, 2*127*127 at most, fill 16 bits, and are scaled at once.
-// The instruction takes one factor unsigned, so the values give their signs to the elements.
+// signedRun adds a run of values of up to ±127, whose products are scaled at once.
 func (k *runs) signedRun(run int) {
-	w, magnitudes, t, scale := k.w[0], k.w[1], k.t, k.a
+	reg := signedRegs{w: k.w[0], magnitudes: k.w[1], t: k.t, factor: k.a, zero: k.zeroReg}
 	for h := range k.halves() {
-		k.runScaleIn(scale, 0, run, h)
+		k.runScaleIn(reg.factor, 0, run, h)
 		for step := range 8 {
-			k.nibbles(w, step, h)
-			k.op("without signs", "VPABSB %s, %s", k.v(w), k.v(magnitudes))
-			if k.wide() {
-				k.op("which are negative", "VPMOVB2M %s, K1", k.v(w))
-			}
-			for r := range k.rows {
-				k.op(fmt.Sprintf("4 elements of row %d", r), "VPBROADCASTD %s, %s", mem(4*(k.rows*step+r), "CX"), k.v(t))
-				if k.wide() {
-					k.op("with the signs of the values", "VPSUBB %s, %s, K1, %s", k.v(t), k.v(k.zeroReg), k.v(t))
-				} else {
-					k.op("with the signs of the values", "VPSIGNB %s, %s, %s", k.v(w), k.v(t), k.v(t))
-				}
-				k.op("products, added in pairs", "VPMADDUBSW %s, %s, %s", k.v(t), k.v(magnitudes), k.v(t))
-				k.op("scaled, to 32 bits", "VPMADDWD %s, %s, %s", k.v(scale), k.v(t), k.v(t))
-				k.op(fmt.Sprintf("row %d += scaled products", r), "VPADDD %s, %s, %s", k.v(t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
-			}
+			k.nibbles(reg.w, step, h)
+			k.signedProducts(reg, h, 4*k.rows*step, false)
 		}
 	}
 }

@@ -152,14 +152,15 @@ func shortRows(f *file, s *stubs, which shortKernel, c shortConstants) {
 		k.addMinimums()
 	}
 	k.repeat("R13", k.label+"block", 2, func() {
+		k.op("x of the block", "LEAQ %d(BX), CX", 8*n)
 		k.prefetch(n, k.codesBytes())
 		switch {
 		case set.vnni:
-			k.quadProducts()
+			k.quadBlock()
 		case k.large:
-			k.signedProducts()
+			k.signedBlock()
 		default:
-			k.wordProducts()
+			k.byteBlock()
 		}
 		k.columnScales()
 		k.scaleSums(k.w, k.t, k.a, 4*n)
@@ -270,8 +271,8 @@ func (k *shorts) weights(w, step, h int) {
 	}
 }
 
-// quadProducts multiplies a block with VNNI.
-func (k *shorts) quadProducts() {
+// quadBlock multiplies a block with VNNI.
+func (k *shorts) quadBlock() {
 	if k.minimums {
 		k.each(func(r, h int) { k.zero(k.sum(r, h), "no products yet") })
 	} else {
@@ -281,13 +282,13 @@ func (k *shorts) quadProducts() {
 		for h := range k.halves() {
 			k.weights(k.w[h], step, h)
 		}
-		k.quads(k.w, k.a, "BX", 8*k.rows+4*k.rows*step)
+		k.quads(k.w, k.a, "CX", 4*k.rows*step)
 	}
 }
 
-// wordProducts multiplies a block with 16-bit sums, which start such that they do not pass 2^15 in the end. Codes of
+// byteBlock multiplies a block with 16-bit sums, which start such that they do not pass 2^15 in the end. Codes of
 // minimums start from zero: those of 4 bits fit, as 16*15*127 < 2^15, and those of 5 bits are shifted by 16 meanwhile.
-func (k *shorts) wordProducts() {
+func (k *shorts) byteBlock() {
 	for r := range k.rows {
 		switch {
 		case !k.minimums:
@@ -308,17 +309,7 @@ func (k *shorts) wordProducts() {
 		for h := range k.halves() {
 			k.weights(k.w[h], step, h)
 		}
-		for r := range k.rows {
-			k.op(fmt.Sprintf("4 elements of row %d", r), "VPBROADCASTD %s, %s", mem(8*k.rows+4*k.rows*step+4*r, "BX"), k.v(k.a))
-			for h := range k.halves() {
-				if step == 0 && first {
-					k.op(fmt.Sprintf("row %d = products, added in pairs", r), "VPMADDUBSW %s, %s, %s", k.v(k.a), k.v(k.w[h]), k.v(k.sum(r, h)))
-					continue
-				}
-				k.op("products, added in pairs", "VPMADDUBSW %s, %s, %s", k.v(k.a), k.v(k.w[h]), k.v(k.t))
-				k.op(fmt.Sprintf("row %d += products", r), "VPADDW %s, %s, %s", k.v(k.t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
-			}
-		}
+		k.byteProducts(k.w, k.a, k.t, 4*k.rows*step, first && step == 0)
 	}
 	for r := range k.rows {
 		if k.minimums && k.fifths {
@@ -335,38 +326,48 @@ func (k *shorts) wordProducts() {
 	}
 }
 
-// signedProducts multiplies values of up to ±127 with a block of bytes: a pair's products, 2*127*127 at most, fill 16 bits,
-// so they are widened at once. The instruction takes one factor unsigned, so the values give their signs to the elements.
-func (k *shorts) signedProducts() {
-	w, magnitudes, t, ones := k.w[0], k.w[1], k.t, k.a
+// signedBlock multiplies a block of values of up to ±127.
+func (k *shorts) signedBlock() {
+	reg := signedRegs{w: k.w[0], magnitudes: k.w[1], t: k.t, factor: k.a, zero: k.zeroReg}
 	if k.wide() {
-		ones = k.onesReg
+		reg.factor = k.onesReg
 	} else {
-		k.load(ones, k.ones, "1 as int16")
+		k.load(reg.factor, k.ones, "1 as int16")
 	}
 	for step := range 8 {
 		for h := range k.halves() {
-			k.weights(w, step, h)
-			k.op("without signs", "VPABSB %s, %s", k.v(w), k.v(magnitudes))
-			if k.wide() {
-				k.op("which are negative", "VPMOVB2M %s, K1", k.v(w))
-			}
-			for r := range k.rows {
-				k.op(fmt.Sprintf("4 elements of row %d", r), "VPBROADCASTD %s, %s", mem(8*k.rows+4*k.rows*step+4*r, "BX"), k.v(t))
-				if k.wide() {
-					k.op("with the signs of the values", "VPSUBB %s, %s, K1, %s", k.v(t), k.v(k.zeroReg), k.v(t))
-				} else {
-					k.op("with the signs of the values", "VPSIGNB %s, %s, %s", k.v(w), k.v(t), k.v(t))
-				}
-				k.op("products, added in pairs", "VPMADDUBSW %s, %s, %s", k.v(t), k.v(magnitudes), k.v(t))
-				if step == 0 {
-					k.op(fmt.Sprintf("row %d = products, in 32 bits", r), "VPMADDWD %s, %s, %s", k.v(ones), k.v(t), k.v(k.sum(r, h)))
-					continue
-				}
-				k.op("to 32 bits", "VPMADDWD %s, %s, %s", k.v(ones), k.v(t), k.v(t))
-				k.op(fmt.Sprintf("row %d += products", r), "VPADDD %s, %s, %s", k.v(t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
-			}
+			k.weights(reg.w, step, h)
+			k.signedProducts(reg, h, 4*k.rows*step, step == 0)
 		}
+	}
+}
+
+// signedRegs are the values of a step, and temporaries. The factor, 1 or a scale, is int16.
+type signedRegs struct{ w, magnitudes, t, factor, zero int }
+
+// signedProducts adds products of values of up to ±127 with the rows' words at an offset of CX, times a factor, to the 32-bit
+// sums; the first of some begin these. A pair's products, 2*127*127 at most, fill 16 bits, so they are widened at once. The
+// instruction takes one side unsigned, so the values give their signs to the elements.
+func (k *linear) signedProducts(reg signedRegs, h, offset int, first bool) {
+	w, t := k.v(reg.w), k.v(reg.t)
+	k.op("without signs", "VPABSB %s, %s", w, k.v(reg.magnitudes))
+	if k.wide() {
+		k.op("which are negative", "VPMOVB2M %s, K1", w)
+	}
+	for r := range k.rows {
+		k.op(fmt.Sprintf("4 elements of row %d", r), "VPBROADCASTD %s, %s", mem(offset+4*r, "CX"), t)
+		if k.wide() {
+			k.op("with the signs of the values", "VPSUBB %s, %s, K1, %s", t, k.v(reg.zero), t)
+		} else {
+			k.op("with the signs of the values", "VPSIGNB %s, %s, %s", w, t, t)
+		}
+		k.op("products, added in pairs", "VPMADDUBSW %s, %s, %s", t, k.v(reg.magnitudes), t)
+		if first {
+			k.op(fmt.Sprintf("row %d = products, in 32 bits", r), "VPMADDWD %s, %s, %s", k.v(reg.factor), t, k.v(k.sum(r, h)))
+			continue
+		}
+		k.op("times the factor, in 32 bits", "VPMADDWD %s, %s, %s", k.v(reg.factor), t, t)
+		k.op(fmt.Sprintf("row %d += products", r), "VPADDD %s, %s, %s", t, k.v(k.sum(r, h)), k.v(k.sum(r, h)))
 	}
 }
 
