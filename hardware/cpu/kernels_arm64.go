@@ -128,6 +128,9 @@ func rotatePairsNEON(dst, x, cos, sin []float32)
 func halvesNEON(dst []byte, x []float32)
 
 //go:noescape
+func scaleByHalvesNEON(dst, x []float32, halves []byte)
+
+//go:noescape
 func prepareShortInFoursNEON(scale, q *byte, x *float32, blocks, step int)
 
 //go:noescape

@@ -21,7 +21,7 @@ func assemblyLevels() []level {
 	return []level{{"i8mm", i8mmKernels, i8mm}, {"dotprod", dotProdKernels, dotProd}, {name: "neon", open: neonKernels}}
 }
 
-// neonKernels have vectors of 16 bytes and no products of bytes that add more than one. What is not named here is done in plain
+// neonKernels have vectors of 16 bytes and no instruction for sums of products of bytes. What is not named here is done in plain
 // Go.
 func neonKernels() *kernels {
 	k := goKernels()
@@ -46,6 +46,7 @@ func neonKernels() *kernels {
 	k.rotateHalves = rotateHalvesNEON
 	k.rotatePairs = rotatePairsNEON
 	k.halves = halvesNEON
+	k.scaleByHalves = scaleByHalvesNEON
 	return k
 }
 

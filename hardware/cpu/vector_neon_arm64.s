@@ -623,3 +623,28 @@ one:
 
 done:
 	RET                                                  // done
+
+// func scaleByHalvesNEON(dst, x []float32, halves []byte)
+// CPU: Advanced SIMD.
+// dst[i] = x[i] * halves[i], for a multiple of 8 elements.
+// Registers: V0 and V1 elements, V2 and V3 halves; R0 to R2 slices in order, R3 what is left of them. There are no tails.
+TEXT ·scaleByHalvesNEON(SB), NOSPLIT, $0-72
+	MOVD         dst_base+0(FP), R0                      // dst
+	MOVD         x_base+24(FP), R1                       // x
+	MOVD         halves_base+48(FP), R2                  // halves
+	MOVD         x_len+32(FP), R3                        // elements to do
+	CBZ          R3, done                                // none
+
+loop:
+	FLDPQ.P      32(R1), (F0, F1)                        // 8 elements
+	FMOVQ.P      16(R2), F2                              // 8 halves
+	WORD         $0x4e217843                             // FCVTL2 V3.4S, V2.8H              upper 4 as float32
+	WORD         $0x0e217842                             // FCVTL V2.4S, V2.4H               lower 4
+	WORD         $0x6e22dc00                             // FMUL V0.4S, V0.4S, V2.4S         x * halves
+	WORD         $0x6e23dc21                             // FMUL V1.4S, V1.4S, V3.4S         x * halves
+	FSTPQ.P      (F0, F1), 32(R0)                        // dst
+	SUBS         $8, R3, R3                              // 8 less
+	BNE          loop                                    // until all are done
+
+done:
+	RET                                                  // done

@@ -39,6 +39,7 @@ func vectorsARM(s *stubs) *file {
 	v.rotateHalves()
 	v.rotatePairs()
 	v.halves()
+	v.scaleByHalves()
 	return v.file
 }
 
@@ -386,5 +387,25 @@ func (v *vectorFileARM) halves() {
 			k.op("dst", "FMOVD.P F1, 8(R0)")
 		}
 	})
+	k.done()
+}
+
+func (v *vectorFileARM) scaleByHalves() {
+	k := v.function("scaleByHalvesNEON", "(dst, x []float32, halves []byte)", 72,
+		"dst[i] = x[i] * halves[i], for a multiple of 8 elements.",
+		"Registers: V0 and V1 elements, V2 and V3 halves; R0 to R2 slices in order, R3 what is left of them. There are no tails.")
+	k.slices([]string{"dst", "x", "halves"}, "x")
+	k.op("none", "CBZ R3, done")
+	k.at("loop")
+	k.op("8 elements", "FLDPQ.P 32(R1), (F0, F1)")
+	k.op("8 halves", "FMOVQ.P 16(R2), F2")
+	k.neon("upper 4 as float32", "FCVTL2 V3.4S, V2.8H")
+	k.neon("lower 4", "FCVTL V2.4S, V2.4H")
+	k.neon("x * halves", "FMUL V0.4S, V0.4S, V2.4S")
+	k.neon("x * halves", "FMUL V1.4S, V1.4S, V3.4S")
+	k.op("dst", "FSTPQ.P (F0, F1), 32(R0)")
+	k.op("8 less", "SUBS $8, R3, R3")
+	k.op("until all are done", "BNE loop")
+	k.at("done")
 	k.done()
 }
