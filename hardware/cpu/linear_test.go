@@ -321,14 +321,17 @@ func TestLinearExtremes(t *testing.T) {
 // all levels, as long as float32 holds the products of those that are finite: a run of a row that is not finite makes all
 // results NaN in integer formats, and float ones follow the arithmetic.
 func TestLinearFaults(t *testing.T) {
-	generic := goKernels()
+	generic, seeds := goKernels(), 30
+	if testing.Short() {
+		seeds = 6
+	}
 	forEachLevel(t, func(t *testing.T, k *kernels) {
 		for i, l := range k.linears {
 			if l.roundsFloat {
 				continue // rounding makes the largest numbers infinite
 			}
-			in, g := inputs(l.format)[2], generic.linears[i]
-			for seed := range 30 {
+			in, g := max(l.format.BlockLen, 2*shortRun), generic.linears[i]
+			for seed := range seeds {
 				r := newRand(uint64(seed))
 				data := weightBytes(r, l.format, panelCols, in)
 				x := normals(r, l.tileRows*in)
