@@ -85,12 +85,14 @@ func (r *Row) topPOfAll(p float64, best float32) ranked {
 	}
 	interval, before := h.find(p * total)
 	list := r.scratch.ranked[:0]
+	least, most := h.bounds(interval)
+	least = max(least, floor)
 	for i := range r.numParts() {
-		if r.largest(i) < floor || h.interval(r.largest(i)) > interval {
+		if r.largest(i) < least {
 			continue
 		}
 		for j, l := range r.part(i) {
-			if l >= floor && h.interval(l) == interval {
+			if l >= least && l <= most && h.interval(l) == interval {
 				list = append(list, ranked{l, int32(i*r.partLen + j), exp(l - best)})
 			}
 		}
@@ -154,6 +156,16 @@ func (h *histogram) reset(top, bottom float32) {
 // interval returns the interval of a logit between top and bottom.
 func (h *histogram) interval(l float32) int {
 	return min(int((h.top-float64(l))*h.scale), intervals-1)
+}
+
+// bounds returns two logits, between which are all those of an interval, and few others.
+func (h *histogram) bounds(interval int) (least, most float32) {
+	const room = 1. / 64 // of an interval, for rounding
+	least, most = float32(h.top-(float64(interval)+1+room)/h.scale), float32(h.top-(float64(interval)-room)/h.scale)
+	if interval == intervals-1 {
+		least = -math.MaxFloat32 // the last one is open
+	}
+	return math.Nextafter32(least, negInf), math.Nextafter32(most, float32(math.Inf(1)))
 }
 
 // add adds those logits that are not below the bottom, up to a factor that is the same for all of an interval.
