@@ -38,6 +38,7 @@ func (o *attention) run(w *worker, item int) {
 	u := &o.plan.units[item%len(o.plan.units)]
 	t := attentionTile{attention: o, w: w, unit: u, kvHead: item / len(o.plan.units)}
 	t.open()
+	t.after = o.firstKeys(w, item+1)
 	for part := u.firstPart; part < u.lastPart; part++ {
 		t.partition(part)
 		if u.split {
@@ -51,6 +52,16 @@ func (o *attention) run(w *worker, item int) {
 	}
 }
 
+// firstKeys returns the tile that an item reads first, nil if there is no such item.
+func (o *attention) firstKeys(w *worker, item int) []byte {
+	if item >= o.items(w.step) {
+		return nil
+	}
+	u := &o.plan.units[item%len(o.plan.units)]
+	id := w.step.batch.Tables[u.table+u.firstPart*(partitionLen/blockLen)]
+	return o.key.tile(w.queue.block(int(id)), item/len(o.plan.units))
+}
+
 // attentionTile is the state of one unit: rows of query tokens times the query heads of one key head, ascending by
 // token, so that the rows which see a later tile are always the last ones.
 type attentionTile struct {
@@ -59,7 +70,8 @@ type attentionTile struct {
 	unit   *attentionUnit
 	kvHead int
 
-	first int // first row that sees something of the current partition
+	first int    // first row that sees something of the current partition
+	after []byte // the tile that the worker reads after the unit, most likely
 }
 
 // position returns the position of a row.
@@ -96,8 +108,8 @@ func (t *attentionTile) partition(part int) {
 		for row := first; row < rows; row++ {
 			t.softmax(row, min(blockLen, t.position(row)+1-base), seen)
 		}
-		var next []byte
-		if base+blockLen < last {
+		next := t.after
+		if base+blockLen < end || !t.unit.split && base+blockLen < last {
 			next = t.key.tile(t.block(base+blockLen), t.kvHead)
 		}
 		t.values(first, seen, values, next)

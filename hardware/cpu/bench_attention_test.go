@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"sync"
+	"slices"
 	"testing"
 	"time"
 
@@ -92,8 +92,8 @@ func (a attentionWork) batch(l hardware.Limits) *hardware.Batch {
 	return b
 }
 
-// BenchmarkAttention reports what a decoding step reads of the cache, in GB/s and as a share of what two sums over
-// memory read beside it, and the operations of a prefill (a multiplication and an addition are two).
+// BenchmarkAttention reports what a decoding step reads of the cache, in GB/s and as a share of what all workers read of
+// memory in the same seconds, and the operations of a prefill (a multiplication and an addition are two). All are medians.
 func BenchmarkAttention(b *testing.B) {
 	for _, kv := range []*quant.Format{quant.F16, quant.Q8_0, quant.F32, quant.BF16} {
 		for _, length := range []int{512, 8192, 32768} {
@@ -128,51 +128,97 @@ func benchAttention(b *testing.B, a attentionWork) {
 		}
 		batch := a.batch(l)
 		q.Run(attend, batch)
+		m := memoryReader{d: d.(*device)}
+		m.open(b)
+		defer m.close()
+		var steps, reads []time.Duration
 		for b.Loop() {
+			start := time.Now()
 			q.Run(attend, batch)
+			steps = append(steps, time.Since(start))
+			if a.rows == 1 {
+				reads = append(reads, m.read())
+			}
 		}
 		if err := q.Sync(); err != nil {
 			b.Fatal(err)
 		}
-		seconds := b.Elapsed().Seconds() / float64(b.N)
+		step := median(steps)
+		b.ReportMetric(step*1e9, "ns/op")
 		if a.rows == 1 {
-			rate := float64(a.layers()*a.sequences*a.length()*a.rowBytes()) / seconds / 1e9
+			rate := float64(a.layers()*a.sequences*a.length()*a.rowBytes()) / step / 1e9
 			b.ReportMetric(rate, "KV-GB/s")
-			b.ReportMetric(100*rate/readBandwidth(d.(*device)), "%bandwidth")
+			b.ReportMetric(100*rate/(float64(len(m.mem))/median(reads)/1e9), "%bandwidth")
 			return
 		}
 		pairs := a.rows*a.past + a.rows*(a.rows+1)/2
-		b.ReportMetric(4*float64(a.layers()*benchHeads*benchHeadDim*pairs)/seconds/1e9, "GFLOPS")
+		b.ReportMetric(4*float64(a.layers()*benchHeads*benchHeadDim*pairs)/step/1e9, "GFLOPS")
 	})
 }
 
-// readBandwidth measures how fast all workers together read memory in order, in GB/s: the best of three passes.
-func readBandwidth(d *device) float64 {
-	r, err := newRegion(1 << 29)
-	if err != nil {
+// median of durations, in seconds.
+func median(d []time.Duration) float64 {
+	slices.Sort(d)
+	return d[len(d)/2].Seconds()
+}
+
+// memoryReader measures how fast all workers together read memory in order.
+type memoryReader struct {
+	d *device
+	region
+}
+
+func (m *memoryReader) open(b *testing.B) {
+	var err error
+	if m.region, err = newRegion(1 << 28); err != nil {
+		b.Fatal(err)
+	}
+	for i := 0; i < len(m.mem); i += 4096 {
+		m.mem[i] = 1
+	}
+}
+
+func (m *memoryReader) close() { m.release() }
+
+// read reads all of it once.
+func (m *memoryReader) read() time.Duration {
+	start := time.Now()
+	if _, err := m.d.pool.run(m, m.d.pool.size); err != nil {
 		panic(err)
 	}
-	defer r.release()
-	for i := 0; i < len(r.mem); i += 4096 {
-		r.mem[i] = 1
+	return time.Since(start)
+}
+
+// work implements job.
+func (m *memoryReader) work(id int) {
+	x, n := floatsOf(m.mem), m.d.pool.size
+	for x = x[id*len(x)/n : (id+1)*len(x)/n]; len(x) > 0; x = x[1<<14:] {
+		m.d.kernels.sumSquares(x[:1<<14])
 	}
-	best := time.Duration(1 << 62)
-	for range 3 {
-		var wg sync.WaitGroup
-		start := time.Now()
-		for id := range d.pool.size {
-			wg.Go(func() {
-				x := floatsOf(r.mem)
-				x = x[id*len(x)/d.pool.size : (id+1)*len(x)/d.pool.size]
-				for len(x) > 0 {
-					n := min(len(x), 1<<14)
-					d.kernels.sumSquares(x[:n])
-					x = x[n:]
-				}
-			})
+}
+
+// BenchmarkTile multiplies rows with tiles of keys and of values that stay in the processor's cache.
+func BenchmarkTile(b *testing.B) {
+	for _, name := range availableLevels() {
+		k, _, _ := selectKernels(name)
+		for _, f := range streamFormats() {
+			for _, rows := range []int{1, 2, 4, 8, 48} {
+				b.Run(fmt.Sprintf("%s/%s/%d", name, f, rows), func(b *testing.B) {
+					s, _ := newStream(hardware.StreamInfo{Heads: 1, Dim: benchHeadDim}, f, 0)
+					x := normals(newRand(1), rows*benchHeadDim)
+					a := &tileArgs{
+						dst: make([]float32, rows*benchHeadDim), x: x, tile: heapAllocate(s.tileBytes), rows: rows, room: make([]float32, tileRoom(rows)),
+					}
+					b.SetBytes(int64(2 * s.tileBytes))
+					for b.Loop() {
+						a.k, a.panels, a.xStride, a.dstStride = benchHeadDim, keyPanels, benchHeadDim, blockLen
+						k.tiles(f).keys(a)
+						a.k, a.panels, a.xStride, a.dstStride = blockLen, benchHeadDim/panelCols, blockLen, benchHeadDim
+						k.tiles(f).values(a)
+					}
+					b.ReportMetric(4*float64(rows*blockLen*benchHeadDim*b.N)/b.Elapsed().Seconds()/1e9, "GFLOPS")
+				})
+			}
 		}
-		wg.Wait()
-		best = min(best, time.Since(start))
 	}
-	return float64(len(r.mem)) / best.Seconds() / 1e9
 }

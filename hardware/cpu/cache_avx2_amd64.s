@@ -185,29 +185,3 @@ broken:
 	MOVW         $0x7e00, (DI)                           // scale NaN
 	VPXOR        Y0, Y0, Y0                              // no elements
 	JMP          store                                   // go on
-
-// func scaleByHalvesAVX2(dst, x []float32, halves []byte)
-// CPU: AVX2, FMA, F16C.
-// dst[i] = x[i] * halves[i], for a multiple of 8 elements.
-// Registers: DI dst, SI x, DX halves, CX what is left; Y0 halves as float32. There are no tails.
-TEXT ·scaleByHalvesAVX2(SB), NOSPLIT, $0-72
-	MOVQ         dst_base+0(FP), DI                      // dst
-	MOVQ         x_base+24(FP), SI                       // x
-	MOVQ         halves_base+48(FP), DX                  // halves
-	MOVQ         x_len+32(FP), CX                        // elements to do
-	TESTQ        CX, CX                                  // nothing to do?
-	JEQ          done                                    // yes
-
-loop:
-	VCVTPH2PS    (DX), Y0                                // 8 halves
-	VMULPS       (SI), Y0, Y0                            // x * halves
-	VMOVUPS      Y0, (DI)                                // dst
-	ADDQ         $32, DI                                 // next 8
-	ADDQ         $32, SI                                 // next 8
-	ADDQ         $16, DX                                 // next 8
-	SUBQ         $8, CX                                  // 8 less
-	JNE          loop                                    // until all are done
-
-done:
-	VZEROUPPER                                           // spare the code outside a penalty
-	RET                                                  // done

@@ -140,7 +140,7 @@ func TestKernelsComplete(t *testing.T) {
 	forEachLevel(t, func(t *testing.T, k *kernels) {
 		if k.gemmF32 == nil || k.gemmF16 == nil || k.gemmBF16 == nil || k.sumSquares == nil || k.scaleMul == nil ||
 			k.maxOf == nil || k.expSum == nil || k.scale == nil || k.add == nil || k.siluMul == nil || k.addScaled == nil ||
-			k.rotateHalves == nil || k.rotatePairs == nil || k.halves == nil || k.scaleByHalves == nil || k.quantizeQ8_0 == nil {
+			k.rotateHalves == nil || k.rotatePairs == nil || k.halves == nil || k.quantizeQ8_0 == nil {
 			t.Errorf("level %s lacks a kernel", k.level)
 		}
 		for _, f := range streamFormats() {

@@ -89,50 +89,50 @@ func tileBF16AVX2Panels4() []tileKernel {
 }
 
 //go:noescape
-func tileI8AVX2Rows1Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX2Rows1Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX2Rows2Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX2Rows2Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX2Rows3Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX2Rows3Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX2Rows4Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX2Rows4Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX2Rows5Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX2Rows5Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX2Rows6Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX2Rows6Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
-// tileI8AVX2Panels1 returns the kernels of tileI8 for 1 panels, for 1 row and up.
-func tileI8AVX2Panels1() []tileKernel {
-	return []tileKernel{
-		tileI8AVX2Rows1Panels1,
-		tileI8AVX2Rows2Panels1,
-		tileI8AVX2Rows3Panels1,
-		tileI8AVX2Rows4Panels1,
-		tileI8AVX2Rows5Panels1,
-		tileI8AVX2Rows6Panels1,
+// valuesQ8_0AVX2Panels1 returns the kernels of valuesQ8_0 for 1 panels, for 1 row and up.
+func valuesQ8_0AVX2Panels1() []valuesKernel {
+	return []valuesKernel{
+		valuesQ8_0AVX2Rows1Panels1,
+		valuesQ8_0AVX2Rows2Panels1,
+		valuesQ8_0AVX2Rows3Panels1,
+		valuesQ8_0AVX2Rows4Panels1,
+		valuesQ8_0AVX2Rows5Panels1,
+		valuesQ8_0AVX2Rows6Panels1,
 	}
 }
 
 //go:noescape
-func tileI8AVX2Rows1Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX2Rows1Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX2Rows2Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX2Rows2Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX2Rows3Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX2Rows3Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
-// tileI8AVX2Panels2 returns the kernels of tileI8 for 2 panels, for 1 row and up.
-func tileI8AVX2Panels2() []tileKernel {
-	return []tileKernel{
-		tileI8AVX2Rows1Panels2,
-		tileI8AVX2Rows2Panels2,
-		tileI8AVX2Rows3Panels2,
+// valuesQ8_0AVX2Panels2 returns the kernels of valuesQ8_0 for 2 panels, for 1 row and up.
+func valuesQ8_0AVX2Panels2() []valuesKernel {
+	return []valuesKernel{
+		valuesQ8_0AVX2Rows1Panels2,
+		valuesQ8_0AVX2Rows2Panels2,
+		valuesQ8_0AVX2Rows3Panels2,
 	}
 }
 
@@ -155,8 +155,8 @@ func keysQ8_0AVX2Rows5Panels1(dst, x *float32, panel, scales *byte, blocks, dstS
 func keysQ8_0AVX2Rows6Panels1(dst, x *float32, panel, scales *byte, blocks, dstStride, xStride int, ahead *byte)
 
 // keysQ8_0AVX2Panels1 returns the kernels of keysQ8_0 for 1 panels, for 1 row and up.
-func keysQ8_0AVX2Panels1() []scaledKernel {
-	return []scaledKernel{
+func keysQ8_0AVX2Panels1() []keysKernel {
+	return []keysKernel{
 		keysQ8_0AVX2Rows1Panels1,
 		keysQ8_0AVX2Rows2Panels1,
 		keysQ8_0AVX2Rows3Panels1,
@@ -176,8 +176,8 @@ func keysQ8_0AVX2Rows2Panels2(dst, x *float32, panel, scales *byte, blocks, dstS
 func keysQ8_0AVX2Rows3Panels2(dst, x *float32, panel, scales *byte, blocks, dstStride, xStride int, ahead *byte)
 
 // keysQ8_0AVX2Panels2 returns the kernels of keysQ8_0 for 2 panels, for 1 row and up.
-func keysQ8_0AVX2Panels2() []scaledKernel {
-	return []scaledKernel{
+func keysQ8_0AVX2Panels2() []keysKernel {
+	return []keysKernel{
 		keysQ8_0AVX2Rows1Panels2,
 		keysQ8_0AVX2Rows2Panels2,
 		keysQ8_0AVX2Rows3Panels2,
@@ -188,8 +188,8 @@ func keysQ8_0AVX2Panels2() []scaledKernel {
 func keysQ8_0AVX2Rows1Panels4(dst, x *float32, panel, scales *byte, blocks, dstStride, xStride int, ahead *byte)
 
 // keysQ8_0AVX2Panels4 returns the kernels of keysQ8_0 for 4 panels, for 1 row and up.
-func keysQ8_0AVX2Panels4() []scaledKernel {
-	return []scaledKernel{
+func keysQ8_0AVX2Panels4() []keysKernel {
+	return []keysKernel{
 		keysQ8_0AVX2Rows1Panels4,
 	}
 }
@@ -285,86 +285,86 @@ func tileBF16AVX512Panels4() []tileKernel {
 }
 
 //go:noescape
-func tileI8AVX512Rows1Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows1Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows2Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows2Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows3Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows3Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows4Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows4Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows5Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows5Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows6Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows6Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows7Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows7Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows8Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows8Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows9Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows9Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows10Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows10Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows11Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows11Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows12Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows12Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
-// tileI8AVX512Panels1 returns the kernels of tileI8 for 1 panels, for 1 row and up.
-func tileI8AVX512Panels1() []tileKernel {
-	return []tileKernel{
-		tileI8AVX512Rows1Panels1,
-		tileI8AVX512Rows2Panels1,
-		tileI8AVX512Rows3Panels1,
-		tileI8AVX512Rows4Panels1,
-		tileI8AVX512Rows5Panels1,
-		tileI8AVX512Rows6Panels1,
-		tileI8AVX512Rows7Panels1,
-		tileI8AVX512Rows8Panels1,
-		tileI8AVX512Rows9Panels1,
-		tileI8AVX512Rows10Panels1,
-		tileI8AVX512Rows11Panels1,
-		tileI8AVX512Rows12Panels1,
+// valuesQ8_0AVX512Panels1 returns the kernels of valuesQ8_0 for 1 panels, for 1 row and up.
+func valuesQ8_0AVX512Panels1() []valuesKernel {
+	return []valuesKernel{
+		valuesQ8_0AVX512Rows1Panels1,
+		valuesQ8_0AVX512Rows2Panels1,
+		valuesQ8_0AVX512Rows3Panels1,
+		valuesQ8_0AVX512Rows4Panels1,
+		valuesQ8_0AVX512Rows5Panels1,
+		valuesQ8_0AVX512Rows6Panels1,
+		valuesQ8_0AVX512Rows7Panels1,
+		valuesQ8_0AVX512Rows8Panels1,
+		valuesQ8_0AVX512Rows9Panels1,
+		valuesQ8_0AVX512Rows10Panels1,
+		valuesQ8_0AVX512Rows11Panels1,
+		valuesQ8_0AVX512Rows12Panels1,
 	}
 }
 
 //go:noescape
-func tileI8AVX512Rows1Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows1Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows2Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows2Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows3Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows3Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows4Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows4Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows5Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows5Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
 //go:noescape
-func tileI8AVX512Rows6Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+func valuesQ8_0AVX512Rows6Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 
-// tileI8AVX512Panels2 returns the kernels of tileI8 for 2 panels, for 1 row and up.
-func tileI8AVX512Panels2() []tileKernel {
-	return []tileKernel{
-		tileI8AVX512Rows1Panels2,
-		tileI8AVX512Rows2Panels2,
-		tileI8AVX512Rows3Panels2,
-		tileI8AVX512Rows4Panels2,
-		tileI8AVX512Rows5Panels2,
-		tileI8AVX512Rows6Panels2,
+// valuesQ8_0AVX512Panels2 returns the kernels of valuesQ8_0 for 2 panels, for 1 row and up.
+func valuesQ8_0AVX512Panels2() []valuesKernel {
+	return []valuesKernel{
+		valuesQ8_0AVX512Rows1Panels2,
+		valuesQ8_0AVX512Rows2Panels2,
+		valuesQ8_0AVX512Rows3Panels2,
+		valuesQ8_0AVX512Rows4Panels2,
+		valuesQ8_0AVX512Rows5Panels2,
+		valuesQ8_0AVX512Rows6Panels2,
 	}
 }
 
@@ -405,8 +405,8 @@ func keysQ8_0AVX512Rows11Panels1(dst, x *float32, panel, scales *byte, blocks, d
 func keysQ8_0AVX512Rows12Panels1(dst, x *float32, panel, scales *byte, blocks, dstStride, xStride int, ahead *byte)
 
 // keysQ8_0AVX512Panels1 returns the kernels of keysQ8_0 for 1 panels, for 1 row and up.
-func keysQ8_0AVX512Panels1() []scaledKernel {
-	return []scaledKernel{
+func keysQ8_0AVX512Panels1() []keysKernel {
+	return []keysKernel{
 		keysQ8_0AVX512Rows1Panels1,
 		keysQ8_0AVX512Rows2Panels1,
 		keysQ8_0AVX512Rows3Panels1,
@@ -441,8 +441,8 @@ func keysQ8_0AVX512Rows5Panels4(dst, x *float32, panel, scales *byte, blocks, ds
 func keysQ8_0AVX512Rows6Panels4(dst, x *float32, panel, scales *byte, blocks, dstStride, xStride int, ahead *byte)
 
 // keysQ8_0AVX512Panels4 returns the kernels of keysQ8_0 for 4 panels, for 1 row and up.
-func keysQ8_0AVX512Panels4() []scaledKernel {
-	return []scaledKernel{
+func keysQ8_0AVX512Panels4() []keysKernel {
+	return []keysKernel{
 		keysQ8_0AVX512Rows1Panels4,
 		keysQ8_0AVX512Rows2Panels4,
 		keysQ8_0AVX512Rows3Panels4,
@@ -454,6 +454,3 @@ func keysQ8_0AVX512Panels4() []scaledKernel {
 
 //go:noescape
 func quantizeQ8_0AVX2(dst *byte, x *float32, blocks int)
-
-//go:noescape
-func scaleByHalvesAVX2(dst, x []float32, halves []byte)

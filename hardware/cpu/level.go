@@ -113,10 +113,9 @@ func goKernels() *kernels {
 		copyRows:     copyRowsGeneric,
 		addRows:      addRows(addGeneric),
 
-		scaleByHalves: scaleByHalvesGeneric,
-		quantizeQ8_0:  quant.Q8_0.Quantize,
-		peaks:         peaksGeneric(),
-		reads:         readsGeneric(),
+		quantizeQ8_0: quant.Q8_0.Quantize,
+		peaks:        peaksGeneric(),
+		reads:        readsGeneric(),
 	}
 }
 

@@ -5,8 +5,12 @@ package cpu
 // tileKernel multiplies some panels with the rows that it is for, with strides in bytes; add is 0 or 1.
 type tileKernel = func(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
 
-// scaledKernel multiplies some panels of Q8_0 keys with the rows that it is for, with strides in bytes.
-type scaledKernel = func(dst, x *float32, panel, scales *byte, blocks, dstStride, xStride int, ahead *byte)
+// keysKernel and valuesKernel multiply some panels of Q8_0 with the rows that they are for, with strides in bytes. room
+// takes the scaled rows.
+type (
+	keysKernel   = func(dst, x *float32, panel, scales *byte, blocks, dstStride, xStride int, ahead *byte)
+	valuesKernel = func(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
+)
 
 // cacheAVX2 sets the kernels on the cache.
 func (k *kernels) cacheAVX2() {
@@ -15,9 +19,9 @@ func (k *kernels) cacheAVX2() {
 	k.tilesBF16 = floatTiles(elementBF16, tileBF16AVX2Panels2(), tileBF16AVX2Panels4(), gemmBF16AVX2())
 	k.tilesQ8_0 = scaledKernels{
 		keys1: keysQ8_0AVX2Panels1(), keys2: keysQ8_0AVX2Panels2(), keys4: keysQ8_0AVX2Panels4(),
-		values1: tileI8AVX2Panels1(), values2: tileI8AVX2Panels2(),
-	}.tiles(scaleByHalvesAVX2)
-	k.scaleByHalves, k.quantizeQ8_0 = scaleByHalvesAVX2, quantizeQ8_0
+		values1: valuesQ8_0AVX2Panels1(), values2: valuesQ8_0AVX2Panels2(),
+	}.tiles()
+	k.quantizeQ8_0 = quantizeQ8_0
 }
 
 // cacheAVX512 sets those that are better with vectors of 64 bytes.
@@ -26,8 +30,8 @@ func (k *kernels) cacheAVX512() {
 	k.tilesF16 = floatTiles(elementF16, nil, tileF16AVX512Panels4(), gemmF16AVX512())
 	k.tilesBF16 = floatTiles(elementBF16, nil, tileBF16AVX512Panels4(), gemmBF16AVX512())
 	k.tilesQ8_0 = scaledKernels{
-		keys1: keysQ8_0AVX512Panels1(), keys4: keysQ8_0AVX512Panels4(), values1: tileI8AVX512Panels1(), values2: tileI8AVX512Panels2(),
-	}.tiles(scaleByHalvesAVX2)
+		keys1: keysQ8_0AVX512Panels1(), keys4: keysQ8_0AVX512Panels4(), values1: valuesQ8_0AVX512Panels1(), values2: valuesQ8_0AVX512Panels2(),
+	}.tiles()
 }
 
 // floatTiles multiplies several panels at once where there are kernels for so many rows: two panels and four. The others
@@ -60,17 +64,14 @@ func floatTiles(e element, two, four []tileKernel, one []floatKernel) tileKernel
 
 // scaledKernels multiply with tiles of Q8_0: kernels for 1, 2 and 4 panels of keys, and for 1 and 2 of values.
 type scaledKernels struct {
-	keys1, keys2, keys4 []scaledKernel
-	values1, values2    []tileKernel
+	keys1, keys2, keys4 []keysKernel
+	values1, values2    []valuesKernel
 }
 
 // tiles returns the kernels as those of a format. Keys are multiplied in groups of panels, so that some which are not
 // asked for may be computed too.
-func (s scaledKernels) tiles(scaleByHalves func(dst, x []float32, halves []byte)) tileKernels {
-	return tileKernels{
-		keys:   s.multiplyKeys,
-		values: func(a *tileArgs) { s.multiplyValues(a, scaleByHalves) },
-	}
+func (s scaledKernels) tiles() tileKernels {
+	return tileKernels{keys: s.multiplyKeys, values: s.multiplyValues}
 }
 
 func (s scaledKernels) multiplyKeys(a *tileArgs) {
@@ -89,22 +90,18 @@ func (s scaledKernels) multiplyKeys(a *tileArgs) {
 	}
 }
 
-func (s scaledKernels) multiplyValues(a *tileArgs, scaleByHalves func(dst, x []float32, halves []byte)) {
+func (s scaledKernels) multiplyValues(a *tileArgs) {
 	kernels, n := s.values1, 1
 	if a.rows <= len(s.values2) {
 		kernels, n = s.values2, 2
 	}
-	for at, p := 0, 0; p < a.panels; at, p = at+runBytesQ8_0, p+runPanels {
-		run := a.tile[at:][:runBytesQ8_0]
-		for r := range a.rows {
-			scaleByHalves(a.room[r*blockLen:][:blockLen], a.x[r*a.xStride:][:blockLen], run)
-		}
-		for i := 0; i < runPanels; i += n {
-			panel, next := &run[runScaleBytes+i*valuePanelBytes], a.aheadAt(at+runScaleBytes+i*valuePanelBytes)
-			eachShare(a.rows, len(kernels), func(first, rows int) {
-				kernels[rows-1](&a.dst[first*a.dstStride+(p+i)*panelCols], &a.room[first*blockLen], panel, a.k, 4*a.dstStride, 4*blockLen, 1, valuePanelBytes, next)
-			})
-		}
+	for p := 0; p < a.panels; p += n {
+		run := p / runPanels * runBytesQ8_0
+		at := run + runScaleBytes + p%runPanels*valuePanelBytes
+		scales, panel, next := &a.tile[run], &a.tile[at], a.aheadAt(at)
+		eachShare(a.rows, len(kernels), func(first, rows int) {
+			kernels[rows-1](&a.dst[first*a.dstStride+p*panelCols], &a.x[first*a.xStride], panel, scales, a.k, 4*a.dstStride, 4*a.xStride, &a.room[0], next)
+		})
 	}
 }
 

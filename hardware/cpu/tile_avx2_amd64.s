@@ -1864,32 +1864,58 @@ BF16rows1panels4done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX2Rows1Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX2Rows1Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX2, FMA, F16C.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Y0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX2Rows1Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Y0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX2Rows1Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
+	VCVTPH2PS    (R14), Y0                               // scales
+	VMULPS       (BX), Y0, Y1                            // x of row 0, scaled
+	VMOVUPS      Y1, (DX)                                // kept
+	VCVTPH2PS    16(R14), Y0                             // scales
+	VMULPS       32(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 32(DX)                              // kept
+	VCVTPH2PS    32(R14), Y0                             // scales
+	VMULPS       64(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 64(DX)                              // kept
+	VCVTPH2PS    48(R14), Y0                             // scales
+	VMULPS       96(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 96(DX)                              // kept
+	VCVTPH2PS    64(R14), Y0                             // scales
+	VMULPS       128(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 128(DX)                             // kept
+	VCVTPH2PS    80(R14), Y0                             // scales
+	VMULPS       160(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 160(DX)                             // kept
+	VCVTPH2PS    96(R14), Y0                             // scales
+	VMULPS       192(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 192(DX)                             // kept
+	VCVTPH2PS    112(R14), Y0                            // scales
+	VMULPS       224(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 224(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
 	MOVQ         ahead+64(FP), R15                       // what is read next
-	VPXOR        Y0, Y0, Y0                              // row 0 = 0
-	VPXOR        Y1, Y1, Y1                              // row 0 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows1panels1start                     // no
+	MOVQ         $1024, R14                              // bytes between panels
 	VMOVUPS      (DI), Y0                                // row 0 as it is
 	VMOVUPS      32(DI), Y1                              // row 0 as it is
 
-I8rows1panels1start:
+valuesrows1panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows1panels1tail                      // no
+	JLT          valuesrows1panels1tail                  // no
 
-I8rows1panels1four:
+valuesrows1panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VBROADCASTSS (BX), Y2                                // x of row 0
@@ -1923,13 +1949,13 @@ I8rows1panels1four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows1panels1four                      // while there are four
+	JGE          valuesrows1panels1four                  // while there are four
 
-I8rows1panels1tail:
+valuesrows1panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows1panels1done                      // none
+	JEQ          valuesrows1panels1done                  // none
 
-I8rows1panels1one:
+valuesrows1panels1one:
 	VBROADCASTSS (BX), Y2                                // x of row 0
 	VPMOVSXBD    (AX), Y3                                // panel
 	VCVTDQ2PS    Y3, Y3                                  // as float32
@@ -1940,44 +1966,84 @@ I8rows1panels1one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows1panels1one                       // until all are done
+	JNZ          valuesrows1panels1one                   // until all are done
 
-I8rows1panels1done:
+valuesrows1panels1done:
 	VMOVUPS      Y0, (DI)                                // row 0 is done
 	VMOVUPS      Y1, 32(DI)                              // row 0 is done
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX2Rows2Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX2Rows2Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX2, FMA, F16C.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Y0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX2Rows2Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Y0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX2Rows2Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
+	VCVTPH2PS    (R14), Y0                               // scales
+	VMULPS       (BX), Y0, Y1                            // x of row 0, scaled
+	VMOVUPS      Y1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Y0, Y1                      // x of row 1, scaled
+	VMOVUPS      Y1, 256(DX)                             // kept
+	VCVTPH2PS    16(R14), Y0                             // scales
+	VMULPS       32(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 32(DX)                              // kept
+	VMULPS       32(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 288(DX)                             // kept
+	VCVTPH2PS    32(R14), Y0                             // scales
+	VMULPS       64(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 320(DX)                             // kept
+	VCVTPH2PS    48(R14), Y0                             // scales
+	VMULPS       96(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 96(DX)                              // kept
+	VMULPS       96(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 352(DX)                             // kept
+	VCVTPH2PS    64(R14), Y0                             // scales
+	VMULPS       128(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 384(DX)                             // kept
+	VCVTPH2PS    80(R14), Y0                             // scales
+	VMULPS       160(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 160(DX)                             // kept
+	VMULPS       160(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 416(DX)                             // kept
+	VCVTPH2PS    96(R14), Y0                             // scales
+	VMULPS       192(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 448(DX)                             // kept
+	VCVTPH2PS    112(R14), Y0                            // scales
+	VMULPS       224(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 224(DX)                             // kept
+	VMULPS       224(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 480(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
 	MOVQ         ahead+64(FP), R15                       // what is read next
-	VPXOR        Y0, Y0, Y0                              // row 0 = 0
-	VPXOR        Y1, Y1, Y1                              // row 0 = 0
-	VPXOR        Y2, Y2, Y2                              // row 1 = 0
-	VPXOR        Y3, Y3, Y3                              // row 1 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows2panels1start                     // no
+	MOVQ         $1024, R14                              // bytes between panels
 	VMOVUPS      (DI), Y0                                // row 0 as it is
 	VMOVUPS      32(DI), Y1                              // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Y2                          // row 1 as it is
 	VMOVUPS      32(DI)(SI*1), Y3                        // row 1 as it is
 
-I8rows2panels1start:
+valuesrows2panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows2panels1tail                      // no
+	JLT          valuesrows2panels1tail                  // no
 
-I8rows2panels1four:
+valuesrows2panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VBROADCASTSS (BX), Y4                                // x of row 0
@@ -2023,13 +2089,13 @@ I8rows2panels1four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows2panels1four                      // while there are four
+	JGE          valuesrows2panels1four                  // while there are four
 
-I8rows2panels1tail:
+valuesrows2panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows2panels1done                      // none
+	JEQ          valuesrows2panels1done                  // none
 
-I8rows2panels1one:
+valuesrows2panels1one:
 	VBROADCASTSS (BX), Y4                                // x of row 0
 	VBROADCASTSS (BX)(CX*1), Y5                          // x of row 1
 	VPMOVSXBD    (AX), Y6                                // panel
@@ -2043,9 +2109,9 @@ I8rows2panels1one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows2panels1one                       // until all are done
+	JNZ          valuesrows2panels1one                   // until all are done
 
-I8rows2panels1done:
+valuesrows2panels1done:
 	VMOVUPS      Y0, (DI)                                // row 0 is done
 	VMOVUPS      Y1, 32(DI)                              // row 0 is done
 	VMOVUPS      Y2, (DI)(SI*1)                          // row 1 is done
@@ -2053,28 +2119,82 @@ I8rows2panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX2Rows3Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX2Rows3Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX2, FMA, F16C.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Y0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX2Rows3Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Y0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX2Rows3Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
+	VCVTPH2PS    (R14), Y0                               // scales
+	VMULPS       (BX), Y0, Y1                            // x of row 0, scaled
+	VMOVUPS      Y1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Y0, Y1                      // x of row 1, scaled
+	VMOVUPS      Y1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Y0, Y1                      // x of row 2, scaled
+	VMOVUPS      Y1, 512(DX)                             // kept
+	VCVTPH2PS    16(R14), Y0                             // scales
+	VMULPS       32(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 32(DX)                              // kept
+	VMULPS       32(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 288(DX)                             // kept
+	VMULPS       32(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 544(DX)                             // kept
+	VCVTPH2PS    32(R14), Y0                             // scales
+	VMULPS       64(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 576(DX)                             // kept
+	VCVTPH2PS    48(R14), Y0                             // scales
+	VMULPS       96(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 96(DX)                              // kept
+	VMULPS       96(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 352(DX)                             // kept
+	VMULPS       96(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 608(DX)                             // kept
+	VCVTPH2PS    64(R14), Y0                             // scales
+	VMULPS       128(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 640(DX)                             // kept
+	VCVTPH2PS    80(R14), Y0                             // scales
+	VMULPS       160(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 160(DX)                             // kept
+	VMULPS       160(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 416(DX)                             // kept
+	VMULPS       160(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 672(DX)                             // kept
+	VCVTPH2PS    96(R14), Y0                             // scales
+	VMULPS       192(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 704(DX)                             // kept
+	VCVTPH2PS    112(R14), Y0                            // scales
+	VMULPS       224(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 224(DX)                             // kept
+	VMULPS       224(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 480(DX)                             // kept
+	VMULPS       224(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 736(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
 	MOVQ         ahead+64(FP), R15                       // what is read next
-	VPXOR        Y0, Y0, Y0                              // row 0 = 0
-	VPXOR        Y1, Y1, Y1                              // row 0 = 0
-	VPXOR        Y2, Y2, Y2                              // row 1 = 0
-	VPXOR        Y3, Y3, Y3                              // row 1 = 0
-	VPXOR        Y4, Y4, Y4                              // row 2 = 0
-	VPXOR        Y5, Y5, Y5                              // row 2 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows3panels1start                     // no
+	MOVQ         $1024, R14                              // bytes between panels
 	VMOVUPS      (DI), Y0                                // row 0 as it is
 	VMOVUPS      32(DI), Y1                              // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Y2                          // row 1 as it is
@@ -2082,11 +2202,11 @@ TEXT ·tileI8AVX2Rows3Panels1(SB), NOSPLIT, $0-72
 	VMOVUPS      (DI)(SI*2), Y4                          // row 2 as it is
 	VMOVUPS      32(DI)(SI*2), Y5                        // row 2 as it is
 
-I8rows3panels1start:
+valuesrows3panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows3panels1tail                      // no
+	JLT          valuesrows3panels1tail                  // no
 
-I8rows3panels1four:
+valuesrows3panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Y6                                // panel
@@ -2144,13 +2264,13 @@ I8rows3panels1four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows3panels1four                      // while there are four
+	JGE          valuesrows3panels1four                  // while there are four
 
-I8rows3panels1tail:
+valuesrows3panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows3panels1done                      // none
+	JEQ          valuesrows3panels1done                  // none
 
-I8rows3panels1one:
+valuesrows3panels1one:
 	VPMOVSXBD    (AX), Y6                                // panel
 	VCVTDQ2PS    Y6, Y6                                  // as float32
 	VPMOVSXBD    8(AX), Y7                               // panel
@@ -2167,9 +2287,9 @@ I8rows3panels1one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows3panels1one                       // until all are done
+	JNZ          valuesrows3panels1one                   // until all are done
 
-I8rows3panels1done:
+valuesrows3panels1done:
 	VMOVUPS      Y0, (DI)                                // row 0 is done
 	VMOVUPS      Y1, 32(DI)                              // row 0 is done
 	VMOVUPS      Y2, (DI)(SI*1)                          // row 1 is done
@@ -2179,32 +2299,101 @@ I8rows3panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX2Rows4Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX2Rows4Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX2, FMA, F16C.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Y0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX2Rows4Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Y0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX2Rows4Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
-	VPXOR        Y0, Y0, Y0                              // row 0 = 0
-	VPXOR        Y1, Y1, Y1                              // row 0 = 0
-	VPXOR        Y2, Y2, Y2                              // row 1 = 0
-	VPXOR        Y3, Y3, Y3                              // row 1 = 0
-	VPXOR        Y4, Y4, Y4                              // row 2 = 0
-	VPXOR        Y5, Y5, Y5                              // row 2 = 0
-	VPXOR        Y6, Y6, Y6                              // row 3 = 0
-	VPXOR        Y7, Y7, Y7                              // row 3 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows4panels1start                     // no
+	VCVTPH2PS    (R14), Y0                               // scales
+	VMULPS       (BX), Y0, Y1                            // x of row 0, scaled
+	VMOVUPS      Y1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Y0, Y1                      // x of row 1, scaled
+	VMOVUPS      Y1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Y0, Y1                      // x of row 2, scaled
+	VMOVUPS      Y1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Y0, Y1                     // x of row 3, scaled
+	VMOVUPS      Y1, 768(DX)                             // kept
+	VCVTPH2PS    16(R14), Y0                             // scales
+	VMULPS       32(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 32(DX)                              // kept
+	VMULPS       32(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 288(DX)                             // kept
+	VMULPS       32(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 544(DX)                             // kept
+	VMULPS       32(BX)(R12*1), Y0, Y1                   // x of row 3, scaled
+	VMOVUPS      Y1, 800(DX)                             // kept
+	VCVTPH2PS    32(R14), Y0                             // scales
+	VMULPS       64(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Y0, Y1                   // x of row 3, scaled
+	VMOVUPS      Y1, 832(DX)                             // kept
+	VCVTPH2PS    48(R14), Y0                             // scales
+	VMULPS       96(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 96(DX)                              // kept
+	VMULPS       96(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 352(DX)                             // kept
+	VMULPS       96(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 608(DX)                             // kept
+	VMULPS       96(BX)(R12*1), Y0, Y1                   // x of row 3, scaled
+	VMOVUPS      Y1, 864(DX)                             // kept
+	VCVTPH2PS    64(R14), Y0                             // scales
+	VMULPS       128(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Y0, Y1                  // x of row 3, scaled
+	VMOVUPS      Y1, 896(DX)                             // kept
+	VCVTPH2PS    80(R14), Y0                             // scales
+	VMULPS       160(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 160(DX)                             // kept
+	VMULPS       160(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 416(DX)                             // kept
+	VMULPS       160(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 672(DX)                             // kept
+	VMULPS       160(BX)(R12*1), Y0, Y1                  // x of row 3, scaled
+	VMOVUPS      Y1, 928(DX)                             // kept
+	VCVTPH2PS    96(R14), Y0                             // scales
+	VMULPS       192(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Y0, Y1                  // x of row 3, scaled
+	VMOVUPS      Y1, 960(DX)                             // kept
+	VCVTPH2PS    112(R14), Y0                            // scales
+	VMULPS       224(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 224(DX)                             // kept
+	VMULPS       224(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 480(DX)                             // kept
+	VMULPS       224(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 736(DX)                             // kept
+	VMULPS       224(BX)(R12*1), Y0, Y1                  // x of row 3, scaled
+	VMOVUPS      Y1, 992(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
 	VMOVUPS      (DI), Y0                                // row 0 as it is
 	VMOVUPS      32(DI), Y1                              // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Y2                          // row 1 as it is
@@ -2214,11 +2403,11 @@ TEXT ·tileI8AVX2Rows4Panels1(SB), NOSPLIT, $0-72
 	VMOVUPS      (DI)(R9*1), Y6                          // row 3 as it is
 	VMOVUPS      32(DI)(R9*1), Y7                        // row 3 as it is
 
-I8rows4panels1start:
+valuesrows4panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows4panels1tail                      // no
+	JLT          valuesrows4panels1tail                  // no
 
-I8rows4panels1four:
+valuesrows4panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Y8                                // panel
@@ -2288,13 +2477,13 @@ I8rows4panels1four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows4panels1four                      // while there are four
+	JGE          valuesrows4panels1four                  // while there are four
 
-I8rows4panels1tail:
+valuesrows4panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows4panels1done                      // none
+	JEQ          valuesrows4panels1done                  // none
 
-I8rows4panels1one:
+valuesrows4panels1one:
 	VPMOVSXBD    (AX), Y8                                // panel
 	VCVTDQ2PS    Y8, Y8                                  // as float32
 	VPMOVSXBD    8(AX), Y9                               // panel
@@ -2314,9 +2503,9 @@ I8rows4panels1one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows4panels1one                       // until all are done
+	JNZ          valuesrows4panels1one                   // until all are done
 
-I8rows4panels1done:
+valuesrows4panels1done:
 	VMOVUPS      Y0, (DI)                                // row 0 is done
 	VMOVUPS      Y1, 32(DI)                              // row 0 is done
 	VMOVUPS      Y2, (DI)(SI*1)                          // row 1 is done
@@ -2328,34 +2517,117 @@ I8rows4panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX2Rows5Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX2Rows5Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX2, FMA, F16C.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Y0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX2Rows5Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Y0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX2Rows5Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
-	VPXOR        Y0, Y0, Y0                              // row 0 = 0
-	VPXOR        Y1, Y1, Y1                              // row 0 = 0
-	VPXOR        Y2, Y2, Y2                              // row 1 = 0
-	VPXOR        Y3, Y3, Y3                              // row 1 = 0
-	VPXOR        Y4, Y4, Y4                              // row 2 = 0
-	VPXOR        Y5, Y5, Y5                              // row 2 = 0
-	VPXOR        Y6, Y6, Y6                              // row 3 = 0
-	VPXOR        Y7, Y7, Y7                              // row 3 = 0
-	VPXOR        Y8, Y8, Y8                              // row 4 = 0
-	VPXOR        Y9, Y9, Y9                              // row 4 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows5panels1start                     // no
+	VCVTPH2PS    (R14), Y0                               // scales
+	VMULPS       (BX), Y0, Y1                            // x of row 0, scaled
+	VMOVUPS      Y1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Y0, Y1                      // x of row 1, scaled
+	VMOVUPS      Y1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Y0, Y1                      // x of row 2, scaled
+	VMOVUPS      Y1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Y0, Y1                     // x of row 3, scaled
+	VMOVUPS      Y1, 768(DX)                             // kept
+	VMULPS       (BX)(CX*4), Y0, Y1                      // x of row 4, scaled
+	VMOVUPS      Y1, 1024(DX)                            // kept
+	VCVTPH2PS    16(R14), Y0                             // scales
+	VMULPS       32(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 32(DX)                              // kept
+	VMULPS       32(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 288(DX)                             // kept
+	VMULPS       32(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 544(DX)                             // kept
+	VMULPS       32(BX)(R12*1), Y0, Y1                   // x of row 3, scaled
+	VMOVUPS      Y1, 800(DX)                             // kept
+	VMULPS       32(BX)(CX*4), Y0, Y1                    // x of row 4, scaled
+	VMOVUPS      Y1, 1056(DX)                            // kept
+	VCVTPH2PS    32(R14), Y0                             // scales
+	VMULPS       64(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Y0, Y1                   // x of row 3, scaled
+	VMOVUPS      Y1, 832(DX)                             // kept
+	VMULPS       64(BX)(CX*4), Y0, Y1                    // x of row 4, scaled
+	VMOVUPS      Y1, 1088(DX)                            // kept
+	VCVTPH2PS    48(R14), Y0                             // scales
+	VMULPS       96(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 96(DX)                              // kept
+	VMULPS       96(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 352(DX)                             // kept
+	VMULPS       96(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 608(DX)                             // kept
+	VMULPS       96(BX)(R12*1), Y0, Y1                   // x of row 3, scaled
+	VMOVUPS      Y1, 864(DX)                             // kept
+	VMULPS       96(BX)(CX*4), Y0, Y1                    // x of row 4, scaled
+	VMOVUPS      Y1, 1120(DX)                            // kept
+	VCVTPH2PS    64(R14), Y0                             // scales
+	VMULPS       128(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Y0, Y1                  // x of row 3, scaled
+	VMOVUPS      Y1, 896(DX)                             // kept
+	VMULPS       128(BX)(CX*4), Y0, Y1                   // x of row 4, scaled
+	VMOVUPS      Y1, 1152(DX)                            // kept
+	VCVTPH2PS    80(R14), Y0                             // scales
+	VMULPS       160(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 160(DX)                             // kept
+	VMULPS       160(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 416(DX)                             // kept
+	VMULPS       160(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 672(DX)                             // kept
+	VMULPS       160(BX)(R12*1), Y0, Y1                  // x of row 3, scaled
+	VMOVUPS      Y1, 928(DX)                             // kept
+	VMULPS       160(BX)(CX*4), Y0, Y1                   // x of row 4, scaled
+	VMOVUPS      Y1, 1184(DX)                            // kept
+	VCVTPH2PS    96(R14), Y0                             // scales
+	VMULPS       192(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Y0, Y1                  // x of row 3, scaled
+	VMOVUPS      Y1, 960(DX)                             // kept
+	VMULPS       192(BX)(CX*4), Y0, Y1                   // x of row 4, scaled
+	VMOVUPS      Y1, 1216(DX)                            // kept
+	VCVTPH2PS    112(R14), Y0                            // scales
+	VMULPS       224(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 224(DX)                             // kept
+	VMULPS       224(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 480(DX)                             // kept
+	VMULPS       224(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 736(DX)                             // kept
+	VMULPS       224(BX)(R12*1), Y0, Y1                  // x of row 3, scaled
+	VMOVUPS      Y1, 992(DX)                             // kept
+	VMULPS       224(BX)(CX*4), Y0, Y1                   // x of row 4, scaled
+	VMOVUPS      Y1, 1248(DX)                            // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
 	VMOVUPS      (DI), Y0                                // row 0 as it is
 	VMOVUPS      32(DI), Y1                              // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Y2                          // row 1 as it is
@@ -2367,11 +2639,11 @@ TEXT ·tileI8AVX2Rows5Panels1(SB), NOSPLIT, $0-72
 	VMOVUPS      (DI)(SI*4), Y8                          // row 4 as it is
 	VMOVUPS      32(DI)(SI*4), Y9                        // row 4 as it is
 
-I8rows5panels1start:
+valuesrows5panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows5panels1tail                      // no
+	JLT          valuesrows5panels1tail                  // no
 
-I8rows5panels1four:
+valuesrows5panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Y10                               // panel
@@ -2453,13 +2725,13 @@ I8rows5panels1four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows5panels1four                      // while there are four
+	JGE          valuesrows5panels1four                  // while there are four
 
-I8rows5panels1tail:
+valuesrows5panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows5panels1done                      // none
+	JEQ          valuesrows5panels1done                  // none
 
-I8rows5panels1one:
+valuesrows5panels1one:
 	VPMOVSXBD    (AX), Y10                               // panel
 	VCVTDQ2PS    Y10, Y10                                // as float32
 	VPMOVSXBD    8(AX), Y11                              // panel
@@ -2482,9 +2754,9 @@ I8rows5panels1one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows5panels1one                       // until all are done
+	JNZ          valuesrows5panels1one                   // until all are done
 
-I8rows5panels1done:
+valuesrows5panels1done:
 	VMOVUPS      Y0, (DI)                                // row 0 is done
 	VMOVUPS      Y1, 32(DI)                              // row 0 is done
 	VMOVUPS      Y2, (DI)(SI*1)                          // row 1 is done
@@ -2498,38 +2770,136 @@ I8rows5panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX2Rows6Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX2Rows6Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX2, FMA, F16C.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Y0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX2Rows6Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Y0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX2Rows6Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
-	LEAQ         (SI)(SI*4), R10                         // 5 rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
 	LEAQ         (CX)(CX*4), R13                         // 5 rows
-	VPXOR        Y0, Y0, Y0                              // row 0 = 0
-	VPXOR        Y1, Y1, Y1                              // row 0 = 0
-	VPXOR        Y2, Y2, Y2                              // row 1 = 0
-	VPXOR        Y3, Y3, Y3                              // row 1 = 0
-	VPXOR        Y4, Y4, Y4                              // row 2 = 0
-	VPXOR        Y5, Y5, Y5                              // row 2 = 0
-	VPXOR        Y6, Y6, Y6                              // row 3 = 0
-	VPXOR        Y7, Y7, Y7                              // row 3 = 0
-	VPXOR        Y8, Y8, Y8                              // row 4 = 0
-	VPXOR        Y9, Y9, Y9                              // row 4 = 0
-	VPXOR        Y10, Y10, Y10                           // row 5 = 0
-	VPXOR        Y11, Y11, Y11                           // row 5 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows6panels1start                     // no
+	VCVTPH2PS    (R14), Y0                               // scales
+	VMULPS       (BX), Y0, Y1                            // x of row 0, scaled
+	VMOVUPS      Y1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Y0, Y1                      // x of row 1, scaled
+	VMOVUPS      Y1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Y0, Y1                      // x of row 2, scaled
+	VMOVUPS      Y1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Y0, Y1                     // x of row 3, scaled
+	VMOVUPS      Y1, 768(DX)                             // kept
+	VMULPS       (BX)(CX*4), Y0, Y1                      // x of row 4, scaled
+	VMOVUPS      Y1, 1024(DX)                            // kept
+	VMULPS       (BX)(R13*1), Y0, Y1                     // x of row 5, scaled
+	VMOVUPS      Y1, 1280(DX)                            // kept
+	VCVTPH2PS    16(R14), Y0                             // scales
+	VMULPS       32(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 32(DX)                              // kept
+	VMULPS       32(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 288(DX)                             // kept
+	VMULPS       32(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 544(DX)                             // kept
+	VMULPS       32(BX)(R12*1), Y0, Y1                   // x of row 3, scaled
+	VMOVUPS      Y1, 800(DX)                             // kept
+	VMULPS       32(BX)(CX*4), Y0, Y1                    // x of row 4, scaled
+	VMOVUPS      Y1, 1056(DX)                            // kept
+	VMULPS       32(BX)(R13*1), Y0, Y1                   // x of row 5, scaled
+	VMOVUPS      Y1, 1312(DX)                            // kept
+	VCVTPH2PS    32(R14), Y0                             // scales
+	VMULPS       64(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Y0, Y1                   // x of row 3, scaled
+	VMOVUPS      Y1, 832(DX)                             // kept
+	VMULPS       64(BX)(CX*4), Y0, Y1                    // x of row 4, scaled
+	VMOVUPS      Y1, 1088(DX)                            // kept
+	VMULPS       64(BX)(R13*1), Y0, Y1                   // x of row 5, scaled
+	VMOVUPS      Y1, 1344(DX)                            // kept
+	VCVTPH2PS    48(R14), Y0                             // scales
+	VMULPS       96(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 96(DX)                              // kept
+	VMULPS       96(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 352(DX)                             // kept
+	VMULPS       96(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 608(DX)                             // kept
+	VMULPS       96(BX)(R12*1), Y0, Y1                   // x of row 3, scaled
+	VMOVUPS      Y1, 864(DX)                             // kept
+	VMULPS       96(BX)(CX*4), Y0, Y1                    // x of row 4, scaled
+	VMOVUPS      Y1, 1120(DX)                            // kept
+	VMULPS       96(BX)(R13*1), Y0, Y1                   // x of row 5, scaled
+	VMOVUPS      Y1, 1376(DX)                            // kept
+	VCVTPH2PS    64(R14), Y0                             // scales
+	VMULPS       128(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Y0, Y1                  // x of row 3, scaled
+	VMOVUPS      Y1, 896(DX)                             // kept
+	VMULPS       128(BX)(CX*4), Y0, Y1                   // x of row 4, scaled
+	VMOVUPS      Y1, 1152(DX)                            // kept
+	VMULPS       128(BX)(R13*1), Y0, Y1                  // x of row 5, scaled
+	VMOVUPS      Y1, 1408(DX)                            // kept
+	VCVTPH2PS    80(R14), Y0                             // scales
+	VMULPS       160(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 160(DX)                             // kept
+	VMULPS       160(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 416(DX)                             // kept
+	VMULPS       160(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 672(DX)                             // kept
+	VMULPS       160(BX)(R12*1), Y0, Y1                  // x of row 3, scaled
+	VMOVUPS      Y1, 928(DX)                             // kept
+	VMULPS       160(BX)(CX*4), Y0, Y1                   // x of row 4, scaled
+	VMOVUPS      Y1, 1184(DX)                            // kept
+	VMULPS       160(BX)(R13*1), Y0, Y1                  // x of row 5, scaled
+	VMOVUPS      Y1, 1440(DX)                            // kept
+	VCVTPH2PS    96(R14), Y0                             // scales
+	VMULPS       192(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Y0, Y1                  // x of row 3, scaled
+	VMOVUPS      Y1, 960(DX)                             // kept
+	VMULPS       192(BX)(CX*4), Y0, Y1                   // x of row 4, scaled
+	VMOVUPS      Y1, 1216(DX)                            // kept
+	VMULPS       192(BX)(R13*1), Y0, Y1                  // x of row 5, scaled
+	VMOVUPS      Y1, 1472(DX)                            // kept
+	VCVTPH2PS    112(R14), Y0                            // scales
+	VMULPS       224(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 224(DX)                             // kept
+	VMULPS       224(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 480(DX)                             // kept
+	VMULPS       224(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 736(DX)                             // kept
+	VMULPS       224(BX)(R12*1), Y0, Y1                  // x of row 3, scaled
+	VMOVUPS      Y1, 992(DX)                             // kept
+	VMULPS       224(BX)(CX*4), Y0, Y1                   // x of row 4, scaled
+	VMOVUPS      Y1, 1248(DX)                            // kept
+	VMULPS       224(BX)(R13*1), Y0, Y1                  // x of row 5, scaled
+	VMOVUPS      Y1, 1504(DX)                            // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	LEAQ         (CX)(CX*4), R13                         // 5 rows
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	LEAQ         (SI)(SI*4), R10                         // 5 rows
 	VMOVUPS      (DI), Y0                                // row 0 as it is
 	VMOVUPS      32(DI), Y1                              // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Y2                          // row 1 as it is
@@ -2543,11 +2913,11 @@ TEXT ·tileI8AVX2Rows6Panels1(SB), NOSPLIT, $0-72
 	VMOVUPS      (DI)(R10*1), Y10                        // row 5 as it is
 	VMOVUPS      32(DI)(R10*1), Y11                      // row 5 as it is
 
-I8rows6panels1start:
+valuesrows6panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows6panels1tail                      // no
+	JLT          valuesrows6panels1tail                  // no
 
-I8rows6panels1four:
+valuesrows6panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Y12                               // panel
@@ -2641,13 +3011,13 @@ I8rows6panels1four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows6panels1four                      // while there are four
+	JGE          valuesrows6panels1four                  // while there are four
 
-I8rows6panels1tail:
+valuesrows6panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows6panels1done                      // none
+	JEQ          valuesrows6panels1done                  // none
 
-I8rows6panels1one:
+valuesrows6panels1one:
 	VPMOVSXBD    (AX), Y12                               // panel
 	VCVTDQ2PS    Y12, Y12                                // as float32
 	VPMOVSXBD    8(AX), Y13                              // panel
@@ -2673,9 +3043,9 @@ I8rows6panels1one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows6panels1one                       // until all are done
+	JNZ          valuesrows6panels1one                   // until all are done
 
-I8rows6panels1done:
+valuesrows6panels1done:
 	VMOVUPS      Y0, (DI)                                // row 0 is done
 	VMOVUPS      Y1, 32(DI)                              // row 0 is done
 	VMOVUPS      Y2, (DI)(SI*1)                          // row 1 is done
@@ -2691,36 +3061,60 @@ I8rows6panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX2Rows1Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX2Rows1Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX2, FMA, F16C.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 2 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Y0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX2Rows1Panels2(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 2 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Y0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX2Rows1Panels2(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
+	VCVTPH2PS    (R14), Y0                               // scales
+	VMULPS       (BX), Y0, Y1                            // x of row 0, scaled
+	VMOVUPS      Y1, (DX)                                // kept
+	VCVTPH2PS    16(R14), Y0                             // scales
+	VMULPS       32(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 32(DX)                              // kept
+	VCVTPH2PS    32(R14), Y0                             // scales
+	VMULPS       64(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 64(DX)                              // kept
+	VCVTPH2PS    48(R14), Y0                             // scales
+	VMULPS       96(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 96(DX)                              // kept
+	VCVTPH2PS    64(R14), Y0                             // scales
+	VMULPS       128(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 128(DX)                             // kept
+	VCVTPH2PS    80(R14), Y0                             // scales
+	VMULPS       160(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 160(DX)                             // kept
+	VCVTPH2PS    96(R14), Y0                             // scales
+	VMULPS       192(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 192(DX)                             // kept
+	VCVTPH2PS    112(R14), Y0                            // scales
+	VMULPS       224(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 224(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
 	MOVQ         ahead+64(FP), R15                       // what is read next
-	VPXOR        Y0, Y0, Y0                              // row 0 = 0
-	VPXOR        Y1, Y1, Y1                              // row 0 = 0
-	VPXOR        Y2, Y2, Y2                              // row 0 = 0
-	VPXOR        Y3, Y3, Y3                              // row 0 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows1panels2start                     // no
+	MOVQ         $1024, R14                              // bytes between panels
 	VMOVUPS      (DI), Y0                                // row 0 as it is
 	VMOVUPS      32(DI), Y1                              // row 0 as it is
 	VMOVUPS      64(DI), Y2                              // row 0 as it is
 	VMOVUPS      96(DI), Y3                              // row 0 as it is
 
-I8rows1panels2start:
+valuesrows1panels2start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows1panels2tail                      // no
+	JLT          valuesrows1panels2tail                  // no
 
-I8rows1panels2four:
+valuesrows1panels2four:
 	PREFETCHT1   (R15)                                   // what comes next
 	PREFETCHT1   64(R15)                                 // what comes next
 	ADDQ         $128, R15                               // and after that
@@ -2779,13 +3173,13 @@ I8rows1panels2four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows1panels2four                      // while there are four
+	JGE          valuesrows1panels2four                  // while there are four
 
-I8rows1panels2tail:
+valuesrows1panels2tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows1panels2done                      // none
+	JEQ          valuesrows1panels2done                  // none
 
-I8rows1panels2one:
+valuesrows1panels2one:
 	VBROADCASTSS (BX), Y4                                // x of row 0
 	VPMOVSXBD    (AX), Y5                                // panel
 	VCVTDQ2PS    Y5, Y5                                  // as float32
@@ -2802,9 +3196,9 @@ I8rows1panels2one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows1panels2one                       // until all are done
+	JNZ          valuesrows1panels2one                   // until all are done
 
-I8rows1panels2done:
+valuesrows1panels2done:
 	VMOVUPS      Y0, (DI)                                // row 0 is done
 	VMOVUPS      Y1, 32(DI)                              // row 0 is done
 	VMOVUPS      Y2, 64(DI)                              // row 0 is done
@@ -2812,30 +3206,66 @@ I8rows1panels2done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX2Rows2Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX2Rows2Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX2, FMA, F16C.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 2 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Y0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX2Rows2Panels2(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 2 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Y0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX2Rows2Panels2(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
+	VCVTPH2PS    (R14), Y0                               // scales
+	VMULPS       (BX), Y0, Y1                            // x of row 0, scaled
+	VMOVUPS      Y1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Y0, Y1                      // x of row 1, scaled
+	VMOVUPS      Y1, 256(DX)                             // kept
+	VCVTPH2PS    16(R14), Y0                             // scales
+	VMULPS       32(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 32(DX)                              // kept
+	VMULPS       32(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 288(DX)                             // kept
+	VCVTPH2PS    32(R14), Y0                             // scales
+	VMULPS       64(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 320(DX)                             // kept
+	VCVTPH2PS    48(R14), Y0                             // scales
+	VMULPS       96(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 96(DX)                              // kept
+	VMULPS       96(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 352(DX)                             // kept
+	VCVTPH2PS    64(R14), Y0                             // scales
+	VMULPS       128(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 384(DX)                             // kept
+	VCVTPH2PS    80(R14), Y0                             // scales
+	VMULPS       160(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 160(DX)                             // kept
+	VMULPS       160(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 416(DX)                             // kept
+	VCVTPH2PS    96(R14), Y0                             // scales
+	VMULPS       192(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 448(DX)                             // kept
+	VCVTPH2PS    112(R14), Y0                            // scales
+	VMULPS       224(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 224(DX)                             // kept
+	VMULPS       224(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 480(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
 	MOVQ         ahead+64(FP), R15                       // what is read next
-	VPXOR        Y0, Y0, Y0                              // row 0 = 0
-	VPXOR        Y1, Y1, Y1                              // row 0 = 0
-	VPXOR        Y2, Y2, Y2                              // row 0 = 0
-	VPXOR        Y3, Y3, Y3                              // row 0 = 0
-	VPXOR        Y4, Y4, Y4                              // row 1 = 0
-	VPXOR        Y5, Y5, Y5                              // row 1 = 0
-	VPXOR        Y6, Y6, Y6                              // row 1 = 0
-	VPXOR        Y7, Y7, Y7                              // row 1 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows2panels2start                     // no
+	MOVQ         $1024, R14                              // bytes between panels
 	VMOVUPS      (DI), Y0                                // row 0 as it is
 	VMOVUPS      32(DI), Y1                              // row 0 as it is
 	VMOVUPS      64(DI), Y2                              // row 0 as it is
@@ -2845,11 +3275,11 @@ TEXT ·tileI8AVX2Rows2Panels2(SB), NOSPLIT, $0-72
 	VMOVUPS      64(DI)(SI*1), Y6                        // row 1 as it is
 	VMOVUPS      96(DI)(SI*1), Y7                        // row 1 as it is
 
-I8rows2panels2start:
+valuesrows2panels2start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows2panels2tail                      // no
+	JLT          valuesrows2panels2tail                  // no
 
-I8rows2panels2four:
+valuesrows2panels2four:
 	PREFETCHT1   (R15)                                   // what comes next
 	PREFETCHT1   64(R15)                                 // what comes next
 	ADDQ         $128, R15                               // and after that
@@ -2928,13 +3358,13 @@ I8rows2panels2four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows2panels2four                      // while there are four
+	JGE          valuesrows2panels2four                  // while there are four
 
-I8rows2panels2tail:
+valuesrows2panels2tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows2panels2done                      // none
+	JEQ          valuesrows2panels2done                  // none
 
-I8rows2panels2one:
+valuesrows2panels2one:
 	VBROADCASTSS (BX), Y8                                // x of row 0
 	VBROADCASTSS (BX)(CX*1), Y9                          // x of row 1
 	VPMOVSXBD    (AX), Y10                               // panel
@@ -2956,9 +3386,9 @@ I8rows2panels2one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows2panels2one                       // until all are done
+	JNZ          valuesrows2panels2one                   // until all are done
 
-I8rows2panels2done:
+valuesrows2panels2done:
 	VMOVUPS      Y0, (DI)                                // row 0 is done
 	VMOVUPS      Y1, 32(DI)                              // row 0 is done
 	VMOVUPS      Y2, 64(DI)                              // row 0 is done
@@ -2970,34 +3400,82 @@ I8rows2panels2done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX2Rows3Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX2Rows3Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX2, FMA, F16C.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 2 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Y0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX2Rows3Panels2(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 2 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Y0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX2Rows3Panels2(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
+	VCVTPH2PS    (R14), Y0                               // scales
+	VMULPS       (BX), Y0, Y1                            // x of row 0, scaled
+	VMOVUPS      Y1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Y0, Y1                      // x of row 1, scaled
+	VMOVUPS      Y1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Y0, Y1                      // x of row 2, scaled
+	VMOVUPS      Y1, 512(DX)                             // kept
+	VCVTPH2PS    16(R14), Y0                             // scales
+	VMULPS       32(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 32(DX)                              // kept
+	VMULPS       32(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 288(DX)                             // kept
+	VMULPS       32(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 544(DX)                             // kept
+	VCVTPH2PS    32(R14), Y0                             // scales
+	VMULPS       64(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 576(DX)                             // kept
+	VCVTPH2PS    48(R14), Y0                             // scales
+	VMULPS       96(BX), Y0, Y1                          // x of row 0, scaled
+	VMOVUPS      Y1, 96(DX)                              // kept
+	VMULPS       96(BX)(CX*1), Y0, Y1                    // x of row 1, scaled
+	VMOVUPS      Y1, 352(DX)                             // kept
+	VMULPS       96(BX)(CX*2), Y0, Y1                    // x of row 2, scaled
+	VMOVUPS      Y1, 608(DX)                             // kept
+	VCVTPH2PS    64(R14), Y0                             // scales
+	VMULPS       128(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 640(DX)                             // kept
+	VCVTPH2PS    80(R14), Y0                             // scales
+	VMULPS       160(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 160(DX)                             // kept
+	VMULPS       160(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 416(DX)                             // kept
+	VMULPS       160(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 672(DX)                             // kept
+	VCVTPH2PS    96(R14), Y0                             // scales
+	VMULPS       192(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 704(DX)                             // kept
+	VCVTPH2PS    112(R14), Y0                            // scales
+	VMULPS       224(BX), Y0, Y1                         // x of row 0, scaled
+	VMOVUPS      Y1, 224(DX)                             // kept
+	VMULPS       224(BX)(CX*1), Y0, Y1                   // x of row 1, scaled
+	VMOVUPS      Y1, 480(DX)                             // kept
+	VMULPS       224(BX)(CX*2), Y0, Y1                   // x of row 2, scaled
+	VMOVUPS      Y1, 736(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
 	MOVQ         ahead+64(FP), R15                       // what is read next
-	VPXOR        Y0, Y0, Y0                              // row 0 = 0
-	VPXOR        Y1, Y1, Y1                              // row 0 = 0
-	VPXOR        Y2, Y2, Y2                              // row 0 = 0
-	VPXOR        Y3, Y3, Y3                              // row 0 = 0
-	VPXOR        Y4, Y4, Y4                              // row 1 = 0
-	VPXOR        Y5, Y5, Y5                              // row 1 = 0
-	VPXOR        Y6, Y6, Y6                              // row 1 = 0
-	VPXOR        Y7, Y7, Y7                              // row 1 = 0
-	VPXOR        Y8, Y8, Y8                              // row 2 = 0
-	VPXOR        Y9, Y9, Y9                              // row 2 = 0
-	VPXOR        Y10, Y10, Y10                           // row 2 = 0
-	VPXOR        Y11, Y11, Y11                           // row 2 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows3panels2start                     // no
+	MOVQ         $1024, R14                              // bytes between panels
 	VMOVUPS      (DI), Y0                                // row 0 as it is
 	VMOVUPS      32(DI), Y1                              // row 0 as it is
 	VMOVUPS      64(DI), Y2                              // row 0 as it is
@@ -3011,11 +3489,11 @@ TEXT ·tileI8AVX2Rows3Panels2(SB), NOSPLIT, $0-72
 	VMOVUPS      64(DI)(SI*2), Y10                       // row 2 as it is
 	VMOVUPS      96(DI)(SI*2), Y11                       // row 2 as it is
 
-I8rows3panels2start:
+valuesrows3panels2start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows3panels2tail                      // no
+	JLT          valuesrows3panels2tail                  // no
 
-I8rows3panels2four:
+valuesrows3panels2four:
 	PREFETCHT1   (R15)                                   // what comes next
 	PREFETCHT1   64(R15)                                 // what comes next
 	ADDQ         $128, R15                               // and after that
@@ -3114,13 +3592,13 @@ I8rows3panels2four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows3panels2four                      // while there are four
+	JGE          valuesrows3panels2four                  // while there are four
 
-I8rows3panels2tail:
+valuesrows3panels2tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows3panels2done                      // none
+	JEQ          valuesrows3panels2done                  // none
 
-I8rows3panels2one:
+valuesrows3panels2one:
 	VBROADCASTSS (BX), Y12                               // x of row 0
 	VBROADCASTSS (BX)(CX*1), Y13                         // x of row 1
 	VBROADCASTSS (BX)(CX*2), Y14                         // x of row 2
@@ -3147,9 +3625,9 @@ I8rows3panels2one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows3panels2one                       // until all are done
+	JNZ          valuesrows3panels2one                   // until all are done
 
-I8rows3panels2done:
+valuesrows3panels2done:
 	VMOVUPS      Y0, (DI)                                // row 0 is done
 	VMOVUPS      Y1, 32(DI)                              // row 0 is done
 	VMOVUPS      Y2, 64(DI)                              // row 0 is done

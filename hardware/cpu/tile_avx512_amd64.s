@@ -3805,30 +3805,45 @@ BF16rows6panels4done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows1Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows1Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows1Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows1Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
 	MOVQ         ahead+64(FP), R15                       // what is read next
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows1panels1start                     // no
+	MOVQ         $1024, R14                              // bytes between panels
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 
-I8rows1panels1start:
+valuesrows1panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows1panels1tail                      // no
+	JLT          valuesrows1panels1tail                  // no
 
-I8rows1panels1four:
+valuesrows1panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VBROADCASTSS (BX), Z1                                // x of row 0
@@ -3850,13 +3865,13 @@ I8rows1panels1four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows1panels1four                      // while there are four
+	JGE          valuesrows1panels1four                  // while there are four
 
-I8rows1panels1tail:
+valuesrows1panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows1panels1done                      // none
+	JEQ          valuesrows1panels1done                  // none
 
-I8rows1panels1one:
+valuesrows1panels1one:
 	VBROADCASTSS (BX), Z1                                // x of row 0
 	VPMOVSXBD    (AX), Z2                                // panel
 	VCVTDQ2PS    Z2, Z2                                  // as float32
@@ -3864,39 +3879,61 @@ I8rows1panels1one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows1panels1one                       // until all are done
+	JNZ          valuesrows1panels1one                   // until all are done
 
-I8rows1panels1done:
+valuesrows1panels1done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows2Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows2Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows2Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows2Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
 	MOVQ         ahead+64(FP), R15                       // what is read next
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 1 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows2panels1start                     // no
+	MOVQ         $1024, R14                              // bytes between panels
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z1                          // row 1 as it is
 
-I8rows2panels1start:
+valuesrows2panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows2panels1tail                      // no
+	JLT          valuesrows2panels1tail                  // no
 
-I8rows2panels1four:
+valuesrows2panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Z2                                // panel
@@ -3926,13 +3963,13 @@ I8rows2panels1four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows2panels1four                      // while there are four
+	JGE          valuesrows2panels1four                  // while there are four
 
-I8rows2panels1tail:
+valuesrows2panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows2panels1done                      // none
+	JEQ          valuesrows2panels1done                  // none
 
-I8rows2panels1one:
+valuesrows2panels1one:
 	VPMOVSXBD    (AX), Z2                                // panel
 	VCVTDQ2PS    Z2, Z2                                  // as float32
 	VBROADCASTSS (BX), Z3                                // x of row 0
@@ -3942,42 +3979,71 @@ I8rows2panels1one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows2panels1one                       // until all are done
+	JNZ          valuesrows2panels1one                   // until all are done
 
-I8rows2panels1done:
+valuesrows2panels1done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, (DI)(SI*1)                          // row 1 is done
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows3Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows3Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows3Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows3Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
 	MOVQ         ahead+64(FP), R15                       // what is read next
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 1 = 0
-	VPXORD       Z2, Z2, Z2                              // row 2 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows3panels1start                     // no
+	MOVQ         $1024, R14                              // bytes between panels
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z1                          // row 1 as it is
 	VMOVUPS      (DI)(SI*2), Z2                          // row 2 as it is
 
-I8rows3panels1start:
+valuesrows3panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows3panels1tail                      // no
+	JLT          valuesrows3panels1tail                  // no
 
-I8rows3panels1four:
+valuesrows3panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Z3                                // panel
@@ -4015,13 +4081,13 @@ I8rows3panels1four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows3panels1four                      // while there are four
+	JGE          valuesrows3panels1four                  // while there are four
 
-I8rows3panels1tail:
+valuesrows3panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows3panels1done                      // none
+	JEQ          valuesrows3panels1done                  // none
 
-I8rows3panels1one:
+valuesrows3panels1one:
 	VPMOVSXBD    (AX), Z3                                // panel
 	VCVTDQ2PS    Z3, Z3                                  // as float32
 	VBROADCASTSS (BX), Z4                                // x of row 0
@@ -4033,47 +4099,84 @@ I8rows3panels1one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows3panels1one                       // until all are done
+	JNZ          valuesrows3panels1one                   // until all are done
 
-I8rows3panels1done:
+valuesrows3panels1done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, (DI)(SI*1)                          // row 1 is done
 	VMOVUPS      Z2, (DI)(SI*2)                          // row 2 is done
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows4Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows4Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows4Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows4Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 1 = 0
-	VPXORD       Z2, Z2, Z2                              // row 2 = 0
-	VPXORD       Z3, Z3, Z3                              // row 3 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows4panels1start                     // no
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Z0, Z1                     // x of row 3, scaled
+	VMOVUPS      Z1, 768(DX)                             // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Z0, Z1                   // x of row 3, scaled
+	VMOVUPS      Z1, 832(DX)                             // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 896(DX)                             // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 960(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z1                          // row 1 as it is
 	VMOVUPS      (DI)(SI*2), Z2                          // row 2 as it is
 	VMOVUPS      (DI)(R9*1), Z3                          // row 3 as it is
 
-I8rows4panels1start:
+valuesrows4panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows4panels1tail                      // no
+	JLT          valuesrows4panels1tail                  // no
 
-I8rows4panels1four:
+valuesrows4panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Z4                                // panel
@@ -4119,13 +4222,13 @@ I8rows4panels1four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows4panels1four                      // while there are four
+	JGE          valuesrows4panels1four                  // while there are four
 
-I8rows4panels1tail:
+valuesrows4panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows4panels1done                      // none
+	JEQ          valuesrows4panels1done                  // none
 
-I8rows4panels1one:
+valuesrows4panels1one:
 	VPMOVSXBD    (AX), Z4                                // panel
 	VCVTDQ2PS    Z4, Z4                                  // as float32
 	VBROADCASTSS (BX), Z5                                // x of row 0
@@ -4139,9 +4242,9 @@ I8rows4panels1one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows4panels1one                       // until all are done
+	JNZ          valuesrows4panels1one                   // until all are done
 
-I8rows4panels1done:
+valuesrows4panels1done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, (DI)(SI*1)                          // row 1 is done
 	VMOVUPS      Z2, (DI)(SI*2)                          // row 2 is done
@@ -4149,40 +4252,84 @@ I8rows4panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows5Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows5Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows5Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows5Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 1 = 0
-	VPXORD       Z2, Z2, Z2                              // row 2 = 0
-	VPXORD       Z3, Z3, Z3                              // row 3 = 0
-	VPXORD       Z4, Z4, Z4                              // row 4 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows5panels1start                     // no
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Z0, Z1                     // x of row 3, scaled
+	VMOVUPS      Z1, 768(DX)                             // kept
+	VMULPS       (BX)(CX*4), Z0, Z1                      // x of row 4, scaled
+	VMOVUPS      Z1, 1024(DX)                            // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Z0, Z1                   // x of row 3, scaled
+	VMOVUPS      Z1, 832(DX)                             // kept
+	VMULPS       64(BX)(CX*4), Z0, Z1                    // x of row 4, scaled
+	VMOVUPS      Z1, 1088(DX)                            // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 896(DX)                             // kept
+	VMULPS       128(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1152(DX)                            // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 960(DX)                             // kept
+	VMULPS       192(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1216(DX)                            // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z1                          // row 1 as it is
 	VMOVUPS      (DI)(SI*2), Z2                          // row 2 as it is
 	VMOVUPS      (DI)(R9*1), Z3                          // row 3 as it is
 	VMOVUPS      (DI)(SI*4), Z4                          // row 4 as it is
 
-I8rows5panels1start:
+valuesrows5panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows5panels1tail                      // no
+	JLT          valuesrows5panels1tail                  // no
 
-I8rows5panels1four:
+valuesrows5panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Z5                                // panel
@@ -4236,13 +4383,13 @@ I8rows5panels1four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows5panels1four                      // while there are four
+	JGE          valuesrows5panels1four                  // while there are four
 
-I8rows5panels1tail:
+valuesrows5panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows5panels1done                      // none
+	JEQ          valuesrows5panels1done                  // none
 
-I8rows5panels1one:
+valuesrows5panels1one:
 	VPMOVSXBD    (AX), Z5                                // panel
 	VCVTDQ2PS    Z5, Z5                                  // as float32
 	VBROADCASTSS (BX), Z6                                // x of row 0
@@ -4258,9 +4405,9 @@ I8rows5panels1one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows5panels1one                       // until all are done
+	JNZ          valuesrows5panels1one                   // until all are done
 
-I8rows5panels1done:
+valuesrows5panels1done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, (DI)(SI*1)                          // row 1 is done
 	VMOVUPS      Z2, (DI)(SI*2)                          // row 2 is done
@@ -4269,32 +4416,84 @@ I8rows5panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows6Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows6Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows6Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows6Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
-	LEAQ         (SI)(SI*4), R10                         // 5 rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
 	LEAQ         (CX)(CX*4), R13                         // 5 rows
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 1 = 0
-	VPXORD       Z2, Z2, Z2                              // row 2 = 0
-	VPXORD       Z3, Z3, Z3                              // row 3 = 0
-	VPXORD       Z4, Z4, Z4                              // row 4 = 0
-	VPXORD       Z5, Z5, Z5                              // row 5 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows6panels1start                     // no
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Z0, Z1                     // x of row 3, scaled
+	VMOVUPS      Z1, 768(DX)                             // kept
+	VMULPS       (BX)(CX*4), Z0, Z1                      // x of row 4, scaled
+	VMOVUPS      Z1, 1024(DX)                            // kept
+	VMULPS       (BX)(R13*1), Z0, Z1                     // x of row 5, scaled
+	VMOVUPS      Z1, 1280(DX)                            // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Z0, Z1                   // x of row 3, scaled
+	VMOVUPS      Z1, 832(DX)                             // kept
+	VMULPS       64(BX)(CX*4), Z0, Z1                    // x of row 4, scaled
+	VMOVUPS      Z1, 1088(DX)                            // kept
+	VMULPS       64(BX)(R13*1), Z0, Z1                   // x of row 5, scaled
+	VMOVUPS      Z1, 1344(DX)                            // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 896(DX)                             // kept
+	VMULPS       128(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1152(DX)                            // kept
+	VMULPS       128(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1408(DX)                            // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 960(DX)                             // kept
+	VMULPS       192(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1216(DX)                            // kept
+	VMULPS       192(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1472(DX)                            // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	LEAQ         (CX)(CX*4), R13                         // 5 rows
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	LEAQ         (SI)(SI*4), R10                         // 5 rows
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z1                          // row 1 as it is
 	VMOVUPS      (DI)(SI*2), Z2                          // row 2 as it is
@@ -4302,11 +4501,11 @@ TEXT ·tileI8AVX512Rows6Panels1(SB), NOSPLIT, $0-72
 	VMOVUPS      (DI)(SI*4), Z4                          // row 4 as it is
 	VMOVUPS      (DI)(R10*1), Z5                         // row 5 as it is
 
-I8rows6panels1start:
+valuesrows6panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows6panels1tail                      // no
+	JLT          valuesrows6panels1tail                  // no
 
-I8rows6panels1four:
+valuesrows6panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Z6                                // panel
@@ -4368,13 +4567,13 @@ I8rows6panels1four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows6panels1four                      // while there are four
+	JGE          valuesrows6panels1four                  // while there are four
 
-I8rows6panels1tail:
+valuesrows6panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows6panels1done                      // none
+	JEQ          valuesrows6panels1done                  // none
 
-I8rows6panels1one:
+valuesrows6panels1one:
 	VPMOVSXBD    (AX), Z6                                // panel
 	VCVTDQ2PS    Z6, Z6                                  // as float32
 	VBROADCASTSS (BX), Z7                                // x of row 0
@@ -4392,9 +4591,9 @@ I8rows6panels1one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows6panels1one                       // until all are done
+	JNZ          valuesrows6panels1one                   // until all are done
 
-I8rows6panels1done:
+valuesrows6panels1done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, (DI)(SI*1)                          // row 1 is done
 	VMOVUPS      Z2, (DI)(SI*2)                          // row 2 is done
@@ -4404,35 +4603,95 @@ I8rows6panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows7Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows7Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows7Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows7Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
-	LEAQ         (SI)(SI*4), R10                         // 5 rows
-	LEAQ         (DI)(R9*2), R11                         // row 6
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
 	LEAQ         (CX)(CX*4), R13                         // 5 rows
 	LEAQ         (BX)(R12*2), R8                         // row 6
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 1 = 0
-	VPXORD       Z2, Z2, Z2                              // row 2 = 0
-	VPXORD       Z3, Z3, Z3                              // row 3 = 0
-	VPXORD       Z4, Z4, Z4                              // row 4 = 0
-	VPXORD       Z5, Z5, Z5                              // row 5 = 0
-	VPXORD       Z6, Z6, Z6                              // row 6 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows7panels1start                     // no
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Z0, Z1                     // x of row 3, scaled
+	VMOVUPS      Z1, 768(DX)                             // kept
+	VMULPS       (BX)(CX*4), Z0, Z1                      // x of row 4, scaled
+	VMOVUPS      Z1, 1024(DX)                            // kept
+	VMULPS       (BX)(R13*1), Z0, Z1                     // x of row 5, scaled
+	VMOVUPS      Z1, 1280(DX)                            // kept
+	VMULPS       (R8), Z0, Z1                            // x of row 6, scaled
+	VMOVUPS      Z1, 1536(DX)                            // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Z0, Z1                   // x of row 3, scaled
+	VMOVUPS      Z1, 832(DX)                             // kept
+	VMULPS       64(BX)(CX*4), Z0, Z1                    // x of row 4, scaled
+	VMOVUPS      Z1, 1088(DX)                            // kept
+	VMULPS       64(BX)(R13*1), Z0, Z1                   // x of row 5, scaled
+	VMOVUPS      Z1, 1344(DX)                            // kept
+	VMULPS       64(R8), Z0, Z1                          // x of row 6, scaled
+	VMOVUPS      Z1, 1600(DX)                            // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 896(DX)                             // kept
+	VMULPS       128(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1152(DX)                            // kept
+	VMULPS       128(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1408(DX)                            // kept
+	VMULPS       128(R8), Z0, Z1                         // x of row 6, scaled
+	VMOVUPS      Z1, 1664(DX)                            // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 960(DX)                             // kept
+	VMULPS       192(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1216(DX)                            // kept
+	VMULPS       192(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1472(DX)                            // kept
+	VMULPS       192(R8), Z0, Z1                         // x of row 6, scaled
+	VMOVUPS      Z1, 1728(DX)                            // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	LEAQ         (CX)(CX*4), R13                         // 5 rows
+	LEAQ         (BX)(R12*2), R8                         // row 6
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	LEAQ         (SI)(SI*4), R10                         // 5 rows
+	LEAQ         (DI)(R9*2), R11                         // row 6
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z1                          // row 1 as it is
 	VMOVUPS      (DI)(SI*2), Z2                          // row 2 as it is
@@ -4441,11 +4700,11 @@ TEXT ·tileI8AVX512Rows7Panels1(SB), NOSPLIT, $0-72
 	VMOVUPS      (DI)(R10*1), Z5                         // row 5 as it is
 	VMOVUPS      (R11), Z6                               // row 6 as it is
 
-I8rows7panels1start:
+valuesrows7panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows7panels1tail                      // no
+	JLT          valuesrows7panels1tail                  // no
 
-I8rows7panels1four:
+valuesrows7panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Z7                                // panel
@@ -4516,13 +4775,13 @@ I8rows7panels1four:
 	ADDQ         $16, BX                                 // next of x
 	ADDQ         $16, R8                                 // and in rows from 6 on
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows7panels1four                      // while there are four
+	JGE          valuesrows7panels1four                  // while there are four
 
-I8rows7panels1tail:
+valuesrows7panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows7panels1done                      // none
+	JEQ          valuesrows7panels1done                  // none
 
-I8rows7panels1one:
+valuesrows7panels1one:
 	VPMOVSXBD    (AX), Z7                                // panel
 	VCVTDQ2PS    Z7, Z7                                  // as float32
 	VBROADCASTSS (BX), Z8                                // x of row 0
@@ -4543,9 +4802,9 @@ I8rows7panels1one:
 	ADDQ         $4, BX                                  // next of x
 	ADDQ         $4, R8                                  // and in rows from 6 on
 	DECQ         DX                                      // one less
-	JNZ          I8rows7panels1one                       // until all are done
+	JNZ          valuesrows7panels1one                   // until all are done
 
-I8rows7panels1done:
+valuesrows7panels1done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, (DI)(SI*1)                          // row 1 is done
 	VMOVUPS      Z2, (DI)(SI*2)                          // row 2 is done
@@ -4556,36 +4815,103 @@ I8rows7panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows8Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows8Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows8Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows8Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
-	LEAQ         (SI)(SI*4), R10                         // 5 rows
-	LEAQ         (DI)(R9*2), R11                         // row 6
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
 	LEAQ         (CX)(CX*4), R13                         // 5 rows
 	LEAQ         (BX)(R12*2), R8                         // row 6
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 1 = 0
-	VPXORD       Z2, Z2, Z2                              // row 2 = 0
-	VPXORD       Z3, Z3, Z3                              // row 3 = 0
-	VPXORD       Z4, Z4, Z4                              // row 4 = 0
-	VPXORD       Z5, Z5, Z5                              // row 5 = 0
-	VPXORD       Z6, Z6, Z6                              // row 6 = 0
-	VPXORD       Z7, Z7, Z7                              // row 7 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows8panels1start                     // no
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Z0, Z1                     // x of row 3, scaled
+	VMOVUPS      Z1, 768(DX)                             // kept
+	VMULPS       (BX)(CX*4), Z0, Z1                      // x of row 4, scaled
+	VMOVUPS      Z1, 1024(DX)                            // kept
+	VMULPS       (BX)(R13*1), Z0, Z1                     // x of row 5, scaled
+	VMOVUPS      Z1, 1280(DX)                            // kept
+	VMULPS       (R8), Z0, Z1                            // x of row 6, scaled
+	VMOVUPS      Z1, 1536(DX)                            // kept
+	VMULPS       (R8)(CX*1), Z0, Z1                      // x of row 7, scaled
+	VMOVUPS      Z1, 1792(DX)                            // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Z0, Z1                   // x of row 3, scaled
+	VMOVUPS      Z1, 832(DX)                             // kept
+	VMULPS       64(BX)(CX*4), Z0, Z1                    // x of row 4, scaled
+	VMOVUPS      Z1, 1088(DX)                            // kept
+	VMULPS       64(BX)(R13*1), Z0, Z1                   // x of row 5, scaled
+	VMOVUPS      Z1, 1344(DX)                            // kept
+	VMULPS       64(R8), Z0, Z1                          // x of row 6, scaled
+	VMOVUPS      Z1, 1600(DX)                            // kept
+	VMULPS       64(R8)(CX*1), Z0, Z1                    // x of row 7, scaled
+	VMOVUPS      Z1, 1856(DX)                            // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 896(DX)                             // kept
+	VMULPS       128(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1152(DX)                            // kept
+	VMULPS       128(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1408(DX)                            // kept
+	VMULPS       128(R8), Z0, Z1                         // x of row 6, scaled
+	VMOVUPS      Z1, 1664(DX)                            // kept
+	VMULPS       128(R8)(CX*1), Z0, Z1                   // x of row 7, scaled
+	VMOVUPS      Z1, 1920(DX)                            // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 960(DX)                             // kept
+	VMULPS       192(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1216(DX)                            // kept
+	VMULPS       192(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1472(DX)                            // kept
+	VMULPS       192(R8), Z0, Z1                         // x of row 6, scaled
+	VMOVUPS      Z1, 1728(DX)                            // kept
+	VMULPS       192(R8)(CX*1), Z0, Z1                   // x of row 7, scaled
+	VMOVUPS      Z1, 1984(DX)                            // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	LEAQ         (CX)(CX*4), R13                         // 5 rows
+	LEAQ         (BX)(R12*2), R8                         // row 6
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	LEAQ         (SI)(SI*4), R10                         // 5 rows
+	LEAQ         (DI)(R9*2), R11                         // row 6
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z1                          // row 1 as it is
 	VMOVUPS      (DI)(SI*2), Z2                          // row 2 as it is
@@ -4595,11 +4921,11 @@ TEXT ·tileI8AVX512Rows8Panels1(SB), NOSPLIT, $0-72
 	VMOVUPS      (R11), Z6                               // row 6 as it is
 	VMOVUPS      (R11)(SI*1), Z7                         // row 7 as it is
 
-I8rows8panels1start:
+valuesrows8panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows8panels1tail                      // no
+	JLT          valuesrows8panels1tail                  // no
 
-I8rows8panels1four:
+valuesrows8panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Z8                                // panel
@@ -4678,13 +5004,13 @@ I8rows8panels1four:
 	ADDQ         $16, BX                                 // next of x
 	ADDQ         $16, R8                                 // and in rows from 6 on
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows8panels1four                      // while there are four
+	JGE          valuesrows8panels1four                  // while there are four
 
-I8rows8panels1tail:
+valuesrows8panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows8panels1done                      // none
+	JEQ          valuesrows8panels1done                  // none
 
-I8rows8panels1one:
+valuesrows8panels1one:
 	VPMOVSXBD    (AX), Z8                                // panel
 	VCVTDQ2PS    Z8, Z8                                  // as float32
 	VBROADCASTSS (BX), Z9                                // x of row 0
@@ -4707,9 +5033,9 @@ I8rows8panels1one:
 	ADDQ         $4, BX                                  // next of x
 	ADDQ         $4, R8                                  // and in rows from 6 on
 	DECQ         DX                                      // one less
-	JNZ          I8rows8panels1one                       // until all are done
+	JNZ          valuesrows8panels1one                   // until all are done
 
-I8rows8panels1done:
+valuesrows8panels1done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, (DI)(SI*1)                          // row 1 is done
 	VMOVUPS      Z2, (DI)(SI*2)                          // row 2 is done
@@ -4721,37 +5047,111 @@ I8rows8panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows9Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows9Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows9Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows9Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
-	LEAQ         (SI)(SI*4), R10                         // 5 rows
-	LEAQ         (DI)(R9*2), R11                         // row 6
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
 	LEAQ         (CX)(CX*4), R13                         // 5 rows
 	LEAQ         (BX)(R12*2), R8                         // row 6
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 1 = 0
-	VPXORD       Z2, Z2, Z2                              // row 2 = 0
-	VPXORD       Z3, Z3, Z3                              // row 3 = 0
-	VPXORD       Z4, Z4, Z4                              // row 4 = 0
-	VPXORD       Z5, Z5, Z5                              // row 5 = 0
-	VPXORD       Z6, Z6, Z6                              // row 6 = 0
-	VPXORD       Z7, Z7, Z7                              // row 7 = 0
-	VPXORD       Z8, Z8, Z8                              // row 8 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows9panels1start                     // no
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Z0, Z1                     // x of row 3, scaled
+	VMOVUPS      Z1, 768(DX)                             // kept
+	VMULPS       (BX)(CX*4), Z0, Z1                      // x of row 4, scaled
+	VMOVUPS      Z1, 1024(DX)                            // kept
+	VMULPS       (BX)(R13*1), Z0, Z1                     // x of row 5, scaled
+	VMOVUPS      Z1, 1280(DX)                            // kept
+	VMULPS       (R8), Z0, Z1                            // x of row 6, scaled
+	VMOVUPS      Z1, 1536(DX)                            // kept
+	VMULPS       (R8)(CX*1), Z0, Z1                      // x of row 7, scaled
+	VMOVUPS      Z1, 1792(DX)                            // kept
+	VMULPS       (R8)(CX*2), Z0, Z1                      // x of row 8, scaled
+	VMOVUPS      Z1, 2048(DX)                            // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Z0, Z1                   // x of row 3, scaled
+	VMOVUPS      Z1, 832(DX)                             // kept
+	VMULPS       64(BX)(CX*4), Z0, Z1                    // x of row 4, scaled
+	VMOVUPS      Z1, 1088(DX)                            // kept
+	VMULPS       64(BX)(R13*1), Z0, Z1                   // x of row 5, scaled
+	VMOVUPS      Z1, 1344(DX)                            // kept
+	VMULPS       64(R8), Z0, Z1                          // x of row 6, scaled
+	VMOVUPS      Z1, 1600(DX)                            // kept
+	VMULPS       64(R8)(CX*1), Z0, Z1                    // x of row 7, scaled
+	VMOVUPS      Z1, 1856(DX)                            // kept
+	VMULPS       64(R8)(CX*2), Z0, Z1                    // x of row 8, scaled
+	VMOVUPS      Z1, 2112(DX)                            // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 896(DX)                             // kept
+	VMULPS       128(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1152(DX)                            // kept
+	VMULPS       128(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1408(DX)                            // kept
+	VMULPS       128(R8), Z0, Z1                         // x of row 6, scaled
+	VMOVUPS      Z1, 1664(DX)                            // kept
+	VMULPS       128(R8)(CX*1), Z0, Z1                   // x of row 7, scaled
+	VMOVUPS      Z1, 1920(DX)                            // kept
+	VMULPS       128(R8)(CX*2), Z0, Z1                   // x of row 8, scaled
+	VMOVUPS      Z1, 2176(DX)                            // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 960(DX)                             // kept
+	VMULPS       192(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1216(DX)                            // kept
+	VMULPS       192(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1472(DX)                            // kept
+	VMULPS       192(R8), Z0, Z1                         // x of row 6, scaled
+	VMOVUPS      Z1, 1728(DX)                            // kept
+	VMULPS       192(R8)(CX*1), Z0, Z1                   // x of row 7, scaled
+	VMOVUPS      Z1, 1984(DX)                            // kept
+	VMULPS       192(R8)(CX*2), Z0, Z1                   // x of row 8, scaled
+	VMOVUPS      Z1, 2240(DX)                            // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	LEAQ         (CX)(CX*4), R13                         // 5 rows
+	LEAQ         (BX)(R12*2), R8                         // row 6
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	LEAQ         (SI)(SI*4), R10                         // 5 rows
+	LEAQ         (DI)(R9*2), R11                         // row 6
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z1                          // row 1 as it is
 	VMOVUPS      (DI)(SI*2), Z2                          // row 2 as it is
@@ -4762,11 +5162,11 @@ TEXT ·tileI8AVX512Rows9Panels1(SB), NOSPLIT, $0-72
 	VMOVUPS      (R11)(SI*1), Z7                         // row 7 as it is
 	VMOVUPS      (R11)(SI*2), Z8                         // row 8 as it is
 
-I8rows9panels1start:
+valuesrows9panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows9panels1tail                      // no
+	JLT          valuesrows9panels1tail                  // no
 
-I8rows9panels1four:
+valuesrows9panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Z9                                // panel
@@ -4853,13 +5253,13 @@ I8rows9panels1four:
 	ADDQ         $16, BX                                 // next of x
 	ADDQ         $16, R8                                 // and in rows from 6 on
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows9panels1four                      // while there are four
+	JGE          valuesrows9panels1four                  // while there are four
 
-I8rows9panels1tail:
+valuesrows9panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows9panels1done                      // none
+	JEQ          valuesrows9panels1done                  // none
 
-I8rows9panels1one:
+valuesrows9panels1one:
 	VPMOVSXBD    (AX), Z9                                // panel
 	VCVTDQ2PS    Z9, Z9                                  // as float32
 	VBROADCASTSS (BX), Z10                               // x of row 0
@@ -4884,9 +5284,9 @@ I8rows9panels1one:
 	ADDQ         $4, BX                                  // next of x
 	ADDQ         $4, R8                                  // and in rows from 6 on
 	DECQ         DX                                      // one less
-	JNZ          I8rows9panels1one                       // until all are done
+	JNZ          valuesrows9panels1one                   // until all are done
 
-I8rows9panels1done:
+valuesrows9panels1done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, (DI)(SI*1)                          // row 1 is done
 	VMOVUPS      Z2, (DI)(SI*2)                          // row 2 is done
@@ -4899,38 +5299,119 @@ I8rows9panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows10Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows10Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows10Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows10Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
-	LEAQ         (SI)(SI*4), R10                         // 5 rows
-	LEAQ         (DI)(R9*2), R11                         // row 6
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
 	LEAQ         (CX)(CX*4), R13                         // 5 rows
 	LEAQ         (BX)(R12*2), R8                         // row 6
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 1 = 0
-	VPXORD       Z2, Z2, Z2                              // row 2 = 0
-	VPXORD       Z3, Z3, Z3                              // row 3 = 0
-	VPXORD       Z4, Z4, Z4                              // row 4 = 0
-	VPXORD       Z5, Z5, Z5                              // row 5 = 0
-	VPXORD       Z6, Z6, Z6                              // row 6 = 0
-	VPXORD       Z7, Z7, Z7                              // row 7 = 0
-	VPXORD       Z8, Z8, Z8                              // row 8 = 0
-	VPXORD       Z9, Z9, Z9                              // row 9 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows10panels1start                    // no
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Z0, Z1                     // x of row 3, scaled
+	VMOVUPS      Z1, 768(DX)                             // kept
+	VMULPS       (BX)(CX*4), Z0, Z1                      // x of row 4, scaled
+	VMOVUPS      Z1, 1024(DX)                            // kept
+	VMULPS       (BX)(R13*1), Z0, Z1                     // x of row 5, scaled
+	VMOVUPS      Z1, 1280(DX)                            // kept
+	VMULPS       (R8), Z0, Z1                            // x of row 6, scaled
+	VMOVUPS      Z1, 1536(DX)                            // kept
+	VMULPS       (R8)(CX*1), Z0, Z1                      // x of row 7, scaled
+	VMOVUPS      Z1, 1792(DX)                            // kept
+	VMULPS       (R8)(CX*2), Z0, Z1                      // x of row 8, scaled
+	VMOVUPS      Z1, 2048(DX)                            // kept
+	VMULPS       (R8)(R12*1), Z0, Z1                     // x of row 9, scaled
+	VMOVUPS      Z1, 2304(DX)                            // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Z0, Z1                   // x of row 3, scaled
+	VMOVUPS      Z1, 832(DX)                             // kept
+	VMULPS       64(BX)(CX*4), Z0, Z1                    // x of row 4, scaled
+	VMOVUPS      Z1, 1088(DX)                            // kept
+	VMULPS       64(BX)(R13*1), Z0, Z1                   // x of row 5, scaled
+	VMOVUPS      Z1, 1344(DX)                            // kept
+	VMULPS       64(R8), Z0, Z1                          // x of row 6, scaled
+	VMOVUPS      Z1, 1600(DX)                            // kept
+	VMULPS       64(R8)(CX*1), Z0, Z1                    // x of row 7, scaled
+	VMOVUPS      Z1, 1856(DX)                            // kept
+	VMULPS       64(R8)(CX*2), Z0, Z1                    // x of row 8, scaled
+	VMOVUPS      Z1, 2112(DX)                            // kept
+	VMULPS       64(R8)(R12*1), Z0, Z1                   // x of row 9, scaled
+	VMOVUPS      Z1, 2368(DX)                            // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 896(DX)                             // kept
+	VMULPS       128(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1152(DX)                            // kept
+	VMULPS       128(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1408(DX)                            // kept
+	VMULPS       128(R8), Z0, Z1                         // x of row 6, scaled
+	VMOVUPS      Z1, 1664(DX)                            // kept
+	VMULPS       128(R8)(CX*1), Z0, Z1                   // x of row 7, scaled
+	VMOVUPS      Z1, 1920(DX)                            // kept
+	VMULPS       128(R8)(CX*2), Z0, Z1                   // x of row 8, scaled
+	VMOVUPS      Z1, 2176(DX)                            // kept
+	VMULPS       128(R8)(R12*1), Z0, Z1                  // x of row 9, scaled
+	VMOVUPS      Z1, 2432(DX)                            // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 960(DX)                             // kept
+	VMULPS       192(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1216(DX)                            // kept
+	VMULPS       192(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1472(DX)                            // kept
+	VMULPS       192(R8), Z0, Z1                         // x of row 6, scaled
+	VMOVUPS      Z1, 1728(DX)                            // kept
+	VMULPS       192(R8)(CX*1), Z0, Z1                   // x of row 7, scaled
+	VMOVUPS      Z1, 1984(DX)                            // kept
+	VMULPS       192(R8)(CX*2), Z0, Z1                   // x of row 8, scaled
+	VMOVUPS      Z1, 2240(DX)                            // kept
+	VMULPS       192(R8)(R12*1), Z0, Z1                  // x of row 9, scaled
+	VMOVUPS      Z1, 2496(DX)                            // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	LEAQ         (CX)(CX*4), R13                         // 5 rows
+	LEAQ         (BX)(R12*2), R8                         // row 6
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	LEAQ         (SI)(SI*4), R10                         // 5 rows
+	LEAQ         (DI)(R9*2), R11                         // row 6
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z1                          // row 1 as it is
 	VMOVUPS      (DI)(SI*2), Z2                          // row 2 as it is
@@ -4942,11 +5423,11 @@ TEXT ·tileI8AVX512Rows10Panels1(SB), NOSPLIT, $0-72
 	VMOVUPS      (R11)(SI*2), Z8                         // row 8 as it is
 	VMOVUPS      (R11)(R9*1), Z9                         // row 9 as it is
 
-I8rows10panels1start:
+valuesrows10panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows10panels1tail                     // no
+	JLT          valuesrows10panels1tail                 // no
 
-I8rows10panels1four:
+valuesrows10panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Z10                               // panel
@@ -5041,13 +5522,13 @@ I8rows10panels1four:
 	ADDQ         $16, BX                                 // next of x
 	ADDQ         $16, R8                                 // and in rows from 6 on
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows10panels1four                     // while there are four
+	JGE          valuesrows10panels1four                 // while there are four
 
-I8rows10panels1tail:
+valuesrows10panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows10panels1done                     // none
+	JEQ          valuesrows10panels1done                 // none
 
-I8rows10panels1one:
+valuesrows10panels1one:
 	VPMOVSXBD    (AX), Z10                               // panel
 	VCVTDQ2PS    Z10, Z10                                // as float32
 	VBROADCASTSS (BX), Z11                               // x of row 0
@@ -5074,9 +5555,9 @@ I8rows10panels1one:
 	ADDQ         $4, BX                                  // next of x
 	ADDQ         $4, R8                                  // and in rows from 6 on
 	DECQ         DX                                      // one less
-	JNZ          I8rows10panels1one                      // until all are done
+	JNZ          valuesrows10panels1one                  // until all are done
 
-I8rows10panels1done:
+valuesrows10panels1done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, (DI)(SI*1)                          // row 1 is done
 	VMOVUPS      Z2, (DI)(SI*2)                          // row 2 is done
@@ -5090,39 +5571,127 @@ I8rows10panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows11Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows11Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows11Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows11Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
-	LEAQ         (SI)(SI*4), R10                         // 5 rows
-	LEAQ         (DI)(R9*2), R11                         // row 6
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
 	LEAQ         (CX)(CX*4), R13                         // 5 rows
 	LEAQ         (BX)(R12*2), R8                         // row 6
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 1 = 0
-	VPXORD       Z2, Z2, Z2                              // row 2 = 0
-	VPXORD       Z3, Z3, Z3                              // row 3 = 0
-	VPXORD       Z4, Z4, Z4                              // row 4 = 0
-	VPXORD       Z5, Z5, Z5                              // row 5 = 0
-	VPXORD       Z6, Z6, Z6                              // row 6 = 0
-	VPXORD       Z7, Z7, Z7                              // row 7 = 0
-	VPXORD       Z8, Z8, Z8                              // row 8 = 0
-	VPXORD       Z9, Z9, Z9                              // row 9 = 0
-	VPXORD       Z10, Z10, Z10                           // row 10 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows11panels1start                    // no
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Z0, Z1                     // x of row 3, scaled
+	VMOVUPS      Z1, 768(DX)                             // kept
+	VMULPS       (BX)(CX*4), Z0, Z1                      // x of row 4, scaled
+	VMOVUPS      Z1, 1024(DX)                            // kept
+	VMULPS       (BX)(R13*1), Z0, Z1                     // x of row 5, scaled
+	VMOVUPS      Z1, 1280(DX)                            // kept
+	VMULPS       (R8), Z0, Z1                            // x of row 6, scaled
+	VMOVUPS      Z1, 1536(DX)                            // kept
+	VMULPS       (R8)(CX*1), Z0, Z1                      // x of row 7, scaled
+	VMOVUPS      Z1, 1792(DX)                            // kept
+	VMULPS       (R8)(CX*2), Z0, Z1                      // x of row 8, scaled
+	VMOVUPS      Z1, 2048(DX)                            // kept
+	VMULPS       (R8)(R12*1), Z0, Z1                     // x of row 9, scaled
+	VMOVUPS      Z1, 2304(DX)                            // kept
+	VMULPS       (R8)(CX*4), Z0, Z1                      // x of row 10, scaled
+	VMOVUPS      Z1, 2560(DX)                            // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Z0, Z1                   // x of row 3, scaled
+	VMOVUPS      Z1, 832(DX)                             // kept
+	VMULPS       64(BX)(CX*4), Z0, Z1                    // x of row 4, scaled
+	VMOVUPS      Z1, 1088(DX)                            // kept
+	VMULPS       64(BX)(R13*1), Z0, Z1                   // x of row 5, scaled
+	VMOVUPS      Z1, 1344(DX)                            // kept
+	VMULPS       64(R8), Z0, Z1                          // x of row 6, scaled
+	VMOVUPS      Z1, 1600(DX)                            // kept
+	VMULPS       64(R8)(CX*1), Z0, Z1                    // x of row 7, scaled
+	VMOVUPS      Z1, 1856(DX)                            // kept
+	VMULPS       64(R8)(CX*2), Z0, Z1                    // x of row 8, scaled
+	VMOVUPS      Z1, 2112(DX)                            // kept
+	VMULPS       64(R8)(R12*1), Z0, Z1                   // x of row 9, scaled
+	VMOVUPS      Z1, 2368(DX)                            // kept
+	VMULPS       64(R8)(CX*4), Z0, Z1                    // x of row 10, scaled
+	VMOVUPS      Z1, 2624(DX)                            // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 896(DX)                             // kept
+	VMULPS       128(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1152(DX)                            // kept
+	VMULPS       128(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1408(DX)                            // kept
+	VMULPS       128(R8), Z0, Z1                         // x of row 6, scaled
+	VMOVUPS      Z1, 1664(DX)                            // kept
+	VMULPS       128(R8)(CX*1), Z0, Z1                   // x of row 7, scaled
+	VMOVUPS      Z1, 1920(DX)                            // kept
+	VMULPS       128(R8)(CX*2), Z0, Z1                   // x of row 8, scaled
+	VMOVUPS      Z1, 2176(DX)                            // kept
+	VMULPS       128(R8)(R12*1), Z0, Z1                  // x of row 9, scaled
+	VMOVUPS      Z1, 2432(DX)                            // kept
+	VMULPS       128(R8)(CX*4), Z0, Z1                   // x of row 10, scaled
+	VMOVUPS      Z1, 2688(DX)                            // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 960(DX)                             // kept
+	VMULPS       192(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1216(DX)                            // kept
+	VMULPS       192(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1472(DX)                            // kept
+	VMULPS       192(R8), Z0, Z1                         // x of row 6, scaled
+	VMOVUPS      Z1, 1728(DX)                            // kept
+	VMULPS       192(R8)(CX*1), Z0, Z1                   // x of row 7, scaled
+	VMOVUPS      Z1, 1984(DX)                            // kept
+	VMULPS       192(R8)(CX*2), Z0, Z1                   // x of row 8, scaled
+	VMOVUPS      Z1, 2240(DX)                            // kept
+	VMULPS       192(R8)(R12*1), Z0, Z1                  // x of row 9, scaled
+	VMOVUPS      Z1, 2496(DX)                            // kept
+	VMULPS       192(R8)(CX*4), Z0, Z1                   // x of row 10, scaled
+	VMOVUPS      Z1, 2752(DX)                            // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	LEAQ         (CX)(CX*4), R13                         // 5 rows
+	LEAQ         (BX)(R12*2), R8                         // row 6
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	LEAQ         (SI)(SI*4), R10                         // 5 rows
+	LEAQ         (DI)(R9*2), R11                         // row 6
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z1                          // row 1 as it is
 	VMOVUPS      (DI)(SI*2), Z2                          // row 2 as it is
@@ -5135,11 +5704,11 @@ TEXT ·tileI8AVX512Rows11Panels1(SB), NOSPLIT, $0-72
 	VMOVUPS      (R11)(R9*1), Z9                         // row 9 as it is
 	VMOVUPS      (R11)(SI*4), Z10                        // row 10 as it is
 
-I8rows11panels1start:
+valuesrows11panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows11panels1tail                     // no
+	JLT          valuesrows11panels1tail                 // no
 
-I8rows11panels1four:
+valuesrows11panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Z11                               // panel
@@ -5242,13 +5811,13 @@ I8rows11panels1four:
 	ADDQ         $16, BX                                 // next of x
 	ADDQ         $16, R8                                 // and in rows from 6 on
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows11panels1four                     // while there are four
+	JGE          valuesrows11panels1four                 // while there are four
 
-I8rows11panels1tail:
+valuesrows11panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows11panels1done                     // none
+	JEQ          valuesrows11panels1done                 // none
 
-I8rows11panels1one:
+valuesrows11panels1one:
 	VPMOVSXBD    (AX), Z11                               // panel
 	VCVTDQ2PS    Z11, Z11                                // as float32
 	VBROADCASTSS (BX), Z12                               // x of row 0
@@ -5277,9 +5846,9 @@ I8rows11panels1one:
 	ADDQ         $4, BX                                  // next of x
 	ADDQ         $4, R8                                  // and in rows from 6 on
 	DECQ         DX                                      // one less
-	JNZ          I8rows11panels1one                      // until all are done
+	JNZ          valuesrows11panels1one                  // until all are done
 
-I8rows11panels1done:
+valuesrows11panels1done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, (DI)(SI*1)                          // row 1 is done
 	VMOVUPS      Z2, (DI)(SI*2)                          // row 2 is done
@@ -5294,40 +5863,135 @@ I8rows11panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows12Panels1(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows12Panels1(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 1 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows12Panels1(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 1 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows12Panels1(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
-	LEAQ         (SI)(SI*4), R10                         // 5 rows
-	LEAQ         (DI)(R9*2), R11                         // row 6
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
 	LEAQ         (CX)(CX*4), R13                         // 5 rows
 	LEAQ         (BX)(R12*2), R8                         // row 6
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 1 = 0
-	VPXORD       Z2, Z2, Z2                              // row 2 = 0
-	VPXORD       Z3, Z3, Z3                              // row 3 = 0
-	VPXORD       Z4, Z4, Z4                              // row 4 = 0
-	VPXORD       Z5, Z5, Z5                              // row 5 = 0
-	VPXORD       Z6, Z6, Z6                              // row 6 = 0
-	VPXORD       Z7, Z7, Z7                              // row 7 = 0
-	VPXORD       Z8, Z8, Z8                              // row 8 = 0
-	VPXORD       Z9, Z9, Z9                              // row 9 = 0
-	VPXORD       Z10, Z10, Z10                           // row 10 = 0
-	VPXORD       Z11, Z11, Z11                           // row 11 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows12panels1start                    // no
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Z0, Z1                     // x of row 3, scaled
+	VMOVUPS      Z1, 768(DX)                             // kept
+	VMULPS       (BX)(CX*4), Z0, Z1                      // x of row 4, scaled
+	VMOVUPS      Z1, 1024(DX)                            // kept
+	VMULPS       (BX)(R13*1), Z0, Z1                     // x of row 5, scaled
+	VMOVUPS      Z1, 1280(DX)                            // kept
+	VMULPS       (R8), Z0, Z1                            // x of row 6, scaled
+	VMOVUPS      Z1, 1536(DX)                            // kept
+	VMULPS       (R8)(CX*1), Z0, Z1                      // x of row 7, scaled
+	VMOVUPS      Z1, 1792(DX)                            // kept
+	VMULPS       (R8)(CX*2), Z0, Z1                      // x of row 8, scaled
+	VMOVUPS      Z1, 2048(DX)                            // kept
+	VMULPS       (R8)(R12*1), Z0, Z1                     // x of row 9, scaled
+	VMOVUPS      Z1, 2304(DX)                            // kept
+	VMULPS       (R8)(CX*4), Z0, Z1                      // x of row 10, scaled
+	VMOVUPS      Z1, 2560(DX)                            // kept
+	VMULPS       (R8)(R13*1), Z0, Z1                     // x of row 11, scaled
+	VMOVUPS      Z1, 2816(DX)                            // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Z0, Z1                   // x of row 3, scaled
+	VMOVUPS      Z1, 832(DX)                             // kept
+	VMULPS       64(BX)(CX*4), Z0, Z1                    // x of row 4, scaled
+	VMOVUPS      Z1, 1088(DX)                            // kept
+	VMULPS       64(BX)(R13*1), Z0, Z1                   // x of row 5, scaled
+	VMOVUPS      Z1, 1344(DX)                            // kept
+	VMULPS       64(R8), Z0, Z1                          // x of row 6, scaled
+	VMOVUPS      Z1, 1600(DX)                            // kept
+	VMULPS       64(R8)(CX*1), Z0, Z1                    // x of row 7, scaled
+	VMOVUPS      Z1, 1856(DX)                            // kept
+	VMULPS       64(R8)(CX*2), Z0, Z1                    // x of row 8, scaled
+	VMOVUPS      Z1, 2112(DX)                            // kept
+	VMULPS       64(R8)(R12*1), Z0, Z1                   // x of row 9, scaled
+	VMOVUPS      Z1, 2368(DX)                            // kept
+	VMULPS       64(R8)(CX*4), Z0, Z1                    // x of row 10, scaled
+	VMOVUPS      Z1, 2624(DX)                            // kept
+	VMULPS       64(R8)(R13*1), Z0, Z1                   // x of row 11, scaled
+	VMOVUPS      Z1, 2880(DX)                            // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 896(DX)                             // kept
+	VMULPS       128(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1152(DX)                            // kept
+	VMULPS       128(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1408(DX)                            // kept
+	VMULPS       128(R8), Z0, Z1                         // x of row 6, scaled
+	VMOVUPS      Z1, 1664(DX)                            // kept
+	VMULPS       128(R8)(CX*1), Z0, Z1                   // x of row 7, scaled
+	VMOVUPS      Z1, 1920(DX)                            // kept
+	VMULPS       128(R8)(CX*2), Z0, Z1                   // x of row 8, scaled
+	VMOVUPS      Z1, 2176(DX)                            // kept
+	VMULPS       128(R8)(R12*1), Z0, Z1                  // x of row 9, scaled
+	VMOVUPS      Z1, 2432(DX)                            // kept
+	VMULPS       128(R8)(CX*4), Z0, Z1                   // x of row 10, scaled
+	VMOVUPS      Z1, 2688(DX)                            // kept
+	VMULPS       128(R8)(R13*1), Z0, Z1                  // x of row 11, scaled
+	VMOVUPS      Z1, 2944(DX)                            // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 960(DX)                             // kept
+	VMULPS       192(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1216(DX)                            // kept
+	VMULPS       192(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1472(DX)                            // kept
+	VMULPS       192(R8), Z0, Z1                         // x of row 6, scaled
+	VMOVUPS      Z1, 1728(DX)                            // kept
+	VMULPS       192(R8)(CX*1), Z0, Z1                   // x of row 7, scaled
+	VMOVUPS      Z1, 1984(DX)                            // kept
+	VMULPS       192(R8)(CX*2), Z0, Z1                   // x of row 8, scaled
+	VMOVUPS      Z1, 2240(DX)                            // kept
+	VMULPS       192(R8)(R12*1), Z0, Z1                  // x of row 9, scaled
+	VMOVUPS      Z1, 2496(DX)                            // kept
+	VMULPS       192(R8)(CX*4), Z0, Z1                   // x of row 10, scaled
+	VMOVUPS      Z1, 2752(DX)                            // kept
+	VMULPS       192(R8)(R13*1), Z0, Z1                  // x of row 11, scaled
+	VMOVUPS      Z1, 3008(DX)                            // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	LEAQ         (CX)(CX*4), R13                         // 5 rows
+	LEAQ         (BX)(R12*2), R8                         // row 6
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	LEAQ         (SI)(SI*4), R10                         // 5 rows
+	LEAQ         (DI)(R9*2), R11                         // row 6
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z1                          // row 1 as it is
 	VMOVUPS      (DI)(SI*2), Z2                          // row 2 as it is
@@ -5341,11 +6005,11 @@ TEXT ·tileI8AVX512Rows12Panels1(SB), NOSPLIT, $0-72
 	VMOVUPS      (R11)(SI*4), Z10                        // row 10 as it is
 	VMOVUPS      (R11)(R10*1), Z11                       // row 11 as it is
 
-I8rows12panels1start:
+valuesrows12panels1start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows12panels1tail                     // no
+	JLT          valuesrows12panels1tail                 // no
 
-I8rows12panels1four:
+valuesrows12panels1four:
 	PREFETCHT1   (R15)                                   // what comes next
 	ADDQ         $64, R15                                // and after that
 	VPMOVSXBD    (AX), Z12                               // panel
@@ -5456,13 +6120,13 @@ I8rows12panels1four:
 	ADDQ         $16, BX                                 // next of x
 	ADDQ         $16, R8                                 // and in rows from 6 on
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows12panels1four                     // while there are four
+	JGE          valuesrows12panels1four                 // while there are four
 
-I8rows12panels1tail:
+valuesrows12panels1tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows12panels1done                     // none
+	JEQ          valuesrows12panels1done                 // none
 
-I8rows12panels1one:
+valuesrows12panels1one:
 	VPMOVSXBD    (AX), Z12                               // panel
 	VCVTDQ2PS    Z12, Z12                                // as float32
 	VBROADCASTSS (BX), Z13                               // x of row 0
@@ -5493,9 +6157,9 @@ I8rows12panels1one:
 	ADDQ         $4, BX                                  // next of x
 	ADDQ         $4, R8                                  // and in rows from 6 on
 	DECQ         DX                                      // one less
-	JNZ          I8rows12panels1one                      // until all are done
+	JNZ          valuesrows12panels1one                  // until all are done
 
-I8rows12panels1done:
+valuesrows12panels1done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, (DI)(SI*1)                          // row 1 is done
 	VMOVUPS      Z2, (DI)(SI*2)                          // row 2 is done
@@ -5511,32 +6175,46 @@ I8rows12panels1done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows1Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows1Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 2 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows1Panels2(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 2 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows1Panels2(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
 	MOVQ         ahead+64(FP), R15                       // what is read next
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 0 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows1panels2start                     // no
+	MOVQ         $1024, R14                              // bytes between panels
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      64(DI), Z1                              // row 0 as it is
 
-I8rows1panels2start:
+valuesrows1panels2start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows1panels2tail                      // no
+	JLT          valuesrows1panels2tail                  // no
 
-I8rows1panels2four:
+valuesrows1panels2four:
 	PREFETCHT1   (R15)                                   // what comes next
 	PREFETCHT1   64(R15)                                 // what comes next
 	ADDQ         $128, R15                               // and after that
@@ -5571,13 +6249,13 @@ I8rows1panels2four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows1panels2four                      // while there are four
+	JGE          valuesrows1panels2four                  // while there are four
 
-I8rows1panels2tail:
+valuesrows1panels2tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows1panels2done                      // none
+	JEQ          valuesrows1panels2done                  // none
 
-I8rows1panels2one:
+valuesrows1panels2one:
 	VBROADCASTSS (BX), Z2                                // x of row 0
 	VPMOVSXBD    (AX), Z3                                // panel
 	VCVTDQ2PS    Z3, Z3                                  // as float32
@@ -5588,44 +6266,64 @@ I8rows1panels2one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows1panels2one                       // until all are done
+	JNZ          valuesrows1panels2one                   // until all are done
 
-I8rows1panels2done:
+valuesrows1panels2done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, 64(DI)                              // row 0 is done
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows2Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows2Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 2 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows2Panels2(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 2 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows2Panels2(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
 	MOVQ         ahead+64(FP), R15                       // what is read next
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 0 = 0
-	VPXORD       Z2, Z2, Z2                              // row 1 = 0
-	VPXORD       Z3, Z3, Z3                              // row 1 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows2panels2start                     // no
+	MOVQ         $1024, R14                              // bytes between panels
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      64(DI), Z1                              // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z2                          // row 1 as it is
 	VMOVUPS      64(DI)(SI*1), Z3                        // row 1 as it is
 
-I8rows2panels2start:
+valuesrows2panels2start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows2panels2tail                      // no
+	JLT          valuesrows2panels2tail                  // no
 
-I8rows2panels2four:
+valuesrows2panels2four:
 	PREFETCHT1   (R15)                                   // what comes next
 	PREFETCHT1   64(R15)                                 // what comes next
 	ADDQ         $128, R15                               // and after that
@@ -5672,13 +6370,13 @@ I8rows2panels2four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows2panels2four                      // while there are four
+	JGE          valuesrows2panels2four                  // while there are four
 
-I8rows2panels2tail:
+valuesrows2panels2tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows2panels2done                      // none
+	JEQ          valuesrows2panels2done                  // none
 
-I8rows2panels2one:
+valuesrows2panels2one:
 	VBROADCASTSS (BX), Z4                                // x of row 0
 	VBROADCASTSS (BX)(CX*1), Z5                          // x of row 1
 	VPMOVSXBD    (AX), Z6                                // panel
@@ -5692,9 +6390,9 @@ I8rows2panels2one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows2panels2one                       // until all are done
+	JNZ          valuesrows2panels2one                   // until all are done
 
-I8rows2panels2done:
+valuesrows2panels2done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, 64(DI)                              // row 0 is done
 	VMOVUPS      Z2, (DI)(SI*1)                          // row 1 is done
@@ -5702,28 +6400,54 @@ I8rows2panels2done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows3Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows3Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 2 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows3Panels2(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 2 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows3Panels2(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	MOVQ         dst+0(FP), DI                           // results
 	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
 	MOVQ         ahead+64(FP), R15                       // what is read next
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 0 = 0
-	VPXORD       Z2, Z2, Z2                              // row 1 = 0
-	VPXORD       Z3, Z3, Z3                              // row 1 = 0
-	VPXORD       Z4, Z4, Z4                              // row 2 = 0
-	VPXORD       Z5, Z5, Z5                              // row 2 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows3panels2start                     // no
+	MOVQ         $1024, R14                              // bytes between panels
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      64(DI), Z1                              // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z2                          // row 1 as it is
@@ -5731,11 +6455,11 @@ TEXT ·tileI8AVX512Rows3Panels2(SB), NOSPLIT, $0-72
 	VMOVUPS      (DI)(SI*2), Z4                          // row 2 as it is
 	VMOVUPS      64(DI)(SI*2), Z5                        // row 2 as it is
 
-I8rows3panels2start:
+valuesrows3panels2start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows3panels2tail                      // no
+	JLT          valuesrows3panels2tail                  // no
 
-I8rows3panels2four:
+valuesrows3panels2four:
 	PREFETCHT1   (R15)                                   // what comes next
 	PREFETCHT1   64(R15)                                 // what comes next
 	ADDQ         $128, R15                               // and after that
@@ -5794,13 +6518,13 @@ I8rows3panels2four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows3panels2four                      // while there are four
+	JGE          valuesrows3panels2four                  // while there are four
 
-I8rows3panels2tail:
+valuesrows3panels2tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows3panels2done                      // none
+	JEQ          valuesrows3panels2done                  // none
 
-I8rows3panels2one:
+valuesrows3panels2one:
 	VPMOVSXBD    (AX), Z6                                // panel
 	VCVTDQ2PS    Z6, Z6                                  // as float32
 	VPMOVSXBD    (AX)(R14*1), Z7                         // panel
@@ -5817,9 +6541,9 @@ I8rows3panels2one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows3panels2one                       // until all are done
+	JNZ          valuesrows3panels2one                   // until all are done
 
-I8rows3panels2done:
+valuesrows3panels2done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, 64(DI)                              // row 0 is done
 	VMOVUPS      Z2, (DI)(SI*1)                          // row 1 is done
@@ -5829,32 +6553,65 @@ I8rows3panels2done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows4Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows4Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 2 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows4Panels2(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 2 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows4Panels2(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 0 = 0
-	VPXORD       Z2, Z2, Z2                              // row 1 = 0
-	VPXORD       Z3, Z3, Z3                              // row 1 = 0
-	VPXORD       Z4, Z4, Z4                              // row 2 = 0
-	VPXORD       Z5, Z5, Z5                              // row 2 = 0
-	VPXORD       Z6, Z6, Z6                              // row 3 = 0
-	VPXORD       Z7, Z7, Z7                              // row 3 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows4panels2start                     // no
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Z0, Z1                     // x of row 3, scaled
+	VMOVUPS      Z1, 768(DX)                             // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Z0, Z1                   // x of row 3, scaled
+	VMOVUPS      Z1, 832(DX)                             // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 896(DX)                             // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 960(DX)                             // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      64(DI), Z1                              // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z2                          // row 1 as it is
@@ -5864,11 +6621,11 @@ TEXT ·tileI8AVX512Rows4Panels2(SB), NOSPLIT, $0-72
 	VMOVUPS      (DI)(R9*1), Z6                          // row 3 as it is
 	VMOVUPS      64(DI)(R9*1), Z7                        // row 3 as it is
 
-I8rows4panels2start:
+valuesrows4panels2start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows4panels2tail                      // no
+	JLT          valuesrows4panels2tail                  // no
 
-I8rows4panels2four:
+valuesrows4panels2four:
 	PREFETCHT1   (R15)                                   // what comes next
 	PREFETCHT1   64(R15)                                 // what comes next
 	ADDQ         $128, R15                               // and after that
@@ -5939,13 +6696,13 @@ I8rows4panels2four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows4panels2four                      // while there are four
+	JGE          valuesrows4panels2four                  // while there are four
 
-I8rows4panels2tail:
+valuesrows4panels2tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows4panels2done                      // none
+	JEQ          valuesrows4panels2done                  // none
 
-I8rows4panels2one:
+valuesrows4panels2one:
 	VPMOVSXBD    (AX), Z8                                // panel
 	VCVTDQ2PS    Z8, Z8                                  // as float32
 	VPMOVSXBD    (AX)(R14*1), Z9                         // panel
@@ -5965,9 +6722,9 @@ I8rows4panels2one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows4panels2one                       // until all are done
+	JNZ          valuesrows4panels2one                   // until all are done
 
-I8rows4panels2done:
+valuesrows4panels2done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, 64(DI)                              // row 0 is done
 	VMOVUPS      Z2, (DI)(SI*1)                          // row 1 is done
@@ -5979,34 +6736,73 @@ I8rows4panels2done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows5Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows5Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 2 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows5Panels2(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 2 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows5Panels2(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 0 = 0
-	VPXORD       Z2, Z2, Z2                              // row 1 = 0
-	VPXORD       Z3, Z3, Z3                              // row 1 = 0
-	VPXORD       Z4, Z4, Z4                              // row 2 = 0
-	VPXORD       Z5, Z5, Z5                              // row 2 = 0
-	VPXORD       Z6, Z6, Z6                              // row 3 = 0
-	VPXORD       Z7, Z7, Z7                              // row 3 = 0
-	VPXORD       Z8, Z8, Z8                              // row 4 = 0
-	VPXORD       Z9, Z9, Z9                              // row 4 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows5panels2start                     // no
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Z0, Z1                     // x of row 3, scaled
+	VMOVUPS      Z1, 768(DX)                             // kept
+	VMULPS       (BX)(CX*4), Z0, Z1                      // x of row 4, scaled
+	VMOVUPS      Z1, 1024(DX)                            // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Z0, Z1                   // x of row 3, scaled
+	VMOVUPS      Z1, 832(DX)                             // kept
+	VMULPS       64(BX)(CX*4), Z0, Z1                    // x of row 4, scaled
+	VMOVUPS      Z1, 1088(DX)                            // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 896(DX)                             // kept
+	VMULPS       128(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1152(DX)                            // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 960(DX)                             // kept
+	VMULPS       192(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1216(DX)                            // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      64(DI), Z1                              // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z2                          // row 1 as it is
@@ -6018,11 +6814,11 @@ TEXT ·tileI8AVX512Rows5Panels2(SB), NOSPLIT, $0-72
 	VMOVUPS      (DI)(SI*4), Z8                          // row 4 as it is
 	VMOVUPS      64(DI)(SI*4), Z9                        // row 4 as it is
 
-I8rows5panels2start:
+valuesrows5panels2start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows5panels2tail                      // no
+	JLT          valuesrows5panels2tail                  // no
 
-I8rows5panels2four:
+valuesrows5panels2four:
 	PREFETCHT1   (R15)                                   // what comes next
 	PREFETCHT1   64(R15)                                 // what comes next
 	ADDQ         $128, R15                               // and after that
@@ -6105,13 +6901,13 @@ I8rows5panels2four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows5panels2four                      // while there are four
+	JGE          valuesrows5panels2four                  // while there are four
 
-I8rows5panels2tail:
+valuesrows5panels2tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows5panels2done                      // none
+	JEQ          valuesrows5panels2done                  // none
 
-I8rows5panels2one:
+valuesrows5panels2one:
 	VPMOVSXBD    (AX), Z10                               // panel
 	VCVTDQ2PS    Z10, Z10                                // as float32
 	VPMOVSXBD    (AX)(R14*1), Z11                        // panel
@@ -6134,9 +6930,9 @@ I8rows5panels2one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows5panels2one                       // until all are done
+	JNZ          valuesrows5panels2one                   // until all are done
 
-I8rows5panels2done:
+valuesrows5panels2done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, 64(DI)                              // row 0 is done
 	VMOVUPS      Z2, (DI)(SI*1)                          // row 1 is done
@@ -6150,38 +6946,84 @@ I8rows5panels2done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
-// func tileI8AVX512Rows6Panels2(dst, x *float32, panel *byte, k, dstStride, xStride, add, panelStride int, ahead *byte)
+// func valuesQ8_0AVX512Rows6Panels2(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 // CPU: AVX512F, AVX512BW.
-// dst[r][c] (+)= sum over i of x[r][i] * panel[i][c], for the columns of 2 panels, i ascending. Strides are in bytes.
-// Four i are a round, the last one to three go one by one. Each round asks for as many bytes at ahead.
-// Registers: Z0 up results, then x and panel; DI dst, BX x, AX panel, R14 to the next, R15 ahead, DX what is left of k.
-TEXT ·tileI8AVX512Rows6Panels2(SB), NOSPLIT, $0-72
-	MOVQ         dst+0(FP), DI                           // results
+// dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of 2 panels, i ascending. Strides are in
+// bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as
+// many bytes at ahead, the last one to three go one by one.
+// Registers: Z0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,
+// R14 scales and later bytes between panels.
+TEXT ·valuesQ8_0AVX512Rows6Panels2(SB), NOSPLIT, $0-72
 	MOVQ         x+8(FP), BX                             // rows
-	MOVQ         panel+16(FP), AX                        // panel
-	MOVQ         k+24(FP), DX                            // its rows
-	MOVQ         dstStride+32(FP), SI                    // bytes between rows of dst
-	MOVQ         xStride+40(FP), CX                      // bytes between rows of x
-	MOVQ         panelStride+56(FP), R14                 // bytes between panels
-	MOVQ         ahead+64(FP), R15                       // what is read next
-	LEAQ         (SI)(SI*2), R9                          // 3 rows
-	LEAQ         (SI)(SI*4), R10                         // 5 rows
+	MOVQ         scales+24(FP), R14                      // scales
+	MOVQ         xStride+48(FP), CX                      // bytes between rows of x
+	MOVQ         room+56(FP), DX                         // scaled rows
 	LEAQ         (CX)(CX*2), R12                         // 3 rows
 	LEAQ         (CX)(CX*4), R13                         // 5 rows
-	VPXORD       Z0, Z0, Z0                              // row 0 = 0
-	VPXORD       Z1, Z1, Z1                              // row 0 = 0
-	VPXORD       Z2, Z2, Z2                              // row 1 = 0
-	VPXORD       Z3, Z3, Z3                              // row 1 = 0
-	VPXORD       Z4, Z4, Z4                              // row 2 = 0
-	VPXORD       Z5, Z5, Z5                              // row 2 = 0
-	VPXORD       Z6, Z6, Z6                              // row 3 = 0
-	VPXORD       Z7, Z7, Z7                              // row 3 = 0
-	VPXORD       Z8, Z8, Z8                              // row 4 = 0
-	VPXORD       Z9, Z9, Z9                              // row 4 = 0
-	VPXORD       Z10, Z10, Z10                           // row 5 = 0
-	VPXORD       Z11, Z11, Z11                           // row 5 = 0
-	CMPQ         add+48(FP), $0                          // add to dst?
-	JEQ          I8rows6panels2start                     // no
+	VCVTPH2PS    (R14), Z0                               // scales
+	VMULPS       (BX), Z0, Z1                            // x of row 0, scaled
+	VMOVUPS      Z1, (DX)                                // kept
+	VMULPS       (BX)(CX*1), Z0, Z1                      // x of row 1, scaled
+	VMOVUPS      Z1, 256(DX)                             // kept
+	VMULPS       (BX)(CX*2), Z0, Z1                      // x of row 2, scaled
+	VMOVUPS      Z1, 512(DX)                             // kept
+	VMULPS       (BX)(R12*1), Z0, Z1                     // x of row 3, scaled
+	VMOVUPS      Z1, 768(DX)                             // kept
+	VMULPS       (BX)(CX*4), Z0, Z1                      // x of row 4, scaled
+	VMOVUPS      Z1, 1024(DX)                            // kept
+	VMULPS       (BX)(R13*1), Z0, Z1                     // x of row 5, scaled
+	VMOVUPS      Z1, 1280(DX)                            // kept
+	VCVTPH2PS    32(R14), Z0                             // scales
+	VMULPS       64(BX), Z0, Z1                          // x of row 0, scaled
+	VMOVUPS      Z1, 64(DX)                              // kept
+	VMULPS       64(BX)(CX*1), Z0, Z1                    // x of row 1, scaled
+	VMOVUPS      Z1, 320(DX)                             // kept
+	VMULPS       64(BX)(CX*2), Z0, Z1                    // x of row 2, scaled
+	VMOVUPS      Z1, 576(DX)                             // kept
+	VMULPS       64(BX)(R12*1), Z0, Z1                   // x of row 3, scaled
+	VMOVUPS      Z1, 832(DX)                             // kept
+	VMULPS       64(BX)(CX*4), Z0, Z1                    // x of row 4, scaled
+	VMOVUPS      Z1, 1088(DX)                            // kept
+	VMULPS       64(BX)(R13*1), Z0, Z1                   // x of row 5, scaled
+	VMOVUPS      Z1, 1344(DX)                            // kept
+	VCVTPH2PS    64(R14), Z0                             // scales
+	VMULPS       128(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 128(DX)                             // kept
+	VMULPS       128(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 384(DX)                             // kept
+	VMULPS       128(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 640(DX)                             // kept
+	VMULPS       128(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 896(DX)                             // kept
+	VMULPS       128(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1152(DX)                            // kept
+	VMULPS       128(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1408(DX)                            // kept
+	VCVTPH2PS    96(R14), Z0                             // scales
+	VMULPS       192(BX), Z0, Z1                         // x of row 0, scaled
+	VMOVUPS      Z1, 192(DX)                             // kept
+	VMULPS       192(BX)(CX*1), Z0, Z1                   // x of row 1, scaled
+	VMOVUPS      Z1, 448(DX)                             // kept
+	VMULPS       192(BX)(CX*2), Z0, Z1                   // x of row 2, scaled
+	VMOVUPS      Z1, 704(DX)                             // kept
+	VMULPS       192(BX)(R12*1), Z0, Z1                  // x of row 3, scaled
+	VMOVUPS      Z1, 960(DX)                             // kept
+	VMULPS       192(BX)(CX*4), Z0, Z1                   // x of row 4, scaled
+	VMOVUPS      Z1, 1216(DX)                            // kept
+	VMULPS       192(BX)(R13*1), Z0, Z1                  // x of row 5, scaled
+	VMOVUPS      Z1, 1472(DX)                            // kept
+	MOVQ         DX, BX                                  // scaled rows
+	MOVQ         $256, CX                                // bytes between them
+	LEAQ         (CX)(CX*2), R12                         // 3 rows
+	LEAQ         (CX)(CX*4), R13                         // 5 rows
+	MOVQ         dst+0(FP), DI                           // results
+	MOVQ         panel+16(FP), AX                        // panel
+	MOVQ         k+32(FP), DX                            // its rows
+	MOVQ         dstStride+40(FP), SI                    // bytes between rows of dst
+	MOVQ         ahead+64(FP), R15                       // what is read next
+	MOVQ         $1024, R14                              // bytes between panels
+	LEAQ         (SI)(SI*2), R9                          // 3 rows
+	LEAQ         (SI)(SI*4), R10                         // 5 rows
 	VMOVUPS      (DI), Z0                                // row 0 as it is
 	VMOVUPS      64(DI), Z1                              // row 0 as it is
 	VMOVUPS      (DI)(SI*1), Z2                          // row 1 as it is
@@ -6195,11 +7037,11 @@ TEXT ·tileI8AVX512Rows6Panels2(SB), NOSPLIT, $0-72
 	VMOVUPS      (DI)(R10*1), Z10                        // row 5 as it is
 	VMOVUPS      64(DI)(R10*1), Z11                      // row 5 as it is
 
-I8rows6panels2start:
+valuesrows6panels2start:
 	SUBQ         $4, DX                                  // four are left?
-	JLT          I8rows6panels2tail                      // no
+	JLT          valuesrows6panels2tail                  // no
 
-I8rows6panels2four:
+valuesrows6panels2four:
 	PREFETCHT1   (R15)                                   // what comes next
 	PREFETCHT1   64(R15)                                 // what comes next
 	ADDQ         $128, R15                               // and after that
@@ -6294,13 +7136,13 @@ I8rows6panels2four:
 	ADDQ         $64, AX                                 // next of the panels
 	ADDQ         $16, BX                                 // next of x
 	SUBQ         $4, DX                                  // four less
-	JGE          I8rows6panels2four                      // while there are four
+	JGE          valuesrows6panels2four                  // while there are four
 
-I8rows6panels2tail:
+valuesrows6panels2tail:
 	ADDQ         $4, DX                                  // 0 to 3 are left
-	JEQ          I8rows6panels2done                      // none
+	JEQ          valuesrows6panels2done                  // none
 
-I8rows6panels2one:
+valuesrows6panels2one:
 	VPMOVSXBD    (AX), Z12                               // panel
 	VCVTDQ2PS    Z12, Z12                                // as float32
 	VPMOVSXBD    (AX)(R14*1), Z13                        // panel
@@ -6326,9 +7168,9 @@ I8rows6panels2one:
 	ADDQ         $16, AX                                 // next of the panels
 	ADDQ         $4, BX                                  // next of x
 	DECQ         DX                                      // one less
-	JNZ          I8rows6panels2one                       // until all are done
+	JNZ          valuesrows6panels2one                   // until all are done
 
-I8rows6panels2done:
+valuesrows6panels2done:
 	VMOVUPS      Z0, (DI)                                // row 0 is done
 	VMOVUPS      Z1, 64(DI)                              // row 0 is done
 	VMOVUPS      Z2, (DI)(SI*1)                          // row 1 is done

@@ -97,12 +97,6 @@ func halvesGeneric(dst []byte, x []float32) {
 	}
 }
 
-func scaleByHalvesGeneric(dst, x []float32, halves []byte) {
-	for i, v := range x {
-		dst[i] = v * halfAt(halves[2*i:])
-	}
-}
-
 func copyRowsGeneric(dst []float32, dstStride int, x []float32, xStride, rows, cols int) {
 	for r := range rows {
 		copy(dst[r*dstStride:][:cols], x[r*xStride:])

@@ -4,7 +4,6 @@ package main
 func cache(s *stubs) *file {
 	f := newFile("cache", avx2)
 	quantizeBlocks(f, s)
-	scaleByHalves(f, s)
 	return f
 }
 
@@ -65,26 +64,4 @@ func quantizeBlocks(f *file, s *stubs) {
 	k.op("scale NaN", "MOVW $0x7e00, (DI)")
 	k.op("no elements", "VPXOR Y0, Y0, Y0")
 	k.op("go on", "JMP store")
-}
-
-// scaleByHalves multiplies with the scales of Q8_0's tiles.
-func scaleByHalves(f *file, s *stubs) {
-	v := &vectorFile{file: f, stubs: s}
-	k := v.function("scaleByHalvesAVX2", "(dst, x []float32, halves []byte)", 72,
-		"dst[i] = x[i] * halves[i], for a multiple of 8 elements.",
-		"Registers: DI dst, SI x, DX halves, CX what is left; Y0 halves as float32. There are no tails.")
-	v.slices(k, []string{"dst", "x", "halves"}, "x")
-	k.op("nothing to do?", "TESTQ CX, CX")
-	k.op("yes", "JEQ done")
-	k.at("loop")
-	k.op("8 halves", "VCVTPH2PS (DX), Y0")
-	k.op("x * halves", "VMULPS (SI), Y0, Y0")
-	k.op("dst", "VMOVUPS Y0, (DI)")
-	k.op("next 8", "ADDQ $32, DI")
-	k.op("next 8", "ADDQ $32, SI")
-	k.op("next 8", "ADDQ $16, DX")
-	k.op("8 less", "SUBQ $8, CX")
-	k.op("until all are done", "JNE loop")
-	k.at("done")
-	k.end()
 }

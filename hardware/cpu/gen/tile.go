@@ -52,13 +52,13 @@ func tiles(s *stubs, set isa) *file {
 		}
 	}
 	for _, panels := range []int{1, 2} {
-		table("tileI8", "tileKernel", panels, func(t *tile) { t.product(f, s, elementI8) })
+		table("valuesQ8_0", "valuesKernel", panels, func(t *tile) { t.scaledValues(f, s) })
 	}
 	for _, panels := range []int{1, 2, 4} {
 		if panels == 2 && set.wide() {
 			continue // there are always four
 		}
-		table("keysQ8_0", "scaledKernel", panels, func(t *tile) { t.scaledKeys(f, s) })
+		table("keysQ8_0", "keysKernel", panels, func(t *tile) { t.scaledKeys(f, s) })
 	}
 	return f
 }
@@ -169,6 +169,15 @@ func (t *tile) product(f *file, s *stubs, e element) {
 	t.each(func(r, p, h int) {
 		t.op(fmt.Sprintf("row %d as it is", r), "VMOVUPS %s, %s", result(r, p, h), t.v(t.sum(r, p, h)))
 	})
+	t.rounds(e, panels)
+	t.each(func(r, p, h int) {
+		t.op(fmt.Sprintf("row %d is done", r), "VMOVUPS %s, %s", t.v(t.sum(r, p, h)), result(r, p, h))
+	})
+	t.end()
+}
+
+// rounds goes through DX rows of the panels, four at a time and then the last ones.
+func (t *tile) rounds(e element, panels rows) {
 	step := func(u int) {
 		t.step(e, u, func(p, h int) string { return panels.at(p, (u*16+h*t.bytes/4)*e.bytes) })
 	}
@@ -194,17 +203,14 @@ func (t *tile) product(f *file, s *stubs, e element) {
 	t.op("one less", "DECQ DX")
 	t.op("until all are done", "JNZ %sone", t.label)
 	t.at(t.label + "done")
-	t.each(func(r, p, h int) {
-		t.op(fmt.Sprintf("row %d is done", r), "VMOVUPS %s, %s", t.v(t.sum(r, p, h)), result(r, p, h))
-	})
-	t.end()
 }
 
-// Sizes of a block of Q8_0 keys: see tile_q8_0.go.
+// Sizes of a run of Q8_0: see tile.go.
 const (
-	keyScaleBytes = 2 * 64
-	keyPanelBytes = 32 * 16
-	keyBlockBytes = keyScaleBytes + 4*keyPanelBytes
+	keyScaleBytes   = 2 * 64
+	keyPanelBytes   = 32 * 16
+	keyBlockBytes   = keyScaleBytes + 4*keyPanelBytes
+	valuePanelBytes = 64 * 16
 )
 
 // scaledKeys multiplies with keys of Q8_0, whose scales belong to columns and blocks of 32 elements.
@@ -257,5 +263,49 @@ func (t *tile) scaledKeys(f *file, s *stubs) {
 	t.op("next block's scales", "ADDQ $%d, R14", keyBlockBytes)
 	t.op("blocks left?", "TESTQ DX, DX")
 	t.op("yes", "JNE %sblock", t.label)
+	t.end()
+}
+
+// scaledValues multiplies with values of Q8_0, whose scales belong to positions: rows are scaled first.
+func (t *tile) scaledValues(f *file, s *stubs) {
+	const params = "(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)"
+	t.function = f.begin(s, t.set, signature{t.name, params, 72, 0},
+		fmt.Sprintf("dst[r][c] += sum over i of (x[r][i] * scale[i]) * panel[i][c], for the columns of %d panels, i ascending. Strides are in", t.panels),
+		"bytes. All 64 elements of a row are scaled into room, [rows][64], whatever k is. Four i are a round, which asks for as",
+		"many bytes at ahead, the last one to three go one by one.",
+		fmt.Sprintf("Registers: %s0 up results, then x and panel; DI dst, BX x and later room, AX panel, R15 ahead, DX what is left of k,", t.set.prefix),
+		"R14 scales and later bytes between panels.")
+	t.label = fmt.Sprintf("valuesrows%dpanels%d", t.rows, t.panels)
+	t.x = rows{base: "BX", base6: "R8", stride: "CX", stride3: "R12", stride5: "R13"}
+	t.op("rows", "MOVQ x+8(FP), BX")
+	t.op("scales", "MOVQ scales+24(FP), R14")
+	t.op("bytes between rows of x", "MOVQ xStride+48(FP), CX")
+	t.op("scaled rows", "MOVQ room+56(FP), DX")
+	t.x.setup(t.function, t.rows)
+	for i := 0; i < 256; i += t.bytes {
+		t.op("scales", "VCVTPH2PS %s, %s", mem(i/2, "R14"), t.v(0))
+		for r := range t.rows {
+			t.op(fmt.Sprintf("x of row %d, scaled", r), "VMULPS %s, %s, %s", t.x.at(r, i), t.v(0), t.v(1))
+			t.op("kept", "VMOVUPS %s, %s", t.v(1), mem(256*r+i, "DX"))
+		}
+	}
+	t.op("scaled rows", "MOVQ DX, BX")
+	t.op("bytes between them", "MOVQ $256, CX")
+	t.x.setup(t.function, t.rows)
+	t.op("results", "MOVQ dst+0(FP), DI")
+	t.op("panel", "MOVQ panel+16(FP), AX")
+	t.op("its rows", "MOVQ k+32(FP), DX")
+	t.op("bytes between rows of dst", "MOVQ dstStride+40(FP), SI")
+	t.op("what is read next", "MOVQ ahead+64(FP), R15")
+	t.op("bytes between panels", "MOVQ $%d, R14", valuePanelBytes)
+	dstRows.setup(t.function, t.rows)
+	result := func(r, p, h int) string { return dstRows.at(r, p*64+h*t.bytes) }
+	t.each(func(r, p, h int) {
+		t.op(fmt.Sprintf("row %d as it is", r), "VMOVUPS %s, %s", result(r, p, h), t.v(t.sum(r, p, h)))
+	})
+	t.rounds(elementI8, rows{base: "AX", stride: "R14"})
+	t.each(func(r, p, h int) {
+		t.op(fmt.Sprintf("row %d is done", r), "VMOVUPS %s, %s", t.v(t.sum(r, p, h)), result(r, p, h))
+	})
 	t.end()
 }
