@@ -6,11 +6,15 @@ import (
 	"hearth/hardware"
 )
 
-// Attention goes over the cache in tiles of one block, counted from position 0, and keeps a running maximum, sum and
-// weighted sum of values for each row (arXiv 1805.02867). Eight tiles are a partition; partitions begin anew and are
-// merged in ascending order. Both borders are absolute positions, so that a row's arithmetic is the same whether one
-// worker goes through all partitions or each is done by another, and whichever rows are computed beside it.
-const partitionLen = 8 * blockLen
+// Attention goes over the cache in partitions of eight blocks, counted from position 0. In a partition it computes all
+// scores of a row, then their weights relative to the largest, then the weighted sum of values; the partitions' results
+// are merged in ascending order by their maxima and sums (arXiv 1805.02867). The borders are absolute positions, so that
+// a row's arithmetic is the same whether one worker goes through all partitions or each is done by another, and
+// whichever rows are computed beside it.
+const (
+	partitionLen = 8 * blockLen
+	scoreStride  = partitionLen + 16 // of rows; else those of a unit would fall into few places of a first-level cache
+)
 
 // attention is causal attention of every token over its sequence.
 type attention struct {
@@ -97,23 +101,31 @@ func (t *attentionTile) partition(part int) {
 	last := t.position(rows-1) + 1 // positions that the last row sees
 	begin, end := part*partitionLen, min((part+1)*partitionLen, last)
 	t.first = t.seeing(begin)
+	for base := begin; base < end; base += blockLen {
+		t.scores(base, min(blockLen, last-base), t.ahead(base, begin, end))
+	}
 	for row := t.first; row < rows; row++ {
-		a.max[row], a.sum[row] = float32(math.Inf(-1)), 0
+		t.softmax(row, min(end, t.position(row)+1)-begin, end-begin)
 	}
 	clear(a.acc[t.first*t.valueCols : rows*t.valueCols])
 	for base := begin; base < end; base += blockLen {
-		first, seen := t.seeing(base), min(blockLen, last-base)
-		values := t.value.tile(t.block(base), t.kvHead)
-		t.scores(first, seen, t.key.tile(t.block(base), t.kvHead), values)
-		for row := first; row < rows; row++ {
-			t.softmax(row, min(blockLen, t.position(row)+1-base), seen)
-		}
 		next := t.after
-		if base+blockLen < end || !t.unit.split && base+blockLen < last {
-			next = t.key.tile(t.block(base+blockLen), t.kvHead)
+		switch {
+		case base+blockLen < end:
+			next = t.value.tile(t.block(base+blockLen), t.kvHead)
+		case !t.unit.split && end < last:
+			next = t.key.tile(t.block(end), t.kvHead)
 		}
-		t.values(first, seen, values, next)
+		t.values(base, min(blockLen, last-base), next)
 	}
+}
+
+// ahead returns the tile that is read after the keys of a position: the next ones of the partition, or its first values.
+func (t *attentionTile) ahead(base, begin, end int) []byte {
+	if base+blockLen < end {
+		return t.key.tile(t.block(base+blockLen), t.kvHead)
+	}
+	return t.value.tile(t.block(begin), t.kvHead)
 }
 
 // block returns the block of a position.
@@ -124,37 +136,32 @@ func (t *attentionTile) block(position int) []byte {
 // seeing returns the first row that sees a position.
 func (t *attentionTile) seeing(position int) int { return max(0, position-t.unit.position) * t.group }
 
-// scores multiplies the queries of rows from first on with the keys of a tile; values are read after them.
-func (t *attentionTile) scores(first, seen int, keys, values []byte) {
-	a, dim := &t.w.attention, t.key.dim
-	a.tile.dst, a.tile.dstStride, a.tile.x, a.tile.xStride = a.scores[first*blockLen:], blockLen, a.query[first*dim:], dim
-	a.tile.tile, a.tile.ahead = keys, values
+// scores multiplies the queries of all rows that see a tile with its keys; next is read after them.
+func (t *attentionTile) scores(base, seen int, next []byte) {
+	a, dim, first := &t.w.attention, t.key.dim, t.seeing(base)
+	a.tile.dst, a.tile.dstStride = a.scores[first*scoreStride+base%partitionLen:], scoreStride
+	a.tile.x, a.tile.xStride = a.query[first*dim:], dim
+	a.tile.tile, a.tile.ahead = t.key.tile(t.block(base), t.kvHead), next
 	a.tile.k, a.tile.panels, a.tile.rows = dim, (seen+panelCols-1)/panelCols, t.rows()-first
 	t.w.kernels.tiles(t.key.format).keys(&a.tile)
 }
 
-// softmax turns the scores of the positions that a row sees into weights, and those of the others into zeros.
+// softmax turns the scores of the positions that a row sees into weights, and those of the others that values are
+// multiplied with into zeros.
 func (t *attentionTile) softmax(row, visible, seen int) {
 	a, k := &t.w.attention, t.w.kernels
-	scores := a.scores[row*blockLen:][:blockLen]
-	largest := max(a.max[row], k.maxOf(scores[:visible]))
-	if largest != a.max[row] {
-		if a.sum[row] != 0 {
-			shrink := exp64(a.max[row] - largest)
-			a.sum[row] *= shrink
-			k.scale(a.acc[row*t.valueCols:][:t.valueCols], shrink)
-		}
-		a.max[row] = largest
-	}
-	a.sum[row] += k.expSum(scores[:visible], scores[:visible], largest)
-	clear(scores[visible:seen])
+	scores := a.scores[row*scoreStride:][:partitionLen]
+	a.max[row] = k.maxOf(scores[:visible])
+	a.sum[row] = k.expSum(scores[:visible], scores[:visible], a.max[row])
+	clear(scores[visible:min(seen, roundUp(visible, blockLen))])
 }
 
-// values adds the weighted values of a tile; next are read after them, if anything is.
-func (t *attentionTile) values(first, seen int, values, next []byte) {
-	a := &t.w.attention
-	a.tile.dst, a.tile.dstStride, a.tile.x, a.tile.xStride = a.acc[first*t.valueCols:], t.valueCols, a.scores[first*blockLen:], blockLen
-	a.tile.tile, a.tile.ahead = values, next
+// values adds the weighted values of a tile; next is read after them, if anything is.
+func (t *attentionTile) values(base, seen int, next []byte) {
+	a, first := &t.w.attention, t.seeing(base)
+	a.tile.dst, a.tile.dstStride = a.acc[first*t.valueCols:], t.valueCols
+	a.tile.x, a.tile.xStride = a.scores[first*scoreStride+base%partitionLen:], scoreStride
+	a.tile.tile, a.tile.ahead = t.value.tile(t.block(base), t.kvHead), next
 	a.tile.k, a.tile.panels, a.tile.rows = seen, t.valueCols/panelCols, t.rows()-first
 	t.w.kernels.tiles(t.value.format).values(&a.tile)
 }

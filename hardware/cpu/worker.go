@@ -27,7 +27,7 @@ type worker struct {
 // attentionSpace is the memory of one unit of attention.
 type attentionSpace struct {
 	query                []float32 // [rows][key dim], scaled
-	scores               []float32 // [rows][blockLen]
+	scores               []float32 // [rows][scoreStride], of a partition
 	acc                  []float32 // [rows][valueCols], weighted values of the partition
 	merged               []float32 // [rows][valueCols], of the partitions before it
 	max, sum             []float32 // [rows]
@@ -52,7 +52,7 @@ func (w *worker) reserve(c *carver, n *workerSizes) {
 	w.expanded = c.bytes(n.expanded)
 	a := &w.attention
 	a.query = carve[float32](c, n.attentionRows*n.keyDim)
-	a.scores = carve[float32](c, n.attentionRows*blockLen)
+	a.scores = carve[float32](c, n.attentionRows*scoreStride)
 	a.acc, a.merged = carve[float32](c, n.attentionRows*n.valueCols), carve[float32](c, n.attentionRows*n.valueCols)
 	a.max, a.sum = carve[float32](c, n.attentionRows), carve[float32](c, n.attentionRows)
 	a.mergedMax, a.mergedSum = carve[float32](c, n.attentionRows), carve[float32](c, n.attentionRows)
