@@ -17,8 +17,8 @@ type tileCase struct {
 	rows   [blockLen][]float32
 }
 
-// newTileCase stores 64 rows of a head.
-func newTileCase(t *testing.T, k *kernels, f *quant.Format, class hardware.StreamClass, dim int) *tileCase {
+// newTileCase stores 64 rows of a head, with the conversions of plain Go: only the products are in question here.
+func newTileCase(t *testing.T, f *quant.Format, class hardware.StreamClass, dim int) *tileCase {
 	t.Helper()
 	s, err := newStream(hardware.StreamInfo{Name: "s", Heads: 1, Dim: dim, Class: class}, f, 0)
 	if err != nil {
@@ -26,7 +26,7 @@ func newTileCase(t *testing.T, k *kernels, f *quant.Format, class hardware.Strea
 	}
 	c := &tileCase{stream: s, tile: newGuarded(s.tileBytes, 0)}
 	clear(c.tile.data)
-	w := &worker{kernels: k, short: make([]byte, s.rowBytes)}
+	w := &worker{kernels: goKernels(), short: make([]byte, s.rowBytes)}
 	r := newRand(uint64(dim))
 	for slot := range c.rows {
 		x := normals(r, dim)
@@ -60,7 +60,7 @@ func forEachTile(t *testing.T, f func(t *testing.T, k *kernels, c *tileCase)) {
 				}
 				for _, class := range []hardware.StreamClass{hardware.KeyStream, hardware.ValueStream} {
 					t.Run(fmt.Sprintf("%s/class=%d/dim=%d", format, class, dim), func(t *testing.T) {
-						f(t, k, newTileCase(t, k, format, class, dim))
+						f(t, k, newTileCase(t, format, class, dim))
 					})
 				}
 			}
