@@ -31,6 +31,9 @@ type kernels struct {
 	addScaled  func(dst, x []float32, s float32)             // dst[i] += s * x[i]
 	halves     func(dst []byte, x []float32)                 // float32 to float16, round to nearest even
 
+	// scaleByHalves is dst[i] = x[i] * halves[i], for a multiple of 8 elements. Only tiles that are made of gemm need it.
+	scaleByHalves func(dst, x []float32, halves []byte)
+
 	quantizeQ8_0 func(dst []byte, x []float32) // as quant.Q8_0 does it, bit by bit, for whole blocks
 
 	// copyRows and addRows are dst[r*dstStride+c] = x[r*xStride+c], and +=, for r < rows and c < cols.

@@ -114,8 +114,11 @@ func goKernels() *kernels {
 		addRows:      addRows(addGeneric),
 
 		quantizeQ8_0: quant.Q8_0.Quantize,
-		peaks:        peaksGeneric(),
-		reads:        readsGeneric(),
+
+		scaleByHalves: scaleByHalvesGeneric,
+
+		peaks: peaksGeneric(),
+		reads: readsGeneric(),
 	}
 }
 

@@ -128,9 +128,7 @@ func scaledTiles(k *kernels) tileKernels {
 			for run := range a.panels / runPanels {
 				from := a.tile[run*runBytesQ8_0:][:runBytesQ8_0]
 				for r := range a.rows {
-					for i, x := range a.x[r*a.xStride:][:a.k] {
-						scaled[r*blockLen+i] = x * halfAt(from[2*i:])
-					}
+					k.scaleByHalves(scaled[r*blockLen:][:blockLen], a.x[r*a.xStride:][:blockLen], from)
 				}
 				for p := range runPanels {
 					widen(panel, from[runScaleBytes+p*valuePanelBytes:])

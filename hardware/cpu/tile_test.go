@@ -199,3 +199,24 @@ func TestQuantizeQ8_0(t *testing.T) {
 		}
 	})
 }
+
+// TestScaleByHalves covers the levels whose tiles are made of gemm.
+func TestScaleByHalves(t *testing.T) {
+	forEachLevel(t, func(t *testing.T, k *kernels) {
+		if k.scaleByHalves == nil {
+			t.Skip("not needed")
+		}
+		for n := 0; n <= longest; n += 8 {
+			x := normals(newRand(uint64(n)), n)
+			halves := make([]byte, 2*n)
+			quant.F16.Quantize(halves, normals(newRand(1), n))
+			g, dst := newGuardedFloats(n, n%5)
+			k.scaleByHalves(dst, x, halves)
+			g.check(t, fmt.Sprintf("length %d", n))
+			for i := range x {
+				x[i] *= halfAt(halves[2*i:])
+			}
+			sameBits(t, fmt.Sprintf("length %d", n), dst, x)
+		}
+	})
+}

@@ -111,3 +111,9 @@ func addRows(add func(dst, x []float32)) func(dst []float32, dstStride int, x []
 		}
 	}
 }
+
+func scaleByHalvesGeneric(dst, x []float32, halves []byte) {
+	for i, v := range x {
+		dst[i] = v * halfAt(halves[2*i:])
+	}
+}
