@@ -6,7 +6,7 @@ import (
 	"hearth/hardware/quant"
 )
 
-// Q4_0 on all machines. A panel is, for each 64 elements of its rows:
+// Q4_0 everywhere but on arm64. A panel is, for each 64 elements of its rows:
 //
 //	scales  half [2 blocks][16 columns]               64 bytes
 //	q       uint8 [2 blocks][4 words][16 columns][4]  512 bytes, the words of the file: low nibbles of word s are

@@ -6,7 +6,7 @@ import (
 	"hearth/hardware/quant"
 )
 
-// Q4_K on all machines. A panel is, for each 256 elements of its rows, read strictly in this order:
+// Q4_K everywhere but on arm64. A panel is, for each 256 elements of its rows, read strictly in this order:
 //
 //	d       half [16 columns]
 //	dmin    half [16 columns]

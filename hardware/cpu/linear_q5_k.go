@@ -2,7 +2,7 @@ package cpu
 
 import "hearth/hardware/quant"
 
-// Q5_K on all machines. A panel is that of Q4_K with the fifth bits of each run before its nibbles:
+// Q5_K everywhere but on arm64. A panel is that of Q4_K with the fifth bits of each run before its nibbles:
 //
 //	d       half [16 columns]
 //	dmin    half [16 columns]

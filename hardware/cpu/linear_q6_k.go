@@ -6,7 +6,7 @@ import (
 	"hearth/hardware/quant"
 )
 
-// Q6_K on all machines. A panel is, for each 256 elements of its rows, read strictly in this order:
+// Q6_K everywhere but on arm64. A panel is, for each 256 elements of its rows, read strictly in this order:
 //
 //	d       half [16 columns], and 32 bytes of nothing
 //	scales  int8 [8][16 columns][2]             of runs 2p and 2p+1, of 16 elements each
@@ -38,11 +38,14 @@ func newLinearQ6_K(tileRows int, prepare func(tile []byte, x []float32, stride, 
 		panelBytes: func(in int) int { return in / longRun * superBytesQ6_K },
 		pack:       packQ6_K,
 		row:        rowQ6_K,
-		tileBytes:  func(in, rows int) int { return roundUp(in/longRun*superRowQ6_K*rows, 64) },
+		tileBytes:  sixteenthTileBytes,
 		prepare:    prepare,
 		multiply:   multiply,
 	}
 }
+
+// sixteenthTileBytes is the size of a tile.
+func sixteenthTileBytes(in, rows int) int { return roundUp(in/longRun*superRowQ6_K*rows, 64) }
 
 // superQ6_K is 256 elements of a panel, by its parts.
 type superQ6_K struct{ d, scales, runs []byte }

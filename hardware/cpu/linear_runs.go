@@ -38,7 +38,7 @@ type runsFormat struct {
 // runsFormats are all of that kind.
 func runsFormats() []*runsFormat {
 	return []*runsFormat{
-		{format: quant.IQ4_XS, runLen: 32, codeBytes: 256, pack: packIQ4_XS, value: valueIQ4_XS(newShortFormat(shortFormat{format: quant.IQ4_NL}))},
+		{format: quant.IQ4_XS, runLen: 32, codeBytes: 256, pack: packIQ4_XS, value: codesIQ4_NL().value},
 		{format: quant.Q2_K, runLen: 16, codeBytes: 128, minimums: true, pack: packQ2_K, value: valueQ2_K},
 		{format: quant.Q3_K, runLen: 16, codeBytes: 192, pack: packQ3_K, value: valueQ3_K},
 	}
@@ -61,7 +61,7 @@ func (f *runsFormat) linear(tileRows int, prepare func(tile []byte, x []float32,
 		panelBytes: func(in int) int { return in / longRun * f.superBytes() },
 		pack:       f.packPanel,
 		row:        f.row,
-		tileBytes:  newLinearQ6_K(tileRows, nil, nil).tileBytes,
+		tileBytes:  sixteenthTileBytes,
 		prepare:    prepare,
 		multiply:   multiply,
 	}
@@ -116,8 +116,8 @@ func packIQ4_XS(to superRuns, x, y []byte, col int) {
 	}
 }
 
-// valueIQ4_XS reads codes as those of IQ4_NL.
-func valueIQ4_XS(likes *shortFormat) func(codes []byte, col, e int) int32 { return likes.value }
+// codesIQ4_NL are the codes that IQ4_XS shares with IQ4_NL.
+func codesIQ4_NL() *shortFormat { return newShortFormat(shortFormat{format: quant.IQ4_NL}) }
 
 // packQ2_K packs blocks of quant.Q2_K. A half of one, 128 elements, is 32 bytes with a pair of bits for each of its four
 // pairs of runs.

@@ -32,7 +32,7 @@ type shortFormat struct {
 	values   [shortRun]int32 // of the codes; twice the same where there are 16
 }
 
-// shortFormats are all of that kind but Q4_0, which was the first and has a kernel of its own.
+// shortFormats are all of that kind but Q4_0, which has kernels of its own on amd64 (linear_q4_0.go).
 func shortFormats() []*shortFormat {
 	return []*shortFormat{
 		newShortFormat(shortFormat{format: quant.Q4_1, shift: -1, minimums: true}),

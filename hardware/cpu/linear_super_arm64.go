@@ -64,7 +64,7 @@ func layoutQ6_K() *superLayout {
 }
 
 func layoutIQ4_XS() *superLayout {
-	table := newShortFormat(shortFormat{format: quant.IQ4_NL}).values
+	table := codesIQ4_NL().values
 	return &superLayout{
 		format: quant.IQ4_XS, run: shortRun, bits: codeBits{lower: 4, most: 64}, values: func(code int) int32 { return table[code] },
 		scales: readScalesIQ4_XS, codes: readCodesIQ4_XS,

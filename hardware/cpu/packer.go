@@ -12,14 +12,10 @@ import (
 // packer packs all weights with a few goroutines, each of which takes piece after piece of the work list. A piece is
 // given back as soon as it is packed, so that of a mapped file little more than that is ever in memory.
 type packer struct {
-	pieces []piece
-	next   atomic.Int64
-
-	mu        sync.Mutex // guards what follows
-	doneBytes int64
-	allBytes  int64
-	reported  int64
-	progress  func(doneBytes, totalBytes int64)
+	pieces   []piece
+	allBytes int64
+	next     atomic.Int64 // piece
+	packed   chan int     // bytes of each piece that is done; closed by packWeights when the goroutines have ended
 }
 
 // piece is some panels of one expert's matrix, or a vector.
@@ -36,9 +32,9 @@ const pieceBytes = 1 << 20
 // progressBytes is how often at least progress is reported, when a hundredth of all is more.
 const progressBytes = 64 << 20
 
-// packWeights packs every weight and returns when that is done or ctx ends.
+// packWeights packs every weight and returns when that is done or ctx ends. It calls progress itself.
 func packWeights(ctx context.Context, weights []*weight, threads int, progress func(done, total int64)) error {
-	p := &packer{progress: progress}
+	p := &packer{packed: make(chan int, threads)}
 	for _, w := range weights {
 		if (w.isMatrix || w.isVector) && w.info.Matrix(0) == nil {
 			return fmt.Errorf("cpu: weight %q has no data", w.info.Name)
@@ -51,7 +47,11 @@ func packWeights(ctx context.Context, weights []*weight, threads int, progress f
 	for range min(threads, len(p.pieces)) {
 		group.Go(func() { p.work(ctx, fail) })
 	}
-	group.Wait()
+	go func() {
+		group.Wait()
+		close(p.packed)
+	}()
+	p.report(progress)
 	if err := context.Cause(ctx); err != nil {
 		return fmt.Errorf("cpu: packing weights: %w", err)
 	}
@@ -87,7 +87,7 @@ func (p *packer) work(ctx context.Context, fail context.CancelCauseFunc) {
 			fail(err)
 			return
 		}
-		p.report(done)
+		p.packed <- done
 	}
 }
 
@@ -132,13 +132,14 @@ func faultIn(fault any, bytes []byte) bool {
 	return at.Addr() >= first && at.Addr()-first < uintptr(len(bytes))
 }
 
-// report adds packed bytes and calls progress now and then.
-func (p *packer) report(bytes int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.doneBytes += int64(bytes)
-	if p.progress != nil && (p.doneBytes-p.reported > min(p.allBytes/100, progressBytes) || p.doneBytes == p.allBytes) {
-		p.reported = p.doneBytes
-		p.progress(p.doneBytes, p.allBytes)
+// report adds packed bytes up until all goroutines have ended, and calls progress now and then.
+func (p *packer) report(progress func(doneBytes, totalBytes int64)) {
+	var done, reported int64
+	for bytes := range p.packed {
+		done += int64(bytes)
+		if progress != nil && (done-reported > min(p.allBytes/100, progressBytes) || done == p.allBytes) {
+			reported = done
+			progress(done, p.allBytes)
+		}
 	}
 }

@@ -19,8 +19,8 @@ func TestPrepareAgainstGeneric(t *testing.T) {
 		{"quads", shortRun, quadTileBytes, prepareQ4_0Generic, prepareQuadsQ4_0},
 		{"words", shortRun, quadTileBytes, wordsOfQuads, prepareWords(-1)},
 		{"shifted words", shortRun, quadTileBytes, wordsOfQuads16, prepareWords(16)},
-		{"Q4_K", longRun, newLinearQ4_K(1, nil, nil).tileBytes, prepareQ4_KGeneric, prepareQ4_K},
-		{"Q6_K", longRun, newLinearQ6_K(1, nil, nil).tileBytes, prepareQ6_KGeneric, prepareQ6_K},
+		{"Q4_K", longRun, superTileBytes, prepareQ4_KGeneric, prepareQ4_K},
+		{"Q6_K", longRun, sixteenthTileBytes, prepareQ6_KGeneric, prepareQ6_K},
 		{"BF16", 19, newPairLinearBF16(1, nil, nil).tileBytes, preparePairsBF16Generic, preparePairsBF16},
 	} {
 		if len(assemblyHere()) == 0 {

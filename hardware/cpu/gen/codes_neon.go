@@ -2,7 +2,7 @@ package main
 
 // codesARM is how small integers are kept in panels of arm64: their lower bits in planes, bytes for each column and place
 // in a word that hold them of several words, and the bits above these in one more plane in front. Together they are a
-// unit. See linear_super_arm64.go.
+// unit. See linear_codes_arm64.go.
 type codesARM struct {
 	lower, upper int          // bits
 	minus        int          // what codes are too large by
