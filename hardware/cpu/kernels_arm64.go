@@ -167,6 +167,15 @@ func prepareSums16InEightsNEON(scale, q *byte, x *float32, blocks, step int)
 func prepareStartsInEightsNEON(scale, q *byte, x *float32, blocks, step int)
 
 //go:noescape
+func peakDotBytesNEON(rounds int)
+
+//go:noescape
+func peakFMANEON(rounds int)
+
+//go:noescape
+func readNEON(p *byte, n int)
+
+//go:noescape
 func linearQ8_0NEONRows1(dst *float32, panel, tile *byte, blocks, stride int)
 
 //go:noescape
@@ -399,6 +408,9 @@ func linearQ3_KNEON() []panelKernel {
 		linearQ3_KNEONRows3,
 	}
 }
+
+//go:noescape
+func peakDotQuadsDotProd(rounds int)
 
 //go:noescape
 func linearQ8_0DotProdRows1(dst *float32, panel, tile *byte, blocks, stride int)
@@ -685,6 +697,9 @@ func linearQ3_KDotProd() []panelKernel {
 		linearQ3_KDotProdRows4,
 	}
 }
+
+//go:noescape
+func peakDotTilesI8MM(rounds int)
 
 //go:noescape
 func linearQ8_0I8MMRows1(dst *float32, panel, tile *byte, blocks, stride int)

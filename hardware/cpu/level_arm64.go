@@ -47,6 +47,7 @@ func neonKernels() *kernels {
 	k.rotatePairs = rotatePairsNEON
 	k.halves = halvesNEON
 	k.scaleByHalves = scaleByHalvesNEON
+	k.peaks, k.reads = peaksNEON(), readsNEON()
 	return k
 }
 
@@ -54,6 +55,7 @@ func neonKernels() *kernels {
 func dotProdKernels() *kernels {
 	k := neonKernels()
 	k.level = "dotprod"
+	k.peaks = append(k.peaks, peaksDotProd()...)
 	k.linears = armLinears(preparesInFours(), armKernels{
 		q8_0: linearQ8_0DotProd(), q4_0: linearQ4_0DotProd(), q4_1: linearQ4_1DotProd(), q5_0: linearQ5_0DotProd(), q5_1: linearQ5_1DotProd(),
 		iq4_nl: linearIQ4_NLDotProd(), mxfp4: linearMXFP4DotProd(), q4_K: linearQ4_KDotProd(), q5_K: linearQ5_KDotProd(), q6_K: linearQ6_KDotProd(),
@@ -66,6 +68,7 @@ func dotProdKernels() *kernels {
 func i8mmKernels() *kernels {
 	k := neonKernels()
 	k.level = "i8mm"
+	k.peaks = append(k.peaks, peaksI8MM()...)
 	k.linears = armLinears(preparesInEights(), armKernels{
 		q8_0: linearQ8_0I8MM(), q4_0: linearQ4_0I8MM(), q4_1: linearQ4_1I8MM(), q5_0: linearQ5_0I8MM(), q5_1: linearQ5_1I8MM(),
 		iq4_nl: linearIQ4_NLI8MM(), mxfp4: linearMXFP4I8MM(), q4_K: linearQ4_KI8MM(), q5_K: linearQ5_KI8MM(), q6_K: linearQ6_KI8MM(),

@@ -169,6 +169,7 @@ func generateARM64() map[string]string {
 	var s stubs
 	files := []*file{gemmARM(&s), vectorsARM(&s), preparesARM(&s)}
 	for _, set := range []isa{neon, dotprod, i8mm} {
+		files = append(files, peaksARM(&s, set))
 		for _, format := range blockFormats() {
 			files = append(files, linearBlocksARM(&s, set, format))
 		}
