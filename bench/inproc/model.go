@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"hearth/engine"
@@ -25,7 +26,7 @@ type ModelOptions struct {
 	Prompt         int           // tokens of a prompt; 0: no prefill
 	Generate       int           // tokens of each sequence; 0: no decode
 	Batches        []int         // sequences decoded at once
-	Depths         []int         // tokens that the cache holds before
+	Depths         []int         // tokens that the cache holds before, rounded up to whole blocks
 	Repeat         int           // measures of each row, of which the median counts; 0: 3
 
 	Loading  func(doneBytes, totalBytes int64) // may be nil
@@ -113,6 +114,11 @@ func Model(ctx context.Context, o ModelOptions) (*ModelReport, error) {
 	if err := canMeasure(o.Device); err != nil {
 		return nil, err
 	}
+	depths := slices.Clone(o.Depths)
+	for i, d := range depths {
+		depths[i] = blocksFor(d) * hardware.BlockLen
+	}
+	o.Depths = depths
 	b := &modelBench{ModelOptions: o, random: rand.New(rand.NewPCG(1, 2))}
 	if err := b.open(ctx); err != nil {
 		return nil, err
@@ -167,9 +173,9 @@ func (b *modelBench) open(ctx context.Context) error {
 		longest = max(longest, depth+b.Prompt+1)
 		blocks = max(blocks, blocksFor(depth)+b.Repeat*blocksFor(b.Prompt+1))
 		for _, n := range b.Batches {
-			decoded := depth + 1 + b.Generate + b.spare(n)
+			decoded := depth + 1 + b.Generate + spareTokens
 			longest, most = max(longest, decoded), max(most, n)
-			blocks = max(blocks, n*blocksFor(decoded))
+			blocks = max(blocks, n*(blocksFor(decoded)+2)) // the scheduler keeps some to go on with
 		}
 	}
 	b.watcher.Device, b.vocab = b.Device, m.Config.VocabSize
@@ -195,11 +201,9 @@ func (b *modelBench) meterBytes() int {
 	return min(max(coldBytes(), int(2*b.report.WeightBytes)), most)
 }
 
-// spare is how many tokens a sequence makes beyond those that are measured. Of sequences that begin together, the first
-// runs a step alone, and what their contexts are longer than whole blocks may take some more.
-func (b *modelBench) spare(sequences int) int {
-	return 4 + sequences*hardware.BlockLen/b.MaxBatchTokens
-}
+// spareTokens is how many tokens a sequence makes beyond those that are measured: of sequences that begin together, the
+// first runs a step alone.
+const spareTokens = 4
 
 func blocksFor(tokens int) int { return (tokens + hardware.BlockLen - 1) / hardware.BlockLen }
 
@@ -265,15 +269,14 @@ func (b *modelBench) row(ctx context.Context, r Row, test func(context.Context, 
 // fill puts a context of the row's depth into the cache for each sequence, without computing it.
 func (b *modelBench) fill(ctx context.Context, r Row) ([][]int32, error) {
 	contexts := make([][]int32, r.Sequences)
-	whole := r.Depth / hardware.BlockLen * hardware.BlockLen
 	b.watcher.filling = true
 	defer func() { b.watcher.filling = false }()
 	for i := range contexts {
 		contexts[i] = b.prompt(r.Depth)
-		if whole == 0 {
+		if r.Depth == 0 {
 			continue
 		}
-		if err := b.run(ctx, b.request(contexts[i][:whole], api.NoTokens)); err != nil {
+		if err := b.run(ctx, b.request(contexts[i], api.NoTokens)); err != nil {
 			return nil, err
 		}
 	}
@@ -295,7 +298,7 @@ func (b *modelBench) decode(ctx context.Context, r *Row, contexts [][]int32) err
 	var requests []*api.Request
 	for i := range r.Sequences {
 		prompt := append(contexts[i][:r.Depth:r.Depth], b.prompt(1)...)
-		requests = append(requests, b.request(prompt, r.Tokens+b.spare(r.Sequences)))
+		requests = append(requests, b.request(prompt, r.Tokens+spareTokens))
 	}
 	if err := b.run(ctx, requests...); err != nil {
 		return err

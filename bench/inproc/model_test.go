@@ -36,7 +36,7 @@ func TestModel(t *testing.T) {
 		name             string
 		sequences, depth int
 	}
-	want := []test{{"prefill", 1, 0}, {"prefill", 1, 130}, {"decode", 1, 0}, {"decode", 3, 0}, {"decode", 1, 130}, {"decode", 3, 130}}
+	want := []test{{"prefill", 1, 0}, {"prefill", 1, 192}, {"decode", 1, 0}, {"decode", 3, 0}, {"decode", 1, 192}, {"decode", 3, 192}}
 	if len(report.Rows) != len(want) {
 		t.Fatalf("%d rows, want %d", len(report.Rows), len(want))
 	}
@@ -50,17 +50,30 @@ func TestModel(t *testing.T) {
 		}
 	}
 	// Five layers of four heads: keys of 8 float32, and values of 8 in panels of 16. The sequences need not begin in one
-	// step, nor end so, which moves the mean position by a few.
+	// step, nor end so, which moves the mean position by some.
 	const positionBytes = 5 * 4 * (8 + 16) * 4
 	near, far := report.Rows[3], report.Rows[5]
-	if got, want := far.KVBytes-near.KVBytes, 3*130*float64(positionBytes); got < want || got > want+3*4*positionBytes {
-		t.Errorf("a step behind 130 tokens reads %g more bytes of cache for 3 sequences, want %g", got, want)
+	if got, want := far.KVBytes-near.KVBytes, 3*192*float64(positionBytes); got > want+3*4*positionBytes || got < want-3*4*positionBytes {
+		t.Errorf("a step behind 192 tokens reads %g more bytes of cache for 3 sequences, want %g", got, want)
 	}
 	if near.Bytes-near.KVBytes != far.Bytes-far.KVBytes || near.Bytes <= near.KVBytes {
 		t.Errorf("steps read %g and %g bytes of weights", near.Bytes-near.KVBytes, far.Bytes-far.KVBytes)
 	}
 	if math.Abs(near.OpsRate/near.Rate-far.OpsRate/far.Rate) > 1 {
 		t.Errorf("a token takes %g and %g operations", near.OpsRate/near.Rate, far.OpsRate/far.Rate)
+	}
+}
+
+// TestModelRunsSequencesTogether checks that the cache has room for many of them.
+func TestModelRunsSequencesTogether(t *testing.T) {
+	report, err := inproc.Model(context.Background(), inproc.ModelOptions{
+		Device: openDevice(t), Generate: 4, Batches: []int{64}, Depths: []int{0, 100}, Repeat: 1, MaxBatchTokens: 64,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Rows) != 2 {
+		t.Errorf("%d rows, want 2", len(report.Rows))
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,6 +26,14 @@ fractions rather than rates.`,
 	}
 	command.AddCommand(newBenchModelCommand(), newBenchKernelsCommand())
 	return command
+}
+
+// benchRefusal is refusal with the flags of bench.
+func benchRefusal(err error) error {
+	if errors.Is(err, hardware.ErrOutOfMemory) {
+		return fmt.Errorf("%w (change --batch, --ctx or --kv-type)", err)
+	}
+	return refusal(err)
 }
 
 // printJSON writes a report as indented JSON.

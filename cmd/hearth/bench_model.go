@@ -23,8 +23,8 @@ func newBenchModelCommand() *cobra.Command {
 		Use:   "model [-m MODEL]",
 		Short: "Measure a model: prefill, decode, memory, load time",
 		Long: `Runs the engine on random tokens, greedily and without HTTP: prefill of -p tokens, and decode of -n tokens by each
-number of sequences of -b, both behind each number of tokens of --ctx. What the cache holds before a test is not
-computed but copied from a block that was, which attention reads no faster or slower.
+number of sequences of -b, both behind each number of tokens of --ctx, rounded up to blocks of 64. What the cache holds
+before a test is not computed but copied from a block that was, which attention reads no faster or slower.
 
   test     pp512: prefill of 512 tokens; tg64: decode of 64 tokens by every sequence
   depth    tokens in each sequence's cache before the test
@@ -64,7 +64,7 @@ computed but copied from a block that was, which attention reads no faster or sl
 			status.clear()
 			switch {
 			case err != nil:
-				return refusal(err)
+				return benchRefusal(err)
 			case asJSON:
 				return printJSON(out, report)
 			}

@@ -43,6 +43,7 @@ func TestBenchRefuses(t *testing.T) {
 		{"model -b x", "-b, --batch"},
 		{"model --ctx -64", "--ctx: -64"},
 		{"model --ctx 100000", "--ctx"},
+		{"model -b 1024 --ctx 1000000 -n 1000000", "--ctx"},
 		{"model --repeat 0", "--repeat: 0"},
 		{"model --max-batch-tokens 0", "--max-batch-tokens: 0"},
 		{"model --kv-type q9", "--kv-type: \"q9\""},
