@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"syscall"
 	"testing"
+
+	"hearth/hardware"
 )
 
 // fenced returns n bytes between pages that nobody may touch: they end where the second one begins, or start where the
@@ -79,6 +81,12 @@ func TestKernelFences(t *testing.T) {
 				k.expSum(y, x, 1)
 				k.rotateHalves(floats(2*n), floats(2*n), x, y)
 				k.rotatePairs(floats(2*n), floats(2*n), x, y)
+				k.copyRows(floats(3*n), n, floats(3*n), n, 3, n)
+				k.addRows(floats(3*n), n, floats(3*n), n, 3, n)
+			}
+			for blocks := 1; blocks <= 3; blocks++ {
+				x := fencedFloats(t, normals(newRand(1), blocks*shortRun), atStart)
+				k.quantizeQ8_0(fenced(t, blocks*runBlockBytes, atStart), x)
 			}
 			for _, e := range []element{elementF32, elementF16, elementBF16} {
 				for n := 1; n <= 9; n++ {
@@ -92,6 +100,55 @@ func TestKernelFences(t *testing.T) {
 						}
 					})
 				}
+			}
+		}
+	})
+}
+
+// TestTileFences multiplies 1 to 13 rows with tiles of the cache.
+func TestTileFences(t *testing.T) {
+	forEachTile(t, func(t *testing.T, k *kernels, c *tileCase) {
+		for _, atStart := range []bool{false, true} {
+			tile := fenced(t, len(c.tile.data), atStart)
+			copy(tile, c.tile.data)
+			for rows := 1; rows <= 13; rows++ {
+				for _, positions := range []int{37, blockLen} {
+					a := &tileArgs{tile: tile, rows: rows, room: fencedFloats(t, make([]float32, tileRoom(rows)), atStart)}
+					multiply := k.tiles(c.stream.format).keys
+					a.k, a.panels, a.xStride, a.dstStride = c.stream.dim, (positions+panelCols-1)/panelCols, c.stream.dim, blockLen
+					if c.stream.class == hardware.ValueStream {
+						multiply = k.tiles(c.stream.format).values
+						a.k, a.panels, a.xStride = positions, (c.stream.dim+panelCols-1)/panelCols, blockLen
+						a.dstStride = a.panels * panelCols
+					}
+					a.x = fencedFloats(t, make([]float32, rows*a.xStride), atStart)
+					a.dst = fencedFloats(t, make([]float32, rows*a.dstStride), atStart)
+					multiply(a)
+				}
+			}
+		}
+	})
+}
+
+// TestExpandedFences unpacks weights and multiplies with them.
+func TestExpandedFences(t *testing.T) {
+	forEachLinear(t, func(t *testing.T, l *linear) {
+		e := l.expanded
+		if e == nil {
+			return
+		}
+		in := inputs(l.format)[1]
+		blocks := l.panelBytes(in) / e.panelBytes
+		for _, atStart := range []bool{false, true} {
+			r := newRand(1)
+			panel, weights := fenced(t, l.panelBytes(in), atStart), fenced(t, blocks*e.bytes, atStart)
+			l.pack(panel, weightBytes(r, l.format, panelCols, in), panelCols, in)
+			e.expand(weights, panel, blocks)
+			for rows := 1; rows <= l.tileRows; rows++ {
+				tile := fenced(t, l.tileBytes(in, rows), atStart)
+				l.prepare(tile, normals(r, rows*in), in, rows, in)
+				dst := fencedFloats(t, make([]float32, rows*panelCols), atStart)
+				e.multiply(&expandedArgs{dst: dst, dstStride: panelCols, weights: weights, tile: tile, rows: rows, blocks: blocks})
 			}
 		}
 	})
