@@ -89,7 +89,7 @@ func expandRuns(f *file, s *stubs, format runsFormat, c superConstants) {
 		k.prefetchExpanded(k.codeBytes)
 		for run := range 2 {
 			for h := range 2 {
-				k.runScaleIn(0, 0, run, h)
+				k.runScale(0, 0, run, h)
 				k.op("scales in pairs", "VMOVDQU Y0, %s", mem(expandedRunQ6*run+32*h, "DI"))
 			}
 			for step := range 4 {

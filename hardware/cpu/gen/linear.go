@@ -19,6 +19,20 @@ type linear struct {
 
 const linearParams = "(dst *float32, panel, tile *byte, blocks, stride int)"
 
+// linears writes the kernels of a format for 1 row and up, and the function that lists them.
+func (f *file) linears(s *stubs, set isa, format string, write func(rows int)) {
+	var names []string
+	for n := 1; n <= set.maxRows; n++ {
+		write(n)
+		names = append(names, linearName(format, set, n))
+	}
+	s.table("linear"+format+set.suffix, "panelKernel", "the kernels of "+format, names)
+}
+
+func linearName(format string, set isa, rows int) string {
+	return fmt.Sprintf("linear%s%sRows%d", format, set.suffix, rows)
+}
+
 // linearHead is what the heads of linear kernels differ in.
 type linearHead struct {
 	name        string // of the format
@@ -32,7 +46,7 @@ type linearHead struct {
 // add to.
 func beginLinear(f *file, s *stubs, set isa, head linearHead) *linear {
 	n := head.rows
-	sig := signature{fmt.Sprintf("linear%s%sRows%d", head.name, set.suffix, n), linearParams, 40, head.frame}
+	sig := signature{linearName(head.name, set, n), linearParams, 40, head.frame}
 	comment := append(head.comment, "DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride",
 		"(R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.")
 	k := &linear{function: f.begin(s, set, sig, comment...), rows: n}
@@ -126,16 +140,13 @@ func (k *linear) pairs(body func()) {
 // linearQ8 writes the kernels of Q8_0.
 func linearQ8(s *stubs, set isa) *file {
 	f := newFile("linear_q8_0", set)
-	var names []string
-	for n := 1; n <= set.maxRows; n++ {
+	f.linears(s, set, "Q8_0", func(n int) {
 		if set.vnni {
 			q8Quads(f, s, set, n)
 		} else {
 			q8Pairs(f, s, set, n)
 		}
-		names = append(names, fmt.Sprintf("linearQ8_0%sRows%d", set.suffix, n))
-	}
-	s.table("linearQ8_0"+set.suffix, "panelKernel", "the kernels of Q8_0", names)
+	})
 	return f
 }
 
@@ -267,16 +278,13 @@ func linearQ4(s *stubs, set isa) *file {
 	if !set.wide() {
 		mask = f.constant("nibbles", "low nibbles of bytes", 0x0f0f0f0f)
 	}
-	var names []string
-	for n := 1; n <= set.maxRows; n++ {
+	f.linears(s, set, "Q4_0", func(n int) {
 		if set.vnni {
 			q4Quads(f, s, set, n, mask)
 		} else {
 			q4Bytes(f, s, set, n, mask, ones)
 		}
-		names = append(names, fmt.Sprintf("linearQ4_0%sRows%d", set.suffix, n))
-	}
-	s.table("linearQ4_0"+set.suffix, "panelKernel", "the kernels of Q4_0", names)
+	})
 	return f
 }
 

@@ -5,12 +5,7 @@ import "fmt"
 // linearBF16 writes the kernels of BF16 that multiply bfloat16 with bfloat16, two products an element.
 func linearBF16(s *stubs, set isa) *file {
 	f := newFile("linear_bf16", set)
-	var names []string
-	for n := 1; n <= set.maxRows; n++ {
-		bf16Pairs(f, s, set, n)
-		names = append(names, fmt.Sprintf("linearBF16%sRows%d", set.suffix, n))
-	}
-	s.table("linearBF16"+set.suffix, "panelKernel", "the kernels of BF16", names)
+	f.linears(s, set, "BF16", func(n int) { bf16Pairs(f, s, set, n) })
 	return f
 }
 

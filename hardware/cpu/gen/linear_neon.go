@@ -89,7 +89,7 @@ func newLinearARM(f *file, s *stubs, set isa, n, tileBlock int, needs linearNeed
 		fmt.Sprintf("Registers: V0 up results, V%d up sums of a pass, then constants, x, weights; R0 dst, R1 panel, R2 tile, R3 its scales,", k.sums),
 		"R4 blocks left, R5 bytes between rows of dst, R6 x, R7 and R15 scales and starts of runs, R8 and R10 counters, R9 free,",
 		"R11 to R14 rows of dst, R19 block of the panel.")
-	sig := signature{fmt.Sprintf("linear%s%sRows%d", needs.name, set.suffix, n), linearParams, 40, 0}
+	sig := signature{linearName(needs.name, set, n), linearParams, 40, 0}
 	k.arm = beginARM(f, s, set, sig, comment...)
 	k.label = fmt.Sprintf("rows%d", n)
 	k.op("results", "MOVD dst+0(FP), R0")
@@ -223,12 +223,7 @@ func linearBlocksARM(s *stubs, set isa, format blockFormat) *file {
 		format.codes.most = 32 / set.group()
 		table = format.codes.table(f)
 	}
-	var names []string
-	for n := 1; n <= set.maxRows; n++ {
-		newBlocksARM(f, s, set, n, format).write(table)
-		names = append(names, fmt.Sprintf("linear%s%sRows%d", format.name, set.suffix, n))
-	}
-	s.table("linear"+format.name+set.suffix, "panelKernel", "the kernels of "+format.name, names)
+	f.linears(s, set, format.name, func(n int) { newBlocksARM(f, s, set, n, format).write(table) })
 	return f
 }
 

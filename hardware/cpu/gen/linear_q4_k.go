@@ -47,12 +47,7 @@ func linearSuper(f *file, s *stubs, set isa, format superFormat) *file {
 			c.upper = f.constant("upper", "the bit above them", fifthBits)
 		}
 	}
-	var names []string
-	for n := 1; n <= set.maxRows; n++ {
-		superRows(f, s, superKernel{format, set, n}, c)
-		names = append(names, fmt.Sprintf("linear%s%sRows%d", format.name, set.suffix, n))
-	}
-	s.table("linear"+format.name+set.suffix, "panelKernel", "the kernels of "+format.name, names)
+	f.linears(s, set, format.name, func(n int) { superRows(f, s, superKernel{format, set, n}, c) })
 	return f
 }
 
@@ -94,7 +89,7 @@ func superRows(f *file, s *stubs, which superKernel, c superConstants) {
 	superBytes := format.superBytes
 	if set.expanded {
 		superBytes = expandedSuperQ5
-		k.repeat("R12", k.label+"run", 8, func() { k.runExpanded() })
+		k.repeat("R12", k.label+"run", 8, func() { k.expandedRun(8, 4) })
 	} else {
 		k.repeat("R13", k.label+"half", 2, func() {
 			k.op("scales of 4 runs", "MOVQ AX, R8")
@@ -132,31 +127,6 @@ func (k *superSums) runQ4() {
 	}
 }
 
-// runExpanded multiplies the bytes of a run of Q5_K, each half of which fills the 16-bit sums.
-func (k *superSums) runExpanded() {
-	for step := range 8 {
-		k.loadBytes(k.w, 64+64*step)
-		k.products(4*k.rows*step, step%4 == 0)
-		if step%4 == 3 {
-			k.scaleExpanded()
-		}
-	}
-	k.op("next run", "ADDQ $%d, AX", expandedRun)
-	k.op("next elements", "ADDQ $%d, CX", 32*k.rows)
-}
-
-// scaleExpanded multiplies 16-bit sums with the scales at AX and adds them to those of 256.
-func (k *superSums) scaleExpanded() {
-	for h := range k.halves() {
-		k.load(k.w[h], mem(k.bytes*h, "AX"), "scales of the run")
-	}
-	k.each(func(r, h int) {
-		u := k.v(k.sum(r, h))
-		k.op(fmt.Sprintf("row %d, scaled, to 32 bits", r), "VPMADDWD %s, %s, %s", k.v(k.w[h]), u, u)
-		k.addToSuper(r, h)
-	})
-}
-
 // runQ5 multiplies nibbles and fifth bits of a run. Without VNNI a pair's products, 2*31*127 at most, are added in 16 bits
 // four times, so half of the run is scaled while it is multiplied.
 func (k *superSums) runQ5() {
@@ -191,13 +161,5 @@ func (k *superSums) scaleProducts() {
 			k.op("and as low ones", or+" %s, %s, %s", k.v(k.t), k.v(k.w[h]), k.v(k.w[h]))
 		}
 	}
-	k.each(func(r, h int) {
-		u := k.v(k.sum(r, h))
-		if k.vnni {
-			k.op(fmt.Sprintf("row %d, scaled", r), "VPMULLD %s, %s, %s", k.v(k.w[h]), u, u)
-		} else {
-			k.op(fmt.Sprintf("row %d, scaled, to 32 bits", r), "VPMADDWD %s, %s, %s", k.v(k.w[h]), u, u)
-		}
-		k.addToSuper(r, h)
-	})
+	k.addScaled()
 }

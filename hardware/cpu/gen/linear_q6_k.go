@@ -22,12 +22,7 @@ func linearQ6K(s *stubs, set isa) *file {
 		c.mask = f.constant("nibbles", "low nibbles of bytes", 0x0f0f0f0f)
 		c.upper = f.constant("upper", "the two bits above them", sixthBits)
 	}
-	var names []string
-	for n := 1; n <= set.maxRows; n++ {
-		q6K(f, s, set, n, c)
-		names = append(names, fmt.Sprintf("linearQ6_K%sRows%d", set.suffix, n))
-	}
-	s.table("linearQ6_K"+set.suffix, "panelKernel", "the kernels of Q6_K", names)
+	f.linears(s, set, "Q6_K", func(n int) { q6K(f, s, set, n, c) })
 	return f
 }
 
@@ -59,7 +54,7 @@ func q6K(f *file, s *stubs, set isa, n int, c superConstants) {
 	superBytes := superBytesQ6
 	if set.expanded {
 		superBytes = expandedSuperQ6
-		k.repeat("R13", k.label+"runs", 16, func() { k.runExpanded() })
+		k.repeat("R13", k.label+"runs", 16, func() { k.expandedRun(4, 2) })
 	} else {
 		k.repeat("R13", k.label+"runs", 8, func() {
 			k.prefetch(n, 2*bytesOfRunQ6)
@@ -80,27 +75,8 @@ func q6K(f *file, s *stubs, set isa, n int, c superConstants) {
 
 // shift starts the sums of 256 with scales * 32 * (minus the sums of x).
 func (k *sixes) shift() {
-	k.each(func(r, h int) { k.zero(k.sum(r, h), "no sums yet") })
-	for pair := range 8 {
-		for h := range k.halves() {
-			k.op("scales of two runs", "VPMOVSXBW %s, %s", mem(32*pair+16*h, "R8"), k.v(k.w[h]))
-		}
-		for r := range k.rows {
-			k.op(fmt.Sprintf("minus the sums of row %d", r), "VPBROADCASTD %s, %s", mem(4*k.rows+4*(pair*k.rows+r), "BX"), k.v(k.a))
-			for h := range k.halves() {
-				k.op("products, added in pairs", "VPMADDWD %s, %s, %s", k.v(k.a), k.v(k.w[h]), k.v(k.t))
-				k.op(fmt.Sprintf("row %d += products", r), "VPADDD %s, %s, %s", k.v(k.t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
-			}
-		}
-	}
-	k.each(func(r, h int) {
-		if k.wide() {
-			k.op("* 32, the sums of 256 begin", "VPSLLD $5, %s, %s", k.v(k.sum(r, h)), k.superSum(r, h))
-			return
-		}
-		k.op("* 32", "VPSLLD $5, %s, %s", k.v(k.sum(r, h)), k.v(k.sum(r, h)))
-		k.op("the sums of 256 begin", "VMOVDQA %s, %s", k.v(k.sum(r, h)), k.superSum(r, h))
-	})
+	k.sixteenths(func(pair, h int) { k.signedScales(k.w[h], 32*pair, h) })
+	k.startShifted("* 32", 5)
 }
 
 // run adds one of two runs of 16. Without VNNI the products of 8 elements, 4*63*127 at most in a pair's sum, fill 16 bits, so
@@ -120,56 +96,23 @@ func (k *sixes) run(run int) {
 		}
 		k.products(x, step%2 == 0)
 		if step%2 == 1 {
-			k.scaleWords(run)
+			k.scaleRun(run)
 		}
 	}
 	if k.vnni {
-		k.scaleDwords(run)
+		k.scaleRun(run)
 	}
 }
 
-// runExpanded adds a run of 16 whose weights are bytes.
-func (k *sixes) runExpanded() {
-	for step := range 4 {
-		k.loadBytes(k.w, 64+64*step)
-		k.products(4*k.rows*step, step%2 == 0)
-		if step%2 == 1 {
-			k.scaleExpanded()
+// scaleRun multiplies the sums with the scales of the run and adds them to those of 256.
+func (k *sixes) scaleRun(run int) {
+	for h := range k.halves() {
+		k.signedScales(k.w[h], 0, h)
+		if k.vnni {
+			k.scaleWide(k.w[h], run)
+		} else {
+			k.scaleTwice(k.w[h], run)
 		}
 	}
-	k.op("next run", "ADDQ $%d, AX", expandedRunQ6)
-	k.op("next elements", "ADDQ $%d, CX", 16*k.rows)
-}
-
-// scaleWords multiplies 16-bit sums with the scale of the run and adds them to those of 256.
-func (k *sixes) scaleWords(run int) {
-	order := []int{0xa0, 0xf5}[run]
-	for h := range k.halves() {
-		w := k.v(k.w[h])
-		k.op("scales of two runs", "VPMOVSXBW %s, %s", mem(16*h, "R8"), w)
-		k.op("this one's twice", "VPSHUFLW $%#x, %s, %s", order, w, w)
-		k.op("in the upper words too", "VPSHUFHW $%#x, %s, %s", order, w, w)
-	}
-	k.each(func(r, h int) {
-		u := k.v(k.sum(r, h))
-		k.op(fmt.Sprintf("row %d, scaled, to 32 bits", r), "VPMADDWD %s, %s, %s", k.v(k.w[h]), u, u)
-		k.addToSuper(r, h)
-	})
-}
-
-// scaleDwords multiplies 32-bit sums with the scale of the run and adds them to those of 256.
-func (k *sixes) scaleDwords(run int) {
-	for h := range k.halves() {
-		w := k.v(k.w[h])
-		k.op("scales of two runs", "VPMOVSXBW %s, %s", mem(16*h, "R8"), w)
-		if run == 0 {
-			k.op("the first one's", "VPSLLD $16, %s, %s", w, w)
-		}
-		k.op("to 32 bits", "VPSRAD $16, %s, %s", w, w)
-	}
-	k.each(func(r, h int) {
-		u := k.v(k.sum(r, h))
-		k.op(fmt.Sprintf("row %d, scaled", r), "VPMULLD %s, %s, %s", k.v(k.w[h]), u, u)
-		k.addToSuper(r, h)
-	})
+	k.addScaled()
 }

@@ -48,12 +48,7 @@ func linearRuns(s *stubs, set isa, format runsFormat) *file {
 		}
 		c.table = f.table16("values", fmt.Sprintf("what codes stand for, + %d", shift), format.values(), shift)
 	}
-	var names []string
-	for n := 1; n <= set.maxRows; n++ {
-		runsRows(f, s, runsKernel{format, set, n}, c)
-		names = append(names, fmt.Sprintf("linear%s%sRows%d", format.name, set.suffix, n))
-	}
-	s.table("linear"+format.name+set.suffix, "panelKernel", "the kernels of "+format.name, names)
+	f.linears(s, set, format.name, func(n int) { runsRows(f, s, runsKernel{format, set, n}, c) })
 	return f
 }
 
@@ -119,7 +114,7 @@ func runsRows(f *file, s *stubs, which runsKernel, c runsConstants) {
 	superBytes := k.superBytes()
 	if set.expanded {
 		superBytes = k.codesOffset() + 16*expandedRunQ6
-		k.repeat("R13", k.label+"run", 16, k.expandedRun)
+		k.repeat("R13", k.label+"run", 16, func() { k.expandedRun(4, 4) })
 	} else {
 		k.pairsOfRuns(signed)
 	}
@@ -128,17 +123,6 @@ func runsRows(f *file, s *stubs, which runsKernel, c runsConstants) {
 	k.op("one block less", "DECQ DX")
 	k.op("until all are done", "JNZ %ssuper", k.label)
 	k.end()
-}
-
-// expandedRun adds a run of 16 that is expanded as those of Q6_K: scales as [16 columns][2] int16, and weights as bytes.
-func (k *runs) expandedRun() {
-	for step := range 4 {
-		k.loadBytes(k.w, 64+64*step)
-		k.products(4*k.rows*step, step == 0)
-	}
-	k.scaleExpanded()
-	k.op("next run", "ADDQ $%d, AX", expandedRunQ6)
-	k.op("next elements", "ADDQ $%d, CX", 16*k.rows)
 }
 
 // pairsOfRuns goes through all pairs of runs of 256.
@@ -197,7 +181,10 @@ func (k *runs) startSupers() {
 	case k.inSums:
 		k.each(func(r, h int) { k.zero(k.sum(r, h), "no products yet") })
 	case k.hasMinimums:
-		k.sixteenths(true)
+		k.sixteenths(func(pair, h int) {
+			k.op("scales and minimums of two runs", "VPMOVZXBW %s, %s", mem(32*pair+16*h, "R8"), k.v(k.w[h]))
+			k.op("minimums", "VPSRLW $4, %s, %s", k.v(k.w[h]), k.v(k.w[h]))
+		})
 		for h := range k.halves() {
 			k.op("dmin of the columns", "VCVTPH2PS %s, %s", mem(32+16*h, "AX"), k.v(k.w[h]))
 		}
@@ -209,63 +196,30 @@ func (k *runs) startSupers() {
 		})
 		k.zeroSuper()
 	default:
-		k.sixteenths(false)
-		shift := map[int]int{4: 2, 128: 7}[k.shift]
-		k.each(func(r, h int) {
-			u := k.v(k.sum(r, h))
-			if k.wide() {
-				k.op("* shift, the sums of 256 begin", "VPSLLD $%d, %s, %s", shift, u, k.superSum(r, h))
-				return
+		k.sixteenths(func(pair, h int) {
+			if k.runLen == 32 {
+				k.runScale(k.w[h], 32*(pair/2), pair%2, h)
+			} else {
+				k.signedScales(k.w[h], 32*pair, h)
 			}
-			k.op("* shift", "VPSLLD $%d, %s, %s", shift, u, u)
-			k.op("the sums of 256 begin", "VMOVDQA %s, %s", u, k.superSum(r, h))
 		})
+		k.startShifted("* shift", map[int]int{4: 2, 128: 7}[k.shift])
 	}
 }
 
-// sixteenths leaves the sums of scales, or minimums, times minus the sums of x.
-func (k *runs) sixteenths(minimums bool) {
-	k.each(func(r, h int) { k.zero(k.sum(r, h), "no sums yet") })
-	for pair := range 8 {
-		for h := range k.halves() {
-			switch {
-			case minimums:
-				k.op("scales and minimums of two runs", "VPMOVZXBW %s, %s", mem(32*pair+16*h, "R8"), k.v(k.w[h]))
-				k.op("minimums", "VPSRLW $4, %s, %s", k.v(k.w[h]), k.v(k.w[h]))
-			case k.runLen == 32:
-				k.runScale(32*(pair/2), pair%2, h)
-			default:
-				k.op("scales of two runs", "VPMOVSXBW %s, %s", mem(32*pair+16*h, "R8"), k.v(k.w[h]))
-			}
-		}
-		for r := range k.rows {
-			k.op(fmt.Sprintf("minus the sums of row %d", r), "VPBROADCASTD %s, %s", mem(4*k.rows+4*(pair*k.rows+r), "BX"), k.v(k.a))
-			for h := range k.halves() {
-				k.op("products, added in pairs", "VPMADDWD %s, %s, %s", k.v(k.a), k.v(k.w[h]), k.v(k.t))
-				k.op(fmt.Sprintf("row %d += products", r), "VPADDD %s, %s, %s", k.v(k.t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
-			}
-		}
-	}
-}
-
-// runScale leaves the scale of one of two runs in both words of w, as the pair's scales are at an offset of R8.
-func (k *runs) runScale(offset, run, h int) { k.runScaleIn(k.w[h], offset, run, h) }
-
-func (k *runs) runScaleIn(reg, offset, run, h int) {
-	w := k.v(reg)
+// runScale leaves the scale of one of two runs in both words of columns, as the pair's scales are at an offset of R8.
+func (k *runs) runScale(reg, offset, run, h int) {
 	k.pairScales(reg, offset, h)
-	order := []int{0xa0, 0xf5}[run]
-	k.op("this one's twice", "VPSHUFLW $%#x, %s, %s", order, w, w)
-	k.op("in the upper words too", "VPSHUFHW $%#x, %s, %s", order, w, w)
+	k.scaleTwice(reg, run)
 }
 
 // pairScales leaves the scales of two runs in the two words of columns.
 func (k *runs) pairScales(reg, offset, h int) {
-	w := k.v(reg)
 	if !k.hasMinimums {
-		k.op("scales of two runs", "VPMOVSXBW %s, %s", mem(offset+16*h, "R8"), w)
+		k.signedScales(reg, offset, h)
 		return
 	}
+	w := k.v(reg)
 	k.op("scales and minimums of two runs", "VPMOVZXBW %s, %s", mem(offset+16*h, "R8"), w)
 	k.op("minimums away", "VPSLLW $12, %s, %s", w, w)
 	k.op("scales", "VPSRLW $12, %s, %s", w, w)
@@ -295,7 +249,7 @@ func (k *runs) nibbles(w, step, h int) {
 func (k *runs) signedRun(run int) {
 	reg := signedRegs{w: k.w[0], magnitudes: k.w[1], t: k.t, factor: k.a, zero: k.zeroReg}
 	for h := range k.halves() {
-		k.runScaleIn(reg.factor, 0, run, h)
+		k.runScale(reg.factor, 0, run, h)
 		for step := range 8 {
 			k.nibbles(reg.w, step, h)
 			k.signedProducts(reg, h, 4*k.rows*step, false)
@@ -313,18 +267,10 @@ func (k *runs) longRun(run int) {
 		k.quads(k.w, k.a, "CX", 4*k.rows*step)
 	}
 	for h := range k.halves() {
-		w := k.v(k.w[h])
 		k.pairScales(k.w[h], 0, h)
-		if run == 0 {
-			k.op("the first one's", "VPSLLD $16, %s, %s", w, w)
-		}
-		k.op("to 32 bits", "VPSRAD $16, %s, %s", w, w)
+		k.scaleWide(k.w[h], run)
 	}
-	k.each(func(r, h int) {
-		u := k.v(k.sum(r, h))
-		k.op(fmt.Sprintf("row %d, scaled", r), "VPMULLD %s, %s, %s", k.v(k.w[h]), u, u)
-		k.addToSuper(r, h)
-	})
+	k.addScaled()
 }
 
 // shortRun adds a run of 16, of two that share their scales' place. Sums of it fit in 16 bits: 16*7*127 < 2^15.
@@ -347,7 +293,7 @@ func (k *runs) shortRun(run int) {
 		w := k.v(k.w[h])
 		switch {
 		case !k.vnni:
-			k.runScale(0, run, h)
+			k.runScale(k.w[h], 0, run, h)
 			continue
 		case run == 0:
 			k.pairScales(k.w[h], 0, h)

@@ -80,12 +80,7 @@ func linearShort(s *stubs, set isa, format shortFormat) *file {
 		}
 		c.table = f.table16("values", fmt.Sprintf("what codes stand for, + %d", shift), format.values(), shift)
 	}
-	var names []string
-	for n := 1; n <= set.maxRows; n++ {
-		shortRows(f, s, shortKernel{format, set, n}, c)
-		names = append(names, fmt.Sprintf("linear%s%sRows%d", format.name, set.suffix, n))
-	}
-	s.table("linear"+format.name+set.suffix, "panelKernel", "the kernels of "+format.name, names)
+	f.linears(s, set, format.name, func(n int) { shortRows(f, s, shortKernel{format, set, n}, c) })
 	return f
 }
 

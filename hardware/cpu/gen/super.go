@@ -197,3 +197,85 @@ func (k *superSums) weights(h, offset, step, shift int) {
 // products multiplies w with the rows' words at an offset of CX, in pairs, into the 16-bit sums: the first of some as they
 // are, the others added.
 func (k *superSums) products(offset int, first bool) { k.byteProducts(k.w, k.a, k.t, offset, first) }
+
+// addScaled multiplies the sums of a run with the columns' scales in w and adds them to those of 256. With VNNI sums and
+// scales have 32 bits, else sums have 16, two a column, and scales are there twice.
+func (k *superSums) addScaled() {
+	k.each(func(r, h int) {
+		u := k.v(k.sum(r, h))
+		if k.vnni {
+			k.op(fmt.Sprintf("row %d, scaled", r), "VPMULLD %s, %s, %s", k.v(k.w[h]), u, u)
+		} else {
+			k.op(fmt.Sprintf("row %d, scaled, to 32 bits", r), "VPMADDWD %s, %s, %s", k.v(k.w[h]), u, u)
+		}
+		k.addToSuper(r, h)
+	})
+}
+
+// expandedRun adds a run whose scales are [16 columns][2] int16 and whose weights are bytes, four of each column in a
+// step. Products of so many steps fill 16 bits, so scales are due after them.
+func (k *superSums) expandedRun(steps, due int) {
+	for step := range steps {
+		k.loadBytes(k.w, 64+64*step)
+		k.products(4*k.rows*step, step%due == 0)
+		if step%due == due-1 {
+			for h := range k.halves() {
+				k.load(k.w[h], mem(k.bytes*h, "AX"), "scales of the run")
+			}
+			k.addScaled()
+		}
+	}
+	k.op("next run", "ADDQ $%d, AX", 64+64*steps)
+	k.op("next elements", "ADDQ $%d, CX", 4*k.rows*steps)
+}
+
+// signedScales leaves the scales of two runs, int8 at an offset of R8, in the two words of columns.
+func (k *superSums) signedScales(reg, offset, h int) {
+	k.op("scales of two runs", "VPMOVSXBW %s, %s", mem(offset+16*h, "R8"), k.v(reg))
+}
+
+// scaleTwice leaves the scale of one of two runs, as they are in the words of columns, in both words.
+func (k *superSums) scaleTwice(reg, run int) {
+	w, order := k.v(reg), []int{0xa0, 0xf5}[run]
+	k.op("this one's twice", "VPSHUFLW $%#x, %s, %s", order, w, w)
+	k.op("in the upper words too", "VPSHUFHW $%#x, %s, %s", order, w, w)
+}
+
+// scaleWide leaves that scale in 32 bits.
+func (k *superSums) scaleWide(reg, run int) {
+	w := k.v(reg)
+	if run == 0 {
+		k.op("the first one's", "VPSLLD $16, %s, %s", w, w)
+	}
+	k.op("to 32 bits", "VPSRAD $16, %s, %s", w, w)
+}
+
+// sixteenths leaves minus the sums of x over 16 elements, times words that read has left in w for a pair of runs.
+func (k *superSums) sixteenths(read func(pair, h int)) {
+	k.each(func(r, h int) { k.zero(k.sum(r, h), "no sums yet") })
+	for pair := range 8 {
+		for h := range k.halves() {
+			read(pair, h)
+		}
+		for r := range k.rows {
+			k.op(fmt.Sprintf("minus the sums of row %d", r), "VPBROADCASTD %s, %s", mem(4*k.rows+4*(pair*k.rows+r), "BX"), k.v(k.a))
+			for h := range k.halves() {
+				k.op("products, added in pairs", "VPMADDWD %s, %s, %s", k.v(k.a), k.v(k.w[h]), k.v(k.t))
+				k.op(fmt.Sprintf("row %d += products", r), "VPADDD %s, %s, %s", k.v(k.t), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
+			}
+		}
+	}
+}
+
+// startShifted begins the sums of 256 with these, times a power of two.
+func (k *superSums) startShifted(meaning string, bits int) {
+	k.each(func(r, h int) {
+		u := k.v(k.sum(r, h))
+		if k.wide() {
+			k.op(meaning+", the sums of 256 begin", "VPSLLD $%d, %s, %s", bits, u, k.superSum(r, h))
+			return
+		}
+		k.op(meaning, "VPSLLD $%d, %s, %s", bits, u, u)
+		k.op("the sums of 256 begin", "VMOVDQA %s, %s", u, k.superSum(r, h))
+	})
+}

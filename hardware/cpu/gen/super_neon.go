@@ -55,12 +55,7 @@ func (f superFormatARM) extra(set isa) int {
 func linearSuperARM(s *stubs, set isa, format superFormatARM) *file {
 	f := newFile("linear_"+strings.ToLower(format.name), set)
 	table := format.codes.table(f)
-	var names []string
-	for n := 1; n <= set.maxRows; n++ {
-		newSuperARM(f, s, set, n, format).write(table)
-		names = append(names, fmt.Sprintf("linear%s%sRows%d", format.name, set.suffix, n))
-	}
-	s.table("linear"+format.name+set.suffix, "panelKernel", "the kernels of "+format.name, names)
+	f.linears(s, set, format.name, func(n int) { newSuperARM(f, s, set, n, format).write(table) })
 	return f
 }
 
