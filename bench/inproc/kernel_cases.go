@@ -9,13 +9,13 @@ import (
 	"hearth/hardware/quant"
 )
 
-// groupOf returns the cases of an operation in a format, on so many bytes where they are to come from memory. Times of operations that go by too fast for the clock are those
-// of smallTimes of them.
+// groupOf returns the cases of an operation in a format, on so many bytes where they are to come from memory.
 var groupOf = map[string]func(f *quant.Format, cold int) *group{
 	"linear": linearGroup, "attention": attentionGroup, "store": storeGroup, "embed": embedGroup,
 	"norm": normGroup, "rope": ropeGroup, "glu": gluGroup, "add": addGroup, "softmax": softmaxGroup,
 }
 
+// smallTimes is how many operations are timed together where one goes by too fast for the clock.
 const smallTimes = 16
 
 // bench is a program under construction, with random operands from a fixed seed.
@@ -182,7 +182,7 @@ func attentionGroup(f *quant.Format, cold int) *group {
 	}
 	g.limits = limitsOf(g.cases, f)
 	first := b.batch(hardware.BlockLen, 0, tableRows)
-	g.fill = func(q hardware.Queue, m hardware.Memory) {
+	g.fill = func(q hardware.Queue) {
 		q.Run(store, first)
 		for id := 1; id < g.limits.Blocks; id++ {
 			q.CopyBlock(id, 0)

@@ -34,6 +34,7 @@ func (b *kernelBench) sample(ctx context.Context) error {
 		return err
 	}
 	scratch := sample.NewScratch(sampledVocab, hardware.PartLen)
+	tokens := make([]int32, 50)
 	b.bounds.reset()
 	var rows []KernelRow
 	for _, s := range samplers {
@@ -45,11 +46,10 @@ func (b *kernelBench) sample(ctx context.Context) error {
 			return err
 		}
 		var seconds []float64
-		tokens := make([]int32, 16)
-		for range 50 {
+		for position := range tokens { // each of them with random numbers of its own
 			row := scratch.Row(slices.Clone(logits), slices.Clone(parts))
 			start := time.Now()
-			if _, err := sampler.Next(row, tokens); err != nil {
+			if _, err := sampler.Next(row, tokens[:position]); err != nil {
 				return err
 			}
 			seconds = append(seconds, time.Since(start).Seconds())

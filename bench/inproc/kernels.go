@@ -39,7 +39,34 @@ func (o *KernelOptions) Validate() error {
 	if o.ColdBytes < 0 || o.ColdBytes > mostColdBytes {
 		return fmt.Errorf("inproc: option ColdBytes is %d, want 0 to %d", o.ColdBytes, mostColdBytes)
 	}
+	for _, op := range o.Ops {
+		if len(o.formats(op)) == 0 {
+			return fmt.Errorf("inproc: option Formats has %v, %s wants some of %v", o.Formats, op, o.Device.Info().StreamFormats)
+		}
+	}
 	return nil
+}
+
+// formats are those that an operation is measured in; nil stands for operations on float32 rows alone.
+func (o *KernelOptions) formats(op string) []*quant.Format {
+	var formats []*quant.Format
+	switch op {
+	case "linear":
+		formats = modelFormats
+	case "attention", "store":
+		formats = o.Device.Info().StreamFormats
+	case "embed":
+		formats = []*quant.Format{quant.F16, quant.Q8_0, quant.Q6_K}
+	default:
+		return []*quant.Format{nil}
+	}
+	if len(o.Formats) == 0 {
+		return formats
+	}
+	if op == "linear" || op == "embed" {
+		return o.Formats
+	}
+	return slices.DeleteFunc(slices.Clone(formats), func(f *quant.Format) bool { return !slices.Contains(o.Formats, f) })
 }
 
 // KernelReport is the outcome; its JSON form is stable.
@@ -88,7 +115,9 @@ func Kernels(ctx context.Context, o KernelOptions) (*KernelReport, error) {
 	}
 	defer bounds.meter.Close()
 	info := o.Device.Info()
-	b := &kernelBench{KernelOptions: o, bounds: bounds, report: KernelReport{Device: info.Name, Level: info.Level, Threads: info.Threads}}
+	b := &kernelBench{KernelOptions: o, bounds: bounds, report: KernelReport{
+		Device: info.Name, Level: info.Level, Threads: info.Threads, Rows: []KernelRow{},
+	}}
 	if err := bounds.sample(); err != nil {
 		return nil, err
 	}
@@ -137,7 +166,7 @@ type group struct {
 	what    string
 	program *hardware.Program
 	limits  hardware.Limits
-	fill    func(q hardware.Queue, m hardware.Memory) // before anything is measured; may be nil
+	fill    func(q hardware.Queue) // before anything is measured; may be nil
 	cases   []kernelCase
 }
 
@@ -169,28 +198,6 @@ func (b *kernelBench) groups(ctx context.Context, op string) error {
 	return nil
 }
 
-// formats are those of an operation; nil stands for operations on float32 rows alone.
-func (b *kernelBench) formats(op string) []*quant.Format {
-	var formats []*quant.Format
-	switch op {
-	case "linear":
-		formats = modelFormats
-	case "attention", "store":
-		formats = b.Device.Info().StreamFormats
-	case "embed":
-		formats = []*quant.Format{quant.F16, quant.Q8_0, quant.Q6_K}
-	default:
-		return []*quant.Format{nil}
-	}
-	if len(b.Formats) == 0 {
-		return formats
-	}
-	if op == "linear" || op == "embed" {
-		return b.Formats
-	}
-	return slices.DeleteFunc(slices.Clone(formats), func(f *quant.Format) bool { return !slices.Contains(b.Formats, f) })
-}
-
 // modelFormats are the formats that models come in.
 var modelFormats = []*quant.Format{
 	quant.Q8_0, quant.Q4_0, quant.Q4_1, quant.Q5_0, quant.Q5_1, quant.Q4_K, quant.Q5_K, quant.Q6_K, quant.Q2_K, quant.Q3_K,
@@ -206,17 +213,13 @@ func formatName(f *quant.Format) string {
 
 // measure loads a group and measures its cases between two measures of the bounds.
 func (b *kernelBench) measure(ctx context.Context, g *group) error {
-	memory, err := b.Device.Measure(g.program, g.limits)
-	if err != nil {
-		return err
-	}
 	queue, err := b.Device.Load(ctx, g.program, g.limits)
 	if err != nil {
 		return err
 	}
 	defer queue.Close()
 	if g.fill != nil {
-		g.fill(queue, memory)
+		g.fill(queue)
 	}
 	b.bounds.reset()
 	var rows []KernelRow

@@ -54,6 +54,7 @@ func TestKernelsRefuses(t *testing.T) {
 	}{
 		{inproc.KernelOptions{}, "Device"},
 		{inproc.KernelOptions{Device: device, Ops: []string{"conv"}}, `"conv"`},
+		{inproc.KernelOptions{Device: device, Ops: []string{"norm", "attention"}, Formats: []*quant.Format{quant.Q4_K}}, "attention wants some of"},
 		{inproc.KernelOptions{Device: device, ColdBytes: -1}, "ColdBytes is -1"},
 	} {
 		if _, err := inproc.Kernels(context.Background(), c.options); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -65,9 +65,9 @@ func (s *statusLine) clear() { s.show("") }
 
 // printBounds prints the machine's bounds as of one measure.
 func printBounds(out io.Writer, r *hardware.Roofline) {
-	fmt.Fprintf(out, "read      %6.1f GB/s best, %.1f median\n", r.ReadBytes/1e9, r.MedianReadBytes/1e9)
+	fmt.Fprintf(out, "%-14s %6.1f GB/s best, %.1f median\n", "read", r.ReadBytes/1e9, r.MedianReadBytes/1e9)
 	for _, p := range r.Peaks {
-		fmt.Fprintf(out, "%-9s %6.0f GOPS (%s)\n", p.Arithmetic, p.Ops/1e9, strings.ReplaceAll(p.Instructions, " ", ", "))
+		fmt.Fprintf(out, "%-14s %6.0f GOPS (%s)\n", p.Arithmetic, p.Ops/1e9, strings.ReplaceAll(p.Instructions, " ", ", "))
 	}
 }
 

@@ -57,10 +57,11 @@ before a test is not computed but copied from a block that was, which attention 
 			options.Loading, options.Progress = bar.report, status.show
 			out := cmd.OutOrStdout()
 			if !asJSON {
-				options.Started = func(r *inproc.ModelReport) { status.clear(); printModelHead(out, r) }
+				options.Started = func(r *inproc.ModelReport) { bar.clear(); printModelHead(out, r) }
 				options.Row = func(r inproc.Row) { status.clear(); printModelRow(out, &r) }
 			}
 			report, err := inproc.Model(cmd.Context(), options)
+			bar.clear()
 			status.clear()
 			switch {
 			case err != nil:

@@ -53,6 +53,7 @@ func TestBenchRefuses(t *testing.T) {
 		{"model --isa mmx", "mmx"},
 		{"kernels --op conv", "--op: \"conv\""},
 		{"kernels --format q9", "--format: \"q9\""},
+		{"kernels --op attention --format q4_k", "--format: inproc: option Formats has [Q4_K], attention wants some of"},
 		{"kernels surplus", "surplus"},
 	} {
 		if _, err := execute(t, append([]string{"bench"}, strings.Fields(c.args)...)...); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -19,7 +19,7 @@ var flagOf = map[string]string{
 	"option MaxWaiting": "--max-queue", "option KVBytes": "--kv-memory", "Options.Threads": "--threads",
 	"option Addr": "--addr", "option APIKeys": "--api-key", "option AllowedHosts": "--allowed-host", "option CORSOrigins": "--cors-origin",
 	"option MaxBodyBytes": "--max-body", "option RequestTimeout": "--request-timeout", "option DrainTimeout": "--drain-timeout",
-	"engine: context length": "--ctx", "cpu: level": "--isa",
+	"engine: context length": "--ctx", "cpu: level": "--isa", "option Formats": "--format",
 }
 
 // refusal says with which flag of the command line the reason of an error can be mended, where there is one.

@@ -100,9 +100,9 @@ func (r *Row) topPOfAll(p float64, best float32) ranked {
 	return crossing(list, p*total-before)
 }
 
-// floor, after total, returns a logit such that the tokens from it on have at least the part p of the total probability, as far as
-// the parts can tell: a part whose largest logit is below the floor has nothing above it, and another one, besides its
-// largest logit, has less below the floor than as many times e^floor as it has tokens.
+// floor, after total, returns a logit such that the tokens from it on have at least the part p of the total probability,
+// as far as the parts can tell: a part whose largest logit is below the floor has nothing above it, and another one has
+// less below the floor than as many times e^floor as it has tokens.
 func (r *Row) floor(p, total float64, best float32) float32 {
 	h := &r.scratch.histogram
 	// With all parts above a floor, this one is low enough.
