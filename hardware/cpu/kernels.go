@@ -74,14 +74,16 @@ type linear struct {
 	row func(dst []float32, panel []byte, col, in int)
 	// tileBytes is the size of a tile of rows (1 to tileRows) rows of in elements, a multiple of 64.
 	tileBytes func(in, rows int) int
-	// prepare fills a tile from rows x[r*stride : r*stride+in]. A row's bytes depend on that row alone.
-	prepare func(tile []byte, x []float32, stride, rows, in int)
-	scratch int // elements of multiplyArgs.scratch that multiply needs
+	prepare   prepareFunc
+	scratch   int // elements of multiplyArgs.scratch that multiply needs
 	// multiply computes dst[r*dstStride+c] for r < rows and c < numPanels*panelCols.
 	multiply func(a *multiplyArgs)
 	// expanded does the same for many tiles, nil where that gains nothing.
 	expanded *expansion
 }
+
+// prepareFunc fills a tile from rows x[r*stride : r*stride+in]. A row's bytes depend on that row alone.
+type prepareFunc = func(tile []byte, x []float32, stride, rows, in int)
 
 // multiplyArgs is one call of a linear kernel. Weights are read once, in address order.
 type multiplyArgs struct {

@@ -91,7 +91,7 @@ func goKernels() *kernels {
 			newFloatLinear(elementF16, genericTileRows, multiplyF16Generic),
 			newFloatLinear(elementBF16, genericTileRows, multiplyBF16Generic),
 			newLinearQ8_0(genericTileRows, prepareQ8_0Generic, multiplyQ8_0Generic),
-			newLinearQ4_0(genericTileRows, prepareQ4_0Generic, multiplyQ4_0Generic),
+			newLinearQ4_0(genericTileRows, prepareQuadsGeneric(shiftQ4_0), multiplyQ4_0Generic),
 			newLinearQ4_K(genericTileRows, prepareQ4_KGeneric, multiplyQ4_KGeneric),
 			newLinearQ5_K(genericTileRows, prepareQ4_KGeneric, multiplyQ5_KGeneric),
 			newLinearQ6_K(genericTileRows, prepareQ6_KGeneric, multiplyQ6_KGeneric),

@@ -4,40 +4,35 @@ package cpu
 
 // pairLinearQ8_0 multiplies in pairs of 16-bit integers.
 func pairLinearQ8_0(kernels []panelKernel) *linear {
-	return newLinearQ8_0(len(kernels), preparePairs, func(a *multiplyArgs) {
-		multiplyPanels(a, kernels, blockPairs(a.in)*pairBytesQ8_0, blockPairs(a.in))
-	})
+	return newLinearQ8_0(len(kernels), preparePairs, nil).withKernels(kernels, blockPairs)
 }
 
 func quadLinearQ8_0(kernels []panelKernel) *linear {
-	return newQuadLinearQ8_0(len(kernels), prepareQuadsQ8_0, func(a *multiplyArgs) {
-		multiplyPanels(a, kernels, blockPairs(a.in)*pairBytesQ8_0, blockPairs(a.in))
-	})
+	return newQuadLinearQ8_0(len(kernels), prepareQuads(shiftQ8_0), nil).withKernels(kernels, blockPairs)
 }
 
 func quadLinearQ4_0(kernels []panelKernel) *linear {
-	return newLinearQ4_0(len(kernels), prepareQuadsQ4_0, func(a *multiplyArgs) {
-		multiplyPanels(a, kernels, blockPairs(a.in)*pairBytesQ4_0, blockPairs(a.in))
-	})
+	return newLinearQ4_0(len(kernels), prepareQuads(shiftQ4_0), nil).withKernels(kernels, blockPairs)
 }
 
 func superLinearQ4_K(kernels []panelKernel) *linear {
-	return newLinearQ4_K(len(kernels), prepareQ4_K, func(a *multiplyArgs) {
-		multiplyPanels(a, kernels, a.in/longRun*superBytesQ4_K, a.in/longRun)
-	})
+	return newLinearQ4_K(len(kernels), prepareQ4_K, nil).withKernels(kernels, longRuns)
 }
 
 func superLinearQ5_K(kernels []panelKernel) *linear {
-	return newLinearQ5_K(len(kernels), prepareQ4_K, func(a *multiplyArgs) {
-		multiplyPanels(a, kernels, a.in/longRun*superBytesQ5_K, a.in/longRun)
-	})
+	return newLinearQ5_K(len(kernels), prepareQ4_K, nil).withKernels(kernels, longRuns)
 }
 
 func superLinearQ6_K(kernels []panelKernel) *linear {
-	return newLinearQ6_K(len(kernels), prepareQ6_K, func(a *multiplyArgs) {
-		multiplyPanels(a, kernels, a.in/longRun*superBytesQ6_K, a.in/longRun)
-	})
+	return newLinearQ6_K(len(kernels), prepareQ6_K, nil).withKernels(kernels, longRuns)
 }
+
+func pairLinearBF16(kernels []panelKernel) *linear {
+	return newPairLinearBF16(len(kernels), preparePairsBF16, nil).withKernels(kernels, eights)
+}
+
+// longRuns returns how many runs of 256 a row of in elements has.
+func longRuns(in int) int { return in / longRun }
 
 func preparePairs(tile []byte, x []float32, stride, rows, in int) {
 	blocks := in / shortRun
@@ -47,20 +42,15 @@ func preparePairs(tile []byte, x []float32, stride, rows, in int) {
 	clear(tile[blocks*rows*(4+2*shortRun) : pairTileBytes(in, rows)])
 }
 
-func prepareQuadsQ8_0(tile []byte, x []float32, stride, rows, in int) {
-	prepareQuadRows(tile, x, rows, stride, in, shiftQ8_0)
-}
-
-func prepareQuadsQ4_0(tile []byte, x []float32, stride, rows, in int) {
-	prepareQuadRows(tile, x, rows, stride, in, shiftQ4_0)
-}
-
-func prepareQuadRows(tile []byte, x []float32, rows, stride, in, shift int) {
-	blocks := in / shortRun
-	for r := range rows {
-		prepareQuadsAVX2(&tile[4*(rows+r)], &tile[4*(2*rows+r)], &x[r*stride], blocks, rows, shift)
+// prepareQuads returns what fills quad tiles with a shift.
+func prepareQuads(shift int) prepareFunc {
+	return func(tile []byte, x []float32, stride, rows, in int) {
+		blocks := in / shortRun
+		for r := range rows {
+			prepareQuadsAVX2(&tile[4*(rows+r)], &tile[4*(2*rows+r)], &x[r*stride], blocks, rows, shift)
+		}
+		clear(tile[blocks*rows*quadBlockBytes : quadTileBytes(in, rows)])
 	}
-	clear(tile[blocks*rows*quadBlockBytes : quadTileBytes(in, rows)])
 }
 
 func prepareQ4_K(tile []byte, x []float32, stride, rows, in int) {
@@ -73,12 +63,6 @@ func prepareQ6_K(tile []byte, x []float32, stride, rows, in int) {
 	for r := range rows {
 		prepareQ6_KAVX2(&tile[4*r], &tile[4*(rows+r)], &tile[4*(9*rows+r)], &x[r*stride], in/longRun, rows)
 	}
-}
-
-func pairLinearBF16(kernels []panelKernel) *linear {
-	return newPairLinearBF16(len(kernels), preparePairsBF16, func(a *multiplyArgs) {
-		multiplyPanels(a, kernels, eights(a.in)*eightBytes, eights(a.in))
-	})
 }
 
 func preparePairsBF16(tile []byte, x []float32, stride, rows, in int) {

@@ -20,6 +20,12 @@ func multiplyPanels(a *multiplyArgs, kernels []panelKernel, panelBytes, blocks i
 	}
 }
 
+// withKernels has a linear multiply with kernels for 1 to tileRows rows, that go by blocks of the panel's layout.
+func (l *linear) withKernels(kernels []panelKernel, blocks func(in int) int) *linear {
+	l.multiply = func(a *multiplyArgs) { multiplyPanels(a, kernels, l.panelBytes(a.in), blocks(a.in)) }
+	return l
+}
+
 // floatLinears are the linears of the three float formats.
 func floatLinears(f32, f16, bf16 []floatKernel) []*linear {
 	return []*linear{floatLinear(elementF32, f32), floatLinear(elementF16, f16), floatLinear(elementBF16, bf16)}

@@ -26,7 +26,7 @@ const (
 )
 
 // newPairLinearBF16 describes weights and tiles in that layout.
-func newPairLinearBF16(tileRows int, prepare func(tile []byte, x []float32, stride, rows, in int), multiply func(*multiplyArgs)) *linear {
+func newPairLinearBF16(tileRows int, prepare prepareFunc, multiply func(*multiplyArgs)) *linear {
 	return &linear{
 		format:      quant.BF16,
 		roundsFloat: true,

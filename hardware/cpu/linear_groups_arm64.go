@@ -80,8 +80,7 @@ func (g group) linear(l linear, f tileForm, kernels []panelKernel) *linear {
 	l.prepare = func(tile []byte, x []float32, stride, rows, in int) {
 		f.prepare(g, tile, matrixView{x, stride, rows, in})
 	}
-	l.multiply = func(a *multiplyArgs) { multiplyPanels(a, kernels, l.panelBytes(a.in), a.in/f.blockLen) }
-	return &l
+	return l.withKernels(kernels, func(in int) int { return in / f.blockLen })
 }
 
 const blockBytesQ8_0 = 32 + 512 // of a panel, for 32 elements

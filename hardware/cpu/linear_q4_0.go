@@ -19,7 +19,7 @@ const (
 )
 
 // newLinearQ4_0 describes weights and tiles in that layout.
-func newLinearQ4_0(tileRows int, prepare func(tile []byte, x []float32, stride, rows, in int), multiply func(*multiplyArgs)) *linear {
+func newLinearQ4_0(tileRows int, prepare prepareFunc, multiply func(*multiplyArgs)) *linear {
 	return &linear{
 		format:     quant.Q4_0,
 		tileRows:   tileRows,
@@ -65,10 +65,6 @@ func rowQ4_0(dst []float32, panel []byte, col, in int) {
 			dst[b*shortRun+16+i] = d * float32(int32(v>>4)-shiftQ4_0)
 		}
 	}
-}
-
-func prepareQ4_0Generic(tile []byte, x []float32, stride, rows, in int) {
-	prepareQuads(tile, x, rows, stride, in, shiftQ4_0)
 }
 
 // multiplyQ4_0Generic adds the blocks in order: y += (scale of w * scale of x) * sum of products.

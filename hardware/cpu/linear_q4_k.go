@@ -30,7 +30,7 @@ const (
 )
 
 // newLinearQ4_K describes weights and tiles in that layout.
-func newLinearQ4_K(tileRows int, prepare func(tile []byte, x []float32, stride, rows, in int), multiply func(*multiplyArgs)) *linear {
+func newLinearQ4_K(tileRows int, prepare prepareFunc, multiply func(*multiplyArgs)) *linear {
 	return &linear{
 		format:     quant.Q4_K,
 		tileRows:   tileRows,

@@ -21,7 +21,7 @@ const (
 )
 
 // newLinearQ5_K describes weights and tiles in that layout.
-func newLinearQ5_K(tileRows int, prepare func(tile []byte, x []float32, stride, rows, in int), multiply func(*multiplyArgs)) *linear {
+func newLinearQ5_K(tileRows int, prepare prepareFunc, multiply func(*multiplyArgs)) *linear {
 	return &linear{
 		format:     quant.Q5_K,
 		tileRows:   tileRows,

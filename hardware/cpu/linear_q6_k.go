@@ -31,7 +31,7 @@ const (
 )
 
 // newLinearQ6_K describes weights and tiles in that layout.
-func newLinearQ6_K(tileRows int, prepare func(tile []byte, x []float32, stride, rows, in int), multiply func(*multiplyArgs)) *linear {
+func newLinearQ6_K(tileRows int, prepare prepareFunc, multiply func(*multiplyArgs)) *linear {
 	return &linear{
 		format:     quant.Q6_K,
 		tileRows:   tileRows,

@@ -22,7 +22,7 @@ const (
 )
 
 // newLinearQ8_0 describes weights and tiles in that layout.
-func newLinearQ8_0(tileRows int, prepare func(tile []byte, x []float32, stride, rows, in int), multiply func(*multiplyArgs)) *linear {
+func newLinearQ8_0(tileRows int, prepare prepareFunc, multiply func(*multiplyArgs)) *linear {
 	return &linear{
 		format:     quant.Q8_0,
 		tileRows:   tileRows,

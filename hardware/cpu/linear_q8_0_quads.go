@@ -12,7 +12,7 @@ import "hearth/hardware/quant"
 const shiftQ8_0 = 128
 
 // newQuadLinearQ8_0 describes weights and tiles in that layout.
-func newQuadLinearQ8_0(tileRows int, prepare func(tile []byte, x []float32, stride, rows, in int), multiply func(*multiplyArgs)) *linear {
+func newQuadLinearQ8_0(tileRows int, prepare prepareFunc, multiply func(*multiplyArgs)) *linear {
 	return &linear{
 		format:     quant.Q8_0,
 		tileRows:   tileRows,

@@ -19,18 +19,20 @@ const quadBlockBytes = 8 + shortRun // of one row
 // quadTileBytes is the size of such a tile.
 func quadTileBytes(in, rows int) int { return roundUp(2*blockPairs(in)*rows*quadBlockBytes, 64) }
 
-// prepareQuads fills a quad tile.
-func prepareQuads(tile []byte, x []float32, rows, stride, in int, shift int32) {
-	clear(tile[:quadTileBytes(in, rows)])
-	var q [shortRun]byte
-	for b := range in / shortRun {
-		block := tile[b*rows*quadBlockBytes:]
-		for r := range rows {
-			scale, sum := quantizeRun(q[:], x[r*stride+b*shortRun:][:shortRun])
-			binary.LittleEndian.PutUint32(block[4*r:], uint32(-shift*sum))
-			putFloat(block[4*(rows+r):], scale)
-			for word := range shortRun / 4 {
-				copy(block[8*rows+4*(word*rows+r):][:4], q[4*word:])
+// prepareQuadsGeneric returns what fills quad tiles with a shift.
+func prepareQuadsGeneric(shift int) prepareFunc {
+	return func(tile []byte, x []float32, stride, rows, in int) {
+		clear(tile[:quadTileBytes(in, rows)])
+		var q [shortRun]byte
+		for b := range in / shortRun {
+			block := tile[b*rows*quadBlockBytes:]
+			for r := range rows {
+				scale, sum := quantizeRun(q[:], x[r*stride+b*shortRun:][:shortRun])
+				binary.LittleEndian.PutUint32(block[4*r:], uint32(-int32(shift)*sum))
+				putFloat(block[4*(rows+r):], scale)
+				for word := range shortRun / 4 {
+					copy(block[8*rows+4*(word*rows+r):][:4], q[4*word:])
+				}
 			}
 		}
 	}

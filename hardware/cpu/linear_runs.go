@@ -54,7 +54,7 @@ func genericRunsLinears() []*linear {
 }
 
 // linear describes weights in that layout.
-func (f *runsFormat) linear(tileRows int, prepare func(tile []byte, x []float32, stride, rows, in int), multiply func(*multiplyArgs)) *linear {
+func (f *runsFormat) linear(tileRows int, prepare prepareFunc, multiply func(*multiplyArgs)) *linear {
 	return &linear{
 		format:     f.format,
 		tileRows:   tileRows,

@@ -6,9 +6,7 @@ package cpu
 func runsLinears(kernels ...[]panelKernel) []*linear {
 	var linears []*linear
 	for i, f := range runsFormats() {
-		linears = append(linears, f.linear(len(kernels[i]), prepareQ6_K, func(a *multiplyArgs) {
-			multiplyPanels(a, kernels[i], a.in/longRun*f.superBytes(), a.in/longRun)
-		}))
+		linears = append(linears, f.linear(len(kernels[i]), prepareQ6_K, nil).withKernels(kernels[i], longRuns))
 	}
 	return linears
 }

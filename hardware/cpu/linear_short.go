@@ -66,7 +66,7 @@ func newShortFormat(s shortFormat) *shortFormat {
 }
 
 // linear describes weights in that layout.
-func (s *shortFormat) linear(tileRows int, prepare func(tile []byte, x []float32, stride, rows, in int), multiply func(*multiplyArgs)) *linear {
+func (s *shortFormat) linear(tileRows int, prepare prepareFunc, multiply func(*multiplyArgs)) *linear {
 	return &linear{
 		format:     s.format,
 		tileRows:   tileRows,
@@ -81,9 +81,7 @@ func (s *shortFormat) linear(tileRows int, prepare func(tile []byte, x []float32
 
 // generic is the linear in plain Go.
 func (s *shortFormat) generic() *linear {
-	return s.linear(genericTileRows, func(tile []byte, x []float32, stride, rows, in int) {
-		prepareQuads(tile, x, rows, stride, in, int32(s.shift))
-	}, s.multiplyGeneric)
+	return s.linear(genericTileRows, prepareQuadsGeneric(s.shift), s.multiplyGeneric)
 }
 
 // genericShortLinears are those of all formats.

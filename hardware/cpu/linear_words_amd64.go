@@ -14,7 +14,7 @@ package cpu
 //	q       int8 [8 words][rows][4]
 
 // prepareWords returns what fills word tiles with a shift.
-func prepareWords(shift int) func(tile []byte, x []float32, stride, rows, in int) {
+func prepareWords(shift int) prepareFunc {
 	return func(tile []byte, x []float32, stride, rows, in int) {
 		blocks := in / shortRun
 		for r := range rows {
@@ -24,41 +24,33 @@ func prepareWords(shift int) func(tile []byte, x []float32, stride, rows, in int
 	}
 }
 
-// prepareShifted returns what fills quad tiles with a shift.
-func prepareShifted(shift int) func(tile []byte, x []float32, stride, rows, in int) {
-	return func(tile []byte, x []float32, stride, rows, in int) {
-		prepareQuadRows(tile, x, rows, stride, in, shift)
-	}
-}
-
 // shortLinears are the linears of formats of short codes, of which there are the kernels in the order of shortFormats.
-// Values too large for word tiles are multiplied with their signs, and have no starts; their tiles are those of VNNI.
-func shortLinears(quads bool, kernels ...[]panelKernel) []*linear {
+// prepare returns what fills their tiles. Values too large for word tiles are multiplied with their signs, and have no
+// starts; their tiles are those of VNNI.
+func shortLinears(prepare func(shift int) prepareFunc, kernels ...[]panelKernel) []*linear {
 	var linears []*linear
 	for i, s := range shortFormats() {
-		prepare := prepareWords(s.shift)
-		if quads || s.shift > 16 {
-			prepare = prepareShifted(s.shift)
+		fill := prepare(s.shift)
+		if s.shift > 16 {
+			fill = prepareQuads(s.shift)
 		}
-		linears = append(linears, s.linear(len(kernels[i]), prepare, func(a *multiplyArgs) {
-			multiplyPanels(a, kernels[i], blockPairs(a.in)*s.pairBytes(), blockPairs(a.in))
-		}))
+		linears = append(linears, s.linear(len(kernels[i]), fill, nil).withKernels(kernels[i], blockPairs))
 	}
 	return linears
 }
 
 func shortLinearsAVX2() []*linear {
-	return shortLinears(false, linearQ4_1AVX2(), linearQ5_0AVX2(), linearQ5_1AVX2(), linearIQ4_NLAVX2(), linearMXFP4AVX2())
+	return shortLinears(prepareWords, linearQ4_1AVX2(), linearQ5_0AVX2(), linearQ5_1AVX2(), linearIQ4_NLAVX2(), linearMXFP4AVX2())
 }
 
 func shortLinearsAVX512() []*linear {
-	return shortLinears(false, linearQ4_1AVX512(), linearQ5_0AVX512(), linearQ5_1AVX512(), linearIQ4_NLAVX512(), linearMXFP4AVX512())
+	return shortLinears(prepareWords, linearQ4_1AVX512(), linearQ5_0AVX512(), linearQ5_1AVX512(), linearIQ4_NLAVX512(), linearMXFP4AVX512())
 }
 
 func shortLinearsAVXVNNI() []*linear {
-	return shortLinears(true, linearQ4_1AVXVNNI(), linearQ5_0AVXVNNI(), linearQ5_1AVXVNNI(), linearIQ4_NLAVXVNNI(), linearMXFP4AVXVNNI())
+	return shortLinears(prepareQuads, linearQ4_1AVXVNNI(), linearQ5_0AVXVNNI(), linearQ5_1AVXVNNI(), linearIQ4_NLAVXVNNI(), linearMXFP4AVXVNNI())
 }
 
 func shortLinearsVNNI() []*linear {
-	return shortLinears(true, linearQ4_1VNNI(), linearQ5_0VNNI(), linearQ5_1VNNI(), linearIQ4_NLVNNI(), linearMXFP4VNNI())
+	return shortLinears(prepareQuads, linearQ4_1VNNI(), linearQ5_0VNNI(), linearQ5_1VNNI(), linearIQ4_NLVNNI(), linearMXFP4VNNI())
 }

@@ -13,10 +13,10 @@ func TestPrepareAgainstGeneric(t *testing.T) {
 		name           string
 		run            int
 		bytes          func(in, rows int) int
-		generic, assem func(tile []byte, x []float32, stride, rows, in int)
+		generic, assem prepareFunc
 	}{
 		{"pairs", shortRun, pairTileBytes, prepareQ8_0Generic, preparePairs},
-		{"quads", shortRun, quadTileBytes, prepareQ4_0Generic, prepareQuadsQ4_0},
+		{"quads", shortRun, quadTileBytes, prepareQuadsGeneric(shiftQ4_0), prepareQuads(shiftQ4_0)},
 		{"words", shortRun, quadTileBytes, wordsOfQuads, prepareWords(-1)},
 		{"shifted words", shortRun, quadTileBytes, wordsOfQuads16, prepareWords(16)},
 		{"Q4_K", longRun, superTileBytes, prepareQ4_KGeneric, prepareQ4_K},
@@ -61,7 +61,7 @@ func wordsOfQuads16(tile []byte, x []float32, stride, rows, in int) {
 
 // fillWords fills quad tiles, and puts starts of words into them.
 func fillWords(tile []byte, m matrixRows, shift int32) {
-	prepareQuads(tile, m.x, m.rows, m.stride, m.in, shift)
+	prepareQuadsGeneric(int(shift))(tile, m.x, m.stride, m.rows, m.in)
 	for b := range m.in / shortRun {
 		block := tile[b*m.rows*quadBlockBytes:]
 		for r := range m.rows {
