@@ -72,7 +72,7 @@ type ModelReport struct {
 	KV           string  `json:"kv"`
 	WeightBytes  int64   `json:"weight_bytes"`        // as packed
 	FileBytes    int64   `json:"file_bytes"`          // of the tensors in the file
-	LoadSeconds  float64 `json:"load_seconds"`        // from opening the file to the first request
+	LoadSeconds  float64 `json:"load_seconds"`        // from opening the file until its weights are packed, without the vocabulary
 	LoadPeakRSS  int64   `json:"load_peak_rss_bytes"` // most memory in use while loading; 0: unknown on this system
 	PeakRSS      int64   `json:"peak_rss_bytes"`      // most at any time, without what bandwidth is measured on
 	Rows         []Row   `json:"rows"`

@@ -23,6 +23,7 @@ of the machine in the same seconds: the bandwidth at which all threads read memo
 instructions for sums of products, with nothing else to do. Both drift by tenths on shared machines, so compare
 fractions rather than rates.`,
 		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // arguments are checked where something runs
 	}
 	command.AddCommand(newBenchModelCommand(), newBenchKernelsCommand())
 	return command

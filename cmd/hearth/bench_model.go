@@ -26,6 +26,7 @@ func newBenchModelCommand() *cobra.Command {
 number of sequences of -b, both behind each number of tokens of --ctx, rounded up to blocks of 64. What the cache holds
 before a test is not computed but copied from a block that was, which attention reads no faster or slower.
 
+  load     opening the file and packing its weights, without the vocabulary, which servers read meanwhile
   test     pp512: prefill of 512 tokens; tg64: decode of 64 tokens by every sequence
   depth    tokens in each sequence's cache before the test
   t/s      tokens per second, all sequences together
@@ -117,7 +118,7 @@ func validateBenchModel(o *inproc.ModelOptions) error {
 func printModelHead(out io.Writer, r *inproc.ModelReport) {
 	fmt.Fprintf(out, "model   %s (%s), %s of weights, cache of %s\n", orUnknown(r.Model), r.Architecture, formatBytes(uint64(r.WeightBytes)), r.KV)
 	fmt.Fprintf(out, "device  %s, %s, %s\n", r.Device, r.Level, plural(r.Threads, "thread"))
-	fmt.Fprintf(out, "load    %s, at most %s in memory\n\n", time.Duration(r.LoadSeconds*float64(time.Second)).Round(time.Millisecond), formatBytes(uint64(r.LoadPeakRSS)))
+	fmt.Fprintf(out, "load    %s%s\n\n", time.Duration(r.LoadSeconds*float64(time.Second)).Round(time.Millisecond), atMost(", ", r.LoadPeakRSS))
 	fmt.Fprintf(out, "%-8s %6s %5s %9s %17s %9s %6s %9s %7s %8s %7s %8s   %6s %6s\n", "test", "depth", "seqs", "t/s", "lowest - highest",
 		"ms/step", "loop", "MB/step", "GB/s", "of read", "GOPS", "of peak", "read", "int8")
 }
@@ -135,5 +136,13 @@ func printModelRow(out io.Writer, r *inproc.Row) {
 func printModelFoot(out io.Writer, r *inproc.ModelReport) {
 	fmt.Fprintf(out, "\nlimits of this machine, measured with the last row\n")
 	printBounds(out, &r.Rows[len(r.Rows)-1].Bounds)
-	fmt.Fprintf(out, "memory at most %s\n", formatBytes(uint64(r.PeakRSS)))
+	fmt.Fprint(out, atMost("", r.PeakRSS), "\n")
+}
+
+// atMost writes a peak of memory behind a separator, and nothing where the system does not tell it.
+func atMost(separator string, bytes int64) string {
+	if bytes == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%sat most %s of memory", separator, formatBytes(uint64(bytes)))
 }

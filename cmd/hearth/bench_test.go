@@ -27,7 +27,7 @@ func TestBenchModelPrintsTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"stories260k", "\npp8 ", "\ntg4 ", "of read", "memory at most"} {
+	for _, want := range []string{"stories260k", "\npp8 ", "\ntg4 ", "of read", "at most "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
@@ -54,7 +54,8 @@ func TestBenchRefuses(t *testing.T) {
 		{"kernels --op conv", "--op: \"conv\""},
 		{"kernels --format q9", "--format: \"q9\""},
 		{"kernels --op attention --format q4_k", "--format: inproc: option Formats has [Q4_K], attention wants some of"},
-		{"kernels surplus", "surplus"},
+		{"kernels surplus", "\"surplus\" for \"hearth bench kernels\"; see 'hearth bench kernels --help'"},
+		{"modle", "\"modle\" for \"hearth bench\"; see 'hearth bench --help'"},
 	} {
 		if _, err := execute(t, append([]string{"bench"}, strings.Fields(c.args)...)...); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("bench %s returns %v, want an error with %q", c.args, err, c.want)

@@ -52,6 +52,7 @@ func seeHelp(command *cobra.Command) {
 		return helpHint(c, err)
 	})
 	for _, c := range command.Commands() {
+		seeHelp(c)
 		if check := c.Args; check != nil {
 			c.Args = func(c *cobra.Command, args []string) error {
 				if err := check(c, args); err != nil {
