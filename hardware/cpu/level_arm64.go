@@ -11,18 +11,23 @@ import (
 // assemblyLevels lists the levels written in assembly, best first. Go's own code needs Advanced SIMD, so that is always
 // there.
 func assemblyLevels() []level {
-	dotProd, i8mm := "", ""
-	if !cpu.ARM64.HasASIMDDP {
-		dotProd, i8mm = "ASIMDDP", "ASIMDDP"
+	return []level{
+		{"i8mm", i8mmKernels, lacking(cpu.ARM64.HasI8MM, "I8MM")},
+		{"dotprod", dotProdKernels, lacking(cpu.ARM64.HasASIMDDP, "ASIMDDP")},
+		{name: "neon", open: neonKernels},
 	}
-	if !cpu.ARM64.HasI8MM {
-		i8mm = "I8MM"
-	}
-	return []level{{"i8mm", i8mmKernels, i8mm}, {"dotprod", dotProdKernels, dotProd}, {name: "neon", open: neonKernels}}
 }
 
-// neonKernels have vectors of 16 bytes and no instruction for sums of products of bytes. What is not named here is done in plain
-// Go.
+// lacking names a feature that the processor lacks.
+func lacking(has bool, feature string) string {
+	if has {
+		return ""
+	}
+	return feature
+}
+
+// neonKernels have vectors of 16 bytes and no instruction for sums of products of bytes. What is not named here is done in
+// plain Go.
 func neonKernels() *kernels {
 	k := goKernels()
 	k.level = "neon"

@@ -229,8 +229,8 @@ func readCodesQ5_K(codes *[longRun / 4]uint32, block []byte) {
 	}
 }
 
-// readCodesQ6_K: a half of the block has its lower bits in the low and then the high nibbles of 64 bytes, and the upper ones in
-// four pairs of bits of 32 bytes.
+// readCodesQ6_K: a half of the block has its lower bits in the low and then the high nibbles of 64 bytes, and the upper
+// ones in four pairs of bits of 32 bytes.
 func readCodesQ6_K(codes *[longRun / 4]uint32, block []byte) {
 	for i := range codes {
 		half, quarter, at := i/32, i%32/8, 4*(i%8)

@@ -7,8 +7,8 @@ import (
 	"hearth/hardware"
 )
 
-// Parts implements hardware.Parted: what attention's softmax does with the scores of a row in one tile, and the preparing of rows for the
-// products of each format that has kernels.
+// Parts implements hardware.Parted: what attention's softmax does with the scores of a row in a partition, and the
+// preparing of rows for the products of each format that has kernels.
 func (d *device) Parts() []hardware.Part {
 	random := rand.New(rand.NewPCG(7, 8))
 	floats := func(n int) []float32 {
@@ -19,9 +19,9 @@ func (d *device) Parts() []hardware.Part {
 		return x
 	}
 	k := d.kernels
-	scores, weights := floats(blockLen), floats(blockLen)
+	scores, weights := floats(partitionLen), floats(partitionLen)
 	parts := []hardware.Part{{
-		Name: "scores", Shape: fmt.Sprint(blockLen), Rows: 1, Bytes: 2 * 4 * blockLen,
+		Name: "scores", Shape: fmt.Sprint(partitionLen), Rows: 1, Bytes: 2 * 4 * partitionLen,
 		Run: func() { k.expSum(weights, scores, k.maxOf(scores)) },
 	}}
 	const in = 1024

@@ -193,8 +193,8 @@ func (p *pool) keepPanic() {
 	}
 }
 
-// barrier returns true when all workers of the step have called it as often as this one; false when the step is given up. It is a
-// dissemination barrier (Hensgen, Finkel, Manber 1988): after round i a worker knows of 2^i others.
+// barrier returns true when all workers of the step have called it as often as this one; false when the step is given
+// up. It is a dissemination barrier (Hensgen, Finkel, Manber 1988): after round i a worker knows of 2^i others.
 func (p *pool) barrier(id int, round *uint32) bool {
 	for distance := 1; distance < p.active; distance *= 2 {
 		*round++

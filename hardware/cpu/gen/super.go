@@ -2,8 +2,9 @@ package main
 
 import "fmt"
 
-// superSums is a kernel of Q4_K, Q5_K or Q6_K. A run's products are summed in 16 bits (or 32, with VNNI), multiplied by its scale and
-// added to the 32-bit sums of the whole 256; those stand in registers, or where there are too few of them on the stack.
+// superSums is a kernel of a format with blocks of 256. A run's products are summed in 16 bits (or 32, with VNNI),
+// multiplied by its scale and added to the 32-bit sums of the whole 256; those stand in registers, or where there are
+// too few of them on the stack.
 type superSums struct {
 	*linear
 	w                []int // weights, scales
