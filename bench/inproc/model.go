@@ -389,16 +389,8 @@ func (b *modelBench) run(ctx context.Context, requests ...*api.Request) error {
 // finished is run, with the time at which the last request was done.
 func (b *modelBench) finished(ctx context.Context, requests ...*api.Request) (time.Time, error) {
 	streams, failure := b.submit(ctx, requests)
-	for _, events := range streams {
-		for e := range events {
-			switch {
-			case e.Done == nil || failure != nil:
-			case e.Done.Err != nil:
-				failure = e.Done.Err
-			case e.Done.Reason == api.FinishCancelled:
-				failure = context.Cause(ctx)
-			}
-		}
+	if err := wait(ctx, streams); failure == nil {
+		failure = err
 	}
 	return time.Now(), failure
 }
