@@ -10,7 +10,8 @@ import (
 
 // Kernels in assembly are compared with their specification before they are used: a processor, a virtual machine or an
 // emulator may claim instructions that it gets wrong, and a model's output would not tell. One panel of each format is
-// multiplied with one row, and with as many copies of it as a tile holds: a few milliseconds when a device opens.
+// multiplied with one row, and with as many copies of it as a tile holds, and some rows with a tile of the cache: a few
+// milliseconds when a device opens.
 
 // checkedIn is the length of the row: a block of the longest formats.
 const checkedIn = 256
@@ -37,10 +38,13 @@ func checkKernels(k *kernels) error {
 			}
 		}
 	}
-	return checkGemms(k, generic, x)
+	if err := checkGemms(k, generic, x); err != nil {
+		return err
+	}
+	return checkTiles(k, generic.complete(), x)
 }
 
-// checkGemms does so with the float kernels of attention.
+// checkGemms does so with the float kernels.
 func checkGemms(k, generic *kernels, x []float32) error {
 	const rows = 3
 	const length = checkedIn / rows
@@ -57,7 +61,32 @@ func checkGemms(k, generic *kernels, x []float32) error {
 		a.dst = want
 		c.wanted(&a)
 		if err := compareProducts(got, want); err != nil {
-			return fmt.Errorf("cache rows of %s: %w", c.format, err)
+			return fmt.Errorf("rows with a panel of %s: %w", c.format, err)
+		}
+	}
+	return nil
+}
+
+// checkTiles does so with the products of attention. A panel's weights are as many bytes as a tile of heads of this size.
+func checkTiles(k, generic *kernels, x []float32) error {
+	const dim = panelCols * checkedIn / blockLen
+	for _, f := range streamFormats() {
+		tile, ours, wanted := checkedWeights(f), k.tiles(f), generic.tiles(f)
+		for _, c := range []struct {
+			what           string
+			kernel, wanted func(*tileArgs)
+		}{{"keys", ours.keys, wanted.keys}, {"values", ours.values, wanted.values}} {
+			for _, rows := range []int{1, 13} {
+				a := tileArgs{dstStride: dim, x: x, xStride: 15, tile: tile, k: dim, panels: dim / panelCols, rows: rows, room: make([]float32, tileRoom(rows))}
+				got, want := make([]float32, rows*dim), make([]float32, rows*dim)
+				a.dst = got
+				c.kernel(&a)
+				a.dst = want
+				c.wanted(&a)
+				if err := compareProducts(got, want); err != nil {
+					return fmt.Errorf("%s of %s with %d rows: %w", c.what, f, rows, err)
+				}
+			}
 		}
 	}
 	return nil

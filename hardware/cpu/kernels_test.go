@@ -4,10 +4,25 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"hearth/hardware/quant"
 )
+
+// machineLevels lists the levels that this machine runs, best first.
+func machineLevels() []level {
+	return slices.DeleteFunc(levels(), func(l level) bool { return l.lacks != "" })
+}
+
+// availableLevels names them.
+func availableLevels() []string {
+	var names []string
+	for _, l := range machineLevels() {
+		names = append(names, l.name)
+	}
+	return names
+}
 
 // forEachLevel runs a test once per level of this machine.
 func forEachLevel(t *testing.T, f func(t *testing.T, k *kernels)) {

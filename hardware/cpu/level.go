@@ -20,20 +20,6 @@ type level struct {
 // machine what it can do, so it is called once, when a device opens.
 func levels() []level { return append(assemblyLevels(), level{name: "go", open: goKernels}) }
 
-// machineLevels lists those that this machine runs.
-func machineLevels() []level {
-	return slices.DeleteFunc(levels(), func(l level) bool { return l.lacks != "" })
-}
-
-// availableLevels names them.
-func availableLevels() []string {
-	var names []string
-	for _, l := range machineLevels() {
-		names = append(names, l.name)
-	}
-	return names
-}
-
 // selectKernels returns the kernels of a level, of the best one for "", and what became of every level.
 func selectKernels(isa string) (*kernels, []hardware.Level, error) {
 	return chooseLevel(isa, levels())

@@ -29,6 +29,19 @@ func TestCheckKernels(t *testing.T) {
 	})
 }
 
+// TestCheckTiles finds a mistake in one of the last rows' products.
+func TestCheckTiles(t *testing.T) {
+	k := goKernels().complete()
+	keys := k.tilesQ8_0.keys
+	k.tilesQ8_0.keys = func(a *tileArgs) {
+		keys(a)
+		a.dst[(a.rows-1)*a.dstStride] *= 0.99
+	}
+	if err := checkKernels(k); err == nil || !strings.HasPrefix(err.Error(), "keys of Q8_0 with 1 rows") {
+		t.Errorf("checkKernels = %v, want that keys of Q8_0 are wrong", err)
+	}
+}
+
 // broken returns a level whose last format loses a product of its tile's last row.
 func broken() *kernels {
 	k := goKernels()
