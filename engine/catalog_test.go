@@ -3,6 +3,7 @@ package engine
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"hearth/engine/tokenizer"
 	"hearth/engine/weights"
 	"hearth/hardware"
+	"hearth/hardware/cpu"
 )
 
 func openCatalog(t *testing.T) (*Catalog, Options) {
@@ -110,6 +112,37 @@ func TestCatalogNamesWhatFails(t *testing.T) {
 	}
 	if _, err := catalog.Load(t.Context(), "", "e", opts); err != nil {
 		t.Errorf("the name of a model that could not be loaded is taken: %v", err)
+	}
+}
+
+// TestCatalogWithoutVocabulary loads models whose weights are whole and whose vocabulary is not. It is read while weights
+// are packed, and whichever ends first, the error is the vocabulary's and the device has its memory back.
+func TestCatalogWithoutVocabulary(t *testing.T) {
+	catalog, opts := openCatalog(t)
+	device, err := cpu.Open(cpu.Options{Threads: 1, FreeBytes: 1 << 28})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { device.Close() })
+	opts.Device = device
+	path := filepath.Join(t.TempDir(), "mute.gguf")
+	if err := os.WriteFile(path, bytes.Replace(embedded.Model, []byte("ggml.tokens"), []byte("ggml.nekots"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	free := device.Info().FreeBytes
+	for range 20 {
+		_, err := catalog.Load(t.Context(), path, "mute", opts)
+		if err == nil || !strings.Contains(err.Error(), "tokenizer.ggml.tokens") || strings.Contains(err.Error(), "canceled") {
+			t.Fatalf("Load = %v, want an error with tokenizer.ggml.tokens alone", err)
+		}
+		if left := device.Info().FreeBytes; left != free {
+			t.Fatalf("%d bytes are free after a load that failed, %d before", left, free)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := catalog.Load(ctx, "", "whole", opts); !errors.Is(err, context.Canceled) {
+		t.Errorf("Load that is cancelled = %v", err)
 	}
 }
 

@@ -140,7 +140,7 @@ func linearGroup(f *quant.Format, cold int) *group {
 // The heads of a model of 0.6 billion parameters.
 const (
 	numHeads, numKVHeads, headDim = 16, 8, 128
-	contextLen                    = 8192
+	cachedLen                     = 8192
 )
 
 // attentionGroup reads the caches of some layers for one row of each sequence, and that of one layer for many rows.
@@ -148,7 +148,7 @@ func attentionGroup(f *quant.Format, cold int) *group {
 	b := newBench("attention " + f.Name)
 	g := &group{what: b.Name(), program: b.Program}
 	positionBytes := 2 * mustRowBytes(f, numKVHeads*headDim) // of keys and values of a layer
-	coldLayers := max(2, (cold+contextLen*positionBytes-1)/(contextLen*positionBytes))
+	coldLayers := max(2, (cold+cachedLen*positionBytes-1)/(cachedLen*positionBytes))
 	k, v := make([]hardware.Stream, coldLayers), make([]hardware.Stream, coldLayers)
 	for i := range coldLayers {
 		k[i] = b.Stream(hardware.StreamInfo{Name: "k", Layer: i, Heads: numKVHeads, Dim: headDim, Class: hardware.KeyStream})
@@ -169,7 +169,7 @@ func attentionGroup(f *quant.Format, cold int) *group {
 		}
 	}
 	for _, c := range []struct{ layers, sequences, rows, start int }{
-		{coldLayers, 1, 1, contextLen - 1}, {coldLayers, 8, 1, contextLen/8 - 1}, {1, 1, 512, 0}, {1, 1, 512, contextLen - 512},
+		{coldLayers, 1, 1, cachedLen - 1}, {coldLayers, 8, 1, cachedLen/8 - 1}, {1, 1, 512, 0}, {1, 1, 512, cachedLen - 512},
 	} {
 		seen := float64(c.sequences) * (float64(c.rows)*float64(c.start) + float64(c.rows*(c.rows+1))/2)
 		g.cases = append(g.cases, kernelCase{

@@ -239,7 +239,7 @@ func (b *modelBench) measure(ctx context.Context) error {
 // row repeats a test between measures of the bounds.
 func (b *modelBench) row(ctx context.Context, r Row, test func(context.Context, *Row, [][]int32) error) error {
 	b.bounds.reset()
-	contexts, err := b.fill(ctx, r)
+	prefixes, err := b.fill(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -250,7 +250,7 @@ func (b *modelBench) row(ctx context.Context, r Row, test func(context.Context, 
 		}
 		try := r
 		b.watcher.reset()
-		if err := test(ctx, &try, contexts); err != nil {
+		if err := test(ctx, &try, prefixes); err != nil {
 			return err
 		}
 		if err := b.bounds.sample(); err != nil {
@@ -266,26 +266,26 @@ func (b *modelBench) row(ctx context.Context, r Row, test func(context.Context, 
 	return nil
 }
 
-// fill puts a context of the row's depth into the cache for each sequence, without computing it.
+// fill puts a prefix of the row's depth into the cache for each sequence, without computing it.
 func (b *modelBench) fill(ctx context.Context, r Row) ([][]int32, error) {
-	contexts := make([][]int32, r.Sequences)
+	prefixes := make([][]int32, r.Sequences)
 	b.watcher.filling = true
 	defer func() { b.watcher.filling = false }()
-	for i := range contexts {
-		contexts[i] = b.prompt(r.Depth)
+	for i := range prefixes {
+		prefixes[i] = b.prompt(r.Depth)
 		if r.Depth == 0 {
 			continue
 		}
-		if err := b.run(ctx, b.request(contexts[i], api.NoTokens)); err != nil {
+		if err := b.run(ctx, b.request(prefixes[i], api.NoTokens)); err != nil {
 			return nil, err
 		}
 	}
-	return contexts, nil
+	return prefixes, nil
 }
 
-// prefill computes one prompt behind a context.
-func (b *modelBench) prefill(ctx context.Context, r *Row, contexts [][]int32) error {
-	prompt := append(contexts[0][:r.Depth:r.Depth], b.prompt(r.Tokens)...)
+// prefill computes one prompt behind a prefix.
+func (b *modelBench) prefill(ctx context.Context, r *Row, prefixes [][]int32) error {
+	prompt := append(prefixes[0][:r.Depth:r.Depth], b.prompt(r.Tokens)...)
 	done, err := b.finished(ctx, b.request(prompt, 1))
 	if err != nil {
 		return err
@@ -294,10 +294,10 @@ func (b *modelBench) prefill(ctx context.Context, r *Row, contexts [][]int32) er
 }
 
 // decode has all sequences generate at once. The steps in which all of them do count.
-func (b *modelBench) decode(ctx context.Context, r *Row, contexts [][]int32) error {
+func (b *modelBench) decode(ctx context.Context, r *Row, prefixes [][]int32) error {
 	var requests []*api.Request
 	for i := range r.Sequences {
-		prompt := append(contexts[i][:r.Depth:r.Depth], b.prompt(1)...)
+		prompt := append(prefixes[i][:r.Depth:r.Depth], b.prompt(1)...)
 		requests = append(requests, b.request(prompt, r.Tokens+spareTokens))
 	}
 	if err := b.run(ctx, requests...); err != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // watcher is a device whose one queue reports its steps. While it fills, steps compute nothing: they copy a block that
-// was computed before into every block that they would have written. So a long context costs the copying of its cache.
+// was computed before into every block that they would have written. So a long prefix costs the copying of its cache.
 //
 // Invariants:
 //

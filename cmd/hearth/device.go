@@ -35,9 +35,11 @@ func (d *deviceFlags) open(logger *slog.Logger) (hardware.Device, error) {
 			logger.Warn("an instruction set is not used", "level", level.Name, "reason", level.Reason)
 		}
 	}
-	machine := hardware.Probe("")
-	if most := mostThreads(&machine); d.threads > most {
-		logger.Warn("more worker threads than processors: each step waits for the last of them", "threads", d.threads, "processors", most)
+	if d.threads > 0 {
+		machine := hardware.Probe("")
+		if most := mostThreads(&machine); d.threads > most {
+			logger.Warn("more worker threads than processors: each step waits for the last of them", "threads", d.threads, "processors", most)
+		}
 	}
 	return device, nil
 }
