@@ -139,6 +139,15 @@ func TestCatalogWithoutVocabulary(t *testing.T) {
 			t.Fatalf("%d bytes are free after a load that failed, %d before", left, free)
 		}
 	}
+	packed := &fakeDevice{} // at once, before anything can fail
+	opts.Device = packed
+	if _, err := catalog.Load(t.Context(), path, "mute", opts); err == nil || !strings.Contains(err.Error(), "tokenizer.ggml.tokens") {
+		t.Errorf("Load = %v, want an error with tokenizer.ggml.tokens", err)
+	}
+	if !packed.closed.Load() {
+		t.Error("the queue of a model without vocabulary stays open")
+	}
+	opts.Device = device
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := catalog.Load(ctx, "", "whole", opts); !errors.Is(err, context.Canceled) {
