@@ -42,9 +42,11 @@ func lacking(features []cpuid.FeatureID) string {
 func avx2Kernels() *kernels {
 	k := &kernels{
 		level: "avx2",
-		linears: withExpansionsAVX2(slices.Concat(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), []*linear{
-			pairLinearQ8_0(linearQ8_0AVX2()), quadLinearQ4_0(linearQ4_0AVX2()), superLinearQ4_K(linearQ4_KAVX2()),
-			superLinearQ5_K(linearQ5_KAVX2()), superLinearQ6_K(linearQ6_KAVX2())}, shortLinearsAVX2(), runsLinearsAVX2())),
+		linears: withExpansionsAVX2(append(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), wordLinears(integerKernels{
+			q8_0: linearQ8_0AVX2(), q4_0: linearQ4_0AVX2(), q4_1: linearQ4_1AVX2(), q5_0: linearQ5_0AVX2(), q5_1: linearQ5_1AVX2(),
+			iq4_nl: linearIQ4_NLAVX2(), mxfp4: linearMXFP4AVX2(), q4_K: linearQ4_KAVX2(), q5_K: linearQ5_KAVX2(), q6_K: linearQ6_KAVX2(),
+			iq4_xs: linearIQ4_XSAVX2(), q2_K: linearQ2_KAVX2(), q3_K: linearQ3_KAVX2(),
+		})...)),
 		gemmF32:      floatGemm(gemmF32AVX2()),
 		gemmF16:      floatGemm(gemmF16AVX2()),
 		gemmBF16:     floatGemm(gemmBF16AVX2()),
@@ -72,9 +74,11 @@ func avx2Kernels() *kernels {
 func avxVNNIKernels() *kernels {
 	k := avx2Kernels()
 	k.level = "avxvnni"
-	k.linears = slices.Concat(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), []*linear{
-		quadLinearQ8_0(linearQ8_0AVXVNNI()), quadLinearQ4_0(linearQ4_0AVXVNNI()), superLinearQ4_K(linearQ4_KAVXVNNI()),
-		superLinearQ5_K(linearQ5_KAVXVNNI()), superLinearQ6_K(linearQ6_KAVXVNNI())}, shortLinearsAVXVNNI(), runsLinearsAVXVNNI())
+	k.linears = append(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), quadLinears(integerKernels{
+		q8_0: linearQ8_0AVXVNNI(), q4_0: linearQ4_0AVXVNNI(), q4_1: linearQ4_1AVXVNNI(), q5_0: linearQ5_0AVXVNNI(), q5_1: linearQ5_1AVXVNNI(),
+		iq4_nl: linearIQ4_NLAVXVNNI(), mxfp4: linearMXFP4AVXVNNI(), q4_K: linearQ4_KAVXVNNI(), q5_K: linearQ5_KAVXVNNI(), q6_K: linearQ6_KAVXVNNI(),
+		iq4_xs: linearIQ4_XSAVXVNNI(), q2_K: linearQ2_KAVXVNNI(), q3_K: linearQ3_KAVXVNNI(),
+	})...)
 	k.peaks = append(k.peaks, peaksAVXVNNI()...)
 	return k
 }
@@ -83,9 +87,11 @@ func avxVNNIKernels() *kernels {
 func avx512Kernels() *kernels {
 	k := avx2Kernels()
 	k.level = "avx512"
-	k.linears = slices.Concat(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()), []*linear{
-		pairLinearQ8_0(linearQ8_0AVX512()), quadLinearQ4_0(linearQ4_0AVX512()), superLinearQ4_K(linearQ4_KAVX512()),
-		superLinearQ5_K(linearQ5_KAVX512()), superLinearQ6_K(linearQ6_KAVX512())}, shortLinearsAVX512(), runsLinearsAVX512())
+	k.linears = append(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()), wordLinears(integerKernels{
+		q8_0: linearQ8_0AVX512(), q4_0: linearQ4_0AVX512(), q4_1: linearQ4_1AVX512(), q5_0: linearQ5_0AVX512(), q5_1: linearQ5_1AVX512(),
+		iq4_nl: linearIQ4_NLAVX512(), mxfp4: linearMXFP4AVX512(), q4_K: linearQ4_KAVX512(), q5_K: linearQ5_KAVX512(), q6_K: linearQ6_KAVX512(),
+		iq4_xs: linearIQ4_XSAVX512(), q2_K: linearQ2_KAVX512(), q3_K: linearQ3_KAVX512(),
+	})...)
 	k.gemmF32 = floatGemm(gemmF32AVX512())
 	k.gemmF16 = floatGemm(gemmF16AVX512())
 	k.gemmBF16 = floatGemm(gemmBF16AVX512())
@@ -98,9 +104,11 @@ func avx512Kernels() *kernels {
 func vnniKernels() *kernels {
 	k := avx512Kernels()
 	k.level = "avx512vnni"
-	k.linears = slices.Concat(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()), []*linear{
-		quadLinearQ8_0(linearQ8_0VNNI()), quadLinearQ4_0(linearQ4_0VNNI()), superLinearQ4_K(linearQ4_KVNNI()),
-		superLinearQ5_K(linearQ5_KVNNI()), superLinearQ6_K(linearQ6_KVNNI())}, shortLinearsVNNI(), runsLinearsVNNI())
+	k.linears = append(floatLinears(gemmF32AVX512(), gemmF16AVX512(), gemmBF16AVX512()), quadLinears(integerKernels{
+		q8_0: linearQ8_0VNNI(), q4_0: linearQ4_0VNNI(), q4_1: linearQ4_1VNNI(), q5_0: linearQ5_0VNNI(), q5_1: linearQ5_1VNNI(),
+		iq4_nl: linearIQ4_NLVNNI(), mxfp4: linearMXFP4VNNI(), q4_K: linearQ4_KVNNI(), q5_K: linearQ5_KVNNI(), q6_K: linearQ6_KVNNI(),
+		iq4_xs: linearIQ4_XSVNNI(), q2_K: linearQ2_KVNNI(), q3_K: linearQ3_KVNNI(),
+	})...)
 	k.peaks = append(k.peaks, peaksVNNI()...)
 	return k
 }

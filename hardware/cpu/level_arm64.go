@@ -31,7 +31,7 @@ func lacking(has bool, feature string) string {
 func neonKernels() *kernels {
 	k := goKernels()
 	k.level = "neon"
-	k.linears = armLinears(preparesInFours(), armKernels{
+	k.linears = armLinears(preparesInFours(), integerKernels{
 		q8_0: linearQ8_0NEON(), q4_0: linearQ4_0NEON(), q4_1: linearQ4_1NEON(), q5_0: linearQ5_0NEON(), q5_1: linearQ5_1NEON(),
 		iq4_nl: linearIQ4_NLNEON(), mxfp4: linearMXFP4NEON(), q4_K: linearQ4_KNEON(), q5_K: linearQ5_KNEON(), q6_K: linearQ6_KNEON(),
 		iq4_xs: linearIQ4_XSNEON(), q2_K: linearQ2_KNEON(), q3_K: linearQ3_KNEON(),
@@ -61,7 +61,7 @@ func dotProdKernels() *kernels {
 	k := neonKernels()
 	k.level = "dotprod"
 	k.peaks = append(k.peaks, peaksDotProd()...)
-	k.linears = armLinears(preparesInFours(), armKernels{
+	k.linears = armLinears(preparesInFours(), integerKernels{
 		q8_0: linearQ8_0DotProd(), q4_0: linearQ4_0DotProd(), q4_1: linearQ4_1DotProd(), q5_0: linearQ5_0DotProd(), q5_1: linearQ5_1DotProd(),
 		iq4_nl: linearIQ4_NLDotProd(), mxfp4: linearMXFP4DotProd(), q4_K: linearQ4_KDotProd(), q5_K: linearQ5_KDotProd(), q6_K: linearQ6_KDotProd(),
 		iq4_xs: linearIQ4_XSDotProd(), q2_K: linearQ2_KDotProd(), q3_K: linearQ3_KDotProd(),
@@ -74,7 +74,7 @@ func i8mmKernels() *kernels {
 	k := neonKernels()
 	k.level = "i8mm"
 	k.peaks = append(k.peaks, peaksI8MM()...)
-	k.linears = armLinears(preparesInEights(), armKernels{
+	k.linears = armLinears(preparesInEights(), integerKernels{
 		q8_0: linearQ8_0I8MM(), q4_0: linearQ4_0I8MM(), q4_1: linearQ4_1I8MM(), q5_0: linearQ5_0I8MM(), q5_1: linearQ5_1I8MM(),
 		iq4_nl: linearIQ4_NLI8MM(), mxfp4: linearMXFP4I8MM(), q4_K: linearQ4_KI8MM(), q5_K: linearQ5_KI8MM(), q6_K: linearQ6_KI8MM(),
 		iq4_xs: linearIQ4_XSI8MM(), q2_K: linearQ2_KI8MM(), q3_K: linearQ3_KI8MM(),
@@ -101,7 +101,7 @@ func preparesInEights() armPrepares {
 }
 
 // armLinears are the linears of a level.
-func armLinears(p armPrepares, k armKernels) []*linear {
+func armLinears(p armPrepares, k integerKernels) []*linear {
 	g := p.group
 	linears := append(floatLinears(gemmF32NEON(), gemmF16NEON(), gemmBF16NEON()),
 		g.linearQ8_0(k.q8_0, p.short),
@@ -109,7 +109,7 @@ func armLinears(p armPrepares, k armKernels) []*linear {
 		g.linearSuper(layoutQ4_K(), 16, k.q4_K, p.sums32),
 		g.linearSuper(layoutQ5_K(), 16, k.q5_K, p.sums32),
 		g.linearSuper(layoutQ6_K(), 16*int(g), k.q6_K, p.starts))
-	short := [][]panelKernel{k.q4_1, k.q5_0, k.q5_1, k.iq4_nl, k.mxfp4}
+	short := k.short()
 	for i, s := range shortFormats() {
 		prepare := p.short
 		if s.minimums {

@@ -2,29 +2,40 @@
 
 package cpu
 
-// pairLinearQ8_0 multiplies in pairs of 16-bit integers.
-func pairLinearQ8_0(kernels []panelKernel) *linear {
-	return newLinearQ8_0(len(kernels), preparePairs, nil).withKernels(kernels, blockPairs)
+// wordLinears are the linears of levels that have no instruction for sums of products of bytes.
+func wordLinears(k integerKernels) []*linear {
+	q8_0 := newLinearQ8_0(len(k.q8_0), preparePairs, nil).withKernels(k.q8_0, blockPairs)
+	return append([]*linear{q8_0}, codeLinears(k, prepareWords)...)
 }
 
-func quadLinearQ8_0(kernels []panelKernel) *linear {
-	return newQuadLinearQ8_0(len(kernels), prepareQuads(shiftQ8_0), nil).withKernels(kernels, blockPairs)
+// quadLinears are those of levels that multiply and add bytes in fours.
+func quadLinears(k integerKernels) []*linear {
+	q8_0 := newQuadLinearQ8_0(len(k.q8_0), prepareQuads(shiftQ8_0), nil).withKernels(k.q8_0, blockPairs)
+	return append([]*linear{q8_0}, codeLinears(k, prepareQuads)...)
 }
 
-func quadLinearQ4_0(kernels []panelKernel) *linear {
-	return newLinearQ4_0(len(kernels), prepareQuads(shiftQ4_0), nil).withKernels(kernels, blockPairs)
-}
-
-func superLinearQ4_K(kernels []panelKernel) *linear {
-	return newLinearQ4_K(len(kernels), prepareQ4_K, nil).withKernels(kernels, longRuns)
-}
-
-func superLinearQ5_K(kernels []panelKernel) *linear {
-	return newLinearQ5_K(len(kernels), prepareQ4_K, nil).withKernels(kernels, longRuns)
-}
-
-func superLinearQ6_K(kernels []panelKernel) *linear {
-	return newLinearQ6_K(len(kernels), prepareQ6_K, nil).withKernels(kernels, longRuns)
+// codeLinears are the linears of formats of shorter codes. prepareShort returns what fills the tiles of shortFormats, by
+// their shift. Values too large for word tiles are multiplied with their signs, and have no starts; their tiles are those
+// of VNNI.
+func codeLinears(k integerKernels, prepareShort func(shift int) prepareFunc) []*linear {
+	linears := []*linear{
+		newLinearQ4_0(len(k.q4_0), prepareQuads(shiftQ4_0), nil).withKernels(k.q4_0, blockPairs),
+		newLinearQ4_K(len(k.q4_K), prepareQ4_K, nil).withKernels(k.q4_K, longRuns),
+		newLinearQ5_K(len(k.q5_K), prepareQ4_K, nil).withKernels(k.q5_K, longRuns),
+		newLinearQ6_K(len(k.q6_K), prepareQ6_K, nil).withKernels(k.q6_K, longRuns),
+	}
+	short, runs := k.short(), k.runs()
+	for i, s := range shortFormats() {
+		prepare := prepareShort(s.shift)
+		if s.shift > 16 {
+			prepare = prepareQuads(s.shift)
+		}
+		linears = append(linears, s.linear(len(short[i]), prepare, nil).withKernels(short[i], blockPairs))
+	}
+	for i, f := range runsFormats() {
+		linears = append(linears, f.linear(len(runs[i]), prepareQ6_K, nil).withKernels(runs[i], longRuns))
+	}
+	return linears
 }
 
 func pairLinearBF16(kernels []panelKernel) *linear {

@@ -20,6 +20,18 @@ func multiplyPanels(a *multiplyArgs, kernels []panelKernel, panelBytes, blocks i
 	}
 }
 
+// integerKernels are a level's kernels of the formats whose codes are integers.
+type integerKernels struct {
+	q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, mxfp4, q4_K, q5_K, q6_K, iq4_xs, q2_K, q3_K []panelKernel
+}
+
+// short are those of shortFormats, runs those of runsFormats, in that order.
+func (k *integerKernels) short() [][]panelKernel {
+	return [][]panelKernel{k.q4_1, k.q5_0, k.q5_1, k.iq4_nl, k.mxfp4}
+}
+
+func (k *integerKernels) runs() [][]panelKernel { return [][]panelKernel{k.iq4_xs, k.q2_K, k.q3_K} }
+
 // withKernels has a linear multiply with kernels for 1 to tileRows rows, that go by blocks of the panel's layout.
 func (l *linear) withKernels(kernels []panelKernel, blocks func(in int) int) *linear {
 	l.multiply = func(a *multiplyArgs) { multiplyPanels(a, kernels, l.panelBytes(a.in), blocks(a.in)) }

@@ -23,34 +23,3 @@ func prepareWords(shift int) prepareFunc {
 		clear(tile[blocks*rows*quadBlockBytes : quadTileBytes(in, rows)])
 	}
 }
-
-// shortLinears are the linears of formats of short codes, of which there are the kernels in the order of shortFormats.
-// prepare returns what fills their tiles. Values too large for word tiles are multiplied with their signs, and have no
-// starts; their tiles are those of VNNI.
-func shortLinears(prepare func(shift int) prepareFunc, kernels ...[]panelKernel) []*linear {
-	var linears []*linear
-	for i, s := range shortFormats() {
-		fill := prepare(s.shift)
-		if s.shift > 16 {
-			fill = prepareQuads(s.shift)
-		}
-		linears = append(linears, s.linear(len(kernels[i]), fill, nil).withKernels(kernels[i], blockPairs))
-	}
-	return linears
-}
-
-func shortLinearsAVX2() []*linear {
-	return shortLinears(prepareWords, linearQ4_1AVX2(), linearQ5_0AVX2(), linearQ5_1AVX2(), linearIQ4_NLAVX2(), linearMXFP4AVX2())
-}
-
-func shortLinearsAVX512() []*linear {
-	return shortLinears(prepareWords, linearQ4_1AVX512(), linearQ5_0AVX512(), linearQ5_1AVX512(), linearIQ4_NLAVX512(), linearMXFP4AVX512())
-}
-
-func shortLinearsAVXVNNI() []*linear {
-	return shortLinears(prepareQuads, linearQ4_1AVXVNNI(), linearQ5_0AVXVNNI(), linearQ5_1AVXVNNI(), linearIQ4_NLAVXVNNI(), linearMXFP4AVXVNNI())
-}
-
-func shortLinearsVNNI() []*linear {
-	return shortLinears(prepareQuads, linearQ4_1VNNI(), linearQ5_0VNNI(), linearQ5_1VNNI(), linearIQ4_NLVNNI(), linearMXFP4VNNI())
-}
