@@ -146,27 +146,31 @@ func TestSelectKernels(t *testing.T) {
 	}
 }
 
-// TestKernelsComplete checks that a level leaves out no kernel and no format.
+// TestKernelsComplete checks that no level leaves out a kernel or a format, not even one that this machine cannot run.
 func TestKernelsComplete(t *testing.T) {
 	formats := []*quant.Format{
 		quant.F32, quant.F16, quant.BF16, quant.Q8_0, quant.Q4_0, quant.Q4_K, quant.Q5_K, quant.Q6_K, quant.Q4_1, quant.Q5_0,
 		quant.Q5_1, quant.IQ4_NL, quant.MXFP4, quant.IQ4_XS, quant.Q2_K, quant.Q3_K,
 	}
-	forEachLevel(t, func(t *testing.T, k *kernels) {
-		if k.gemmF32 == nil || k.gemmF16 == nil || k.gemmBF16 == nil || k.sumSquares == nil || k.scaleMul == nil ||
-			k.maxOf == nil || k.expSum == nil || k.scale == nil || k.add == nil || k.siluMul == nil || k.addScaled == nil ||
-			k.rotateHalves == nil || k.rotatePairs == nil || k.halves == nil || k.quantizeQ8_0 == nil {
-			t.Errorf("level %s lacks a kernel", k.level)
-		}
-		for _, f := range streamFormats() {
-			if tiles := k.tiles(f); tiles.keys == nil || tiles.values == nil {
-				t.Errorf("level %s lacks a kernel for tiles of %s", k.level, f)
+	for _, l := range levels() {
+		t.Run(l.name, func(t *testing.T) {
+			k := l.open().complete()
+			if k.gemmF32 == nil || k.gemmF16 == nil || k.gemmBF16 == nil || k.sumSquares == nil || k.scaleMul == nil ||
+				k.maxOf == nil || k.expSum == nil || k.scale == nil || k.add == nil || k.siluMul == nil || k.addScaled == nil ||
+				k.rotateHalves == nil || k.rotatePairs == nil || k.halves == nil || k.quantizeQ8_0 == nil ||
+				k.copyRows == nil || k.addRows == nil || k.level != l.name {
+				t.Errorf("level %s lacks a kernel, or is named %s", l.name, k.level)
 			}
-		}
-		for i, f := range formats {
-			if i >= len(k.linears) || k.linears[i].format != f {
-				t.Errorf("level %s: linear %d is not of %s", k.level, i, f)
+			for _, f := range streamFormats() {
+				if tiles := k.tiles(f); tiles.keys == nil || tiles.values == nil {
+					t.Errorf("level %s lacks a kernel for tiles of %s", k.level, f)
+				}
 			}
-		}
-	})
+			for i, f := range formats {
+				if i >= len(k.linears) || k.linears[i].format != f {
+					t.Errorf("level %s: linear %d is not of %s", k.level, i, f)
+				}
+			}
+		})
+	}
 }
