@@ -22,7 +22,8 @@ cleanup() {
 	[ -z "$emulator" ] || kill "$emulator" 2>/dev/null || true
 	rm -rf "$work"
 }
-trap cleanup EXIT INT TERM
+trap cleanup EXIT
+trap 'exit 1' INT TERM
 
 # The oldest processor of the emulator that has a level's instructions.
 machine() {
