@@ -38,6 +38,9 @@ run: build ## start the server (MODEL=file or folder, ADDR=host:port)
 test: ## unit, golden and vector tests
 	$(GO) test ./...
 
+# Tests of hardware/cpu in which goroutines share memory; those of single kernels would take the race detector minutes.
+SHARING = ^Test(Device|Barrier|Crew|Load|Pool|Queue|Share|Meter|Tied|Fused)
+
 .PHONY: check
 check: ## everything that must hold of a commit, but the tests with official clients
 	$(STAGE) format        test -z "$$(gofmt -l $$(git ls-files '*.go'))"
@@ -47,7 +50,8 @@ check: ## everything that must hold of a commit, but the tests with official cli
 	$(STAGE) generated     $(MAKE) --no-print-directory generated
 	$(STAGE) cross-builds  $(MAKE) --no-print-directory cross
 	$(STAGE) purego        $(GO) test -short -tags purego ./hardware/... ./engine/model/...
-	$(STAGE) race          env CGO_ENABLED=1 $(GO) test -race -short ./engine/... ./kvcache ./sessions ./server ./hardware/cpu
+	$(STAGE) race          env CGO_ENABLED=1 $(GO) test -race -short ./engine/... ./kvcache ./sessions ./server ./bench/...
+	$(STAGE) race-workers  env CGO_ENABLED=1 $(GO) test -race -short -run '$(SHARING)' ./hardware/cpu
 	$(STAGE) fuzz          $(MAKE) --no-print-directory fuzz
 
 .PHONY: generate
