@@ -24,6 +24,7 @@ type ModelOptions struct {
 	KV             *quant.Format // format of the cache; nil: the engine's choice
 	MaxBatchTokens int           // rows of a step; 0: 512
 	Prompt         int           // tokens of a prompt; 0: no prefill
+	FitPrompt      bool          // shorten the prompt to what the model's context holds behind the largest depth
 	Generate       int           // tokens of each sequence; 0: no decode
 	Batches        []int         // sequences decoded at once
 	Depths         []int         // tokens that the cache holds before, rounded up to whole blocks
@@ -166,6 +167,9 @@ func (b *modelBench) open(ctx context.Context) error {
 	}
 	for i := range m.Program.NumWeights() {
 		b.report.FileBytes += int64(m.Program.WeightAt(i).Bytes())
+	}
+	if room := m.Config.ContextLength - slices.Max(append([]int{0}, b.Depths...)) - 1; b.FitPrompt && room > 0 {
+		b.Prompt = min(b.Prompt, room)
 	}
 	longest, blocks := 2*hardware.BlockLen, 2
 	most := 1

@@ -34,7 +34,25 @@ func benchRefusal(err error) error {
 	if errors.Is(err, hardware.ErrOutOfMemory) {
 		return fmt.Errorf("%w (change --batch, --ctx or --kv-type)", err)
 	}
+	if strings.Contains(err.Error(), "engine: context length") {
+		return fmt.Errorf("--prompt, --generate, --ctx: %w", err)
+	}
 	return refusal(err)
+}
+
+// tableWriter keeps the first error of the many writes of a table, and writes nothing after it.
+type tableWriter struct {
+	out io.Writer
+	err error
+}
+
+func (w *tableWriter) Write(b []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	n, err := w.out.Write(b)
+	w.err = err
+	return n, err
 }
 
 // printJSON writes a report as indented JSON.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,11 +56,11 @@ The choice of tokens (sample) and parts of operations (part) run on one core, wi
 				}
 				options.Formats = append(options.Formats, f)
 			}
-			status, out := newStatusLine(), cmd.OutOrStdout()
+			status, out := newStatusLine(), &tableWriter{out: cmd.OutOrStdout()}
 			options.Device, options.Progress = dev, status.show
 			if !asJSON {
-				printKernelHead(out)
-				options.Row = func(r inproc.KernelRow) { status.clear(); printKernelRow(out, &r) }
+				head := sync.OnceFunc(func() { printKernelHead(out) })
+				options.Row = func(r inproc.KernelRow) { status.clear(); head(); printKernelRow(out, &r) }
 			}
 			report, err := inproc.Kernels(cmd.Context(), options)
 			status.clear()
@@ -73,7 +74,7 @@ The choice of tokens (sample) and parts of operations (part) run on one core, wi
 				fmt.Fprintf(out, "\n%s, %s, %s; at best, beside the last row:\n", report.Device, report.Level, plural(report.Threads, "thread"))
 				printBounds(out, &report.Rows[n-1].Bounds)
 			}
-			return nil
+			return out.err
 		},
 	}
 	flags := command.Flags()

@@ -56,7 +56,8 @@ before a test is not computed but copied from a block that was, which attention 
 			options.Device = dev
 			status, bar := newStatusLine(), newProgressBar("loading", 0)
 			options.Loading, options.Progress = bar.report, status.show
-			out := cmd.OutOrStdout()
+			out := &tableWriter{out: cmd.OutOrStdout()}
+			options.FitPrompt = !cmd.Flags().Changed("prompt")
 			if !asJSON {
 				options.Started = func(r *inproc.ModelReport) { bar.clear(); printModelHead(out, r) }
 				options.Row = func(r inproc.Row) { status.clear(); printModelRow(out, &r) }
@@ -71,12 +72,12 @@ before a test is not computed but copied from a block that was, which attention 
 				return printJSON(out, report)
 			}
 			printModelFoot(out, report)
-			return nil
+			return out.err
 		},
 	}
 	flags := command.Flags()
 	flags.StringVarP(&options.Path, "model", "m", "", "model file or folder (default: the embedded model)")
-	flags.IntVarP(&options.Prompt, "prompt", "p", 512, "tokens of the prompt; 0: no prefill")
+	flags.IntVarP(&options.Prompt, "prompt", "p", 512, "tokens of the prompt; 0: no prefill; fewer by default where the model's context is shorter")
 	flags.IntVarP(&options.Generate, "generate", "n", 64, "tokens that each sequence generates; 0: no decode")
 	flags.IntSliceVarP(&options.Batches, "batch", "b", []int{1}, "numbers of sequences that decode at once, separated by commas")
 	flags.IntSliceVar(&options.Depths, "ctx", []int{0}, "tokens in the cache before a test, separated by commas")

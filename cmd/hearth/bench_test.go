@@ -2,6 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -34,6 +37,30 @@ func TestBenchModelPrintsTable(t *testing.T) {
 	}
 }
 
+// TestBenchModelFitsPrompt runs the command as it is: the embedded model's context is shorter than the usual prompt.
+func TestBenchModelFitsPrompt(t *testing.T) {
+	out, err := execute(t, "bench", "model", "-n", "0", "--repeat", "1")
+	if err != nil || !strings.Contains(out, "\npp511 ") {
+		t.Errorf("bench model returns %v and no prefill of 511 tokens:\n%s", err, out)
+	}
+}
+
+func TestTableWriterKeepsFirstError(t *testing.T) {
+	w := &tableWriter{out: io.Discard}
+	fmt.Fprint(w, "all is well")
+	if w.err != nil {
+		t.Fatal(w.err)
+	}
+	_, closed := io.Pipe()
+	closed.CloseWithError(io.ErrShortWrite)
+	w.out = closed
+	fmt.Fprint(w, "lost")
+	w.out = io.Discard
+	if n, err := fmt.Fprint(w, "more"); n != 0 || !errors.Is(err, w.err) || w.err == nil {
+		t.Errorf("after a failed write another returns %d, %v, want none and %v", n, err, w.err)
+	}
+}
+
 func TestBenchRefuses(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"model -p 0 -n 0", "--prompt and --generate"},
@@ -43,6 +70,7 @@ func TestBenchRefuses(t *testing.T) {
 		{"model -b x", "-b, --batch"},
 		{"model --ctx -64", "--ctx: -64"},
 		{"model --ctx 100000", "--ctx"},
+		{"model -p 513", "--prompt, --generate, --ctx: engine: context length 514"},
 		{"model -b 1024 --ctx 1000000 -n 1000000", "--ctx"},
 		{"model --repeat 0", "--repeat: 0"},
 		{"model --max-batch-tokens 0", "--max-batch-tokens: 0"},
