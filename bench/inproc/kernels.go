@@ -84,7 +84,7 @@ type KernelRow struct {
 	Shape  string `json:"shape"`
 	Rows   int    `json:"rows"` // tokens
 
-	Seconds    float64 `json:"seconds"` // the median
+	Seconds    float64 `json:"seconds"` // the median; 0: too short to tell on a machine as busy as this
 	Bytes      float64 `json:"bytes"`   // that have to be read or written
 	Ops        float64 `json:"ops"`     // of sums of products; 0 where there are none
 	Arithmetic string  `json:"arithmetic,omitempty"`

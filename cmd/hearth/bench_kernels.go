@@ -93,6 +93,10 @@ func printKernelHead(out io.Writer) {
 }
 
 func printKernelRow(out io.Writer, r *inproc.KernelRow) {
+	if r.Seconds == 0 { // nothing was left of its time without what runs beside it
+		fmt.Fprintf(out, "%-10s %-8s %-33s %5d %12s\n", r.Op, strings.ToLower(r.Format), r.Shape, r.Rows, "too short")
+		return
+	}
 	took := time.Duration(r.Seconds * float64(time.Second))
 	unit := 10 * time.Nanosecond
 	if took > time.Millisecond {
