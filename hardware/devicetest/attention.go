@@ -28,12 +28,7 @@ func testAttention(t *testing.T, d hardware.Device, c *Config, kv *quant.Format,
 	o.Store(k, x.Cols(queries, keys).Heads(s.kvHeads))
 	o.Store(v, x.Cols(queries+keys, values).Heads(s.kvHeads))
 	o.want("attention", o.Attention(x.Cols(0, queries).Heads(s.heads), k, v, float32(1/math.Sqrt(float64(s.keyDim)))), 3*c.floatBound())
-	if err := o.Err(); err != nil {
-		t.Fatal(err)
-	}
-	if !claims(d, o.Program) {
-		t.Skip("not claimed")
-	}
+	o.mustClaim(t, d)
 	steps := []int{1, 1, 62, 1, 5, 64, 300, 76, 1, 1, 3, 40, 2}
 	if c.brief() {
 		steps = []int{1, 62, 2, 70, 1}
@@ -49,9 +44,7 @@ func testAttention(t *testing.T, d hardware.Device, c *Config, kv *quant.Format,
 // attend feeds one sequence in the given steps, and a second one, half as long, in the same steps.
 func (o *opTest) attend(t *testing.T, d hardware.Device, l hardware.Limits, steps []int) {
 	t.Helper()
-	q, ref := load(t, d, o.Program, l), NewReference(o.Program, l)
-	batch := hardware.NewBatch(l)
-	meters := make([]meter, len(o.bounds))
+	run, batch := o.begin(t, d, l), hardware.NewBatch(l)
 	rng := rand.New(rand.NewPCG(5, 6))
 	ids := rng.Perm(l.Blocks)
 	lengths := [2]int{}
@@ -75,15 +68,7 @@ func (o *opTest) attend(t *testing.T, d hardware.Device, l hardware.Limits, step
 		for row := range batch.Tokens {
 			batch.Outputs = append(batch.Outputs, int32(row))
 		}
-		q.Run(0, batch)
-		if err := q.Sync(); err != nil {
-			t.Fatalf("Sync: %v", err)
-		}
-		ref.Run(0, batch)
-		o.compare(t, q, ref, meters)
+		run.step(t, batch)
 	}
-	for i := range meters {
-		name, _ := o.OutputTensor(hardware.Output(i))
-		meters[i].check(t, name, o.bounds[i])
-	}
+	run.judge(t)
 }

@@ -38,16 +38,9 @@ func (o *opTest) want(name string, x hardware.Tensor, bound float64) {
 // run compares all outputs for some numbers of rows, each with all rows as outputs and the last time with some.
 func (o *opTest) run(t *testing.T, d hardware.Device, rowCounts ...int) {
 	t.Helper()
-	if err := o.Err(); err != nil {
-		t.Fatal(err)
-	}
-	if !claims(d, o.Program) {
-		t.Skip("not claimed")
-	}
+	o.mustClaim(t, d)
 	l := hardware.Limits{Tokens: opRows, Spans: 3, Outputs: opRows, Blocks: 1, MaxLen: 6000, KV: quant.F32}
-	q, ref := load(t, d, o.Program, l), NewReference(o.Program, l)
-	batch := hardware.NewBatch(l)
-	meters := make([]meter, len(o.bounds))
+	run, batch := o.begin(t, d, l), hardware.NewBatch(l)
 	rng := rand.New(rand.NewPCG(5, 5))
 	every := 1
 	for i, rows := range rowCounts {
@@ -55,39 +48,69 @@ func (o *opTest) run(t *testing.T, d hardware.Device, rowCounts ...int) {
 			every = 3
 		}
 		fillRows(batch, rows, every, rng)
-		q.Run(0, batch)
-		if err := q.Sync(); err != nil {
-			t.Fatalf("Sync: %v", err)
-		}
-		ref.Run(0, batch)
-		o.compare(t, q, ref, meters)
+		run.step(t, batch)
 	}
-	for i := range meters {
-		name, _ := o.OutputTensor(hardware.Output(i))
-		meters[i].check(t, name, o.bounds[i])
+	run.judge(t)
+}
+
+// mustClaim skips the test when the device does not claim the program, and fails when there is a mistake in the program.
+func (o *opTest) mustClaim(t *testing.T, d hardware.Device) {
+	t.Helper()
+	if err := o.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if !claims(d, o.Program) {
+		t.Skip("not claimed")
 	}
 }
 
-// compare adds a step's outputs to the meters.
-func (o *opTest) compare(t *testing.T, q hardware.Queue, ref *Reference, meters []meter) {
+// comparison runs a program on a device and on the reference.
+type comparison struct {
+	*opTest
+	q      hardware.Queue
+	ref    *Reference
+	meters []meter // of each output
+}
+
+func (o *opTest) begin(t *testing.T, d hardware.Device, l hardware.Limits) *comparison {
 	t.Helper()
-	for i := range meters {
-		for r := range ref.rows[hardware.Outputs] {
-			got, want := q.Output(hardware.Output(i), r), ref.Output(hardware.Output(i), r)
+	return &comparison{o, load(t, d, o.Program, l), NewReference(o.Program, l), make([]meter, len(o.bounds))}
+}
+
+// step runs a batch on both and adds its outputs to the meters.
+func (c *comparison) step(t *testing.T, batch *hardware.Batch) {
+	t.Helper()
+	c.q.Run(0, batch)
+	if err := c.q.Sync(); err != nil {
+		t.Fatalf("Sync: %v", err)
+	}
+	c.ref.Run(0, batch)
+	for i := range c.meters {
+		for r := range c.ref.rows[hardware.Outputs] {
+			got, want := c.q.Output(hardware.Output(i), r), c.ref.Output(hardware.Output(i), r)
 			if len(got) != len(want) {
 				t.Fatalf("output %d has %d columns, want %d", i, len(got), len(want))
 			}
-			if o.bounds[i] > 0 {
-				meters[i].add(got, want)
+			if c.bounds[i] > 0 {
+				c.meters[i].add(got, want)
 				continue
 			}
 			for j, w := range want {
 				if got[j] != float32(w) {
-					name, _ := o.OutputTensor(hardware.Output(i))
-					t.Fatalf("%s: %d rows: row %d, column %d: %v, want exactly %v", name, ref.rows[hardware.Tokens], r, j, got[j], float32(w))
+					name, _ := c.OutputTensor(hardware.Output(i))
+					t.Fatalf("%s: %d rows: row %d, column %d: %v, want exactly %v", name, c.ref.rows[hardware.Tokens], r, j, got[j], float32(w))
 				}
 			}
 		}
+	}
+}
+
+// judge holds the errors of all steps against the bounds.
+func (c *comparison) judge(t *testing.T) {
+	t.Helper()
+	for i := range c.meters {
+		name, _ := c.OutputTensor(hardware.Output(i))
+		c.meters[i].check(t, name, c.bounds[i])
 	}
 }
 

@@ -28,12 +28,7 @@ func testRowsOf(t *testing.T, d hardware.Device, c *Config, f *quant.Format) {
 	x := o.Norm(o.Embed(o.table(opVocab, in)), o.vector("norm", in), 1e-5)
 	o.show("product", o.MatMul(x, o.matrix("w", f, 33, in)))
 	o.show("unit", o.GLU(hardware.SiLU, o.MatMul(x, o.matrix("gate", f, 17, in)), o.MatMul(x, o.matrix("up", f, 17, in))))
-	if err := o.Err(); err != nil {
-		t.Fatal(err)
-	}
-	if !claims(d, o.Program) {
-		t.Skip("not claimed")
-	}
+	o.mustClaim(t, d)
 	l := hardware.Limits{Tokens: maxRows, Spans: 1, Outputs: maxRows, Blocks: 1, MaxLen: maxRows, KV: quant.F32}
 	q, batch := load(t, d, o.Program, l), hardware.NewBatch(l)
 	run := func(first, rows int) {
