@@ -49,12 +49,15 @@ func TestSameTokensWhateverElseRuns(t *testing.T) {
 		"few blocks, 7 a step": {MaxSequences: 16, Blocks: 9, ContextLength: 9 * hardware.BlockLen, MaxBatchTokens: 7},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := fakeEngine(t, &fakeDevice{}, opts)
+			device, _, open := gatedDevice(t)
+			e := fakeEngine(t, device, opts)
+			t.Cleanup(open) // before Close, which waits for the step
 			for _, round := range []string{"first", "with prefixes cached"} {
 				channels := make([]<-chan api.Event, len(requests))
 				for i, r := range requests {
 					channels[i] = submit(t, e, r)
 				}
+				open() // once all are there, so that they meet whatever the machine does meanwhile
 				for i, r := range requests {
 					got := collect(t, channels[i])
 					tokens, logprobs := fakeAnswer(t, r)
