@@ -177,6 +177,10 @@ func (q *fakeQueue) ReadBlock(int, []byte)       {}
 func (q *fakeQueue) WriteBlock(int, []byte)      {}
 func (q *fakeQueue) Counters() hardware.Counters { return q.counters }
 func (q *fakeQueue) Idle()                       {}
+func (q *fakeQueue) SaveState(_, _, _ int)       { panic("fake: SaveState: no state") }
+func (q *fakeQueue) LoadState(_, _, _ int)       { panic("fake: LoadState: no state") }
+func (q *fakeQueue) ReadState(int, []byte)       { panic("fake: ReadState: no state") }
+func (q *fakeQueue) WriteState(int, []byte)      { panic("fake: WriteState: no state") }
 func (q *fakeQueue) Close() error                { q.device.closed.Store(true); return nil }
 
 // The outputs of the fake model.

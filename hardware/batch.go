@@ -11,6 +11,7 @@ type Batch struct {
 	Tokens  []int32 // [n], one per row
 	Spans   []Span  // cover rows 0..n in order, one per sequence
 	Outputs []int32 // rows whose outputs are wanted, ascending
+	Inputs  []int32 // [n] rows of the carried tensors, for sections that gather them; nil elsewhere
 	Tables  []int32 // block ids of all spans
 }
 
@@ -22,6 +23,10 @@ type Batch struct {
 type Span struct {
 	Row, Len, Start int32
 	Table           int32 // offset into Tables of block 0
+	Slot            int32 // the sequence's slot; ignored by programs without state
+	// Draft is how many of the last rows may be taken back: the next span of the sequence may start at any of them. With
+	// state, positions below a multiple of BlockLen stay when one at or above it is computed, so draft rows lie in one block.
+	Draft int32
 }
 
 // Blocks returns how many blocks the span's positions need.
@@ -29,7 +34,7 @@ func (s Span) Blocks() int { return (int(s.Start+s.Len) + BlockLen - 1) / BlockL
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
-	b.Tokens, b.Spans, b.Outputs, b.Tables = b.Tokens[:0], b.Spans[:0], b.Outputs[:0], b.Tables[:0]
+	b.Tokens, b.Spans, b.Outputs, b.Inputs, b.Tables = b.Tokens[:0], b.Spans[:0], b.Outputs[:0], b.Inputs[:0], b.Tables[:0]
 }
 
 // NewBatch returns an empty batch with room for the limits.
@@ -38,6 +43,7 @@ func NewBatch(l Limits) *Batch {
 		Tokens:  make([]int32, 0, l.Tokens),
 		Spans:   make([]Span, 0, l.Spans),
 		Outputs: make([]int32, 0, l.Outputs),
+		Inputs:  make([]int32, 0, l.Tokens),
 		Tables:  make([]int32, 0, l.Spans*((l.MaxLen+BlockLen-1)/BlockLen)),
 	}
 }
@@ -63,6 +69,12 @@ func (b *Batch) Validate(l *Limits, vocab int) error {
 			return fmt.Errorf("hardware: span %d covers positions %d+%d, the longest sequence is %d", i, s.Start, s.Len, l.MaxLen)
 		case s.Table < 0 || int(s.Table)+s.Blocks() > len(b.Tables):
 			return fmt.Errorf("hardware: span %d needs block table entries %d+%d of %d", i, s.Table, s.Blocks(), len(b.Tables))
+		case s.Draft < 0 || s.Draft >= s.Len || int(s.Draft) > l.MaxDraft:
+			return fmt.Errorf("hardware: span %d of %d rows has %d of drafts, the most is %d", i, s.Len, s.Draft, l.MaxDraft)
+		case l.Slots > 0:
+			if err := b.validateSlot(i, l); err != nil {
+				return err
+			}
 		}
 		for j, id := range b.Tables[s.Table:][:s.Blocks()] {
 			if id < 0 || int(id) >= l.Blocks {
@@ -80,6 +92,23 @@ func (b *Batch) Validate(l *Limits, vocab int) error {
 			return fmt.Errorf("hardware: output %d is row %d, after %d, of %d rows", i, row, last, len(b.Tokens))
 		}
 		last = row
+	}
+	return nil
+}
+
+// validateSlot checks what spans of programs with state must keep.
+func (b *Batch) validateSlot(i int, l *Limits) error {
+	s := b.Spans[i]
+	if s.Slot < 0 || int(s.Slot) >= l.Slots {
+		return fmt.Errorf("hardware: span %d has slot %d of %d", i, s.Slot, l.Slots)
+	}
+	for j, other := range b.Spans[:i] {
+		if other.Slot == s.Slot {
+			return fmt.Errorf("hardware: spans %d and %d both have slot %d", j, i, s.Slot)
+		}
+	}
+	if end := s.Start + s.Len; s.Draft > 0 && (end-s.Draft)/BlockLen != (end-1)/BlockLen {
+		return fmt.Errorf("hardware: span %d: the last %d of %d positions are drafts and lie in two blocks", i, s.Draft, end)
 	}
 	return nil
 }

@@ -42,26 +42,33 @@ type Level struct {
 
 // Limits bound what a queue is asked for; everything is allocated for them at load.
 type Limits struct {
-	Tokens  int           // rows of a step
-	Spans   int           // sequences of a step
-	Outputs int           // output rows of a step
-	Blocks  int           // cache blocks
-	MaxLen  int           // positions of a sequence
-	KV      *quant.Format // format of cache rows
+	Tokens  int // rows of a step
+	Spans   int // sequences of a step
+	Outputs int // output rows of a step
+	Blocks  int // cache blocks
+	MaxLen  int // positions of a sequence
+	// Slots is how many sequences may have state at once, Snapshots how many states may be kept aside. Programs without
+	// state have neither; those with state need a slot at least.
+	Slots, Snapshots int
+	MaxDraft         int           // most rows of a span that may be taken back
+	KV               *quant.Format // format of cache rows
 	// Progress, when set, is called now and then from one goroutine at a time while weights are packed.
 	Progress func(doneBytes, totalBytes int64)
 }
 
 // Memory is what a queue allocates, in bytes.
 type Memory struct {
-	Weights int64 // packed weights
-	Block   int64 // one cache block
-	Blocks  int64 // all cache blocks
-	Scratch int64 // tensors of a step, outputs and workers' buffers
+	Weights  int64 // packed weights
+	Block    int64 // one cache block
+	Blocks   int64 // all cache blocks
+	Slot     int64 // the state of one running sequence
+	Snapshot int64 // one state kept aside
+	States   int64 // all slots and snapshots
+	Scratch  int64 // tensors of a step, outputs and workers' buffers
 }
 
 // Total is the sum of what is allocated.
-func (m Memory) Total() int64 { return m.Weights + m.Blocks + m.Scratch }
+func (m Memory) Total() int64 { return m.Weights + m.Blocks + m.States + m.Scratch }
 
 // Queue is one loaded program with its cache blocks. One goroutine owns it, from Load to Close.
 type Queue interface {
@@ -77,6 +84,17 @@ type Queue interface {
 	ReadBlock(id int, dst []byte)
 	// WriteBlock restores what ReadBlock gave; the first Memory.Block bytes of src.
 	WriteBlock(id int, src []byte)
+	// SaveState copies the state of a slot at a position into a snapshot. The position is a multiple of BlockLen: the one
+	// up to which the slot's sequence is computed, or the last one below it. What is saved depends on the sequence's tokens
+	// before the position alone.
+	SaveState(slot, position, snapshot int)
+	// LoadState makes a slot go on from a snapshot, saved at a position: the next span with the slot starts there. A span
+	// that starts at position 0 needs none.
+	LoadState(slot, position, snapshot int)
+	// ReadState copies a snapshot's bytes out, Memory.Snapshot of them.
+	ReadState(snapshot int, dst []byte)
+	// WriteState restores what ReadState gave; the first Memory.Snapshot bytes of src.
+	WriteState(snapshot int, src []byte)
 	// Counters returns what was done since Load.
 	Counters() Counters
 	// Idle says that no work is coming: workers may sleep at once.

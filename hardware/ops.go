@@ -17,6 +17,14 @@ const (
 	OpRoute
 	OpExperts
 	OpSoftmaxParts
+	OpCopy
+	OpConv
+	OpDeltaRule
+	OpSelect
+	OpCompress
+	OpRemember
+	OpHyperPre
+	OpHyperPost
 	numOps
 )
 
@@ -31,7 +39,10 @@ func OpKinds() []OpKind {
 
 // String returns the name of the operation.
 func (k OpKind) String() string {
-	return [...]string{"Embed", "Norm", "MatMul", "RoPE", "Store", "Attention", "GLU", "Add", "Gather", "Route", "Experts", "SoftmaxParts"}[k]
+	return [...]string{
+		"Embed", "Norm", "MatMul", "RoPE", "Store", "Attention", "GLU", "Add", "Gather", "Route", "Experts", "SoftmaxParts",
+		"Copy", "Conv", "DeltaRule", "Select", "Compress", "Remember", "HyperPre", "HyperPost",
+	}[k]
 }
 
 // Args are the arguments of one operation; the types are the …Args of this package.
@@ -49,27 +60,41 @@ type EmbedArgs struct {
 	Dst   Tensor // [tokens, dim]
 }
 
-// NormArgs is root mean square normalisation (arXiv 1910.07467) of groups of columns:
-// Dst = X * Weight / sqrt(mean(X^2) + Eps). The group is one head of X, so a plain view normalises the whole row and a
-// view with heads each head by itself, with one shared weight.
+// NormKind says how a norm measures its group.
+type NormKind uint8
+
+// The norms.
+const (
+	RMSNorm   NormKind = iota // x / sqrt(mean(x^2) + Eps), root mean square normalisation (arXiv 1910.07467)
+	LayerNorm                 // (x - mean(x)) / sqrt(variance(x) + Eps), layer normalisation (arXiv 1607.06450)
+	L2Norm                    // x / sqrt(sum(x^2) + Eps)
+)
+
+// NormArgs is normalisation of groups of columns: Dst = normalised X * Scale * Weight + Bias. The group is one head of
+// X, so a plain view normalises the whole row and a view with heads each head by itself, with one shared weight.
 type NormArgs struct {
-	X, Dst Tensor // same shape; may be the same view
-	Weight Weight // [1, dim]
+	Norm   NormKind
+	X, Dst Tensor  // same shape; may be the same view
+	Weight Weight  // [1, dim]; the zero handle: 1
+	Bias   Weight  // [1, dim]; the zero handle: 0
+	Scale  float32 // 0 means 1
 	Eps    float32
 }
 
-// MatMulArgs multiplies rows with a weight: Dst = Scale * (W X) + Bias, or Dst += with Accumulate.
+// MatMulArgs multiplies rows with a weight: Dst = Scale * (W X) + Bias, or Dst += with Accumulate. A stack of matrices
+// multiplies each head of a row with its own: Dst[h] = W[h] X[h].
 type MatMulArgs struct {
-	X          Tensor // [rows, in]
-	W          Weight // [out, in]
-	Dst        Tensor // [rows, out]
-	Accumulate bool
+	X          Tensor // [rows, in], contiguous; for a stack [rows, experts, in]
+	W          Weight // [out, in], or a stack [experts, out, in]
+	Dst        Tensor // [rows, out], contiguous; for a stack [rows, experts, out]
+	Accumulate bool   // not for a stack
 }
 
 // RoPEArgs rotates pairs of the first elements of each head by the position of the row (see RopeInfo).
 type RoPEArgs struct {
-	X, Dst Tensor // [tokens, heads, dim]; may be the same view
-	Rope   Rope
+	X, Dst  Tensor // [tokens, heads, dim]; may be the same view
+	Rope    Rope
+	Inverse bool // rotate back: by minus the position
 }
 
 // StoreArgs writes rows into a stream at the position of each token, converted to the cache's format.
@@ -78,25 +103,46 @@ type StoreArgs struct {
 	Stream Stream // of the same heads and dim
 }
 
-// AttentionArgs is causal softmax attention (arXiv 1706.03762 §3.2.1) of each token over positions 0 to its own:
-// Dst = softmax(Scale * Q K^T) V. Query head h reads head h / (heads of Q / heads of K) (arXiv 2305.13245).
+// Source is a set of entries that attention reads, in order of their positions: the rows of streams, or the latest rows
+// of a tensor with those before the step from a ring.
+type Source struct {
+	K, V      Stream    // stored before this operation, the rows of this step included; the same stream twice for latents
+	ValueDim  int       // leading elements of V's heads that are values; 0: all
+	Selection Selection // entries to read, of those that are visible; the zero handle: all
+
+	// Or, instead of streams: keys and values in one, one head.
+	Recent Tensor // [tokens, dim], the rows of this step
+	Ring   Ring   // of the same dim; holds the rows before this step. The window is its Reach + 1 positions, the own included
+}
+
+// AttentionArgs is causal softmax attention (arXiv 1706.03762 §3.2.1) of each token over the visible entries of all
+// sources together: Dst = softmax(Scale * Q K^T) V. Query head h reads head h / (heads of Q / heads of K) (arXiv
+// 2305.13245). Entry e of a stream is visible to position p when e < (p+1) / Ratio, integer division.
 type AttentionArgs struct {
-	Q     Tensor // [tokens, heads, key dim]
-	K, V  Stream // stored before this operation, the rows of this step included
-	Scale float32
-	Dst   Tensor // [tokens, heads, value dim]
+	Q       Tensor // [tokens, heads, key dim]
+	Sources []Source
+	Scale   float32
+	Sinks   Weight // [1, heads]: one logit more in the denominator of each head, without a value; the zero handle: none
+	Dst     Tensor // [tokens, heads, value dim]
 }
 
 // Activation is the non-linearity of a gated linear unit.
 type Activation uint8
 
-// SiLU is x * sigmoid(x).
-const SiLU Activation = 0
+// The activations.
+const (
+	SiLU    Activation = iota // x * sigmoid(x)
+	Sigmoid                   // 1 / (1 + e^-x)
+	// OAI is x * sigmoid(1.702 x), and Up + 1 instead of Up.
+	OAI
+)
 
-// GLUArgs is a gated linear unit (arXiv 2002.05202): Dst = act(Gate) * Up.
+// GLUArgs is a gated linear unit (arXiv 2002.05202): Dst = act(Gate) * Up. With a Limit above 0 Gate is first cut to at
+// most Limit, Up to -Limit…Limit.
 type GLUArgs struct {
 	Act      Activation
-	Gate, Up Tensor // [rows, dim]
+	Limit    float32
+	Gate, Up Tensor // [rows, dim]; Gate may be [rows, 1]: one factor for the row
 	Dst      Tensor // [rows, dim]; may be Gate or Up
 }
 
@@ -105,10 +151,17 @@ type AddArgs struct {
 	X, Dst Tensor // same shape
 }
 
-// GatherArgs copies the rows whose outputs were asked for: Dst[r] = X[Batch.Outputs[r]].
+// GatherArgs copies rows: those whose outputs were asked for, Dst[r] = X[Batch.Outputs[r]], or, with ByInputs, those of a
+// carried tensor that a section begins with, Dst[r] = X[Batch.Inputs[r]].
 type GatherArgs struct {
-	X   Tensor // [tokens, dim]
-	Dst Tensor // [outputs, dim]
+	X        Tensor // [tokens, dim]
+	ByInputs bool
+	Dst      Tensor // [outputs, dim]; with ByInputs [tokens, dim]
+}
+
+// CopyArgs is Dst = X. An X of one head is copied to every head of Dst.
+type CopyArgs struct {
+	X, Dst Tensor // same shape, or X with one head
 }
 
 // Routes is a handle of the chosen experts of each row and their weights.
@@ -124,22 +177,44 @@ type RoutesInfo struct {
 	TopK    int // experts chosen for a row
 }
 
-// RouteArgs chooses the TopK experts of a row: softmax over all logits, the largest first (lower index on a tie), their
-// weights divided by their sum with Normalize, times Scale.
+// RouteScore says how router logits become the experts' scores.
+type RouteScore uint8
+
+// The scores, numbered as expert_gating_func of GGUF files minus 1.
+const (
+	ScoreSoftmax      RouteScore = iota // over all experts
+	ScoreSigmoid                        // of each logit
+	ScoreSelected                       // softmax over the chosen experts' logits
+	ScoreSqrtSoftplus                   // sqrt(ln(1 + e^x)) of each logit
+)
+
+// RouteArgs chooses the TopK experts of a row: those with the largest score + Bias, the lower index on a tie. Their
+// weights are their scores, without the bias, in the order of choice; divided by their sum with Normalize; times Scale.
+//
+// With Groups above 1 the experts are cut into groups of equal size, and only those of the UsedGroups best groups take
+// part: a group ranks by its largest score + Bias, or, with PairRank, by the sum of its two largest. With a Table the row's
+// token names its experts, and only the weights come from the logits.
 type RouteArgs struct {
-	Logits    Tensor // [rows, experts]
-	TopK      int
-	Normalize bool
-	Scale     float32 // 0 means 1
-	Dst       Routes
+	Logits             Tensor // [rows, experts]
+	Score              RouteScore
+	Bias               Weight // [1, experts]; the zero handle: 0
+	TopK               int
+	Groups, UsedGroups int
+	PairRank           bool
+	Table              []int32 // [vocab, TopK], rows are tokens; nil: none
+	Normalize          bool
+	Scale              float32 // 0 means 1
+	Dst                Routes
 }
 
-// ExpertsArgs adds the chosen experts: Dst += sum over ranks i, ascending, of w_i * Down_e(act(Gate_e X) * Up_e X).
+// ExpertsArgs adds the chosen experts: Dst += sum over ranks i, ascending, of w_i * Down_e(GLU(Gate_e X, Up_e X)), with the
+// gated linear unit of GLUArgs.
 type ExpertsArgs struct {
 	X              Tensor // [rows, in]
 	Routes         Routes
 	Gate, Up, Down Weight // stacked: [experts, ffn, in] twice, [experts, in, ffn]
 	Act            Activation
+	Limit          float32
 	Dst            Tensor // [rows, in]
 }
 
@@ -215,8 +290,16 @@ func (a *RoPEArgs) Reads(dst []Tensor) []Tensor { return append(dst, a.X) }
 // Reads appends X.
 func (a *StoreArgs) Reads(dst []Tensor) []Tensor { return append(dst, a.X) }
 
-// Reads appends Q.
-func (a *AttentionArgs) Reads(dst []Tensor) []Tensor { return append(dst, a.Q) }
+// Reads appends Q and the sources' rows of this step.
+func (a *AttentionArgs) Reads(dst []Tensor) []Tensor {
+	dst = append(dst, a.Q)
+	for i := range a.Sources {
+		if a.Sources[i].Recent.Valid() {
+			dst = append(dst, a.Sources[i].Recent)
+		}
+	}
+	return dst
+}
 
 // Reads appends Gate and Up.
 func (a *GLUArgs) Reads(dst []Tensor) []Tensor { return append(dst, a.Gate, a.Up) }

@@ -22,7 +22,11 @@ type Program struct {
 	weights  []WeightInfo
 	ropes    []RopeInfo
 	streams  []StreamInfo
+	rings    []RingInfo
+	deltas   []DeltaInfo
 	routes   []RoutesInfo
+	chosen   []SelectionInfo
+	carried  []Tensor
 	tensors  []tensorInfo
 	sections []sectionInfo
 	outputs  []outputInfo
@@ -241,22 +245,42 @@ type StreamClass uint8
 
 // The classes of streams.
 const (
-	KeyStream   StreamClass = iota // rows that queries are multiplied with
-	ValueStream                    // rows that probabilities add up
+	KeyStream    StreamClass = iota // rows that queries are multiplied with
+	ValueStream                     // rows that probabilities add up
+	LatentStream                    // both at once
+	IndexStream                     // rows that index queries of Select are multiplied with
 )
 
-// StreamInfo declares what one layer remembers of each position: a row of Heads*Dim elements.
+// StreamInfo declares what one layer remembers of each position: a row of Heads*Dim elements. With a Ratio above 1 it is a
+// row of every Ratio positions, complete when the last of them is there: entry e stands for [e*Ratio, (e+1)*Ratio).
+// Where Ratio is below BlockLen it divides it, where above it is a multiple; a block holds the entries that its positions
+// complete.
 type StreamInfo struct {
 	Name       string
 	Layer      int
 	Heads, Dim int
 	Class      StreamClass
+	Ratio      int // 0 means 1
+}
+
+// Entries returns how many entries a block has room for.
+func (s *StreamInfo) Entries() int { return max(1, BlockLen/s.Ratio) }
+
+// Place returns the block of a sequence that holds an entry, counted from its first, and where in it.
+func (s *StreamInfo) Place(entry int) (block, slot int) {
+	return ((entry+1)*s.Ratio - 1) / BlockLen, entry % s.Entries()
 }
 
 // Stream declares cache rows.
 func (p *Program) Stream(s StreamInfo) Stream {
+	if s.Ratio == 0 {
+		s.Ratio = 1
+	}
 	if s.Heads <= 0 || s.Dim <= 0 {
 		p.fail("stream %q has %d heads of %d", s.Name, s.Heads, s.Dim)
+	}
+	if s.Ratio < 0 || BlockLen%s.Ratio != 0 && s.Ratio%BlockLen != 0 {
+		p.fail("stream %q has an entry for every %d positions, blocks have %d", s.Name, s.Ratio, BlockLen)
 	}
 	p.streams = append(p.streams, s)
 	return Stream{int32(len(p.streams))}
@@ -267,6 +291,114 @@ func (p *Program) Streams() []StreamInfo { return p.streams }
 
 // StreamInfo returns a declared stream.
 func (p *Program) StreamInfo(s Stream) *StreamInfo { return &p.streams[s.Index()] }
+
+// Ring is a handle of declared latest rows of a sequence.
+type Ring struct{ id int32 }
+
+// Valid reports whether the handle names a ring.
+func (r Ring) Valid() bool { return r.id > 0 }
+
+// Index is the position of the ring in declaration order, from 0.
+func (r Ring) Index() int { return int(r.id) - 1 }
+
+// RingInfo declares float32 rows of the latest positions, a part of a sequence's slot.
+type RingInfo struct {
+	Name  string
+	Layer int
+	Dim   int // elements of a row
+	Reach int // how many positions before its own an operation reads
+	Keep  int // rows before a multiple of BlockLen that going on from there needs; 0: Reach
+}
+
+// Ring declares latest rows.
+func (p *Program) Ring(r RingInfo) Ring {
+	if r.Keep == 0 {
+		r.Keep = r.Reach
+	}
+	if r.Dim <= 0 || r.Reach <= 0 || r.Keep < 0 || r.Keep > r.Reach {
+		p.fail("ring %q keeps %d rows of %d and reaches %d back", r.Name, r.Keep, r.Dim, r.Reach)
+	}
+	p.rings = append(p.rings, r)
+	return Ring{int32(len(p.rings))}
+}
+
+// Rings returns all declared rings in order. The caller does not modify them.
+func (p *Program) Rings() []RingInfo { return p.rings }
+
+// RingInfo returns a declared ring.
+func (p *Program) RingInfo(r Ring) *RingInfo { return &p.rings[r.Index()] }
+
+// Delta is a handle of the declared state of a delta rule.
+type Delta struct{ id int32 }
+
+// Index is the position of the state in declaration order, from 0.
+func (d Delta) Index() int { return int(d.id) - 1 }
+
+// DeltaInfo declares what a delta rule remembers, a part of a sequence's slot: for each value head S [KeyDim, ValueDim]
+// and, of the chunk of BlockLen positions that goes on, the rows that DeltaRuleArgs names, all float32.
+type DeltaInfo struct {
+	Name                 string
+	Layer                int
+	KeyHeads, ValueHeads int
+	KeyDim, ValueDim     int
+	Map                  HeadMap
+}
+
+// Delta declares the state of a delta rule.
+func (p *Program) Delta(d DeltaInfo) Delta {
+	if d.KeyHeads <= 0 || d.KeyDim <= 0 || d.ValueDim <= 0 || d.ValueHeads <= 0 || d.ValueHeads%d.KeyHeads != 0 {
+		p.fail("state %q has %d key heads of %d, %d value heads of %d", d.Name, d.KeyHeads, d.KeyDim, d.ValueHeads, d.ValueDim)
+	}
+	p.deltas = append(p.deltas, d)
+	return Delta{int32(len(p.deltas))}
+}
+
+// Deltas returns all declared states of delta rules in order. The caller does not modify them.
+func (p *Program) Deltas() []DeltaInfo { return p.deltas }
+
+// DeltaInfo returns the declared state of a delta rule.
+func (p *Program) DeltaInfo(d Delta) *DeltaInfo { return &p.deltas[d.Index()] }
+
+// Stateful reports whether sequences have slots: rings or states of delta rules beside their cache blocks.
+func (p *Program) Stateful() bool { return len(p.rings)+len(p.deltas) > 0 }
+
+// Selection is a handle of chosen entries of each row; the zero value means all that are visible.
+type Selection struct{ id int32 }
+
+// Valid reports whether the handle names a selection.
+func (s Selection) Valid() bool { return s.id > 0 }
+
+// Index is the position of the selection in declaration order, from 0.
+func (s Selection) Index() int { return int(s.id) - 1 }
+
+// SelectionInfo gives the sizes of a selection.
+type SelectionInfo struct {
+	Groups  int    // each chooses for itself
+	Entries int    // most entries chosen in a group
+	Unit    int    // that many entries in a row are chosen together, from a multiple of it on
+	Index   Stream // whose entries are meant
+}
+
+// SelectionInfo returns the sizes of a declared selection.
+func (p *Program) SelectionInfo(s Selection) *SelectionInfo { return &p.chosen[s.Index()] }
+
+// NumSelections returns how many selections were declared.
+func (p *Program) NumSelections() int { return len(p.chosen) }
+
+// Carry says that a tensor of tokens survives Run: a later section gathers its rows by Batch.Inputs. It holds the rows of
+// the last Run of the section that writes it.
+func (p *Program) Carry(t Tensor) {
+	if !p.ok("Carry", t) {
+		return
+	}
+	if t.rows != Tokens {
+		p.fail("Carry: rows of %s", t.rows)
+	}
+	p.carried = append(p.carried, t)
+}
+
+// Carried returns the carried tensors in order. The caller does not modify them.
+func (p *Program) Carried() []Tensor { return p.carried }
 
 // Output is a handle of rows that the caller reads after a step.
 type Output int32

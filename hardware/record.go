@@ -1,5 +1,7 @@
 package hardware
 
+import "slices"
+
 // The methods of this file record one operation each. They return the destination, a new tensor unless the name ends
 // in Into, Add or says that it works in place.
 
@@ -15,32 +17,47 @@ func (p *Program) Embed(table Weight) Tensor {
 
 // Norm records root mean square normalisation of each head of x; a plain row is one head.
 func (p *Program) Norm(x Tensor, weight Weight, eps float32) Tensor {
-	if !p.ok("Norm", x) {
+	if !p.okWeight("Norm", weight) {
 		return invalidTensor
 	}
-	dst := p.Temp(x.rows, x.NumHeads(), x.Dim())
-	p.NormInto(dst, x, weight, eps)
-	return dst
+	return p.Normalize(NormArgs{X: x, Weight: weight, Eps: eps})
 }
 
 // NormInto records Norm with a destination, which may be x itself.
 func (p *Program) NormInto(dst, x Tensor, weight Weight, eps float32) {
-	if !p.ok("Norm", dst, x) || !p.okWeight("Norm", weight) {
+	if !p.okWeight("Norm", weight) {
 		return
 	}
-	p.same("Norm", dst, x)
-	if w := p.WeightInfo(weight); w.Out != 1 || w.In != x.Dim() {
-		p.fail("Norm: weight %q is [%d, %d], the rows are of %d", w.Name, w.Out, w.In, x.Dim())
-	}
-	p.record(&NormArgs{X: x, Dst: dst, Weight: weight, Eps: eps})
+	p.Normalize(NormArgs{X: x, Dst: dst, Weight: weight, Eps: eps})
 }
 
-// MatMul records the product of a weight with each row.
+// Normalize records any norm; without a.Dst it makes one.
+func (p *Program) Normalize(a NormArgs) Tensor {
+	if !p.ok("Norm", a.X) {
+		return invalidTensor
+	}
+	if a.Dst == (Tensor{}) {
+		a.Dst = p.Temp(a.X.rows, a.X.NumHeads(), a.X.Dim())
+	}
+	if !p.ok("Norm", a.Dst) {
+		return invalidTensor
+	}
+	p.same("Norm", a.Dst, a.X)
+	p.okVector("Norm", a.Weight, a.X.Dim())
+	p.okVector("Norm", a.Bias, a.X.Dim())
+	if a.Scale == 0 {
+		a.Scale = 1
+	}
+	p.record(&a)
+	return a.Dst
+}
+
+// MatMul records the product of a weight with each row, of a stack of weights with the heads of each row.
 func (p *Program) MatMul(x Tensor, w Weight) Tensor {
 	if !p.ok("MatMul", x) || !p.okWeight("MatMul", w) {
 		return invalidTensor
 	}
-	dst := p.Temp(x.rows, 1, p.WeightInfo(w).Out)
+	dst := p.Temp(x.rows, max(1, p.WeightInfo(w).Experts), p.WeightInfo(w).Out)
 	p.matMul(&MatMulArgs{X: x, W: w, Dst: dst})
 	return dst
 }
@@ -62,7 +79,7 @@ func (p *Program) matMul(a *MatMulArgs) {
 	w := p.WeightInfo(a.W)
 	switch {
 	case w.Experts > 0:
-		p.fail("MatMul: weight %q is a stack of experts", w.Name)
+		p.checkStacked(a, w)
 	case !a.X.Flat() || !a.Dst.Flat():
 		p.fail("MatMul: weight %q: rows are not contiguous", w.Name)
 	case a.X.Size() != w.In || a.Dst.Size() != w.Out || a.X.rows != a.Dst.rows:
@@ -72,6 +89,20 @@ func (p *Program) matMul(a *MatMulArgs) {
 		p.fail("MatMul: weight %q: source and result share a tensor", w.Name)
 	}
 	p.record(a)
+}
+
+// checkStacked records a mistake in the product of a stack with heads.
+func (p *Program) checkStacked(a *MatMulArgs, w *WeightInfo) {
+	x, dst := a.X, a.Dst
+	switch {
+	case a.Accumulate:
+		p.fail("MatMul: weight %q is a stack, whose products cannot be added", w.Name)
+	case x.NumHeads() != w.Experts || x.Dim() != w.In || dst.NumHeads() != w.Experts || dst.Dim() != w.Out || x.rows != dst.rows:
+		p.fail("MatMul: weight %q is [%d, %d, %d], x [%s, %d, %d], the result [%s, %d, %d]", w.Name, w.Experts, w.Out, w.In,
+			x.rows, x.NumHeads(), x.Dim(), dst.rows, dst.NumHeads(), dst.Dim())
+	case x.Base() == dst.Base():
+		p.fail("MatMul: weight %q: source and result share a tensor", w.Name)
+	}
 }
 
 // RoPE records the rotation of each head of x by its row's position.
@@ -85,21 +116,28 @@ func (p *Program) RoPE(x Tensor, rope Rope) Tensor {
 }
 
 // RoPEInto records RoPE with a destination, which may be x itself.
-func (p *Program) RoPEInto(dst, x Tensor, rope Rope) {
+func (p *Program) RoPEInto(dst, x Tensor, rope Rope) { p.rotate(RoPEArgs{X: x, Dst: dst, Rope: rope}) }
+
+// RoPEInverse records in place the rotation back by each row's position.
+func (p *Program) RoPEInverse(x Tensor, rope Rope) {
+	p.rotate(RoPEArgs{X: x, Dst: x, Rope: rope, Inverse: true})
+}
+
+func (p *Program) rotate(a RoPEArgs) {
+	x, dst, rope := a.X, a.Dst, a.Rope
 	if !p.ok("RoPE", dst, x) {
 		return
 	}
 	p.same("RoPE", dst, x)
 	switch {
-	case rope.id <= 0 || int(rope.id) > len(p.ropes):
-		p.fail("RoPE: no rotary embedding declared")
+	case !p.okRope("RoPE", rope):
 		return
 	case x.rows != Tokens:
 		p.fail("RoPE: rows of %s have no position", x.rows)
 	case 2*len(p.RopeInfo(rope).Frequencies) > x.Dim():
 		p.fail("RoPE: rotates %d elements of heads of %d", 2*len(p.RopeInfo(rope).Frequencies), x.Dim())
 	}
-	p.record(&RoPEArgs{X: x, Dst: dst, Rope: rope})
+	p.record(&a)
 }
 
 // Store records the writing of each row into a stream, at the row's position.
@@ -108,6 +146,9 @@ func (p *Program) Store(s Stream, x Tensor) {
 		return
 	}
 	info := p.StreamInfo(s)
+	if info.Ratio != 1 {
+		p.fail("Store: stream %q has no row for each position", info.Name)
+	}
 	if x.rows != Tokens || x.NumHeads() != info.Heads || x.Dim() != info.Dim {
 		p.fail("Store: stream %q holds %d heads of %d, x has %d of %d in rows of %s",
 			info.Name, info.Heads, info.Dim, x.NumHeads(), x.Dim(), x.rows)
@@ -117,32 +158,103 @@ func (p *Program) Store(s Stream, x Tensor) {
 
 // Attention records causal attention of q over the streams k and v.
 func (p *Program) Attention(q Tensor, k, v Stream, scale float32) Tensor {
-	if !p.ok("Attention", q) || !p.okStream("Attention", k) || !p.okStream("Attention", v) {
+	return p.Attend(AttentionArgs{Q: q, Sources: []Source{{K: k, V: v}}, Scale: scale})
+}
+
+// Attend records any attention; a.Dst is set by this method. The result has the query's heads in one row.
+func (p *Program) Attend(a AttentionArgs) Tensor {
+	if !p.ok("Attention", a.Q) {
 		return invalidTensor
 	}
-	key, value := p.StreamInfo(k), p.StreamInfo(v)
-	switch {
-	case q.rows != Tokens:
-		p.fail("Attention: rows of %s have no position", q.rows)
-	case key.Heads != value.Heads || q.NumHeads()%key.Heads != 0:
-		p.fail("Attention: %d query heads, %d key heads, %d value heads", q.NumHeads(), key.Heads, value.Heads)
-	case q.Dim() != key.Dim:
-		p.fail("Attention: query heads of %d, key heads of %d", q.Dim(), key.Dim)
+	if a.Q.rows != Tokens {
+		p.fail("Attention: rows of %s have no position", a.Q.rows)
 	}
-	dst := p.Temp(Tokens, q.NumHeads(), value.Dim)
-	p.record(&AttentionArgs{Q: q, K: k, V: v, Scale: scale, Dst: dst})
-	return dst.Cols(0, dst.Size())
+	if len(a.Sources) == 0 {
+		p.fail("Attention: no sources")
+		return invalidTensor
+	}
+	p.okVector("Attention", a.Sinks, a.Q.NumHeads())
+	valueDim := 0
+	for i := range a.Sources {
+		dim := p.okSource(&a, &a.Sources[i])
+		if dim == 0 {
+			return invalidTensor
+		}
+		if valueDim != 0 && dim != valueDim {
+			p.fail("Attention: values of %d and of %d", valueDim, dim)
+		}
+		valueDim = dim
+	}
+	a.Dst = p.Temp(Tokens, a.Q.NumHeads(), valueDim)
+	p.record(&a)
+	return a.Dst
+}
+
+// okSource completes and checks a source of attention and returns the size of its values, 0 after a mistake that leaves
+// none.
+func (p *Program) okSource(a *AttentionArgs, s *Source) int {
+	if s.Ring.Valid() {
+		if !p.okRing("Attention", s.Ring, s.Recent) {
+			return 0
+		}
+		if s.Recent.Size() != a.Q.Dim() || s.Selection.Valid() {
+			p.fail("Attention: ring %q of %d for query heads of %d", p.RingInfo(s.Ring).Name, s.Recent.Size(), a.Q.Dim())
+		}
+		if s.ValueDim == 0 {
+			s.ValueDim = s.Recent.Size()
+		}
+		return s.ValueDim
+	}
+	if !p.okStream("Attention", s.K) || !p.okStream("Attention", s.V) {
+		return 0
+	}
+	key, value := p.StreamInfo(s.K), p.StreamInfo(s.V)
+	if s.ValueDim == 0 {
+		s.ValueDim = value.Dim
+	}
+	switch {
+	case key.Heads != value.Heads || a.Q.NumHeads()%key.Heads != 0:
+		p.fail("Attention: %d query heads, %d key heads, %d value heads", a.Q.NumHeads(), key.Heads, value.Heads)
+	case a.Q.Dim() != key.Dim:
+		p.fail("Attention: query heads of %d, key heads of %d", a.Q.Dim(), key.Dim)
+	case s.ValueDim < 0 || s.ValueDim > value.Dim:
+		p.fail("Attention: the first %d elements of value heads of %d", s.ValueDim, value.Dim)
+	case key.Ratio != value.Ratio:
+		p.fail("Attention: keys for every %d positions, values for every %d", key.Ratio, value.Ratio)
+	case s.Selection.Valid() && int(s.Selection.id) > len(p.chosen):
+		p.fail("Attention: no selection declared")
+	case s.Selection.Valid():
+		info := p.SelectionInfo(s.Selection)
+		if key.Heads%info.Groups != 0 || p.StreamInfo(info.Index).Ratio != key.Ratio {
+			p.fail("Attention: a selection of %d groups for every %d positions, %d key heads for every %d",
+				info.Groups, p.StreamInfo(info.Index).Ratio, key.Heads, key.Ratio)
+		}
+	}
+	return s.ValueDim
 }
 
 // GLU records a gated linear unit.
 func (p *Program) GLU(act Activation, gate, up Tensor) Tensor {
-	if !p.ok("GLU", gate, up) {
+	return p.Gate(GLUArgs{Act: act, Gate: gate, Up: up})
+}
+
+// Gate records any gated linear unit; without a.Dst it makes one.
+func (p *Program) Gate(a GLUArgs) Tensor {
+	if !p.ok("GLU", a.Gate, a.Up) {
 		return invalidTensor
 	}
-	p.same("GLU", gate, up)
-	dst := p.Temp(gate.rows, gate.NumHeads(), gate.Dim())
-	p.record(&GLUArgs{Act: act, Gate: gate, Up: up, Dst: dst})
-	return dst
+	if a.Gate.Size() != 1 || a.Gate.rows != a.Up.rows {
+		p.same("GLU", a.Gate, a.Up)
+	}
+	if a.Dst == (Tensor{}) {
+		a.Dst = p.Temp(a.Up.rows, a.Up.NumHeads(), a.Up.Dim())
+	}
+	if !p.ok("GLU", a.Dst) {
+		return invalidTensor
+	}
+	p.same("GLU", a.Dst, a.Up)
+	p.record(&a)
+	return a.Dst
 }
 
 // Add records dst += x.
@@ -167,14 +279,56 @@ func (p *Program) Gather(x Tensor) Tensor {
 	return dst
 }
 
+// GatherInputs records the choice of a carried tensor's rows by Batch.Inputs.
+func (p *Program) GatherInputs(x Tensor) Tensor {
+	if !p.ok("Gather", x) {
+		return invalidTensor
+	}
+	if !slices.ContainsFunc(p.carried, func(t Tensor) bool { return t.id == x.id }) {
+		p.fail("Gather: x is not carried")
+	}
+	dst := p.Temp(Tokens, x.NumHeads(), x.Dim())
+	p.record(&GatherArgs{X: x, ByInputs: true, Dst: dst})
+	return dst
+}
+
+// Copy records dst = x; an x of one head goes to every head of dst.
+func (p *Program) Copy(dst, x Tensor) {
+	if !p.ok("Copy", dst, x) {
+		return
+	}
+	if x.rows != dst.rows || x.Dim() != dst.Dim() || x.NumHeads() != 1 && x.NumHeads() != dst.NumHeads() {
+		p.same("Copy", dst, x)
+	}
+	p.record(&CopyArgs{X: x, Dst: dst})
+}
+
 // Route records the choice of experts from router logits; a.Dst is set by this method.
 func (p *Program) Route(a RouteArgs) Routes {
 	if !p.ok("Route", a.Logits) {
 		return Routes{}
 	}
-	if a.TopK <= 0 || a.TopK > a.Logits.Size() {
-		p.fail("Route: %d of %d experts", a.TopK, a.Logits.Size())
+	experts := a.Logits.Size()
+	if a.Groups == 0 {
+		a.Groups, a.UsedGroups = 1, 1
 	}
+	switch {
+	case a.TopK <= 0 || a.TopK > experts:
+		p.fail("Route: %d of %d experts", a.TopK, experts)
+	case a.Groups < 1 || experts%a.Groups != 0 || a.UsedGroups < 1 || a.UsedGroups > a.Groups || a.TopK > experts/a.Groups*a.UsedGroups:
+		p.fail("Route: %d of %d experts from %d of %d groups", a.TopK, experts, a.UsedGroups, a.Groups)
+	case a.PairRank && experts/a.Groups < 2:
+		p.fail("Route: groups of %d experts have no two best", experts/a.Groups)
+	case a.Table != nil && (len(a.Table)%a.TopK != 0 || a.Logits.rows != Tokens):
+		p.fail("Route: a table of %d for %d experts a token, rows of %s", len(a.Table), a.TopK, a.Logits.rows)
+	}
+	for i, e := range a.Table {
+		if e < 0 || int(e) >= experts {
+			p.fail("Route: token %d is given expert %d of %d", i/max(1, a.TopK), e, experts)
+			break
+		}
+	}
+	p.okVector("Route", a.Bias, experts)
 	if a.Scale == 0 {
 		a.Scale = 1
 	}
@@ -240,6 +394,40 @@ func (p *Program) okWeight(op string, w Weight) bool {
 	if w.id <= 0 || int(w.id) > len(p.weights) {
 		p.fail("%s: no weight", op)
 		return false
+	}
+	return true
+}
+
+// okVector records a mistake when w names a weight that is not a vector of n; the zero handle is fine.
+func (p *Program) okVector(op string, w Weight, n int) {
+	if w.id == 0 || !p.okWeight(op, w) {
+		return
+	}
+	if info := p.WeightInfo(w); info.Out != 1 || info.In != n || info.Experts > 0 {
+		p.fail("%s: weight %q is [%d, %d], the rows are of %d", op, info.Name, info.Out, info.In, n)
+	}
+}
+
+// okRope records a mistake and returns false when r names no rotary embedding.
+func (p *Program) okRope(op string, r Rope) bool {
+	if r.id <= 0 || int(r.id) > len(p.ropes) {
+		p.fail("%s: no rotary embedding declared", op)
+		return false
+	}
+	return true
+}
+
+// okRing records a mistake and returns false when r names no ring, or x is not rows for it.
+func (p *Program) okRing(op string, r Ring, x Tensor) bool {
+	if !p.ok(op, x) {
+		return false
+	}
+	if r.id <= 0 || int(r.id) > len(p.rings) {
+		p.fail("%s: no ring", op)
+		return false
+	}
+	if info := p.RingInfo(r); x.rows != Tokens || x.Size() != info.Dim || !x.Flat() {
+		p.fail("%s: ring %q has rows of %d, x has %d columns of %s", op, info.Name, info.Dim, x.Size(), x.rows)
 	}
 	return true
 }

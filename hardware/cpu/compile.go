@@ -71,6 +71,8 @@ const maxPositions = 1 << 30
 
 func checkLimits(p *hardware.Program, l *hardware.Limits) error {
 	switch {
+	case p.Stateful():
+		return fmt.Errorf("%w: cpu: program %q keeps state", hardware.ErrUnsupported, p.Name())
 	case l.Tokens < 1 || l.Spans < 1 || l.MaxLen < 1 || l.MaxLen > maxPositions || l.Outputs < 0 || l.Blocks < 0:
 		return fmt.Errorf("cpu: program %q: limits of %d tokens, %d spans, %d outputs, %d blocks, %d positions",
 			p.Name(), l.Tokens, l.Spans, l.Outputs, l.Blocks, l.MaxLen)
@@ -165,6 +167,9 @@ func (c *compiler) prelude(ops []hardware.Op) {
 func (c *compiler) emit(ops []hardware.Op) error {
 	elided := c.elided(ops)
 	for _, op := range ops {
+		if !c.program.Plain(op.Args) {
+			return fmt.Errorf("%w: cpu: %s", hardware.ErrUnsupported, place(op))
+		}
 		if err := c.touch(op, elided); err != nil {
 			return err
 		}
@@ -233,9 +238,6 @@ func (c *compiler) rowOperation(op hardware.Op) (rowOperation, int, error) {
 		c.sizes.short = max(c.sizes.short, s.rowBytes)
 		return &store{c.view(a.X), s}, 4 * a.X.Size(), nil
 	case *hardware.GLUArgs:
-		if a.Act != hardware.SiLU {
-			return nil, 0, fmt.Errorf("%w: cpu: %s: activation %d", hardware.ErrUnsupported, place(op), a.Act)
-		}
 		return &glu{c.view(a.Gate), c.view(a.Up), c.view(a.Dst)}, 4 * a.Dst.Size(), nil
 	case *hardware.AddArgs:
 		return &addition{c.view(a.X), c.view(a.Dst)}, 2 * a.X.Size(), nil
@@ -293,10 +295,7 @@ func (c *compiler) emitMatMul(ops []hardware.Op) error {
 
 // emitAttention compiles attention: the units, then the merging of partitions.
 func (c *compiler) emitAttention(op hardware.Op, a *hardware.AttentionArgs) error {
-	key, value := c.streams[a.K.Index()], c.streams[a.V.Index()]
-	if key.class != hardware.KeyStream || value.class != hardware.ValueStream {
-		return fmt.Errorf("%w: cpu: %s: stream %q as keys, %q as values", hardware.ErrUnsupported, place(op), key.info.Name, value.info.Name)
-	}
+	key, value := c.streams[a.Sources[0].K.Index()], c.streams[a.Sources[0].V.Index()]
 	group := a.Q.NumHeads() / key.heads
 	plan := c.byGroup[group]
 	if plan == nil {
@@ -319,9 +318,6 @@ func (c *compiler) emitAttention(op hardware.Op, a *hardware.AttentionArgs) erro
 // emitExperts compiles experts.
 func (c *compiler) emitExperts(op hardware.Op, a *hardware.ExpertsArgs) error {
 	o := experts{x: c.view(a.X), dst: c.view(a.Dst), routes: c.chosen(a.Routes), space: &c.queue.experts}
-	if a.Act != hardware.SiLU {
-		return fmt.Errorf("%w: cpu: %s: activation %d", hardware.ErrUnsupported, place(op), a.Act)
-	}
 	for _, w := range []struct {
 		dst    **weight
 		handle hardware.Weight

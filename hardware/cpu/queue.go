@@ -180,6 +180,26 @@ func (q *queue) WriteBlock(id int, src []byte) {
 	copy(q.checkedBlock("WriteBlock", id), src)
 }
 
+// SaveState implements hardware.Queue.
+func (q *queue) SaveState(slot, position, snapshot int) {
+	panic(fmt.Sprintf("cpu: SaveState: slot %d at %d, snapshot %d: the program has no state", slot, position, snapshot))
+}
+
+// LoadState implements hardware.Queue.
+func (q *queue) LoadState(slot, position, snapshot int) {
+	panic(fmt.Sprintf("cpu: LoadState: slot %d at %d, snapshot %d: the program has no state", slot, position, snapshot))
+}
+
+// ReadState implements hardware.Queue.
+func (q *queue) ReadState(snapshot int, _ []byte) {
+	panic(fmt.Sprintf("cpu: ReadState: snapshot %d: the program has no state", snapshot))
+}
+
+// WriteState implements hardware.Queue.
+func (q *queue) WriteState(snapshot int, _ []byte) {
+	panic(fmt.Sprintf("cpu: WriteState: snapshot %d: the program has no state", snapshot))
+}
+
 func (q *queue) checkedBlock(op string, id int) []byte {
 	if id < 0 || id >= q.limits.Blocks {
 		panic(fmt.Sprintf("cpu: %s: block %d of %d", op, id, q.limits.Blocks))

@@ -217,7 +217,8 @@ func (r *Reference) slot(s hardware.Span, position int) [2]int32 {
 }
 
 func (r *Reference) attention(a *hardware.AttentionArgs) {
-	key, value := r.program.StreamInfo(a.K), r.program.StreamInfo(a.V)
+	source := a.Sources[0]
+	key, value := r.program.StreamInfo(source.K), r.program.StreamInfo(source.V)
 	group := a.Q.NumHeads() / key.Heads
 	for _, s := range r.batch.Spans {
 		for i := range s.Len {
@@ -225,12 +226,12 @@ func (r *Reference) attention(a *hardware.AttentionArgs) {
 			for h := range a.Q.NumHeads() {
 				weights := make([]float64, s.Start+i+1)
 				for p := range weights {
-					k := r.streams[a.K.Index()][r.slot(s, p)][h/group*key.Dim:][:key.Dim]
+					k := r.streams[source.K.Index()][r.slot(s, p)][h/group*key.Dim:][:key.Dim]
 					weights[p] = float64(a.Scale) * dot(q[h*key.Dim:][:key.Dim], k)
 				}
 				softmax(weights)
 				for p, w := range weights {
-					for j, v := range r.streams[a.V.Index()][r.slot(s, p)][h/group*value.Dim:][:value.Dim] {
+					for j, v := range r.streams[source.V.Index()][r.slot(s, p)][h/group*value.Dim:][:value.Dim] {
 						o[h*value.Dim+j] += w * v
 					}
 				}

@@ -68,6 +68,16 @@ func check(p *hardware.Program, l *hardware.Limits) error {
 	if l.KV != nil && !slices.Contains(streamFormats, l.KV) {
 		return fmt.Errorf("%w: gorgonia: cache rows of %s", hardware.ErrUnsupported, l.KV)
 	}
+	for s := range p.NumSections() {
+		for _, op := range p.Ops(hardware.Section(s)) {
+			if !p.Plain(op.Args) {
+				return fmt.Errorf("%w: gorgonia: layer %d: %s in another form than dense transformers use", hardware.ErrUnsupported, op.Layer, op.Args.Kind())
+			}
+		}
+	}
+	if p.Stateful() {
+		return fmt.Errorf("%w: gorgonia: program %q keeps state", hardware.ErrUnsupported, p.Name())
+	}
 	for _, s := range p.Streams() {
 		if l.KV != nil && s.Dim%l.KV.BlockLen != 0 {
 			return fmt.Errorf("%w: gorgonia: stream %q has heads of %d, %s needs a multiple of %d", hardware.ErrUnsupported, s.Name, s.Dim, l.KV, l.KV.BlockLen)

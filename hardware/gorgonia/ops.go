@@ -127,7 +127,8 @@ func (q *queue) store(a *hardware.StoreArgs, b *hardware.Batch) {
 // attention computes each sequence and each key head by itself: the rows of all query heads that share the key head
 // against all positions, later ones masked.
 func (q *queue) attention(a *hardware.AttentionArgs, b *hardware.Batch) {
-	key, value := q.program.StreamInfo(a.K), q.program.StreamInfo(a.V)
+	source := a.Sources[0] // check has seen that there is one
+	key, value := q.program.StreamInfo(source.K), q.program.StreamInfo(source.V)
 	group := a.Q.NumHeads() / key.Heads
 	for _, span := range b.Spans {
 		length := int(span.Start + span.Len)
@@ -148,8 +149,8 @@ func (q *queue) attention(a *hardware.AttentionArgs, b *hardware.Batch) {
 			}
 			keys, values := make([]float32, padded*key.Dim), make([]float32, padded*value.Dim)
 			for p := range length {
-				copy(keys[p*key.Dim:], q.cached(a.K, span, p, b)[h*key.Dim:][:key.Dim])
-				copy(values[p*value.Dim:], q.cached(a.V, span, p, b)[h*value.Dim:][:value.Dim])
+				copy(keys[p*key.Dim:], q.cached(source.K, span, p, b)[h*key.Dim:][:key.Dim])
+				copy(values[p*value.Dim:], q.cached(source.V, span, p, b)[h*value.Dim:][:value.Dim])
 			}
 			out := q.compute(gr, queries, keys, values, mask)
 			if out == nil {

@@ -215,6 +215,18 @@ func (q *queue) Idle() {}
 // Close does nothing: the collector frees everything.
 func (q *queue) Close() error { return nil }
 
+// SaveState panics: the device runs no programs with state.
+func (q *queue) SaveState(_, _, _ int) { panic("gorgonia: SaveState: the program has no state") }
+
+// LoadState panics: the device runs no programs with state.
+func (q *queue) LoadState(_, _, _ int) { panic("gorgonia: LoadState: the program has no state") }
+
+// ReadState panics: the device runs no programs with state.
+func (q *queue) ReadState(_ int, _ []byte) { panic("gorgonia: ReadState: the program has no state") }
+
+// WriteState panics: the device runs no programs with state.
+func (q *queue) WriteState(_ int, _ []byte) { panic("gorgonia: WriteState: the program has no state") }
+
 // SetTrace calls f after each operation with the rows of its destination.
 func (q *queue) SetTrace(f func(op int, rows []float32)) { q.trace = f }
 
