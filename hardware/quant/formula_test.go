@@ -35,11 +35,21 @@ var formulas = map[string]func(b []byte, i int) float32{
 	"Q5_K": func(b []byte, i int) float32 {
 		return formulaScaleMin(b, i, nibble64(b[48:], i)+16*bit(b[16+i%32:], i/32))
 	},
-	"Q6_K":    formulaQ6_K,
-	"IQ4_NL":  func(b []byte, i int) float32 { return halfFormula(b, 0) * iq4Values[nibble32(b[2:], i)] },
-	"IQ4_XS":  formulaIQ4_XS,
-	"MXFP4":   func(b []byte, i int) float32 { return power(int(b[0])-128) * fp4Formula(nibble32(b[1:], i)) },
-	"NVFP4":   formulaNVFP4,
+	"Q6_K":   formulaQ6_K,
+	"IQ4_NL": func(b []byte, i int) float32 { return halfFormula(b, 0) * iq4Values[nibble32(b[2:], i)] },
+	"IQ4_XS": formulaIQ4_XS,
+	"MXFP4":  func(b []byte, i int) float32 { return power(int(b[0])-128) * fp4Formula(nibble32(b[1:], i)) },
+	"NVFP4":  formulaNVFP4,
+	"F8_E4M3": func(b []byte, i int) float32 {
+		return math.Float32frombits(binary.LittleEndian.Uint32(b)) * e4m3Formula(b[4+i])
+	},
+	"MXFP8": func(b []byte, i int) float32 {
+		scale := power(int(b[0]) - 127)
+		if b[0] == 255 {
+			scale = float32(math.NaN())
+		}
+		return scale * e4m3Formula(b[1+i])
+	},
 	"TQ1_0":   formulaTQ1_0,
 	"TQ2_0":   func(b []byte, i int) float32 { return halfFormula(b, 64) * float32(crumb128(b, i)-1) },
 	"Q1_0":    func(b []byte, i int) float32 { return halfFormula(b, 0) * float32(2*bit(b[2:], i)-1) },
@@ -54,6 +64,19 @@ var formulas = map[string]func(b []byte, i int) float32{
 }
 
 var iq4Values = [16]float32{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
+
+// e4m3Formula returns the value of a code: negative and positive zero are apart.
+func e4m3Formula(code byte) float32 {
+	sign := float32(1 - int(code>>7)*2)
+	exponent, mantissa := int(code)/8%16, float32(code%8)
+	switch {
+	case code%128 == 127:
+		return float32(math.NaN())
+	case exponent == 0:
+		return sign * (mantissa / 8 * power(-6))
+	}
+	return sign * ((1 + mantissa/8) * power(exponent-7))
+}
 
 // power returns 2^e, which float32 holds exactly down to -149.
 func power(e int) float32 { return float32(math.Ldexp(1, e)) }
@@ -282,7 +305,7 @@ func extremeBlocks(f *Format, visit func(block []byte)) {
 		block := randomBlocks(f, rng, 1)
 		if f == BF16 || f == F32 {
 			block[f.BlockBytes-1] = byte(v)
-		} else if f == MXFP4 || f == NVFP4 {
+		} else if f == MXFP4 || f == NVFP4 || f == MXFP8 {
 			block[0] = byte(v)
 		}
 		visit(block)
@@ -323,12 +346,12 @@ func FuzzDequantize(f *testing.F) {
 		n := 0
 		extremeBlocks(format, func(block []byte) {
 			if n++; n%331 == 0 {
-				f.Add(format.ID, block)
+				f.Add(format.Name, block)
 			}
 		})
 	}
-	f.Fuzz(func(t *testing.T, id uint32, data []byte) {
-		format, ok := ByID(id)
+	f.Fuzz(func(t *testing.T, name string, data []byte) {
+		format, ok := ByName(name)
 		if !ok || usesGrid(format) {
 			return
 		}

@@ -2,7 +2,7 @@
 // bytes it takes, and how it is read and written.
 //
 // A format cuts a row into blocks of BlockLen consecutive elements; a block never crosses a row. Its bytes are those of
-// GGUF files, little-endian, and each format's file draws them. The dequantizers here are the specification for every
+// GGUF files where these have the format, little-endian, and each format's file draws them. The dequantizers here are the specification for every
 // kernel: a device's own reading of a block gives the same bits.
 //
 // All functions are safe for concurrent use, allocate nothing and keep no state.
@@ -19,7 +19,7 @@ import (
 // Format is one way to store a row of numbers. Formats are compared by pointer: there is one value for each.
 type Format struct {
 	Name       string // "Q8_0"
-	ID         uint32 // tensor type in GGUF files
+	ID         uint32 // tensor type in GGUF files, or NoID
 	BlockLen   int    // elements of a block
 	BlockBytes int    // bytes of a block
 
@@ -32,18 +32,21 @@ type Format struct {
 	quantize   func(dst []byte, src, importance []float32) // nil: reading only
 }
 
+// NoID is the ID of the formats that GGUF files have no type for: blocks in which other files' weights are presented.
+const NoID = ^uint32(0)
+
 // formats holds what the formats' files register, in no particular order.
-var formats = map[uint32]*Format{}
+var formats = map[string]*Format{}
 
 // register enters a format into the registry, and returns it.
 func register(f *Format) *Format {
-	if formats[f.ID] != nil {
-		panic(fmt.Sprintf("quant: type %d registered twice", f.ID))
+	if formats[f.Name] != nil {
+		panic(fmt.Sprintf("quant: format %s registered twice", f))
 	}
-	if t, known := tensorTypes[f.ID]; !known || t != (tensorType{f.Name, f.BlockLen, f.BlockBytes}) {
+	if t, known := tensorTypes[f.ID]; f.ID != NoID && (!known || t != (tensorType{f.Name, f.BlockLen, f.BlockBytes})) {
 		panic(fmt.Sprintf("quant: type %d is %v in the list of types and %v in its file", f.ID, t, f))
 	}
-	formats[f.ID] = f
+	formats[f.Name] = f
 	return f
 }
 
@@ -60,13 +63,15 @@ func ByName(name string) (*Format, bool) {
 // ByID returns the format of a tensor type of GGUF files. Types that are known only by name and size, such as I32, have
 // none; see TypeName and TypeSize.
 func ByID(id uint32) (*Format, bool) {
-	f, ok := formats[id]
-	return f, ok
+	f, ok := formats[tensorTypes[id].name]
+	return f, ok && f.ID == id
 }
 
-// All returns every format, ordered by tensor type.
+// All returns every format, ordered by tensor type; those that GGUF files lack come last, by name.
 func All() []*Format {
-	return slices.SortedFunc(maps.Values(formats), func(a, b *Format) int { return cmp.Compare(a.ID, b.ID) })
+	return slices.SortedFunc(maps.Values(formats), func(a, b *Format) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Name, b.Name))
+	})
 }
 
 // String returns the format's name.

@@ -30,7 +30,7 @@ func randomBlocks(f *Format, rng *rand.Rand, n int) []byte {
 
 func TestFormatsKnown(t *testing.T) {
 	want := strings.Fields(`F32 F16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL
-		IQ3_S IQ2_S IQ4_XS IQ1_M BF16 TQ1_0 TQ2_0 MXFP4 NVFP4 Q1_0 Q2_0`)
+		IQ3_S IQ2_S IQ4_XS IQ1_M BF16 TQ1_0 TQ2_0 MXFP4 NVFP4 Q1_0 Q2_0 F8_E4M3 MXFP8`)
 	all := All()
 	if len(all) != len(want) {
 		t.Errorf("%d formats, want %d", len(all), len(want))
@@ -44,7 +44,7 @@ func TestFormatsKnown(t *testing.T) {
 				t.Errorf("ByName(%q) = %v, %v", name, got, ok)
 			}
 		}
-		if got, ok := ByID(f.ID); !ok || got != f {
+		if got, ok := ByID(f.ID); ok != (f.ID != NoID) || ok && got != f {
 			t.Errorf("ByID(%d) = %v, %v; want %v", f.ID, got, ok, f)
 		}
 	}
@@ -251,11 +251,11 @@ func FuzzQuantize(f *testing.F) {
 			x := rows[name][:format.BlockLen]
 			data := make([]byte, 4*len(x))
 			F32.Quantize(data, x)
-			f.Add(format.ID, data)
+			f.Add(format.Name, data)
 		}
 	}
-	f.Fuzz(func(t *testing.T, id uint32, data []byte) {
-		format, ok := ByID(id)
+	f.Fuzz(func(t *testing.T, name string, data []byte) {
+		format, ok := ByName(name)
 		if !ok || !format.CanQuantize() {
 			return
 		}
