@@ -125,21 +125,34 @@ type WeightInfo struct {
 	Bias    []float32 // [Out], or nil
 	Data    []byte    // rows in order, mapped and read-only; nil while planning. Mapped until Load returns
 	Stack   [][]byte  // instead of Data: the rows of each expert, where the file keeps them apart
+	// Read, instead of Data and Stack, is for a weight that its file keeps in another form: it writes rows [first, last)
+	// of an expert to dst, as Format has them. It may be called concurrently, until Load returns, and fails only when the
+	// file can no longer be read.
+	Read func(dst []byte, expert, first, last int) error
 	// Release, when set, is told which bytes of Data or Stack were read for the last time, so that their memory can be
 	// given back. They stay valid: to read them again costs time and nothing else. It may be called concurrently.
 	Release func(read []byte)
 }
 
-// Matrix returns the rows of an expert, those of a plain weight as expert 0; nil while planning.
-func (w *WeightInfo) Matrix(expert int) []byte {
+// HasData reports whether the weight's rows can be had, which they need not while planning.
+func (w *WeightInfo) HasData() bool { return w.Data != nil || w.Stack != nil || w.Read != nil }
+
+// Rows returns rows [first, last) of an expert, those of a plain weight as expert 0. They are the file's own bytes, or
+// else are read into buf, which is replaced where it is too small. It panics while there are no data.
+func (w *WeightInfo) Rows(buf []byte, expert, first, last int) ([]byte, error) {
+	rowBytes, _ := w.Format.RowBytes(w.In)
 	switch {
 	case w.Stack != nil:
-		return w.Stack[expert]
+		return w.Stack[expert][first*rowBytes : last*rowBytes], nil
 	case w.Data != nil:
-		n := len(w.Data) / max(1, w.Experts)
-		return w.Data[expert*n:][:n:n]
+		matrix := w.Data[expert*w.Out*rowBytes:][:w.Out*rowBytes]
+		return matrix[first*rowBytes : last*rowBytes], nil
 	}
-	return nil
+	n := (last - first) * rowBytes
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	return buf[:n], w.Read(buf[:n], expert, first, last)
 }
 
 // Bytes returns the size of the weight as stored.
@@ -171,6 +184,9 @@ func (p *Program) Weight(w WeightInfo) Weight {
 
 // checkData records a mistake when a weight's bytes are there and do not fit its shape.
 func (p *Program) checkData(w *WeightInfo) {
+	if w.Read != nil && (w.Data != nil || w.Stack != nil) {
+		p.fail("weight %q has bytes and a way to read others", w.Name)
+	}
 	if w.Data != nil && (w.Stack != nil || len(w.Data) != w.Bytes()) {
 		p.fail("weight %q has %d bytes, its shape needs %d", w.Name, len(w.Data), w.Bytes())
 	}
@@ -196,7 +212,8 @@ func (p *Program) WeightAt(i int) *WeightInfo { return &p.weights[i] }
 // ReleaseData forgets the weights' bytes, after a device has packed them. The program stays readable otherwise.
 func (p *Program) ReleaseData() {
 	for i := range p.weights {
-		p.weights[i].Data, p.weights[i].Stack, p.weights[i].Release = nil, nil, nil
+		w := &p.weights[i]
+		w.Data, w.Stack, w.Read, w.Release = nil, nil, nil, nil
 	}
 }
 

@@ -36,7 +36,7 @@ const progressBytes = 64 << 20
 func packWeights(ctx context.Context, weights []*weight, threads int, progress func(done, total int64)) error {
 	p := &packer{packed: make(chan int, threads)}
 	for _, w := range weights {
-		if (w.isMatrix || w.isVector) && w.info.Matrix(0) == nil {
+		if (w.isMatrix || w.isVector) && !w.info.HasData() {
 			return fmt.Errorf("cpu: weight %q has no data", w.info.Name)
 		}
 		p.add(w)
@@ -77,28 +77,53 @@ func (p *packer) add(w *weight) {
 // work packs pieces until there are none left, ctx ends, or one cannot be read.
 func (p *packer) work(ctx context.Context, fail context.CancelCauseFunc) {
 	debug.SetPanicOnFault(true) // for this goroutine
+	var buf []byte              // for the rows of weights that their file keeps in another form
 	for ctx.Err() == nil {
 		i := int(p.next.Add(1)) - 1
 		if i >= len(p.pieces) {
 			return
 		}
-		done, err := p.pieces[i].pack()
+		src, err := p.pieces[i].rows(buf)
+		if p.pieces[i].weight.info.Read != nil {
+			buf = src
+		}
+		if err == nil {
+			err = p.pieces[i].pack(src)
+		}
 		if err != nil {
 			fail(err)
 			return
 		}
-		p.packed <- done
+		p.packed <- p.pieces[i].bytes(src)
 	}
 }
 
-// pack packs the piece and returns the bytes it was made of. It fails when they cannot be read: the file that is mapped
-// was cut off meanwhile, or its disk is broken.
-func (p *piece) pack() (done int, err error) {
+// rows returns the rows that the piece is made of, as the weight's format has them; buf is for those to be read.
+func (p *piece) rows(buf []byte) ([]byte, error) {
 	w := p.weight
-	src := w.info.Matrix(p.expert)
+	first, last := 0, w.out
 	if p.panels > 0 {
-		src = w.fileRows(p.expert, p.panel*panelCols, min((p.panel+p.panels)*panelCols, w.out))
+		first, last = p.panel*panelCols, min((p.panel+p.panels)*panelCols, w.out)
 	}
+	src, err := w.info.Rows(buf, p.expert, first, last)
+	if err != nil {
+		return src, fmt.Errorf("weight %q: %w", w.info.Name, err)
+	}
+	return src, nil
+}
+
+// bytes is what a piece counts of its weight. A vector that is a matrix too is counted with its panels.
+func (p *piece) bytes(src []byte) int {
+	if p.panels == 0 && p.weight.isMatrix {
+		return 0
+	}
+	return len(src)
+}
+
+// pack packs the piece. It fails when its rows cannot be read: the file that is mapped was cut off meanwhile, or its disk
+// is broken.
+func (p *piece) pack(src []byte) (err error) {
+	w := p.weight
 	defer func() {
 		if fault := recover(); fault != nil {
 			if !faultIn(fault, src) {
@@ -110,16 +135,14 @@ func (p *piece) pack() (done int, err error) {
 	if p.panels == 0 {
 		w.info.Format.Dequantize(w.vector, src)
 	}
+	size := panelCols * w.rowBytes()
 	for panel := range p.panels {
-		w.packPanel(p.expert, p.panel+panel)
+		w.packPanel(p.expert, p.panel+panel, src[panel*size:min((panel+1)*size, len(src))])
 	}
 	if w.info.Release != nil {
 		w.info.Release(src)
 	}
-	if p.panels == 0 && w.isMatrix {
-		return 0, nil // its bytes are counted with the panels
-	}
-	return len(src), nil
+	return nil
 }
 
 // faultIn reports whether a panic is a fault of memory at one of the bytes.

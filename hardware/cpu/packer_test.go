@@ -79,10 +79,11 @@ func TestLoadReleases(t *testing.T) {
 	}
 }
 
-// TestLoadStack checks that experts whose rows lie apart become the weights that they are in one piece.
-func TestLoadStack(t *testing.T) {
+// TestLoadForms checks that weights whose experts lie apart, and those that are read row by row, become what they are in
+// one piece.
+func TestLoadForms(t *testing.T) {
 	const experts, out, in = 3, 40, 64
-	run := func(apart bool) []float32 {
+	run := func(form string) []float32 {
 		p := hardware.NewProgram("stack")
 		weight := func(name string, out, in, experts int) hardware.Weight {
 			w := hardware.WeightInfo{Name: name, Format: quant.F32, Out: out, In: in, Experts: experts}
@@ -92,11 +93,20 @@ func TestLoadStack(t *testing.T) {
 				values[i] = float32((i*7+len(name))%23-11) / 16
 			}
 			quant.F32.Quantize(data, values)
-			if apart && experts > 0 {
+			rowBytes := 4 * in
+			switch {
+			case form == "apart" && experts > 0:
 				for part := range slices.Chunk(data, len(data)/experts) {
 					w.Stack = append(w.Stack, bytes.Clone(part))
 				}
-			} else {
+			case form == "read":
+				w.Read = func(dst []byte, expert, first, last int) error {
+					if n := copy(dst, data[(expert*out+first)*rowBytes:(expert*out+last)*rowBytes]); n != len(dst) {
+						t.Errorf("weight %s: rows %d to %d are %d bytes, want %d", name, first, last, n, len(dst))
+					}
+					return nil
+				}
+			default:
 				w.Data = data
 			}
 			return p.Weight(w)
@@ -122,28 +132,36 @@ func TestLoadStack(t *testing.T) {
 		q.Run(0, b)
 		return slices.Clone(q.Output(0, 0))
 	}
-	if got, want := run(true), run(false); !slices.Equal(got, want) {
-		t.Errorf("experts that lie apart give %v, in one piece %v", got, want)
+	for _, form := range []string{"apart", "read"} {
+		if got, want := run(form), run("whole"); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, in one piece %v", form, got, want)
+		}
 	}
 }
 
-// TestLoadWithoutData checks that a weight without its bytes is named, and that the memory is given back.
+// TestLoadWithoutData checks that a weight without its bytes, or whose bytes cannot be read, is named, and that the memory
+// is given back.
 func TestLoadWithoutData(t *testing.T) {
-	p := wideProgram(func(name string, f *quant.Format, out, in int) hardware.WeightInfo {
-		w := hardware.WeightInfo{Name: name, Format: f, Out: out, In: in}
-		if name != "matrix" {
-			w.Data = make([]byte, w.Bytes())
-		}
-		return w
-	})
 	const free = 1 << 30
 	d := openWith(cpu.Options{Threads: 2, FreeBytes: free})(t)
 	defer d.Close()
-	if _, err := d.Load(context.Background(), p, wideLimits()); err == nil || !strings.Contains(err.Error(), `"matrix"`) {
-		t.Errorf("Load = %v, want an error that names the matrix", err)
-	}
-	if n := d.Info().FreeBytes; n != free {
-		t.Errorf("%d bytes are free afterwards, want %d", n, free)
+	for form, read := range map[string]func([]byte, int, int, int) error{
+		"no bytes": nil,
+		"cut off":  func([]byte, int, int, int) error { return errors.New("cut off") },
+	} {
+		p := wideProgram(func(name string, f *quant.Format, out, in int) hardware.WeightInfo {
+			w := hardware.WeightInfo{Name: name, Format: f, Out: out, In: in, Read: read}
+			if name != "matrix" {
+				w.Data, w.Read = make([]byte, w.Bytes()), nil
+			}
+			return w
+		})
+		if _, err := d.Load(context.Background(), p, wideLimits()); err == nil || !strings.Contains(err.Error(), `"matrix"`) {
+			t.Errorf("%s: Load = %v, want an error that names the matrix", form, err)
+		}
+		if n := d.Info().FreeBytes; n != free {
+			t.Errorf("%s: %d bytes are free afterwards, want %d", form, n, free)
+		}
 	}
 }
 

@@ -68,19 +68,10 @@ func (w *weight) rowBytes() int {
 	return n
 }
 
-// fileRows returns the bytes of rows [first, last) of an expert in the file.
-func (w *weight) fileRows(expert, first, last int) []byte {
-	n := w.rowBytes()
-	return w.info.Matrix(expert)[first*n : last*n]
-}
-
-// packPanel packs one panel of an expert.
-func (w *weight) packPanel(expert, panel int) {
-	first := panel * panelCols
-	rows := min(panelCols, w.out-first)
-	src := w.fileRows(expert, first, first+rows)
-	fetch(src)
-	w.linear.pack(w.panel(expert, panel)[:w.panelBytes], src, rows, w.in)
+// packPanel packs one panel of an expert from its rows.
+func (w *weight) packPanel(expert, panel int, rows []byte) {
+	fetch(rows)
+	w.linear.pack(w.panel(expert, panel)[:w.panelBytes], rows, len(rows)/w.rowBytes(), w.in)
 }
 
 // fetch reads a byte of each cache line, in order. Packing goes through sixteen rows at once, too many streams for the

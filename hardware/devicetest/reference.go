@@ -1,6 +1,7 @@
 package devicetest
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -116,7 +117,11 @@ func (r *Reference) weight(w hardware.Weight) []float64 {
 	n := info.Out * info.In
 	single := make([]float32, n*max(1, info.Experts))
 	for e := range max(1, info.Experts) {
-		info.Format.Dequantize(single[e*n:][:n], info.Matrix(e))
+		rows, err := info.Rows(nil, e, 0, info.Out)
+		if err != nil {
+			panic(fmt.Sprintf("devicetest: Reference: weight %q: %v", info.Name, err))
+		}
+		info.Format.Dequantize(single[e*n:][:n], rows)
 	}
 	x := widen(single)
 	r.weights[w] = x

@@ -141,15 +141,19 @@ func (q *queue) loadWeights(ctx context.Context, total int64) error {
 			return err
 		}
 		w := q.program.WeightAt(i)
-		if w.Matrix(0) == nil {
+		if !w.HasData() {
 			return fmt.Errorf("gorgonia: weight %q has no data", w.Name)
 		}
 		n := w.Out * w.In
 		values := make([]float32, n*max(w.Experts, 1))
 		for e := range max(w.Experts, 1) {
-			w.Format.Dequantize(values[e*n:][:n], w.Matrix(e))
+			rows, err := w.Rows(nil, e, 0, w.Out)
+			if err != nil {
+				return fmt.Errorf("gorgonia: weight %q: %w", w.Name, err)
+			}
+			w.Format.Dequantize(values[e*n:][:n], rows)
 			if w.Release != nil {
-				w.Release(w.Matrix(e))
+				w.Release(rows)
 			}
 		}
 		q.weights = append(q.weights, values)
