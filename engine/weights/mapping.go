@@ -10,6 +10,7 @@ import (
 // mapping is a file's bytes, mapped into memory where the system can, and read otherwise. The file must not shrink while
 // it is mapped: reading past its new end is a fault that no check can catch.
 type mapping struct {
+	path  string
 	data  []byte
 	unmap func() error
 	evict func(pages []byte) // takes pages out of the process's memory, but not of the mapping; nil where nothing can
@@ -24,9 +25,14 @@ func openMapping(path string) (*mapping, error) {
 	}
 	defer f.Close() // the mapping outlives it
 	if size == 0 {
-		return &mapping{unmap: func() error { return nil }}, nil
+		return &mapping{path: path, unmap: func() error { return nil }}, nil
 	}
-	return mapFile(f, size)
+	m, err := mapFile(f, size)
+	if err != nil {
+		return nil, err
+	}
+	m.path = path
+	return m, nil
 }
 
 // windowBytes is how much of a file around it a system maps, aligned, when a page is read for the first time (Linux:

@@ -52,10 +52,16 @@ var recipes = []Recipe{
 		},
 		down: func(position) *quant.Format { return quant.Q3_K },
 	},
+	{Name: "Q3_K_S", FileType: 11, Format: quant.Q3_K, head: quant.Q6_K},
 	{
 		Name: "Q3_K_M", FileType: 12, Format: quant.Q3_K, head: quant.Q6_K, attnOut: quant.Q4_K,
 		value: func(p position, _ int) *quant.Format { return either(p.i < 2, quant.Q5_K, quant.Q4_K) },
 		down:  func(p position) *quant.Format { return either(p.early(16), quant.Q5_K, quant.Q4_K) },
+	},
+	{
+		Name: "Q3_K_L", FileType: 13, Format: quant.Q3_K, head: quant.Q6_K, attnOut: quant.Q5_K,
+		value: func(position, int) *quant.Format { return quant.Q5_K },
+		down:  func(position) *quant.Format { return quant.Q5_K },
 	},
 	{
 		Name: "Q4_K_S", FileType: 14, Format: quant.Q4_K, head: quant.Q6_K,
@@ -74,14 +80,19 @@ var recipes = []Recipe{
 		down:  func(p position) *quant.Format { return either(p.moreBits(), quant.Q6_K, quant.Q5_K) },
 	},
 	{Name: "Q6_K", FileType: 18, Format: quant.Q6_K, head: quant.Q6_K},
-	{
-		Name: "IQ4_NL", FileType: 25, Format: quant.IQ4_NL, head: quant.Q6_K,
-		value: func(_ position, queriesPerKV int) *quant.Format {
-			return either(queriesPerKV >= 4, quant.Q5_K, quant.IQ4_NL)
-		},
-		down: func(p position) *quant.Format { return either(p.early(8), quant.Q5_K, quant.IQ4_NL) },
-	},
+	fourBitCodebook(Recipe{Name: "IQ4_NL", FileType: 25, Format: quant.IQ4_NL}),
+	fourBitCodebook(Recipe{Name: "IQ4_XS", FileType: 30, Format: quant.IQ4_XS}),
 	{Name: "MXFP4_MOE", FileType: 38, Format: quant.Q8_0, head: quant.Q8_0, experts: quant.MXFP4},
+}
+
+// fourBitCodebook fills in the rules that the recipes of IQ4 formats share.
+func fourBitCodebook(r Recipe) Recipe {
+	r.head = quant.Q6_K
+	r.value = func(_ position, queriesPerKV int) *quant.Format {
+		return either(queriesPerKV >= 4, quant.Q5_K, r.Format)
+	}
+	r.down = func(p position) *quant.Format { return either(p.early(8), quant.Q5_K, r.Format) }
+	return r
 }
 
 func either(condition bool, yes, no *quant.Format) *quant.Format {
@@ -117,9 +128,42 @@ type RecipeModel struct {
 	Tied         bool // the output head is the embedding
 }
 
-// Assign returns the format of each tensor, nil for those that are kept as they are: vectors, norms and routers. Their
-// order is that of the file, which counts.
+// NewRecipeModel reads what a recipe needs to know from a model's metadata and tensors.
+func NewRecipeModel(src Source) RecipeModel {
+	arch, _ := src.Metadata().String("general.architecture")
+	count := func(name string) int {
+		key := arch + "." + name
+		if n, ok := src.Metadata().Uint(key); ok {
+			return int(min(n, 1<<31-1))
+		}
+		perLayer, _ := src.Metadata().Ints(key)
+		i := slices.IndexFunc(perLayer, func(n int) bool { return n > 0 }) // layers without attention have none
+		if i < 0 {
+			return 0
+		}
+		return perLayer[i]
+	}
+	m := RecipeModel{NumLayers: count("block_count"), NumExperts: count("expert_count"), Tied: !src.Has("output.weight")}
+	if groups := count("attention.head_count_kv"); groups > 0 {
+		m.QueriesPerKV = count("attention.head_count") / groups
+	}
+	return m
+}
+
+// Assign returns the format of each tensor, nil for those that are kept as they are: vectors, norms, routers and the
+// like. Their order is that of the file, which counts.
 func (r *Recipe) Assign(m RecipeModel, tensors []Tensor) []*quant.Format {
+	formats := r.wanted(m, tensors)
+	for i, f := range formats {
+		if f != nil {
+			formats[i] = fitting(f, tensors[i].Shape[len(tensors[i].Shape)-1])
+		}
+	}
+	return formats
+}
+
+// wanted is Assign before it is asked whether blocks divide the rows.
+func (r *Recipe) wanted(m RecipeModel, tensors []Tensor) []*quant.Format {
 	formats := make([]*quant.Format, len(tensors))
 	values := position{}
 	for _, t := range tensors {
@@ -131,7 +175,7 @@ func (r *Recipe) Assign(m RecipeModel, tensors []Tensor) []*quant.Format {
 		if !quantizable(t) {
 			continue
 		}
-		formats[i] = fitting(r.choose(m, t, values), t.Shape[len(t.Shape)-1])
+		formats[i] = r.choose(m, t, values)
 		if isValueLike(t.Name) {
 			values.i++
 		}
@@ -143,10 +187,23 @@ func isValueLike(name string) bool {
 	return strings.HasSuffix(name, "attn_v.weight") || strings.HasSuffix(name, "attn_qkv.weight") || strings.HasSuffix(name, "attn_kv_b.weight")
 }
 
+// keptMatrices are parts of the names of matrices that recipes leave alone. They are small, and few bits would cost much:
+// they choose (experts, positions, residual streams) or are added and filtered with instead of multiplied by.
+var keptMatrices = []string{
+	"ffn_gate_inp",     // routers
+	"ffn_gate_tid2eid", // table from token to experts
+	"ssm_conv1d",       // short convolutions
+	"hc_",              // mixes of hyper-connections
+	"_compressor_ape",  // positions of compressed blocks
+	"indexer.proj",     // weights of the indexer's heads
+	"indexer.q_proj",   // MiniMax-M3's indexer
+	"indexer.k_proj",   //
+}
+
 // quantizable reports whether a tensor is a matrix that recipes touch.
 func quantizable(t Tensor) bool {
 	return len(t.Shape) >= 2 && strings.HasSuffix(t.Name, "weight") && !strings.HasSuffix(t.Name, "_norm.weight") &&
-		!strings.HasSuffix(t.Name, "ffn_gate_inp.weight")
+		!slices.ContainsFunc(keptMatrices, func(part string) bool { return strings.Contains(t.Name, part) })
 }
 
 // choose applies the rules to one tensor; values is the place among the value projections if it is one.
@@ -157,7 +214,7 @@ func (r *Recipe) choose(m RecipeModel, t Tensor, values position) *quant.Format 
 		return r.head
 	case t.Name == "token_embd.weight":
 		return r.Format
-	case r.experts != nil && len(t.Shape) == 3:
+	case r.experts != nil && strings.HasSuffix(t.Name, "_exps.weight"):
 		return r.experts
 	case isValueLike(t.Name) && r.value != nil:
 		chosen := r.value(values, m.QueriesPerKV)
@@ -194,6 +251,7 @@ func fitting(f *quant.Format, rowLen int) *quant.Format {
 	}
 	smaller := map[*quant.Format]*quant.Format{
 		quant.Q4_K: quant.Q5_0, quant.Q5_K: quant.Q5_1, quant.Q6_K: quant.Q8_0, quant.Q2_K: quant.Q4_0, quant.Q3_K: quant.Q4_0,
+		quant.IQ4_XS: quant.IQ4_NL,
 	}[f]
 	if smaller == nil {
 		return quant.F16

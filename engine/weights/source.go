@@ -31,6 +31,9 @@ var ErrNotFound = errors.New("no such tensor")
 // ErrUnsupported says that a file is whole, as far as one can tell, but of a kind or version that is not read.
 var ErrUnsupported = errors.New("unsupported model file")
 
+// ErrRequantize says that weights are quantized already, so that quantizing them once more would add up errors.
+var ErrRequantize = errors.New("the weights would be quantized a second time")
+
 // Origin says which kind of file weights come from. Some architectures store the same weights in a different order.
 type Origin uint8
 
