@@ -18,8 +18,11 @@ type Reference struct {
 	rows    [2]int
 	weights map[hardware.Weight][]float64 // [experts, out, in]
 	tensors [][]float64                   // [rows, cols] of each base tensor, for the step that runs
-	streams []map[[2]int32][]float64      // by block and slot, [heads, dim]
+	streams []map[[2]int32][]float64      // by block and place in it, [heads, dim]
+	rings   []map[[2]int32][]float64      // by slot and position
 	routes  [][][]choice                  // of each declared routes and row, best first
+	// selections are the chosen entries of each declared selection, row and group, ascending.
+	selections [][][][]int
 }
 
 // choice is an expert and its weight.
@@ -32,10 +35,13 @@ type choice struct {
 func NewReference(p *hardware.Program, l hardware.Limits) *Reference {
 	r := &Reference{
 		program: p, limits: l, weights: map[hardware.Weight][]float64{}, tensors: make([][]float64, p.NumTensors()),
-		routes: make([][][]choice, p.NumRoutes()),
+		routes: make([][][]choice, p.NumRoutes()), selections: make([][][][]int, p.NumSelections()),
 	}
 	for range p.Streams() {
 		r.streams = append(r.streams, map[[2]int32][]float64{})
+	}
+	for range p.Rings() {
+		r.rings = append(r.rings, map[[2]int32][]float64{})
 	}
 	return r
 }
@@ -83,6 +89,12 @@ func (r *Reference) Step(s hardware.Section, op int) {
 		r.store(a)
 	case *hardware.AttentionArgs:
 		r.attention(a)
+	case *hardware.SelectArgs:
+		r.selectEntries(a)
+	case *hardware.CompressArgs:
+		r.compress(a)
+	case *hardware.RememberArgs:
+		r.remember(a)
 	case *hardware.GLUArgs:
 		for i := range r.rows[a.Dst.Rows()] {
 			r.set(a.Dst, i, gate(r.row(a.Gate, i), r.row(a.Up, i)))
@@ -192,57 +204,6 @@ func (r *Reference) matMul(a *hardware.MatMulArgs) {
 			y = plus(r.row(a.Dst, i), y)
 		}
 		r.set(a.Dst, i, y)
-	}
-}
-
-// store rounds rows to the cache's format.
-func (r *Reference) store(a *hardware.StoreArgs) {
-	info := r.program.StreamInfo(a.Stream)
-	rowBytes, _ := r.limits.KV.RowBytes(info.Dim)
-	packed, head := make([]byte, rowBytes), make([]float32, info.Dim)
-	for _, s := range r.batch.Spans {
-		for i := range s.Len {
-			x := r.row(a.X, int(s.Row+i))
-			for h := range info.Heads {
-				for j := range head {
-					head[j] = float32(x[h*info.Dim+j])
-				}
-				r.limits.KV.Quantize(packed, head)
-				r.limits.KV.Dequantize(head, packed)
-				copy(x[h*info.Dim:], widen(head))
-			}
-			r.streams[a.Stream.Index()][r.slot(s, int(s.Start+i))] = x
-		}
-	}
-}
-
-// slot is where a position of a span's sequence lies.
-func (r *Reference) slot(s hardware.Span, position int) [2]int32 {
-	return [2]int32{r.batch.Tables[int(s.Table)+position/hardware.BlockLen], int32(position % hardware.BlockLen)}
-}
-
-func (r *Reference) attention(a *hardware.AttentionArgs) {
-	source := a.Sources[0]
-	key, value := r.program.StreamInfo(source.K), r.program.StreamInfo(source.V)
-	group := a.Q.NumHeads() / key.Heads
-	for _, s := range r.batch.Spans {
-		for i := range s.Len {
-			q, o := r.row(a.Q, int(s.Row+i)), make([]float64, a.Dst.Size())
-			for h := range a.Q.NumHeads() {
-				weights := make([]float64, s.Start+i+1)
-				for p := range weights {
-					k := r.streams[source.K.Index()][r.slot(s, p)][h/group*key.Dim:][:key.Dim]
-					weights[p] = float64(a.Scale) * dot(q[h*key.Dim:][:key.Dim], k)
-				}
-				softmax(weights)
-				for p, w := range weights {
-					for j, v := range r.streams[source.V.Index()][r.slot(s, p)][h/group*value.Dim:][:value.Dim] {
-						o[h*value.Dim+j] += w * v
-					}
-				}
-			}
-			r.set(a.Dst, int(s.Row+i), o)
-		}
 	}
 }
 
