@@ -61,6 +61,17 @@ func (b *builder) vector(name string, n int) hardware.Weight {
 	return b.Weight(hardware.WeightInfo{Name: name, Format: quant.F32, Out: 1, In: n, Data: data})
 }
 
+// negative declares a vector of elements around -1, such as the decay of a delta rule.
+func (b *builder) negative(name string, n int) hardware.Weight {
+	x := b.values(n, 0.2)
+	for i := range x {
+		x[i]--
+	}
+	data := make([]byte, 4*n)
+	quant.F32.Quantize(data, x)
+	return b.Weight(hardware.WeightInfo{Name: name, Format: quant.F32, Out: 1, In: n, Data: data})
+}
+
 // pack returns n elements in a format. Formats that are only read get random bytes, block by block, until the elements
 // are of a usual size.
 func (b *builder) pack(f *quant.Format, n int, deviation float64) []byte {

@@ -19,10 +19,12 @@ type Reference struct {
 	weights map[hardware.Weight][]float64 // [experts, out, in]
 	tensors [][]float64                   // [rows, cols] of each base tensor, for the step that runs
 	streams []map[[2]int32][]float64      // by block and place in it, [heads, dim]
-	rings   []map[[2]int32][]float64      // by slot and position
 	routes  [][][]choice                  // of each declared routes and row, best first
 	// selections are the chosen entries of each declared selection, row and group, ascending.
 	selections [][][][]int
+
+	slots     map[int32]*memory
+	snapshots map[int]*memory
 }
 
 // choice is an expert and its weight.
@@ -36,12 +38,10 @@ func NewReference(p *hardware.Program, l hardware.Limits) *Reference {
 	r := &Reference{
 		program: p, limits: l, weights: map[hardware.Weight][]float64{}, tensors: make([][]float64, p.NumTensors()),
 		routes: make([][][]choice, p.NumRoutes()), selections: make([][][][]int, p.NumSelections()),
+		slots: map[int32]*memory{}, snapshots: map[int]*memory{},
 	}
 	for range p.Streams() {
 		r.streams = append(r.streams, map[[2]int32][]float64{})
-	}
-	for range p.Rings() {
-		r.rings = append(r.rings, map[[2]int32][]float64{})
 	}
 	return r
 }
@@ -115,6 +115,10 @@ func (r *Reference) Step(s hardware.Section, op int) {
 		for i := range r.rows[a.X.Rows()] {
 			r.set(a.Dst, i, softmaxParts(r.row(a.X, i)))
 		}
+	case *hardware.ConvArgs:
+		r.conv(a)
+	case *hardware.DeltaRuleArgs:
+		r.deltaRule(a)
 	default:
 		panic("devicetest: Reference: unknown operation " + a.Kind().String())
 	}

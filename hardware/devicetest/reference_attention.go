@@ -2,7 +2,6 @@ package devicetest
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 
@@ -49,27 +48,6 @@ func (r *Reference) placeOf(stream hardware.Stream, s hardware.Span, entry int) 
 // visible returns how many entries of a stream a position sees.
 func (r *Reference) visible(stream hardware.Stream, position int) int {
 	return (position + 1) / r.program.StreamInfo(stream).Ratio
-}
-
-// latest returns a row of a ring's sequence: of this step's rows, or of those before it.
-func (r *Reference) latest(ring hardware.Ring, x hardware.Tensor, s hardware.Span, position int) []float64 {
-	if position >= int(s.Start) {
-		return r.row(x, int(s.Row-s.Start)+position)
-	}
-	row := r.rings[ring.Index()][[2]int32{s.Slot, int32(position)}]
-	if row == nil {
-		panic(fmt.Sprintf("devicetest: Reference: ring %q of slot %d has no row of position %d", r.program.RingInfo(ring).Name, s.Slot, position))
-	}
-	return row
-}
-
-// remember keeps a step's rows in a ring; all of them, since a reference need not save memory.
-func (r *Reference) remember(a *hardware.RememberArgs) {
-	for _, s := range r.batch.Spans {
-		for i := range s.Len {
-			r.rings[a.Ring.Index()][[2]int32{s.Slot, s.Start + i}] = r.row(a.X, int(s.Row+i))
-		}
-	}
 }
 
 func (r *Reference) attention(a *hardware.AttentionArgs) {
