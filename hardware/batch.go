@@ -86,6 +86,14 @@ func (b *Batch) Validate(l *Limits, vocab int) error {
 	if int(next) != len(b.Tokens) {
 		return fmt.Errorf("hardware: spans cover %d rows of %d tokens", next, len(b.Tokens))
 	}
+	if len(b.Inputs) > 0 && len(b.Inputs) != len(b.Tokens) {
+		return fmt.Errorf("hardware: batch of %d tokens has %d inputs", len(b.Tokens), len(b.Inputs))
+	}
+	for i, row := range b.Inputs {
+		if row < 0 || int(row) >= l.Tokens {
+			return fmt.Errorf("hardware: input %d is row %d, steps have up to %d", i, row, l.Tokens)
+		}
+	}
 	last := int32(-1)
 	for i, row := range b.Outputs {
 		if row <= last || int(row) >= len(b.Tokens) {

@@ -189,7 +189,8 @@ const (
 )
 
 // RouteArgs chooses the TopK experts of a row: those with the largest score + Bias, the lower index on a tie. Their
-// weights are their scores, without the bias, in the order of choice; divided by their sum with Normalize; times Scale.
+// weights are their scores, without the bias, in the order of choice; with Normalize divided by their sum + 1e-20, the
+// sum of scores too small for float32 being 0; times Scale.
 //
 // With Groups above 1 the experts are cut into groups of equal size, and only those of the UsedGroups best groups take
 // part: a group ranks by its largest score + Bias, or, with PairRank, by the sum of its two largest. With a Table the row's

@@ -1,7 +1,6 @@
 package devicetest
 
 import (
-	"cmp"
 	"math"
 	"slices"
 
@@ -162,14 +161,9 @@ func bestUnits(scores []float64, a *hardware.SelectArgs) []int {
 
 // best returns the places of the k largest scores, of equal ones the first, ascending.
 func best(scores []float64, k int) []int {
-	order := make([]int, len(scores))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(scores[b], scores[a]) })
-	order = order[:min(k, len(order))]
-	slices.Sort(order)
-	return order
+	places := ranked(scores, min(k, len(scores)))
+	slices.Sort(places)
+	return places
 }
 
 // compress makes the entries that the rows of this step complete.
@@ -204,7 +198,7 @@ func (r *Reference) compress(a *hardware.CompressArgs) {
 				softmax(gates)
 				entry[c] = dot(gates, values)
 			}
-			normalize(entry, r.weight(a.Weight), float64(a.Eps))
+			r.normalize(&hardware.NormArgs{Weight: a.Weight, Scale: 1, Eps: a.Eps}, entry)
 			rope := r.program.RopeInfo(a.Rope)
 			rotate(entry[info.Dim-2*len(rope.Frequencies):], rope, first)
 			r.keep(a.Dst, s, p/info.Ratio, entry)
