@@ -14,6 +14,7 @@ import (
 	"hearth/engine"
 	"hearth/engine/model"
 	"hearth/engine/weights"
+	"hearth/hardware"
 	"hearth/hardware/quant"
 )
 
@@ -79,7 +80,7 @@ type report struct {
 	Types           []typeReport     `json:"types"`
 	Metadata        []keyReport      `json:"metadata"`
 	Tensors         []tensorReport   `json:"tensors"`
-	Problem         string           `json:"problem,omitempty"` // why the hyperparameters are missing
+	Problem         string           `json:"problem,omitempty"` // why hyperparameters or memory are missing
 	Check           *checkReport     `json:"check,omitempty"`
 }
 
@@ -106,6 +107,7 @@ type memoryReport struct {
 	WeightBytes      int64            `json:"weight_bytes"`
 	KVBytesPerToken  map[string]int64 `json:"kv_bytes_per_token"`   // by format of the cache, those that fit the heads
 	KVBytesOfContext map[string]int64 `json:"kv_bytes_of_context"`  // one sequence of context_length
+	StateBytes       int64            `json:"state_bytes"`          // of a sequence, whatever its length
 	TotalBytesF16    int64            `json:"total_bytes_with_f16"` // weights and one full sequence at F16
 }
 
@@ -171,7 +173,7 @@ func newReport(src weights.Source) *report {
 	if len(r.Types) > 0 {
 		r.Quantization = r.Types[0].Type
 	}
-	r.configure(md)
+	r.configure(src)
 	return r
 }
 
@@ -190,12 +192,12 @@ func (r *report) addTensor(t weights.Tensor) {
 }
 
 // configure reads the hyperparameters and computes what depends on them.
-func (r *report) configure(md *weights.Metadata) {
+func (r *report) configure(src weights.Source) {
 	if !r.Supported {
 		r.Problem = fmt.Sprintf("architecture %q is not supported; known are %v", r.Architecture, model.Names())
 		return
 	}
-	c, err := model.ReadConfig(md)
+	c, err := model.ReadConfig(src.Metadata())
 	if err != nil {
 		r.Problem = err.Error()
 		return
@@ -206,15 +208,27 @@ func (r *report) configure(md *weights.Metadata) {
 		NumExpertsPerTok: c.NumExpertsPerTok, ExpertFFNSize: c.ExpertFFNSize, RMSNormEps: c.RMSNormEps,
 		RopeTheta: c.Rope.Theta, RopeScaling: c.Rope.Scaling.Type,
 	}
-	for _, f := range kvFormats {
-		if c.HeadDim%f.BlockLen != 0 { // heads are kept in whole blocks
-			continue
-		}
-		perToken := c.KVBytesPerToken(f)
-		r.Memory.KVBytesPerToken[f.Name] = perToken
-		r.Memory.KVBytesOfContext[f.Name] = perToken * int64(c.ContextLength)
+	m, err := model.Load(src)
+	if err != nil {
+		r.Problem = err.Error()
+		return
 	}
-	r.Memory.TotalBytesF16 = r.Memory.WeightBytes + r.Memory.KVBytesOfContext[quant.F16.Name]
+	r.measure(m)
+}
+
+// measure computes what the cache of a model takes.
+func (r *report) measure(m *model.Model) {
+	for _, f := range kvFormats {
+		if slices.ContainsFunc(m.Program.Streams(), func(s hardware.StreamInfo) bool { return s.Dim%f.BlockLen != 0 }) {
+			continue // heads are kept in whole blocks
+		}
+		perBlock := m.KVBytesPerBlock(f)
+		blocks := (m.Config.ContextLength + hardware.BlockLen - 1) / hardware.BlockLen
+		r.Memory.KVBytesPerToken[f.Name] = (perBlock + hardware.BlockLen - 1) / hardware.BlockLen
+		r.Memory.KVBytesOfContext[f.Name] = perBlock * int64(blocks)
+	}
+	r.Memory.StateBytes = m.StateBytes()
+	r.Memory.TotalBytesF16 = r.Memory.WeightBytes + r.Memory.KVBytesOfContext[quant.F16.Name] + r.Memory.StateBytes
 }
 
 func (r *report) setCheck(note string, err error) {

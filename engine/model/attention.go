@@ -1,11 +1,8 @@
 package model
 
 import (
-	"fmt"
 	"math"
-	"strconv"
 
-	"hearth/engine/weights"
 	"hearth/hardware"
 )
 
@@ -32,6 +29,9 @@ type attentionOptions struct {
 // newAttention declares the attention of one layer. Biases are taken where the file has them (Qwen2).
 func newAttention(l *Loader, layer int, opts attentionOptions) attention {
 	c := l.Config
+	if c.ValueHeadDim != c.HeadDim {
+		l.keys.wrong("attention.value_length", "is %d, but key_length is %d", c.ValueHeadDim, c.HeadDim)
+	}
 	b := attention{numHeads: c.NumHeads, numKVHeads: c.NumKVHeads, headDim: c.HeadDim, eps: c.RMSNormEps, rope: opts.Rope}
 	prefix := blockPrefix(layer)
 	queries, groups := c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
@@ -47,8 +47,8 @@ func newAttention(l *Loader, layer int, opts attentionOptions) attention {
 		b.qNorm = l.Vector(prefix+"attn_q_norm.weight", c.HeadDim)
 		b.kNorm = l.Vector(prefix+"attn_k_norm.weight", c.HeadDim)
 	}
-	b.keys = l.Stream(prefix+"k", layer, hardware.KeyStream)
-	b.values = l.Stream(prefix+"v", layer, hardware.ValueStream)
+	b.keys = l.program.Stream(hardware.StreamInfo{Name: prefix + "k", Layer: layer, Heads: c.NumKVHeads, Dim: c.HeadDim, Class: hardware.KeyStream})
+	b.values = l.program.Stream(hardware.StreamInfo{Name: prefix + "v", Layer: layer, Heads: c.NumKVHeads, Dim: c.HeadDim, Class: hardware.ValueStream})
 	return b
 }
 
@@ -77,31 +77,3 @@ func (b *attention) project(p *hardware.Program, h hardware.Tensor) (q, k, v har
 	all := p.MatMul(h, b.qkv)
 	return all.Cols(0, queries), all.Cols(queries, groups), all.Cols(queries+groups, groups)
 }
-
-// Stream declares one of a layer's attention streams.
-func (l *Loader) Stream(name string, layer int, class hardware.StreamClass) hardware.Stream {
-	return l.program.Stream(hardware.StreamInfo{
-		Name: name, Layer: layer, Heads: l.Config.NumKVHeads, Dim: l.Config.HeadDim, Class: class,
-	})
-}
-
-// Rope declares the model's rotary embedding, with the divisors of rope_freqs.weight where the file has them.
-func (l *Loader) Rope(pairing hardware.Pairing) hardware.Rope {
-	const name = "rope_freqs.weight"
-	var factors []float32
-	if l.Has(name) {
-		if factors = l.Values(name, l.Config.Rope.Dim/2); factors == nil {
-			return hardware.Rope{}
-		}
-		for i, f := range factors {
-			if !(f > 0) || math.IsInf(float64(f), 0) {
-				l.fail(fmt.Errorf("%w: tensor %q: element %d is %v, want a positive number", weights.ErrCorrupt, name, i, f))
-				return hardware.Rope{}
-			}
-		}
-	}
-	return l.program.Rope(l.Config.Rope.info(pairing, factors))
-}
-
-// blockPrefix is the prefix of a layer's tensors.
-func blockPrefix(layer int) string { return "blk." + strconv.Itoa(layer) + "." }

@@ -16,10 +16,10 @@ var _ = register(Arch{
 		if l.Origin() == weights.HuggingFace {
 			pairing = hardware.HalfSplit
 		}
-		rope := l.Rope(pairing)
-		return newTransformer(l, func(i int) (mixer, ffn block) {
+		rope := l.Rope(l.Config.Rope, pairing)
+		return newTransformer(l, skeleton{}, func(i int) (mixer, ffn block) {
 			attn := newAttention(l, i, attentionOptions{Rope: rope})
-			dense := newMLP(l, i)
+			dense := newMLP(l, i, mlpOptions{})
 			return &attn, &dense
 		})
 	},

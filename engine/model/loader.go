@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"hearth/engine/weights"
 	"hearth/hardware"
@@ -12,17 +13,12 @@ import (
 // Loader declares an architecture's weights from a source. The first mistake sticks; until Load returns it, every
 // method gives a usable value, so that loading reads as a list of tensors.
 type Loader struct {
+	*mistake
 	Config *Config
 
+	keys    *keys // of the architecture, for what Config does not hold
 	src     weights.Source
 	program *hardware.Program
-	err     error
-}
-
-func (l *Loader) fail(err error) {
-	if l.err == nil {
-		l.err = err
-	}
 }
 
 // Has reports whether the source has a tensor, for those that may be absent.
@@ -33,20 +29,28 @@ func (l *Loader) Origin() weights.Origin { return l.src.Origin() }
 
 // Vector declares a vector of n elements, such as the weight of a norm.
 func (l *Loader) Vector(name string, n int) hardware.Weight {
-	t, ok := l.tensor(name, []int{n})
+	t, ok := l.tensor(name, n)
 	if !ok {
 		return hardware.Weight{}
 	}
-	return l.program.Weight(hardware.WeightInfo{Name: name, Format: t.Format, Out: 1, In: n, Data: t.Data, Release: l.src.Release})
+	return l.program.Weight(l.info(t, 1, n))
+}
+
+// OptionalVector is Vector, or the zero handle where the source does not have it.
+func (l *Loader) OptionalVector(name string, n int) hardware.Weight {
+	if !l.Has(name) {
+		return hardware.Weight{}
+	}
+	return l.Vector(name, n)
 }
 
 // Matrix declares a weight [out, in], with its bias and its scale where the source has them.
 func (l *Loader) Matrix(name string, out, in int) hardware.Weight {
-	t, ok := l.tensor(name+".weight", []int{out, in})
+	t, ok := l.tensor(name+".weight", out, in)
 	if !ok {
 		return hardware.Weight{}
 	}
-	info := hardware.WeightInfo{Name: t.Name, Format: t.Format, Out: out, In: in, Data: t.Data, Release: l.src.Release}
+	info := l.info(t, out, in)
 	if l.Has(name + ".bias") {
 		info.Bias = l.Values(name+".bias", out)
 	}
@@ -58,25 +62,78 @@ func (l *Loader) Matrix(name string, out, in int) hardware.Weight {
 	return l.program.Weight(info)
 }
 
-// Experts declares a stack of weights [experts, out, in].
-func (l *Loader) Experts(name string, out, in int) hardware.Weight {
-	t, ok := l.tensor(name+".weight", []int{l.Config.NumExperts, out, in})
+// Stack declares a stack of n weights [n, out, in].
+func (l *Loader) Stack(name string, n, out, in int) hardware.Weight {
+	info, ok := l.stack(name, n, out, in)
 	if !ok {
 		return hardware.Weight{}
+	}
+	return l.program.Weight(info)
+}
+
+// Experts declares the experts' weights [experts, out, in].
+func (l *Loader) Experts(name string, out, in int) hardware.Weight {
+	return l.Stack(name, l.Config.NumExperts, out, in)
+}
+
+// GateUp declares the gate and up projections of all experts, [experts, ffn, in] each. Files have a tensor for both, or
+// one with the rows of gate before those of up.
+func (l *Loader) GateUp(prefix string, ffn, in int) (gate, up hardware.Weight) {
+	fused := prefix + "ffn_gate_up_exps"
+	if !l.Has(fused + ".weight") {
+		return l.Experts(prefix+"ffn_gate_exps", ffn, in), l.Experts(prefix+"ffn_up_exps", ffn, in)
+	}
+	info, ok := l.stack(fused, l.Config.NumExperts, 2*ffn, in)
+	if !ok {
+		return gate, up
+	}
+	return l.program.Weight(stackRows(info, 0, ffn)), l.program.Weight(stackRows(info, ffn, ffn))
+}
+
+// stack looks up a stack of n weights [n, out, in]. Files may write its rows as one matrix [n*out, in].
+func (l *Loader) stack(name string, n, out, in int) (info hardware.WeightInfo, ok bool) {
+	shape := []int{n, out, in}
+	if t, err := l.src.Describe(name + ".weight"); err == nil && len(trimOnes(t.Shape)) == 2 {
+		shape = []int{n * out, in}
+	}
+	t, ok := l.tensor(name+".weight", shape...)
+	if !ok {
+		return info, false
 	}
 	for _, extra := range []string{".bias", ".scale"} {
 		if l.Has(name + extra) {
 			l.fail(fmt.Errorf("%w: tensor %q", ErrUnsupported, name+extra))
 		}
 	}
-	return l.program.Weight(hardware.WeightInfo{
-		Name: t.Name, Format: t.Format, Out: out, In: in, Experts: l.Config.NumExperts, Data: t.Data, Stack: t.Stack, Release: l.src.Release,
-	})
+	info = l.info(t, out, in)
+	info.Experts = n
+	return info, true
+}
+
+// stackRows returns rows [first, first+out) of each matrix of a stack as a stack.
+func stackRows(whole hardware.WeightInfo, first, out int) hardware.WeightInfo {
+	rows := whole
+	rows.Name = fmt.Sprintf("%s[%d:%d]", whole.Name, first, first+out)
+	rows.Out = out
+	if whole.Read != nil {
+		rows.Read = func(dst []byte, i, lo, hi int) error { return whole.Read(dst, i, first+lo, first+hi) }
+		return rows
+	}
+	rows.Data, rows.Stack = nil, make([][]byte, whole.Experts)
+	for i := range rows.Stack {
+		rows.Stack[i], _ = whole.Rows(nil, i, first, first+out) // the file's own bytes
+	}
+	return rows
+}
+
+// info describes a weight of the source.
+func (l *Loader) info(t weights.Tensor, out, in int) hardware.WeightInfo {
+	return hardware.WeightInfo{Name: t.Name, Format: t.Format, Out: out, In: in, Data: t.Data, Stack: t.Stack, Release: l.src.Release}
 }
 
 // Values returns the n elements of a small tensor as float32.
 func (l *Loader) Values(name string, n int) []float32 {
-	t, ok := l.tensor(name, []int{n})
+	t, ok := l.tensor(name, n)
 	if !ok {
 		return nil
 	}
@@ -89,8 +146,18 @@ func (l *Loader) Values(name string, n int) []float32 {
 	return values
 }
 
-// tensor looks a tensor up and checks its shape. Files may write outer dimensions of 1 or leave them out.
-func (l *Loader) tensor(name string, shape []int) (weights.Tensor, bool) {
+// tensor looks a tensor up and checks its shape and type.
+func (l *Loader) tensor(name string, shape ...int) (weights.Tensor, bool) {
+	t, ok := l.shaped(name, shape)
+	if ok && t.Format == nil {
+		l.fail(fmt.Errorf("%w: tensor %q is of type %s", ErrUnsupported, name, t.TypeName()))
+		return t, false
+	}
+	return t, ok
+}
+
+// shaped looks a tensor up and checks its shape. Files may write outer dimensions of 1 or leave them out.
+func (l *Loader) shaped(name string, shape []int) (weights.Tensor, bool) {
 	t, err := l.src.Tensor(name)
 	if err != nil {
 		if errors.Is(err, weights.ErrNotFound) {
@@ -101,10 +168,6 @@ func (l *Loader) tensor(name string, shape []int) (weights.Tensor, bool) {
 	}
 	if !slices.Equal(trimOnes(t.Shape), trimOnes(shape)) {
 		l.fail(fmt.Errorf("%w: tensor %q has the shape %v, want %v", weights.ErrCorrupt, name, t.Shape, shape))
-		return t, false
-	}
-	if t.Format == nil {
-		l.fail(fmt.Errorf("%w: tensor %q is of type %s", ErrUnsupported, name, t.TypeName()))
 		return t, false
 	}
 	return t, true
@@ -118,7 +181,5 @@ func trimOnes(shape []int) []int {
 	return shape
 }
 
-// failKey records a mistake in a key of the architecture.
-func (l *Loader) failKey(name, reason string) {
-	l.fail(fmt.Errorf("%w: key %s.%s %s", weights.ErrCorrupt, l.Config.Architecture, name, reason))
-}
+// blockPrefix is the prefix of a layer's tensors.
+func blockPrefix(layer int) string { return "blk." + strconv.Itoa(layer) + "." }

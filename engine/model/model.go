@@ -8,6 +8,7 @@ import (
 
 	"hearth/engine/weights"
 	"hearth/hardware"
+	"hearth/hardware/quant"
 )
 
 // ErrUnsupported says that no architecture here runs the file.
@@ -15,15 +16,22 @@ var ErrUnsupported = errors.New("unsupported model")
 
 // Arch is one architecture.
 type Arch struct {
-	Names []string // general.architecture of GGUF files
+	Names    []string // general.architecture of GGUF files
+	Defaults Defaults
 	// Load reads the configuration and declares the weights; mistakes stick in the loader.
 	Load func(l *Loader) Forwarder
 }
 
 // Forwarder records the forward pass of a loaded architecture.
 type Forwarder interface {
-	// Forward records one section and returns the logits, [outputs, VocabSize].
-	Forward(p *hardware.Program) hardware.Tensor
+	// Forward records the operations of the section "trunk", from the tokens to what is read of them.
+	Forward(p *hardware.Program) Trunk
+}
+
+// Trunk is what a forward pass gives for the rows whose outputs are asked for.
+type Trunk struct {
+	Hidden hardware.Tensor // [outputs, HiddenSize], after the final norm
+	Logits hardware.Tensor // [outputs, VocabSize]
 }
 
 // Model is a loaded architecture: its configuration and its recorded program. It is read-only.
@@ -62,35 +70,58 @@ func lookup(name string) (*Arch, error) {
 	return nil, fmt.Errorf("%w: architecture %q; supported are %v", ErrUnsupported, name, Names())
 }
 
-// Load reads a model: configuration, weights and forward pass. Nothing is copied: the program's weights are the
-// source's mapped bytes, and the source must stay open until a device has packed them. Errors name the key or the
-// tensor.
+// Load reads a model: configuration, weights and forward pass. Weights are not copied: the program's are the source's
+// mapped bytes, and the source must stay open until a device has packed them. Errors name the key or the tensor.
 func Load(src weights.Source) (*Model, error) {
-	name, err := architecture(src.Metadata())
+	m, err := load(src)
 	if err != nil {
-		return nil, fmt.Errorf("model: %s: %w", src.Path(), err)
-	}
-	arch, err := lookup(name) // before the keys: those of unknown architectures mean other things
-	if err != nil {
-		return nil, fmt.Errorf("model: %s: %w", src.Path(), err)
-	}
-	config, err := ReadConfig(src.Metadata())
-	if err != nil {
-		return nil, fmt.Errorf("model: %s: %w", src.Path(), err)
-	}
-	m := &Model{Config: *config, Program: hardware.NewProgram(config.Architecture)}
-	l := &Loader{Config: &m.Config, src: src, program: m.Program}
-	forwarder := arch.Load(l)
-	if l.err != nil {
-		return nil, fmt.Errorf("model: %s: %w", src.Path(), l.err)
-	}
-	m.Trunk = m.Program.Section("trunk")
-	logits := forwarder.Forward(m.Program)
-	m.Logits = m.Program.Output("logits", logits)
-	parts := m.Program.SoftmaxParts(logits)
-	m.Parts = m.Program.Output("parts", parts.Cols(0, parts.Size()))
-	if err := m.Program.Err(); err != nil {
 		return nil, fmt.Errorf("model: %s: %w", src.Path(), err)
 	}
 	return m, nil
+}
+
+func load(src weights.Source) (*Model, error) {
+	arch, k, err := openKeys(src.Metadata())
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{Config: *readConfig(k, arch.Defaults), Program: hardware.NewProgram(k.arch)}
+	if k.err != nil {
+		return nil, k.err
+	}
+	l := &Loader{mistake: k.mistake, Config: &m.Config, keys: k, src: src, program: m.Program}
+	forwarder := arch.Load(l)
+	if l.err != nil {
+		return nil, l.err
+	}
+	m.Trunk = m.Program.Section("trunk")
+	trunk := forwarder.Forward(m.Program)
+	m.Logits = m.Program.Output("logits", trunk.Logits)
+	parts := m.Program.SoftmaxParts(trunk.Logits)
+	m.Parts = m.Program.Output("parts", parts.Cols(0, parts.Size()))
+	return m, m.Program.Err()
+}
+
+// KVBytesPerBlock returns the bytes of one cache block, hardware.BlockLen positions of one sequence, with rows of a format:
+// what the streams of the program add up to.
+func (m *Model) KVBytesPerBlock(f *quant.Format) int64 {
+	total := int64(0)
+	for _, s := range m.Program.Streams() {
+		blocks := (s.Dim + f.BlockLen - 1) / f.BlockLen
+		total += int64(s.Entries()) * int64(s.Heads) * int64(blocks) * int64(f.BlockBytes)
+	}
+	return total
+}
+
+// StateBytes returns the bytes that a sequence takes beside its cache blocks: the rings and states of the program, for
+// going on from a multiple of the block length. A device adds the rows since then.
+func (m *Model) StateBytes() int64 {
+	elements := int64(0)
+	for _, r := range m.Program.Rings() {
+		elements += int64(r.Keep) * int64(r.Dim)
+	}
+	for _, d := range m.Program.Deltas() {
+		elements += int64(d.ValueHeads) * int64(d.KeyDim) * int64(d.ValueDim)
+	}
+	return 4 * elements
 }

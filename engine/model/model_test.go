@@ -163,8 +163,8 @@ func TestArchitectures(t *testing.T) {
 		if got := pairing(m); got != c.pairing {
 			t.Errorf("%s: pairing %d, want %d", c.arch, got, c.pairing)
 		}
-		if got, want := streamElements(m)*4, m.Config.KVBytesPerToken(quant.F32); got != want {
-			t.Errorf("%s: streams of %d bytes per token, KVBytesPerToken is %d", c.arch, got, want)
+		if got, want := m.KVBytesPerBlock(quant.F32), int64(4*2*tinyLayers*tinyKVHeads*tinyHeadDim*hardware.BlockLen); got != want {
+			t.Errorf("%s: blocks of %d bytes, want %d", c.arch, got, want)
 		}
 	}
 }
@@ -176,14 +176,6 @@ func pairing(m *Model) hardware.Pairing {
 		}
 	}
 	return 255
-}
-
-func streamElements(m *Model) int64 {
-	n := int64(0)
-	for _, s := range m.Program.Streams() {
-		n += int64(s.Heads * s.Dim)
-	}
-	return n
 }
 
 // TestReferenceModelsRecord loads the reference models, whose logits are compared where there is a device.
@@ -321,7 +313,7 @@ func TestConfigErrors(t *testing.T) {
 		{"qwen3moe", "qwen3moe.expert_feed_forward_length", missing, "missing"},
 		{"qwen3moe", "qwen3moe.expert_weights_scale", float32(math.Inf(1)), "Inf"},
 		{"qwen3moe", "qwen3moe.expert_weights_norm", uint8(1), "boolean"},
-		{"qwen3moe", "qwen3moe.expert_gating_func", uint32(2), "2"},
+		{"qwen3moe", "qwen3moe.expert_gating_func", uint32(5), "5"},
 		{"llama", "general.architecture", missing, "missing"},
 		{"llama", "general.architecture", uint32(1), "name"},
 	} {
@@ -352,7 +344,7 @@ func TestConfigDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.NumKVHeads != tinyHeads || c.HeadDim != tinyWidth/tinyHeads || c.VocabSize != tinyVocab || c.ExpertScale != 1 || !c.NormTopKProb ||
+	if c.NumKVHeads != tinyHeads || c.HeadDim != tinyWidth/tinyHeads || c.VocabSize != tinyVocab || c.RoutedScalingFactor != 1 || !c.NormTopKProb ||
 		c.NumLayers != 2 || c.Rope.Theta != 10000 || c.Rope.Dim != c.HeadDim || c.Rope.Scaling.Type != "" || !c.TieWordEmbeddings {
 		t.Errorf("%+v", c)
 	}

@@ -2,33 +2,70 @@ package model
 
 import "hearth/hardware"
 
-// moe is a sparse mixture of SwiGLU experts (arXiv 2101.03961) with softmax routing over all experts.
+// moe is a sparse mixture of gated experts (arXiv 2101.03961), with shared ones beside those chosen where a family has
+// them (arXiv 2401.06066).
 type moe struct {
-	topK      int
-	normalize bool
-	scale     float32
-	router    hardware.Weight // [experts, hidden]
-	gate, up  hardware.Weight // [experts, ffn, hidden]
-	down      hardware.Weight // [experts, hidden, ffn]
+	route      hardware.RouteArgs // all but Logits
+	act        hardware.Activation
+	limit      float32
+	router     hardware.Weight // [experts, hidden]
+	gate, up   hardware.Weight // [experts, ffn, hidden]
+	down       hardware.Weight // [experts, hidden, ffn]
+	hasShared  bool
+	shared     mlp
+	sharedGate hardware.Weight // [1, hidden]: the shared experts count sigmoid(sharedGate h), absent: 1
 }
 
-func newMoE(l *Loader, layer int) moe {
+// moeOptions are what families differ in, beside the hyperparameters.
+type moeOptions struct {
+	Act         hardware.Activation
+	Limit       float32 // of GLUArgs, for the experts that are chosen
+	SharedLimit float32 // and for the shared ones
+	Table       []int32 // of RouteArgs
+}
+
+// newMoE declares the experts of one layer. The bias of the router and the gate of the shared experts are taken where the
+// file has them.
+func newMoE(l *Loader, layer int, opts moeOptions) moe {
 	c, prefix := l.Config, blockPrefix(layer)
-	return moe{
-		topK: c.NumExpertsPerTok, normalize: c.NormTopKProb, scale: c.ExpertScale,
+	b := moe{
+		route: hardware.RouteArgs{
+			Score: c.ScoringFunc, TopK: c.NumExpertsPerTok, Groups: c.NumGroups, UsedGroups: c.TopKGroups,
+			Table: opts.Table, Normalize: c.NormTopKProb, Scale: c.RoutedScalingFactor,
+			// DeepSeek-V2 ranks groups by their best expert, and later models, which score with sigmoid, by the two best.
+			PairRank: c.NumGroups > 1 && c.ScoringFunc != hardware.ScoreSoftmax,
+		},
+		act: opts.Act, limit: opts.Limit,
 		router: l.Matrix(prefix+"ffn_gate_inp", c.NumExperts, c.HiddenSize),
-		gate:   l.Experts(prefix+"ffn_gate_exps", c.ExpertFFNSize, c.HiddenSize),
-		up:     l.Experts(prefix+"ffn_up_exps", c.ExpertFFNSize, c.HiddenSize),
-		down:   l.Experts(prefix+"ffn_down_exps", c.HiddenSize, c.ExpertFFNSize),
 	}
+	if opts.Table == nil {
+		b.route.Bias = l.OptionalVector(prefix+"exp_probs_b.bias", c.NumExperts)
+	}
+	b.gate, b.up = l.GateUp(prefix, c.ExpertFFNSize, c.HiddenSize)
+	b.down = l.Experts(prefix+"ffn_down_exps", c.HiddenSize, c.ExpertFFNSize)
+	if c.SharedExpertFFNSize > 0 {
+		b.hasShared = true
+		b.shared = l.mlp(prefix, "_shexp", c.SharedExpertFFNSize, mlpOptions{Act: opts.Act, Limit: opts.SharedLimit})
+		if l.Has(prefix + "ffn_gate_inp_shexp.weight") {
+			b.sharedGate = l.Matrix(prefix+"ffn_gate_inp_shexp", 1, c.HiddenSize)
+		}
+	}
+	return b
 }
 
-// mix records x += the weighted sum of the chosen experts of h.
+// mix records x += the weighted sum of the chosen experts of h, and the shared ones.
 func (b *moe) mix(p *hardware.Program, x, h hardware.Tensor) {
-	routes := p.Route(hardware.RouteArgs{
-		Logits: p.MatMul(h, b.router), TopK: b.topK, Normalize: b.normalize, Scale: b.scale,
-	})
+	route := b.route
+	route.Logits = p.MatMul(h, b.router)
 	p.ExpertsAdd(hardware.ExpertsArgs{
-		X: h, Routes: routes, Gate: b.gate, Up: b.up, Down: b.down, Act: hardware.SiLU, Dst: x,
+		X: h, Routes: p.Route(route), Gate: b.gate, Up: b.up, Down: b.down, Act: b.act, Limit: b.limit, Dst: x,
 	})
+	switch {
+	case !b.hasShared:
+	case !b.sharedGate.Valid():
+		b.shared.mix(p, x, h)
+	default:
+		y := p.MatMul(b.shared.hidden(p, h), b.shared.down)
+		p.Add(x, p.GLU(hardware.Sigmoid, p.MatMul(h, b.sharedGate), y))
+	}
 }

@@ -6,10 +6,10 @@ import "hearth/hardware"
 var _ = register(Arch{
 	Names: []string{"qwen3"},
 	Load: func(l *Loader) Forwarder {
-		rope := l.Rope(hardware.HalfSplit)
-		return newTransformer(l, func(i int) (mixer, ffn block) {
+		rope := l.Rope(l.Config.Rope, hardware.HalfSplit)
+		return newTransformer(l, skeleton{}, func(i int) (mixer, ffn block) {
 			attn := newAttention(l, i, attentionOptions{QKNorm: true, Rope: rope})
-			dense := newMLP(l, i)
+			dense := newMLP(l, i, mlpOptions{})
 			return &attn, &dense
 		})
 	},

@@ -1,8 +1,10 @@
 package model
 
 import (
+	"fmt"
 	"math"
 
+	"hearth/engine/weights"
 	"hearth/hardware"
 )
 
@@ -21,6 +23,17 @@ type RopeScaling struct {
 	LowFreq, HighFreq  float64 // llama3: wavelengths, as fractions of the original context
 	BetaFast, BetaSlow float64 // yarn: rotations over the original context between which it interpolates
 	Magnitude          float64 // yarn: multiplies cosine and sine, beside the paper's 0.1 ln(factor) + 1
+	UnitMagnitude      bool    // yarn: cosine and sine are not multiplied (DeepSeek)
+	LogMultiplier      float64 // yarn: DeepSeek scales attention by the square of LogMultiplier ln(factor) + 1
+}
+
+// AttentionFactor multiplies the logits of attention where YaRN is to act on them alone, and not on cosine and sine.
+func (s RopeScaling) AttentionFactor() float64 {
+	if s.Type != "yarn" {
+		return 1
+	}
+	m := s.LogMultiplier*math.Log(s.Factor) + 1
+	return m * m
 }
 
 // rope reads the rotary keys.
@@ -30,7 +43,7 @@ func (k *keys) rope(c *Config) RopeConfig {
 		Theta: k.number("rope.freq_base", 10000),
 	}
 	s := &r.Scaling
-	s.Type = k.text(k.arch+".rope.scaling.type", "linear")
+	s.Type = k.text("rope.scaling.type", "linear")
 	if s.Factor = k.number("rope.scaling.factor", 1); s.Factor == 0 { // converters write 0 for "no scaling"
 		s.Factor = 1
 	}
@@ -40,7 +53,7 @@ func (k *keys) rope(c *Config) RopeConfig {
 		return r
 	case "linear", "llama3", "yarn":
 	default:
-		k.fail(k.arch+".rope.scaling.type", "is %q; known are none, linear, llama3 and yarn", s.Type)
+		k.wrong("rope.scaling.type", "is %q; known are none, linear, llama3 and yarn", s.Type)
 		return r
 	}
 	if s.Type == "linear" && s.Factor == 1 { // how converters write "no scaling"
@@ -53,6 +66,9 @@ func (k *keys) rope(c *Config) RopeConfig {
 	s.BetaFast = k.number("rope.scaling.yarn_beta_fast", 32)
 	s.BetaSlow = k.number("rope.scaling.yarn_beta_slow", 1)
 	s.Magnitude = k.number("rope.scaling.attn_factor", 1)
+	if s.LogMultiplier = k.number("rope.scaling.yarn_log_multiplier", 0); !(s.LogMultiplier >= 0) || s.LogMultiplier > 1 {
+		k.wrong("rope.scaling.yarn_log_multiplier", "is %v, want a number from 0 to 1", s.LogMultiplier)
+	}
 	k.checkScaling(s)
 	return r
 }
@@ -67,12 +83,30 @@ func (k *keys) checkScaling(s *RopeScaling) {
 		{"yarn_beta_fast", s.BetaFast}, {"yarn_beta_slow", s.BetaSlow}, {"attn_factor", s.Magnitude},
 	} {
 		if !(key.value > 0) || math.IsInf(key.value, 0) {
-			k.fail(k.arch+".rope.scaling."+key.name, "is %v, want a positive number", key.value)
+			k.wrong("rope.scaling."+key.name, "is %v, want a positive number", key.value)
 		}
 	}
 	if s.HighFreq <= s.LowFreq {
-		k.fail(k.arch+".rope.scaling.high_freq_factor", "is %v, want more than low_freq_factor %v", s.HighFreq, s.LowFreq)
+		k.wrong("rope.scaling.high_freq_factor", "is %v, want more than low_freq_factor %v", s.HighFreq, s.LowFreq)
 	}
+}
+
+// Rope declares a rotary embedding, with the divisors of rope_freqs.weight where the file has them.
+func (l *Loader) Rope(r RopeConfig, pairing hardware.Pairing) hardware.Rope {
+	const name = "rope_freqs.weight"
+	var factors []float32
+	if l.Has(name) {
+		if factors = l.Values(name, r.Dim/2); factors == nil {
+			return hardware.Rope{}
+		}
+		for i, f := range factors {
+			if !(f > 0) || math.IsInf(float64(f), 0) {
+				l.fail(fmt.Errorf("%w: tensor %q: element %d is %v, want a positive number", weights.ErrCorrupt, name, i, f))
+				return hardware.Rope{}
+			}
+		}
+	}
+	return l.program.Rope(r.info(pairing, factors))
 }
 
 // info returns the rotation with all scaling applied. Factors, when not nil, divide the frequencies: the tensor
@@ -93,7 +127,7 @@ func (r RopeConfig) info(pairing hardware.Pairing, factors []float32) hardware.R
 		}
 		info.Frequencies[i] = f
 	}
-	if r.Scaling.Type == "yarn" {
+	if r.Scaling.Type == "yarn" && !r.Scaling.UnitMagnitude {
 		info.Magnitude = float32(r.Scaling.Magnitude * (0.1*math.Log(r.Scaling.Factor) + 1))
 	}
 	return info

@@ -2,8 +2,8 @@ package model
 
 import "hearth/hardware"
 
-// transformer is the pre-norm residual skeleton of every family here: embedding, layers of a mixer and a feed-forward
-// network, final norm and head.
+// transformer is the pre-norm residual skeleton of nearly every family here: embedding, layers of a mixer and a
+// feed-forward network, final norm and head.
 type transformer struct {
 	eps        float32
 	tokenEmbd  hardware.Weight // [vocab, hidden]
@@ -25,42 +25,67 @@ type block interface {
 	mix(p *hardware.Program, x, h hardware.Tensor)
 }
 
+// skeleton is what families differ in outside the halves of their layers.
+type skeleton struct {
+	FFNNorm string // the tensor of the norm before the feed-forward half, "" for ffn_norm
+}
+
 // newTransformer declares the weights of the skeleton; the halves of each layer come from the architecture.
-func newTransformer(l *Loader, halves func(layer int) (mixer, ffn block)) *transformer {
+func newTransformer(l *Loader, s skeleton, halves func(layer int) (mixer, ffn block)) *transformer {
 	c := l.Config
 	m := &transformer{
 		eps:        c.RMSNormEps,
 		tokenEmbd:  l.Matrix("token_embd", c.VocabSize, c.HiddenSize),
 		outputNorm: l.Vector("output_norm.weight", c.HiddenSize),
 	}
-	m.output = m.tokenEmbd
-	if l.Has("output.weight") || !c.TieWordEmbeddings {
-		m.output = l.Matrix("output", c.VocabSize, c.HiddenSize)
-	}
+	m.output = l.head(m.tokenEmbd)
 	for i := range c.NumLayers {
 		if l.err != nil { // a hostile layer count ends at the first missing tensor
 			break
 		}
-		mixer, ffn := halves(i)
-		m.layers = append(m.layers, layer{
-			mixerNorm: l.Vector(blockPrefix(i)+"attn_norm.weight", c.HiddenSize),
-			mixer:     mixer,
-			ffnNorm:   l.Vector(blockPrefix(i)+"ffn_norm.weight", c.HiddenSize),
-			ffn:       ffn,
-		})
+		m.layers = append(m.layers, newLayer(l, s, i, halves))
 	}
 	return m
 }
 
+// newLayer declares one layer.
+func newLayer(l *Loader, s skeleton, i int, halves func(layer int) (mixer, ffn block)) layer {
+	ffnNorm := s.FFNNorm
+	if ffnNorm == "" {
+		ffnNorm = "ffn_norm"
+	}
+	mixer, ffn := halves(i)
+	return layer{
+		mixerNorm: l.Vector(blockPrefix(i)+"attn_norm.weight", l.Config.HiddenSize),
+		mixer:     mixer,
+		ffnNorm:   l.Vector(blockPrefix(i)+ffnNorm+".weight", l.Config.HiddenSize),
+		ffn:       ffn,
+	}
+}
+
+// head declares the matrix that gives logits: its own, or the embedding where they are tied.
+func (l *Loader) head(tokenEmbd hardware.Weight) hardware.Weight {
+	if l.Has("output.weight") || !l.Config.TieWordEmbeddings {
+		return l.Matrix("output", l.Config.VocabSize, l.Config.HiddenSize)
+	}
+	return tokenEmbd
+}
+
 // Forward records the pass. Only the rows whose logits were asked for reach the final norm and the head.
-func (m *transformer) Forward(p *hardware.Program) hardware.Tensor {
+func (m *transformer) Forward(p *hardware.Program) Trunk {
 	x := p.Embed(m.tokenEmbd) // [tokens, hidden], the residual stream
 	for i, l := range m.layers {
-		p.Mixer(i)
-		l.mixer.mix(p, x, p.Norm(x, l.mixerNorm, m.eps))
-		p.FFN(i)
-		l.ffn.mix(p, x, p.Norm(x, l.ffnNorm, m.eps))
+		l.forward(p, i, x, m.eps)
 	}
 	p.Tail()
-	return p.MatMul(p.Norm(p.Gather(x), m.outputNorm, m.eps), m.output)
+	hidden := p.Norm(p.Gather(x), m.outputNorm, m.eps)
+	return Trunk{Hidden: hidden, Logits: p.MatMul(hidden, m.output)}
+}
+
+// forward records one layer: both halves add to x.
+func (l *layer) forward(p *hardware.Program, i int, x hardware.Tensor, eps float32) {
+	p.Mixer(i)
+	l.mixer.mix(p, x, p.Norm(x, l.mixerNorm, eps))
+	p.FFN(i)
+	l.ffn.mix(p, x, p.Norm(x, l.ffnNorm, eps))
 }
