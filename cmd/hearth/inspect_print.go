@@ -59,7 +59,7 @@ func (c *checkReport) verdict() string {
 func (r *report) printTensors(w io.Writer) {
 	fmt.Fprintf(w, "\nTENSOR\tTYPE\tSHAPE\tBYTES\n")
 	for _, t := range r.Tensors {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", oneLine(t.Name), t.Type, strings.ReplaceAll(strings.Trim(fmt.Sprint(t.Shape), "[]"), " ", " × "), formatBytes(uint64(t.Bytes)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", oneLine(t.Name), t.Type, shapeText(t.Shape), formatBytes(uint64(t.Bytes)))
 	}
 }
 

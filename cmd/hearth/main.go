@@ -19,6 +19,7 @@ var commands = []func() *cobra.Command{
 	newRunCommand,
 	newInspectCommand,
 	newSynthCommand,
+	newQuantizeCommand,
 	newTokenizeCommand,
 	newDetokenizeCommand,
 	newTemplateCommand,

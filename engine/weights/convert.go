@@ -1,7 +1,6 @@
 package weights
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"path"
@@ -21,7 +20,7 @@ type ConvertOptions struct {
 	// Importance says how much each column of a matrix matters, by the tensor's name: [columns], or [experts * columns] of
 	// a stack. Matrices without it have columns that all matter alike.
 	Importance map[string][]float32
-	// Metadata replaces keys of the source's and adds others, such as the tokenizer of a Hugging Face folder; nil: nothing.
+	// Metadata are the keys of the result, but for those of its types and of the source's files; nil: those of the source.
 	Metadata *Metadata
 	// Extra are further small tensors, float32, put first.
 	Extra    []ExtraTensor
@@ -55,7 +54,13 @@ type Converted struct {
 }
 
 // Copied reports whether the tensor keeps its bytes.
-func (c *Converted) Copied() bool { return c.From == quant.TypeName(c.Type) }
+func (c *Converted) Copied() bool { return c.From == c.TypeName() }
+
+// TypeName is the name of the result's type.
+func (c *Converted) TypeName() string { return quant.TypeName(c.Type) }
+
+// Elements returns the number of elements.
+func (c *Converted) Elements() int64 { return Tensor{Shape: c.Shape}.Elements() }
 
 // Conversion is a GGUF file that is to be made from a source: every tensor has its type and its place, no weight has been
 // read. One goroutine uses it, while the source stays open.
@@ -90,7 +95,7 @@ func PlanConversion(src Source, options ConvertOptions) (*Conversion, error) {
 	if !ok {
 		return nil, fmt.Errorf("weights: a source of type %T cannot be converted", src)
 	}
-	c := &Conversion{src: s, options: options, md: conversionMetadata(s.md, options)}
+	c := &Conversion{src: s, options: options, md: conversionMetadata(s, options)}
 	if c.options.Workers <= 0 {
 		c.options.Workers = runtime.GOMAXPROCS(0)
 	}
@@ -112,20 +117,18 @@ func (c *Conversion) Metadata() *Metadata { return c.md }
 // quantizationVersion is that of the block formats (GGML_QNT_VERSION in ggml.h).
 const quantizationVersion = 2
 
-// conversionMetadata returns the source's keys without those that are about its files, with those of the result.
-func conversionMetadata(md *Metadata, options ConvertOptions) *Metadata {
+// conversionMetadata returns the keys of the result: those that are about the source's files go.
+func conversionMetadata(s *source, options ConvertOptions) *Metadata {
+	md := s.md
+	if options.Metadata != nil {
+		md = options.Metadata
+	}
 	out := md.Clone()
 	arch, _ := md.String("general.architecture")
 	out.Delete(arch + "." + TiedKey) // a GGUF file says it by leaving the head out
 	for _, key := range md.Keys() {
 		if strings.HasPrefix(key, "split.") || strings.HasPrefix(key, "safetensors.") {
 			out.Delete(key)
-		}
-	}
-	if options.Metadata != nil {
-		for _, key := range options.Metadata.Keys() {
-			value, _ := options.Metadata.Get(key)
-			out.Set(key, value)
 		}
 	}
 	out.Set("general.file_type", options.Recipe.FileType)
@@ -145,7 +148,9 @@ func (c *Conversion) plan() error {
 	if err != nil {
 		return err
 	}
-	wanted := c.options.Recipe.wanted(NewRecipeModel(c.src), described)
+	model := NewRecipeModel(c.src)
+	model.Tied = !slices.ContainsFunc(described, func(t Tensor) bool { return t.Name == headName })
+	wanted := c.options.Recipe.wanted(model, described)
 	for i := range described {
 		if err := c.add(&described[i], c.override(described[i].Name, wanted[i])); err != nil {
 			return fmt.Errorf("tensor %q: %w", described[i].Name, err)
@@ -158,10 +163,21 @@ func (c *Conversion) plan() error {
 	return err
 }
 
+// headName is the output head. A GGUF file whose head is the embedding has no such tensor.
+const headName = "output.weight"
+
 // describe lists the source's tensors that a language model has.
 func (c *Conversion) describe() ([]Tensor, error) {
+	arch, _ := c.src.md.String("general.architecture")
+	tied, told := c.src.md.Bool(arch + "." + TiedKey)
+	if told && !tied && !c.src.Has(headName) {
+		return nil, fmt.Errorf("%w: %s is false, and there is no head: %w: %q", ErrCorrupt, TiedKey, ErrNotFound, headName)
+	}
 	var list []Tensor
 	for _, name := range c.src.Names() {
+		if tied && name == headName { // the embedding a second time
+			continue
+		}
 		t, err := c.src.Describe(name)
 		if err != nil {
 			return nil, err
@@ -170,7 +186,6 @@ func (c *Conversion) describe() ([]Tensor, error) {
 			if isOtherModality(name) {
 				continue
 			}
-			arch, _ := c.md.String("general.architecture")
 			return nil, fmt.Errorf("%w: tensor %q has no GGUF name in the architecture %q", ErrUnsupported, name, arch)
 		}
 		if len(t.Shape) == 0 { // GGUF has no scalars
@@ -300,17 +315,4 @@ func pairedRows(md *Metadata, name string, in *input) (rowOrder, error) {
 		head, i := row/headDim, row%headDim
 		return head*headDim + i%2*(headDim/2) + i/2
 	}, nil
-}
-
-// BitsPerWeight is the size of a conversion's tensors, both sides, divided by their elements.
-func (c *Conversion) BitsPerWeight() (before, after float64) {
-	var elements, from, to int64
-	for i := range c.tensors {
-		t := &c.tensors[i]
-		elements += int64(c.inputs[i].rows) * int64(c.inputs[i].columns)
-		from += t.SourceBytes
-		to += t.Bytes
-	}
-	n := float64(cmp.Or(elements, 1))
-	return 8 * float64(from) / n, 8 * float64(to) / n
 }

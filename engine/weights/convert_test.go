@@ -394,3 +394,53 @@ func TestConvertMemory(t *testing.T) {
 		t.Errorf("%d bytes are allocated for 2 MiB of weights, %d for 32 MiB", small, large)
 	}
 }
+
+// TestImportance reads an importance matrix and quantizes with it: columns that matter are kept better.
+func TestImportance(t *testing.T) {
+	const name = "blk.0.ffn_up_exps.weight"
+	sums := slices.Repeat([]float32{1}, 2*256)
+	for i := range 256 {
+		if i%8 == 3 {
+			sums[i] = 4000 // of the first expert, which met four activations; the other met none
+		}
+		sums[256+i] = 0
+	}
+	imatrix := toyModel(t, floatTensor(name+".in_sum2", sums, 2, 256), floatTensor(name+".counts", []float32{4, 0}, 2, 1))
+	importance, err := ReadImportance(imatrix.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := importance[name]; len(importance) != 1 || len(got) != 512 || got[3] != 1000 || got[4] != 0.25 || got[256+3] != 1 || got[256+4] != 1 {
+		t.Fatalf("importance %v", importance)
+	}
+	src := toyModel(t, normalTensor(name, 9, 2, 64, 256))
+	before := valuesOf(t, src, name)
+	lost := func(importance map[string][]float32) (important, other RoundingError) {
+		_, result := convert(t, src, ConvertOptions{Recipe: recipeOf(t, "q4_k_s"), Importance: importance})
+		after := valuesOf(t, result, name)
+		for i := range before[:64*256] {
+			if i%8 == 3 {
+				important.Add(roundingError(before[i:i+1], after[i:i+1]))
+			} else {
+				other.Add(roundingError(before[i:i+1], after[i:i+1]))
+			}
+		}
+		return important, other
+	}
+	plain, _ := lost(nil)
+	weighted, other := lost(importance)
+	if weighted.RMSE() > 0.7*plain.RMSE() || other.RMSE() < weighted.RMSE() {
+		t.Errorf("columns that matter: error %.4f, without their importance %.4f; other columns %.4f", weighted.RMSE(), plain.RMSE(), other.RMSE())
+	}
+	for _, wrong := range []NewTensor{floatTensor(name+".counts", []float32{1, 2, 3}, 3), bytesTensor(name+".counts", quant.F16.ID, make([]byte, 4), 2)} {
+		if _, err := ReadImportance(toyModel(t, floatTensor(name+".in_sum2", sums, 2, 256), wrong).Path()); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("counts %v: %v", wrong.Shape, err)
+		}
+	}
+	if _, err := ReadImportance(src.Path()); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("a model as an importance matrix: %v", err)
+	}
+	if _, err := PlanConversion(src, ConvertOptions{Recipe: recipeOf(t, "q4_k_s"), Importance: map[string][]float32{name: {1, 2}}}); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("the importance of two columns: %v", err)
+	}
+}

@@ -143,7 +143,7 @@ func NewRecipeModel(src Source) RecipeModel {
 		}
 		return perLayer[i]
 	}
-	m := RecipeModel{NumLayers: count("block_count"), NumExperts: count("expert_count"), Tied: !src.Has("output.weight")}
+	m := RecipeModel{NumLayers: count("block_count"), NumExperts: count("expert_count"), Tied: !src.Has(headName)}
 	if groups := count("attention.head_count_kv"); groups > 0 {
 		m.QueriesPerKV = count("attention.head_count") / groups
 	}
@@ -210,7 +210,7 @@ func quantizable(t Tensor) bool {
 func (r *Recipe) choose(m RecipeModel, t Tensor, values position) *quant.Format {
 	eightExperts := m.NumExperts == 8 // the rules for Mixtral, whose small attention is worth more bits
 	switch {
-	case t.Name == "output.weight" || t.Name == "token_embd.weight" && m.Tied:
+	case t.Name == headName || t.Name == "token_embd.weight" && m.Tied:
 		return r.head
 	case t.Name == "token_embd.weight":
 		return r.Format

@@ -6,19 +6,25 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"hearth/engine"
 	"hearth/engine/tokenizer"
 	"hearth/engine/weights"
 )
 
-// vocabulary is what synth writes under the tokenizer keys.
+// vocabulary is what synth and quantize write under the tokenizer keys.
 type vocabulary struct {
 	tokens   []string
 	types    []int32 // [tokens], the token types of GGUF
 	merges   []string
-	pre      string // name of the pre-tokenizer
-	bos, eos int32  // -1: none
+	pieces   bool      // SentencePiece: the symbols that merge are characters, not bytes
+	scores   []float32 // [tokens], of SentencePiece: in place of merges
+	pre      string    // name of the pre-tokenizer
+	bos, eos int32     // -1: none
+	unknown  int32     // -1: none
+	ends     []int32   // further tokens that end a generation
 	addBOS   bool
 	template string // empty: none
 }
@@ -26,9 +32,11 @@ type vocabulary struct {
 // Token types of GGUF (tokenizer.ggml.token_type).
 const (
 	normalToken      = 1
+	unknownToken     = 2
 	controlToken     = 3
 	userDefinedToken = 4
 	unusedToken      = 5
+	byteToken        = 6
 )
 
 // chatML is the template of the built-in vocabulary, and of those that have its control tokens and no template.
@@ -42,31 +50,42 @@ func (v *vocabulary) describe(md *weights.Metadata, rows int) {
 		tokens = append(tokens, fmt.Sprintf("[PAD%d]", len(tokens)))
 		types = append(types, unusedToken)
 	}
-	v.set(md, tokens, types, v.pre)
+	v.set(md, tokens, types)
 	if v.template != "" {
 		md.Set("tokenizer.chat_template", v.template)
 	}
 }
 
-func (v *vocabulary) set(md *weights.Metadata, tokens []string, types []int32, pre string) {
+func (v *vocabulary) set(md *weights.Metadata, tokens []string, types []int32) {
 	md.Set("tokenizer.ggml.model", "gpt2")
-	md.Set("tokenizer.ggml.pre", pre)
+	md.Set("tokenizer.ggml.pre", v.pre)
 	md.Set("tokenizer.ggml.tokens", tokens)
 	md.Set("tokenizer.ggml.token_type", types)
-	md.Set("tokenizer.ggml.merges", v.merges)
-	md.Set("tokenizer.ggml.add_bos_token", v.addBOS)
-	if v.bos >= 0 {
-		md.Set("tokenizer.ggml.bos_token_id", uint32(v.bos))
+	if v.pieces {
+		md.Set("tokenizer.ggml.model", "llama")
+		md.Set("tokenizer.ggml.scores", append(slices.Clone(v.scores), make([]float32, len(tokens)-len(v.scores))...))
+	} else {
+		md.Set("tokenizer.ggml.merges", v.merges)
 	}
-	if v.eos >= 0 {
-		md.Set("tokenizer.ggml.eos_token_id", uint32(v.eos))
+	md.Set("tokenizer.ggml.add_bos_token", v.addBOS)
+	ids := map[string]int32{"bos": v.bos, "eos": v.eos, "unknown": v.unknown}
+	for i, key := range []string{"eot", "eom"} {
+		ids[key] = -1
+		if i < len(v.ends) {
+			ids[key] = v.ends[i]
+		}
+	}
+	for _, key := range []string{"bos", "eos", "unknown", "eot", "eom"} {
+		if ids[key] >= 0 {
+			md.Set("tokenizer.ggml."+key+"_token_id", uint32(ids[key]))
+		}
 	}
 }
 
 // builtinVocabulary has a token for each byte, in the spelling of byte-level vocabularies, and the control tokens of a
 // chat.
 func builtinVocabulary() *vocabulary {
-	v := &vocabulary{merges: []string{}, pre: "gpt-2", bos: -1, template: chatML}
+	v := &vocabulary{merges: []string{}, pre: "gpt-2", bos: -1, unknown: -1, template: chatML}
 	next := rune(256) // bytes that are no printable character of Latin-1 are spelt as the characters from here on
 	for b := range rune(256) {
 		spelling := b
@@ -82,12 +101,14 @@ func builtinVocabulary() *vocabulary {
 	return v
 }
 
-// tokenizerJSON is what synth takes from a tokenizer.json.
+// tokenizerJSON is what a GGUF file needs of a tokenizer.json.
 type tokenizerJSON struct {
 	Model struct {
-		Type   string           `json:"type"`
-		Vocab  map[string]int32 `json:"vocab"`
-		Merges []mergeJSON      `json:"merges"`
+		Type         string           `json:"type"`
+		Vocab        map[string]int32 `json:"vocab"`
+		Merges       []mergeJSON      `json:"merges"`
+		UnkToken     string           `json:"unk_token"`
+		ByteFallback bool             `json:"byte_fallback"` // bytes are tokens of their own: SentencePiece
 	} `json:"model"`
 	AddedTokens []struct {
 		ID      int32  `json:"id"`
@@ -112,7 +133,7 @@ func (m *mergeJSON) UnmarshalJSON(data []byte) error {
 // maxVocabulary bounds the ids of a tokenizer.json; no vocabulary comes near it.
 const maxVocabulary = 1 << 22
 
-// readVocabulary reads a byte-level tokenizer.json, and the configuration files beside it.
+// readVocabulary reads a tokenizer.json, and the configuration files beside it.
 func readVocabulary(path string) (*vocabulary, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -123,7 +144,7 @@ func readVocabulary(path string) (*vocabulary, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if file.Model.Type != "BPE" {
-		return nil, fmt.Errorf("%s: a model of type %q; synth takes byte-level BPE", path, file.Model.Type)
+		return nil, fmt.Errorf("%s: a model of type %q; want BPE", path, file.Model.Type)
 	}
 	v, err := file.vocabulary()
 	if err != nil {
@@ -146,7 +167,7 @@ func readVocabulary(path string) (*vocabulary, error) {
 
 // vocabulary lists the tokens by id; ids without a token are filled.
 func (f *tokenizerJSON) vocabulary() (*vocabulary, error) {
-	v := &vocabulary{merges: make([]string, len(f.Model.Merges)), bos: -1, eos: -1}
+	v := &vocabulary{merges: make([]string, len(f.Model.Merges)), pieces: f.Model.ByteFallback, bos: -1, eos: -1, unknown: -1}
 	for i, m := range f.Model.Merges {
 		v.merges[i] = string(m)
 	}
@@ -173,20 +194,50 @@ func (f *tokenizerJSON) vocabulary() (*vocabulary, error) {
 		return nil
 	}
 	for token, id := range f.Model.Vocab {
-		if err := put(id, token, normalToken); err != nil {
+		kind := int32(normalToken)
+		switch {
+		case token == f.Model.UnkToken && token != "":
+			kind, v.unknown = unknownToken, id
+		case v.pieces && isByteToken(token):
+			kind = byteToken
+		}
+		if err := put(id, token, kind); err != nil {
 			return nil, err
 		}
 	}
 	for _, t := range f.AddedTokens {
 		kind := int32(userDefinedToken)
-		if t.Special {
+		switch {
+		case t.ID == v.unknown:
+			kind = unknownToken
+		case t.Special:
 			kind = controlToken
 		}
 		if err := put(t.ID, t.Content, kind); err != nil {
 			return nil, err
 		}
 	}
+	if v.pieces {
+		v.score(f.Model.Vocab)
+	}
 	return v, nil
+}
+
+// isByteToken recognises the tokens that SentencePiece writes single bytes as: <0x0A>.
+func isByteToken(token string) bool {
+	_, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimPrefix(token, "<0x"), ">"), 16, 8)
+	return err == nil && len(token) == len("<0x00>")
+}
+
+// score gives the tokens the scores by which they merge in the order of the merges: the earlier, the higher. Those that
+// no merge makes come last.
+func (v *vocabulary) score(ids map[string]int32) {
+	v.scores = slices.Repeat([]float32{-float32(len(v.merges))}, len(v.tokens))
+	for i, m := range slices.Backward(v.merges) { // of several merges that make a token the first counts
+		if id, ok := ids[strings.Replace(m, " ", "", 1)]; ok && id >= 0 {
+			v.scores[id] = -float32(i)
+		}
+	}
 }
 
 // adopt takes over the special tokens, and names some that usual vocabularies end a text with where no configuration
@@ -197,6 +248,7 @@ func (v *vocabulary) adopt(tok *tokenizer.Tokenizer) {
 	}
 	if eos, ok := tok.EOS(); ok {
 		v.eos = eos
+		v.ends = slices.DeleteFunc(slices.Clone(tok.EOG()), func(id int32) bool { return id == eos })
 		return
 	}
 	for _, name := range []string{"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>"} {
@@ -214,18 +266,25 @@ var preTokenizers = []string{"qwen2", "llama-bpe", "qwen35", "deepseek-v3", "min
 const probeText = "Don't SAY'LL 1234567 3.14\t\n\n \r\n  end  x_y foo(bar);;\n\n\n中文字かな한글 नमस्ते e\u0301 Ünïcödé 😀 ~word /*c*/ 'RE I'm\u00a0x  "
 
 // findPreTokenizer names the pre-tokenizer of a tokenizer.json: the first under which a GGUF file gives the same ids for
-// the probe text.
+// the probe text. It also drops the ends that a GGUF file's tokenizer finds by their texts.
 func (v *vocabulary) findPreTokenizer(tok *tokenizer.Tokenizer) error {
 	want := tok.Encode(probeText, tokenizer.EncodeOptions{})
-	for _, name := range preTokenizers {
+	names := preTokenizers
+	if v.pieces {
+		names = []string{"default"}
+	}
+	ends := v.ends
+	v.ends = nil
+	for _, name := range names {
 		md := weights.NewMetadata()
-		v.set(md, v.tokens, v.types, name)
+		v.pre = name
+		v.set(md, v.tokens, v.types)
 		candidate, err := tokenizer.FromMetadata(md)
 		if err != nil {
 			return err
 		}
 		if slices.Equal(candidate.Encode(probeText, tokenizer.EncodeOptions{}), want) {
-			v.pre = name
+			v.ends = slices.DeleteFunc(ends, func(id int32) bool { return slices.Contains(candidate.EOG(), id) })
 			return nil
 		}
 	}
