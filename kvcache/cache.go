@@ -15,6 +15,10 @@ type Options struct {
 	BlockLen             int // positions per block; 0: 64
 	MaxSequences         int // sequences that hold blocks at the same time; 0: Blocks
 	MaxBlocksPerSequence int // blocks of the longest sequence; 0: Blocks
+
+	// Slots is how many sequences may have state beside their blocks; 0: the program has none, and a prefix needs its
+	// blocks alone. Every sequence that holds blocks needs a slot. Snapshots is how many states may be kept aside.
+	Slots, Snapshots int
 }
 
 const defaultBlockLen = 64
@@ -26,6 +30,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxSequences == 0 {
 		o.MaxSequences = o.Blocks
+		if o.Slots > 0 {
+			o.MaxSequences = min(o.Blocks, o.Slots)
+		}
 	}
 	if o.MaxBlocksPerSequence == 0 {
 		o.MaxBlocksPerSequence = o.Blocks
@@ -49,14 +56,23 @@ func (o Options) Validate() error {
 			return fmt.Errorf("kvcache: option %s is %d, want 1 to %d", field.name, field.value, math.MaxInt32)
 		}
 	}
+	switch {
+	case o.Slots < 0 || o.Slots > 0 && o.Slots < o.MaxSequences:
+		return fmt.Errorf("kvcache: option Slots is %d, want 0, or one for each of %d sequences", o.Slots, o.MaxSequences)
+	case o.Snapshots < 0 || o.Snapshots > math.MaxInt32:
+		return fmt.Errorf("kvcache: option Snapshots is %d, want 0 to %d", o.Snapshots, math.MaxInt32)
+	case o.Snapshots > 0 && o.Slots == 0:
+		return fmt.Errorf("kvcache: option Snapshots is %d without Slots", o.Snapshots)
+	}
 	return nil
 }
 
-// Cache owns the ids of all blocks. See the package comment for its invariants. One goroutine uses it.
+// Cache owns the ids of all blocks, slots and snapshots. See the package comment for its invariants. One goroutine uses it.
 type Cache struct {
 	options Options
 	pool    pool
 	index   prefixIndex
+	states  states
 	active  []*Sequence // those that hold blocks; capacity MaxSequences
 
 	hitTokens, missTokens, evictions uint64
@@ -73,6 +89,11 @@ type Stats struct {
 	HitTokens  uint64 // tokens that Acquire found
 	MissTokens uint64 // tokens that Acquire was asked for and did not find
 	Evictions  uint64 // idle blocks taken for other use
+
+	Snapshots int    // of blocks
+	Saved     uint64 // snapshots attached
+	Loaded    uint64 // snapshots that sequences went on from
+	Replaced  uint64 // snapshots given up for others; those of evicted blocks are not counted
 }
 
 // New returns an empty cache with all the memory it will ever use, about 4*BlockLen+80 bytes per block.
@@ -85,57 +106,73 @@ func New(options Options) (*Cache, error) {
 		options: options,
 		pool:    newPool(options.Blocks),
 		index:   newPrefixIndex(options.Blocks, options.BlockLen),
+		states:  newStates(options.Slots, options.Snapshots),
 		active:  make([]*Sequence, 0, options.MaxSequences),
 	}, nil
 }
 
-// Match returns the length of the longest cached prefix of tokens, a multiple of BlockLen. It changes nothing, not even
-// which block is evicted next.
-func (c *Cache) Match(salt uint64, tokens []int32) int {
-	n := 0
-	for parent := none; len(tokens) >= c.options.BlockLen; tokens = tokens[c.options.BlockLen:] {
-		if parent, _ = c.index.child(salt, parent, tokens[:c.options.BlockLen]); parent == none {
+// prefix is what the cache has of a prompt.
+type prefix struct {
+	cached int   // blocks
+	blocks int   // of these, the ones that a sequence can go on from: all, or with slots those up to the last snapshot
+	held   int   // of blocks, those that tables hold
+	last   int32 // of blocks, or none
+}
+
+// lookup finds at most limit blocks of tokens.
+func (c *Cache) lookup(salt uint64, tokens []int32, limit int) prefix {
+	p := prefix{last: none}
+	held, id := 0, none
+	for i := range limit {
+		if id, _ = c.index.child(salt, id, c.blockTokens(tokens, i)); id == none {
 			break
 		}
-		n += c.options.BlockLen
+		p.cached++
+		if c.pool.refs[id] > 0 {
+			held++
+		}
+		if c.options.Slots == 0 || c.index.nodes[id].snapshot != none {
+			p.blocks, p.held, p.last = p.cached, held, id
+		}
 	}
-	return n
+	return p
+}
+
+// Match returns the length of the longest cached prefix of tokens that a sequence can go on from, a multiple of BlockLen;
+// with slots it ends at a snapshot. It changes nothing, not even which block is evicted next.
+func (c *Cache) Match(salt uint64, tokens []int32) int {
+	return c.lookup(salt, tokens, len(tokens)/c.options.BlockLen).blocks * c.options.BlockLen
 }
 
 // Cost returns by how much Available would fall if a new sequence acquired the prefix of tokens and grew to length.
 // Blocks that a table already holds are shared for nothing; idle ones count, since they can no longer be evicted. Like
 // Match it changes nothing.
 func (c *Cache) Cost(salt uint64, tokens []int32, length int) int {
-	cost := c.blocksFor(length)
-	parent := none
-	for i := range c.reusable(tokens) {
-		if parent, _ = c.index.child(salt, parent, c.blockTokens(tokens, i)); parent == none {
-			break
-		}
-		if c.pool.refs[parent] > 0 {
-			cost--
-		}
-	}
-	return max(cost, 0)
+	return max(c.blocksFor(length)-c.lookup(salt, tokens, c.reusable(tokens)).held, 0)
 }
 
-// Acquire fills an empty table with the cached blocks of the longest prefix of tokens and returns that prefix's length,
-// a multiple of BlockLen. It never takes all tokens: at least the last one is left, since only computing it gives the
-// logits that follow it. The blocks stay until Release.
+// Acquire fills an empty table with the cached blocks of the longest prefix of tokens that a sequence can go on from, and
+// returns that prefix's length, a multiple of BlockLen. It never takes all tokens: at least the last one is left, since
+// only computing it gives the logits that follow it. The blocks stay until Release.
+//
+// With slots, the prefix ends at Snapshot, which the caller loads into the sequence's slot before it computes anything;
+// Loaded says so. Parted then says how far prompts before this one were the same, which may be further.
 func (c *Cache) Acquire(s *Sequence, salt uint64, tokens []int32) int {
 	if len(s.blocks) != 0 {
 		panic(fmt.Sprintf("kvcache: Acquire: the sequence already holds %d blocks", len(s.blocks)))
 	}
-	parent := none
-	for i := range min(c.reusable(tokens), c.options.MaxBlocksPerSequence) {
-		if parent, _ = c.index.child(salt, parent, c.blockTokens(tokens, i)); parent == none {
-			break
+	p := c.lookup(salt, tokens, min(c.reusable(tokens), c.options.MaxBlocksPerSequence))
+	if p.blocks > 0 {
+		c.activate(s)
+		s.blocks = s.blocks[:p.blocks]
+		for i, id := p.blocks-1, p.last; i >= 0; i, id = i-1, c.index.nodes[id].parent {
+			c.pool.ref(id)
+			s.blocks[i] = id
 		}
-		c.pool.ref(parent)
-		c.push(s, parent)
+		c.pin(s, p.last)
 	}
-	s.published = len(s.blocks)
-	hit := len(s.blocks) * c.options.BlockLen
+	s.published, s.parted = p.blocks, p.cached*c.options.BlockLen
+	hit := p.blocks * c.options.BlockLen
 	c.hitTokens += uint64(hit)
 	c.missTokens += uint64(len(tokens) - hit)
 	return hit
@@ -162,7 +199,11 @@ func (c *Cache) Grow(s *Sequence, length int) error {
 // take returns a block with one reference, evicting the oldest idle one if none is free. There must be one.
 func (c *Cache) take() int32 {
 	if len(c.pool.free) == 0 {
-		c.index.remove(c.pool.freeOldest())
+		id := c.pool.freeOldest()
+		if snapshot := c.index.nodes[id].snapshot; snapshot != none {
+			c.detach(snapshot)
+		}
+		c.index.remove(id)
 		c.evictions++
 	}
 	return c.pool.takeFree()
@@ -224,8 +265,9 @@ func (c *Cache) replace(s *Sequence, i int, id int32) {
 	s.blocks[i] = id
 }
 
-// Release empties a table. Blocks in no other table become idle if they were published, else free.
+// Release empties a table. Blocks in no other table become idle if they were published, else free; a slot is free again.
 func (c *Cache) Release(s *Sequence) {
+	c.unpin(s)
 	for i := len(s.blocks) - 1; i >= 0; i-- { // the end first: it is evicted before what more prompts share
 		id := s.blocks[i]
 		c.pool.unref(id, c.index.nodes[id].cached)
@@ -235,10 +277,13 @@ func (c *Cache) Release(s *Sequence) {
 
 // Fork fills the empty table dst with the first length positions of src. Full blocks are shared; if the last block is
 // only partly wanted, dst gets a new one, needsCopy is true, and the caller copies block copyFrom to copyTo before anything
-// else runs. With ErrFull nothing has changed.
+// else runs. With ErrFull nothing has changed. A cache with slots has no forks: a state stands at one position.
 func (c *Cache) Fork(dst, src *Sequence, length int) (copyFrom, copyTo int32, needsCopy bool, err error) {
 	if len(dst.blocks) != 0 {
 		panic(fmt.Sprintf("kvcache: Fork: the destination already holds %d blocks", len(dst.blocks)))
+	}
+	if c.options.Slots > 0 {
+		panic("kvcache: Fork: sequences have state")
 	}
 	if length < 0 || c.blocksFor(length) > len(src.blocks) {
 		panic(fmt.Sprintf("kvcache: Fork: %d positions of a sequence with %d blocks", length, len(src.blocks)))
@@ -268,6 +313,7 @@ func (c *Cache) Stats() Stats {
 	s := Stats{
 		Blocks: c.options.Blocks, Free: len(c.pool.free), Idle: c.pool.numIdle, Cached: c.index.numCached,
 		HitTokens: c.hitTokens, MissTokens: c.missTokens, Evictions: c.evictions,
+		Snapshots: c.states.held(), Saved: c.states.saved, Loaded: c.states.loaded, Replaced: c.states.replaced,
 	}
 	s.Referenced = s.Blocks - s.Free - s.Idle
 	return s

@@ -17,6 +17,15 @@ type device struct {
 	t      *testing.T
 	cache  *Cache
 	blocks [][]string // [blocks][testBlockLen]
+
+	slots     []fakeState // what the sequences of the slots have computed
+	snapshots []string    // the state that each was saved with, as text
+}
+
+// fakeState is the state of a sequence, which can be saved at the last multiple of BlockLen.
+type fakeState struct {
+	salt   uint64
+	tokens []int32
 }
 
 func newDevice(t *testing.T, options Options) *device {
@@ -29,6 +38,7 @@ func newDevice(t *testing.T, options Options) *device {
 		t.Fatal(err)
 	}
 	d := &device{t: t, cache: cache, blocks: make([][]string, options.Blocks)}
+	d.slots, d.snapshots = make([]fakeState, options.Slots), make([]string, options.Snapshots)
 	for i := range d.blocks {
 		d.blocks[i] = make([]string, options.BlockLen)
 	}
@@ -37,12 +47,47 @@ func newDevice(t *testing.T, options Options) *device {
 
 func content(salt uint64, tokens []int32) string { return fmt.Sprint(salt, tokens) }
 
-// compute fills positions [from, len(tokens)) as a forward pass would.
+// compute fills positions [from, len(tokens)) as a forward pass would, from the state in the sequence's slot.
 func (d *device) compute(s *Sequence, salt uint64, tokens []int32, from int) {
+	d.t.Helper()
+	if len(d.slots) > 0 && from < len(tokens) {
+		state := &d.slots[s.Slot()]
+		if from > 0 && (state.salt != salt || !slices.Equal(state.tokens, tokens[:from])) {
+			d.t.Fatalf("slot %d stands after %v, not after %v", s.Slot(), state.tokens, tokens[:from])
+		}
+		*state = fakeState{salt, slices.Clone(tokens)}
+	}
 	n := d.cache.options.BlockLen
 	for i := from; i < len(tokens); i++ {
 		d.blocks[s.Blocks()[i/n]][i%n] = content(salt, tokens[:i+1])
 	}
+}
+
+// load copies the acquired snapshot into the sequence's slot, and fails unless it is the state after exactly these tokens.
+func (d *device) load(s *Sequence, salt uint64, tokens []int32) {
+	d.t.Helper()
+	id, ok := s.Snapshot()
+	if !ok {
+		d.t.Fatalf("a sequence goes on from %d tokens without a snapshot", len(tokens))
+	}
+	if got, want := d.snapshots[id], content(salt, tokens); got != want {
+		d.t.Fatalf("snapshot %d holds the state after %s, want %s", id, got, want)
+	}
+	d.slots[s.Slot()] = fakeState{salt, slices.Clone(tokens)}
+	d.cache.Loaded(s)
+}
+
+// save attaches the state of the sequence's slot to the last full block and reports whether it was to be saved.
+func (d *device) save(s *Sequence, worth Worth) bool {
+	d.t.Helper()
+	state, n := d.slots[s.Slot()], d.cache.options.BlockLen
+	position := len(state.tokens) / n * n
+	id, ok := d.cache.Attach(s, position, worth)
+	if ok {
+		d.snapshots[id] = content(state.salt, state.tokens[:position])
+	}
+	d.check()
+	return ok
 }
 
 // verify fails unless the table leads to the content of exactly these tokens.
@@ -72,6 +117,9 @@ func (d *device) run(s *Sequence, salt uint64, tokens []int32) int {
 		d.t.Fatalf("Acquire found %d tokens, want %d: Match found %d of %d", hit, want, match, len(tokens))
 	}
 	d.verify(s, salt, tokens[:hit])
+	if hit > 0 && len(d.slots) > 0 {
+		d.load(s, salt, tokens[:hit])
+	}
 	if err := d.cache.Grow(s, len(tokens)); err != nil {
 		d.t.Fatalf("Grow to %d: %v, %+v", len(tokens), err, d.cache.Stats())
 	}
@@ -104,6 +152,12 @@ func TestValidateNamesTheField(t *testing.T) {
 		{Options{Blocks: 1, BlockLen: -2}, "BlockLen is -2"},
 		{Options{Blocks: 1, MaxSequences: -3}, "MaxSequences is -3"},
 		{Options{Blocks: 1, MaxBlocksPerSequence: -4}, "MaxBlocksPerSequence is -4"},
+		{Options{Blocks: 8, Slots: 2}, ""},
+		{Options{Blocks: 8, Slots: 3, MaxSequences: 2, Snapshots: 5}, ""},
+		{Options{Blocks: 8, Slots: 2, MaxSequences: 3}, "Slots is 2"},
+		{Options{Blocks: 8, Slots: -1}, "Slots is -1"},
+		{Options{Blocks: 8, Slots: 1, Snapshots: -1}, "Snapshots is -1"},
+		{Options{Blocks: 8, Snapshots: 1}, "Snapshots is 1 without Slots"},
 	} {
 		_, err := New(test.options)
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
@@ -404,6 +458,10 @@ func TestBrokenContractsPanic(t *testing.T) {
 		"Fork to a full table":    func(c *Cache, s *Sequence) { _, _, _, _ = c.Fork(s, s, 4) },
 		"Fork past the table":     func(c *Cache, s *Sequence) { _, _, _, _ = c.Fork(c.NewSequence(), s, 13) },
 		"too many sequences":      func(c *Cache, s *Sequence) { _ = c.Grow(c.NewSequence(), 1); _ = c.Grow(c.NewSequence(), 1) },
+		"Attach without a block":  func(c *Cache, s *Sequence) { c.Attach(s, 0, Lasting) },
+		"Attach inside a block":   func(c *Cache, s *Sequence) { c.Attach(s, 7, Lasting) },
+		"Attach past the table":   func(c *Cache, s *Sequence) { c.Attach(s, 12, Lasting) },
+		"Loaded without snapshot": func(c *Cache, s *Sequence) { c.Loaded(s) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDevice(t, Options{Blocks: 8, MaxSequences: 2, MaxBlocksPerSequence: 4})
@@ -433,15 +491,20 @@ func TestCheckFindsDamage(t *testing.T) {
 			c.pool.unlist(id)
 			c.pool.list(id)
 		},
-		"invariant 7": func(c *Cache, s *Sequence) { c.index.tokensOf(s.blocks[0])[0] = 77 },
-		"invariant 8": func(c *Cache, s *Sequence) { c.active = append(c.active, c.NewSequence()) },
+		"invariant 7":  func(c *Cache, s *Sequence) { c.index.tokensOf(s.blocks[0])[0] = 77 },
+		"invariant 8":  func(c *Cache, s *Sequence) { c.active = append(c.active, c.NewSequence()) },
+		"invariant 9":  func(c *Cache, s *Sequence) { s.slot = c.states.slots[0] },
+		"invariant 10": func(c *Cache, s *Sequence) { c.index.nodes[s.blocks[0]].snapshot = 1 },
+		"invariant 11": func(c *Cache, s *Sequence) { s.loading = 0 },
+		"invariant 12": func(c *Cache, s *Sequence) { c.states.unlist(0) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDevice(t, Options{Blocks: 8})
+			d := newDevice(t, Options{Blocks: 8, Slots: 2, Snapshots: 3})
 			s := d.cache.NewSequence()
 			d.run(s, 0, count(1, 9))
+			d.save(s, Lasting)
 			damage(d.cache, s)
-			if err := d.cache.Check(); err == nil || !strings.Contains(err.Error(), name) {
+			if err := d.cache.Check(); err == nil || !strings.Contains(err.Error(), name+":") {
 				t.Errorf("Check = %v, want %s", err, name)
 			}
 		})
@@ -464,10 +527,14 @@ func TestRandomOperations(t *testing.T) {
 	if testing.Short() {
 		seeds = 8
 	}
+	loaded, replaced := uint64(0), uint64(0)
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			options := Options{Blocks: 8 + rng.IntN(40), MaxSequences: 8}
+			if seed%2 == 1 {
+				options.Slots, options.Snapshots = 8, rng.IntN(12)
+			}
 			d := newDevice(t, options)
 			if seed%4 == 0 {
 				d.cache.index.hash = func(before uint64, tokens []int32) uint64 { return hashTokens(before, tokens) & 3 }
@@ -485,13 +552,18 @@ func TestRandomOperations(t *testing.T) {
 			}
 			d.check()
 			stats := d.cache.Stats()
-			if stats.Referenced != 0 || stats.Free+stats.Idle != stats.Blocks || stats.Cached != stats.Idle || len(d.cache.active) != 0 {
+			if stats.Referenced != 0 || stats.Free+stats.Idle != stats.Blocks || stats.Cached != stats.Idle || len(d.cache.active) != 0 ||
+				len(d.cache.states.slots) != options.Slots {
 				t.Errorf("leaked: %+v, %d sequences active", stats, len(d.cache.active))
 			}
-			if stats.Evictions == 0 || stats.HitTokens == 0 {
+			if stats.Evictions == 0 || stats.HitTokens == 0 && options.Slots == 0 {
 				t.Errorf("the test tests too little: %+v", stats)
 			}
+			loaded, replaced = loaded+stats.Loaded, replaced+stats.Replaced
 		})
+	}
+	if loaded < 3*seeds || replaced < 3*seeds {
+		t.Errorf("only %d snapshots loaded and %d replaced: the test tests too little", loaded, replaced)
 	}
 }
 
@@ -526,12 +598,18 @@ func randomOperation(d *device, rng *rand.Rand, running []*live) []*live {
 			}
 		}
 		to := l.computed + 1 + rng.IntN(len(l.tokens)-l.computed)
+		if _, ok := l.table.Snapshot(); ok {
+			d.load(l.table, l.salt, l.tokens[:l.computed])
+		}
 		d.compute(l.table, l.salt, l.tokens[:to], l.computed)
 		l.computed = to
 	case op < 8: // publish
 		l := running[rng.IntN(len(running))]
 		d.cache.Publish(l.table, l.salt, l.tokens[:l.computed])
-	case op == 8 && len(running) < d.cache.options.MaxSequences: // fork
+		if _, pending := l.table.Snapshot(); len(d.slots) > 0 && !pending && l.computed >= testBlockLen {
+			d.save(l.table, Worth(rng.IntN(2)))
+		}
+	case op == 8 && len(d.slots) == 0 && len(running) < d.cache.options.MaxSequences: // fork
 		src := running[rng.IntN(len(running))]
 		length := rng.IntN(src.computed + 1)
 		l := &live{table: d.cache.NewSequence(), salt: src.salt, tokens: slices.Clone(src.tokens[:length]), computed: length}
@@ -543,6 +621,7 @@ func randomOperation(d *device, rng *rand.Rand, running []*live) []*live {
 			copy(d.blocks[to], d.blocks[from])
 		}
 		return append(running, l)
+	case op == 8 && rng.IntN(3) > 0: // where nothing is forked, sequences would be short
 	default: // finish
 		i := rng.IntN(len(running))
 		d.cache.Release(running[i].table)

@@ -16,7 +16,10 @@ func (c *Cache) Check() error {
 	if err := c.checkTables(); err != nil {
 		return err
 	}
-	return c.checkIndex(idle)
+	if err := c.checkIndex(idle); err != nil {
+		return err
+	}
+	return c.checkStates()
 }
 
 func broken(invariant int, format string, args ...any) error {
@@ -62,13 +65,17 @@ func (c *Cache) checkPool() (idle map[int32]int, err error) {
 	return idle, nil
 }
 
-// checkTables verifies invariants 2, 5 and 8.
+// checkTables verifies invariants 2, 5, 8 and 9.
 func (c *Cache) checkTables() error {
 	if len(c.active) > c.options.MaxSequences {
 		return broken(8, "%d sequences of %d", len(c.active), c.options.MaxSequences)
 	}
 	refs := make([]int32, c.options.Blocks)
+	slots := append([]int32(nil), c.states.slots...)
 	for i, s := range c.active {
+		if c.options.Slots > 0 {
+			slots = append(slots, s.slot)
+		}
 		if s.active != i || len(s.blocks) == 0 {
 			return broken(8, "active sequence %d has %d blocks and index %d", i, len(s.blocks), s.active)
 		}
@@ -94,6 +101,68 @@ func (c *Cache) checkTables() error {
 	}
 	if !slices.Equal(refs, c.pool.refs) {
 		return broken(2, "references are %v, tables say %v", c.pool.refs, refs)
+	}
+	slices.Sort(slots)
+	for i := range c.options.Slots {
+		if len(slots) != c.options.Slots || int(slots[i]) != i {
+			return broken(9, "free and held slots are %v, want each of %d once", slots, c.options.Slots)
+		}
+	}
+	return nil
+}
+
+// checkStates verifies invariants 10 to 12.
+func (c *Cache) checkStates() error {
+	t := &c.states
+	pins := make([]int32, len(t.snapshots))
+	for i, s := range c.active {
+		if s.loading == none {
+			continue
+		}
+		pins[s.loading]++
+		if !slices.Contains(s.blocks, t.snapshots[s.loading].block) {
+			return broken(11, "sequence %d is to load snapshot %d of block %d, its blocks are %v", i, s.loading, t.snapshots[s.loading].block, s.blocks)
+		}
+	}
+	kept, older := make([]int, len(t.snapshots)), none
+	for id := t.oldest; id != none; id = t.snapshots[id].newer {
+		if kept[id]++; kept[id] > 1 || t.snapshots[id].older != older {
+			return broken(12, "snapshot %d is linked to %d, comes after %d", id, t.snapshots[id].older, older)
+		}
+		older = id
+	}
+	if older != t.newest {
+		return broken(12, "the list of snapshots ends at %d, want %d", older, t.newest)
+	}
+	for _, id := range t.free {
+		kept[id]--
+	}
+	blocks := 0
+	for i := range t.snapshots {
+		x := &t.snapshots[i]
+		switch {
+		case x.pins != pins[i]:
+			return broken(11, "snapshot %d is to be loaded by %d sequences, counted %d", i, pins[i], x.pins)
+		case x.block == none:
+			if kept[i] != -1 {
+				return broken(12, "snapshot %d has no block; listed, less free: %d", i, kept[i])
+			}
+		case kept[i] != 1:
+			return broken(12, "snapshot %d is of block %d; listed, less free: %d", i, x.block, kept[i])
+		case !c.index.nodes[x.block].cached || c.index.nodes[x.block].snapshot != int32(i):
+			return broken(10, "snapshot %d is of block %d, which is cached: %t, with snapshot %d",
+				i, x.block, c.index.nodes[x.block].cached, c.index.nodes[x.block].snapshot)
+		default:
+			blocks++
+		}
+	}
+	for id := range c.index.nodes {
+		if n := &c.index.nodes[id]; n.cached && n.snapshot != none {
+			blocks--
+		}
+	}
+	if blocks != 0 {
+		return broken(10, "%d blocks have snapshots of other blocks", -blocks)
 	}
 	return nil
 }

@@ -17,6 +17,21 @@
 // The way of a block: free → Grow → referenced → Publish → cached → Release → idle → Acquire → referenced …, and from
 // idle back to free by eviction.
 //
+// # State
+//
+// Some programs remember more of a sequence than rows of its positions: the state of recurrent layers, the latest rows of
+// windows. It stands at one position and cannot be cut back, so a cached prefix is of use only where the state at its end
+// was kept. A running sequence of such a program holds a slot of the queue; a cached block may have a snapshot, the state
+// after its last position. Both are ids here, and the caller copies between them:
+//
+//	position   0 ........ 63 | 64 ...... 127 | 128 ..... 191 | 192 ... 200
+//	table      cached        | cached        | cached        | private
+//	                  snapshot 3                     snapshot 0           slot 2
+//
+// The way of a snapshot: free → Attach, the caller saves slot 2 to it → kept → Acquire, the caller loads it into another
+// slot, Loaded → kept …, and from kept back to free when its block is evicted or another snapshot replaces it. A block
+// stays without its snapshot: it is still what other prompts are compared with.
+//
 // Everything is owned by one goroutine, the engine's loop; there is no lock, and nothing allocates after New but
 // NewSequence, which alone may be called from any goroutine.
 //
@@ -37,4 +52,9 @@
 //  7. No two cached blocks have the same salt, parent and tokens. A block is found by these three, compared in full; the
 //     hash only says where to look.
 //  8. Only sequences that hold blocks are active, at most MaxSequences of them.
+//  9. With Slots, each active sequence holds a slot of its own, and the other slots are free.
+//  10. A snapshot is free or belongs to one cached block; a block has at most one.
+//  11. A snapshot is pinned once for each sequence that acquired it and has not loaded it. That sequence holds the
+//     snapshot's block, so a pinned snapshot is not dropped with it.
+//  12. The list of snapshots has those of blocks, each once.
 package kvcache

@@ -33,6 +33,7 @@ type node struct {
 	parent   int32  // none: first block of a prompt
 	next     int32  // in the same bucket
 	children int32
+	snapshot int32 // the state at the end of the block, or none; means nothing unless cached
 	cached   bool
 }
 
@@ -85,7 +86,7 @@ func (x *prefixIndex) child(salt uint64, parent int32, tokens []int32) (id int32
 // insert makes a block findable as parent's child; child said that there is none like it, and gave the hash.
 func (x *prefixIndex) insert(id int32, salt, hash uint64, parent int32, tokens []int32) {
 	head := x.bucket(hash)
-	x.nodes[id] = node{salt: salt, hash: hash, parent: parent, next: *head, cached: true}
+	x.nodes[id] = node{salt: salt, hash: hash, parent: parent, next: *head, snapshot: none, cached: true}
 	*head = id
 	copy(x.tokensOf(id), tokens)
 	x.numCached++

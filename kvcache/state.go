@@ -1,0 +1,217 @@
+package kvcache
+
+import "fmt"
+
+// Worth says for how long a snapshot matters.
+type Worth uint8
+
+// The worths of a snapshot.
+const (
+	Lasting Worth = iota // a prompt or an answer ends there, or prompts part there
+	Passing              // it lies on the way, and serves until its sequence has a later one
+)
+
+// states hands out slots and snapshots, and chooses the snapshot that a new one replaces. The list of kept snapshots is in
+// order of attaching. A conversation that goes on leaves its earlier snapshots behind as it makes new ones, so the oldest
+// are those of conversations that stopped, and of earlier turns. What many conversations begin from is seldom attached and
+// often acquired: it counts as new each time, and goes round the list again.
+type states struct {
+	slots     []int32 // stack of those that no sequence holds
+	snapshots []snapshot
+	free      []int32 // stack of snapshots of no block
+
+	oldest, newest int32 // ends of the list of kept snapshots
+
+	saved, loaded, replaced uint64
+}
+
+// snapshot is what is known of one kept state.
+type snapshot struct {
+	block        int32 // the one at whose end the state stands; none: the snapshot is free
+	pins         int32 // sequences that acquired it and have not loaded it yet
+	starts       uint8 // acquired so often while the prefix went on otherwise as well, up to maxStarts
+	worth        Worth
+	older, newer int32 // in the list
+}
+
+// maxStarts bounds how often a snapshot goes round the list: one that nobody needs any more leaves it after that.
+const maxStarts = 3
+
+// common is how many starts make a snapshot a common beginning. One alone is a prompt that left out the last answer's
+// reasoning: the conversation goes on, and nobody will come back.
+const common = 2
+
+func newStates(numSlots, numSnapshots int) states {
+	s := states{
+		slots: make([]int32, numSlots), snapshots: make([]snapshot, numSnapshots), free: make([]int32, numSnapshots),
+		oldest: none, newest: none,
+	}
+	for i := range s.slots {
+		s.slots[i] = int32(numSlots - 1 - i) // popped in ascending order
+	}
+	for i := range s.free {
+		s.free[i] = int32(numSnapshots - 1 - i)
+		s.snapshots[i].block = none
+	}
+	return s
+}
+
+// held is the number of snapshots of blocks.
+func (s *states) held() int { return len(s.snapshots) - len(s.free) }
+
+// list puts a snapshot into the list as the newest, or, when it has served, as the oldest.
+func (s *states) list(id int32, served bool) {
+	x := &s.snapshots[id]
+	if s.oldest == none {
+		x.older, x.newer = none, none
+		s.oldest, s.newest = id, id
+	} else if served {
+		x.older, x.newer = none, s.oldest
+		s.snapshots[s.oldest].older, s.oldest = id, id
+	} else {
+		x.older, x.newer = s.newest, none
+		s.snapshots[s.newest].newer, s.newest = id, id
+	}
+}
+
+// unlist takes a snapshot out of the list.
+func (s *states) unlist(id int32) {
+	x := s.snapshots[id]
+	if x.older == none {
+		s.oldest = x.newer
+	} else {
+		s.snapshots[x.older].newer = x.newer
+	}
+	if x.newer == none {
+		s.newest = x.older
+	} else {
+		s.snapshots[x.newer].older = x.older
+	}
+}
+
+// Attach gives a snapshot to a sequence's block that ends at a position, a multiple of BlockLen up to which the sequence
+// was published. The caller saves the state of the sequence's slot there before anything else is attached or acquired.
+// There is nothing to save when ok is false: the block has a snapshot already, or all are about to be loaded.
+//
+// When no snapshot is free, the oldest one goes that nobody is about to load; common beginnings go last.
+func (c *Cache) Attach(s *Sequence, position int, worth Worth) (id int32, ok bool) {
+	last := position/c.options.BlockLen - 1
+	if position%c.options.BlockLen != 0 || last < 0 || last >= s.published {
+		panic(fmt.Sprintf("kvcache: Attach: position %d of a sequence with %d blocks published", position, s.published))
+	}
+	block := s.blocks[last]
+	c.served(s)
+	n := &c.index.nodes[block]
+	if id = n.snapshot; id != none { // the state is the same, whoever computed it
+		c.states.unlist(id)
+		c.states.list(id, false)
+		c.states.snapshots[id].worth = min(c.states.snapshots[id].worth, worth)
+		return none, false
+	}
+	if id = c.takeSnapshot(); id == none {
+		return none, false
+	}
+	x := &c.states.snapshots[id]
+	*x = snapshot{block: block, worth: worth}
+	c.begin(x)
+	n.snapshot = id
+	c.states.list(id, false)
+	c.states.saved++
+	if worth == Passing {
+		s.passing = block
+	}
+	return id, true
+}
+
+// served makes a sequence's last passing snapshot the next to be replaced.
+func (c *Cache) served(s *Sequence) {
+	if s.passing == none {
+		return
+	}
+	id := c.index.nodes[s.passing].snapshot
+	s.passing = none
+	if id == none || c.states.snapshots[id].worth != Passing || c.states.snapshots[id].starts > 0 {
+		return
+	}
+	c.states.unlist(id)
+	c.states.list(id, true)
+}
+
+// takeSnapshot returns a snapshot of no block, or none.
+func (c *Cache) takeSnapshot() int32 {
+	t := &c.states
+	for id := t.oldest; len(t.free) == 0 && id != none; {
+		x := &t.snapshots[id]
+		next := x.newer
+		switch {
+		case x.pins > 0:
+		case x.starts >= common:
+			x.starts--
+			t.unlist(id)
+			t.list(id, false)
+			if next == none {
+				next = id // it was the last already
+			}
+		default:
+			c.detach(id)
+			t.replaced++
+		}
+		id = next
+	}
+	if len(t.free) == 0 {
+		return none
+	}
+	id := t.free[len(t.free)-1]
+	t.free = t.free[:len(t.free)-1]
+	return id
+}
+
+// detach frees a snapshot that nobody is about to load.
+func (c *Cache) detach(id int32) {
+	x := &c.states.snapshots[id]
+	if x.pins > 0 {
+		panic("kvcache: a snapshot that is about to be loaded is dropped")
+	}
+	c.states.unlist(id)
+	c.index.nodes[x.block].snapshot = none
+	x.block = none
+	c.states.free = append(c.states.free, id)
+}
+
+// begin counts a start from a snapshot, or at one, where another sequence goes on from there too, or went on before.
+func (c *Cache) begin(x *snapshot) {
+	if c.index.nodes[x.block].children > 0 || c.pool.refs[x.block] > 1 {
+		x.starts = min(x.starts+1, maxStarts)
+	}
+}
+
+// pin keeps the snapshot of the last block that a sequence acquired, where sequences have state.
+func (c *Cache) pin(s *Sequence, last int32) {
+	if c.options.Slots == 0 {
+		return
+	}
+	n := &c.index.nodes[last]
+	x := &c.states.snapshots[n.snapshot]
+	x.pins++
+	if c.begin(x); x.starts >= common {
+		c.states.unlist(n.snapshot)
+		c.states.list(n.snapshot, false)
+	}
+	s.loading = n.snapshot
+}
+
+// Loaded says that the state of the snapshot that Acquire found is in the sequence's slot. Until then it is kept.
+func (c *Cache) Loaded(s *Sequence) {
+	if s.loading == none {
+		panic("kvcache: Loaded: the sequence acquired no snapshot")
+	}
+	c.states.loaded++
+	c.unpin(s)
+}
+
+func (c *Cache) unpin(s *Sequence) {
+	if s.loading != none {
+		c.states.snapshots[s.loading].pins--
+		s.loading = none
+	}
+}
