@@ -40,6 +40,7 @@ var rules = []struct {
 	{"engine/chat", []string{"engine/chat/jinja"}},
 	{"engine/sample", []string{"engine/api"}},
 	{"engine/weights", []string{"hardware/quant"}},
+	{"engine/draft", []string{"engine/model", "engine/tokenizer", "kvcache", "hardware", "hardware/quant"}},
 	{"engine/model", []string{"engine/weights", "kvcache", "hardware", "hardware/quant"}},
 	{"engine", []string{"engine/...", "kvcache", "hardware", "hardware/quant"}},
 	{"kvcache", []string{"hardware"}},

@@ -12,6 +12,7 @@ import (
 
 	"hearth/cmd/sharedtest"
 	"hearth/engine/api"
+	"hearth/engine/draft"
 	"hearth/engine/model"
 	"hearth/engine/tokenizer"
 	"hearth/engine/weights"
@@ -111,9 +112,15 @@ func sameBits(t *testing.T, device hardware.Device, open func(testing.TB) weight
 		"among 16":                  {},
 		"chunks of 7":               {MaxBatchTokens: 7},
 		"chunks of 100, few blocks": {MaxBatchTokens: 100, Blocks: blocks},
+		"guesses":                   {Speculate: SpeculateAuto},
+		"guesses, few blocks":       {Speculate: SpeculateAuto, MaxDraft: 5, MaxBatchTokens: 33, Blocks: blocks},
 	} {
 		opts.Device, opts.KV, opts.ContextLength, opts.MaxSequences = device, kv, longest, 16
-		e := startEngine(t, open(t), opts)
+		e := loadEngine(t, open(t), opts)
+		if opts.Speculate != SpeculateOff {
+			e.loop.speculation.control.Always = true
+		}
+		go e.run()
 		for _, round := range []string{"first", "cached"} {
 			channels := make([]<-chan api.Event, len(requests))
 			for i, r := range requests {
@@ -131,6 +138,9 @@ func sameBits(t *testing.T, device hardware.Device, open func(testing.TB) weight
 			if round == "cached" && cached == 0 {
 				t.Errorf("%s: nothing came from the cache", name)
 			}
+		}
+		if drafts := e.Stats().Drafts[draft.NGram]; opts.Speculate != SpeculateOff && drafts.Accepted == 0 {
+			t.Errorf("%s: of %d guesses none was right: the test tests too little", name, drafts.Drafted)
 		}
 		if preempted := e.Stats().Preemptions > 0; preempted != (opts.Blocks > 0) {
 			t.Errorf("%s: preemptions: %t", name, preempted)

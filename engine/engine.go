@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hearth/engine/api"
+	"hearth/engine/draft"
 	"hearth/engine/model"
 	"hearth/engine/sample"
 	"hearth/hardware"
@@ -42,6 +43,8 @@ type Options struct {
 	StopTokens     []int32       // tokens that end a generation
 	EndTokens      []int32       // of these, the ones that IgnoreEOS bans; others are then ordinary tokens
 	Banned         []int32       // ids that are never drawn
+	Speculate      Speculate     // which guesses are checked; the zero value: none
+	MaxDraft       int           // most guesses checked for a sequence in a step; 0: 16
 	Logger         *slog.Logger  // nil: slog.Default
 	Progress       func(doneBytes, totalBytes int64)
 }
@@ -55,6 +58,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.KVBytes == 0 {
 		o.KVBytes = 1 << 30
+	}
+	if o.MaxDraft == 0 {
+		o.MaxDraft = spareOutputs
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -73,6 +79,7 @@ func (o *Options) Validate() error {
 		{"ContextLength", int64(o.ContextLength), math.MaxInt32}, {"MaxSequences", int64(o.MaxSequences), maxCount},
 		{"MaxBatchTokens", int64(o.MaxBatchTokens), maxCount}, {"MaxWaiting", int64(o.MaxWaiting), maxCount},
 		{"KVBytes", o.KVBytes, math.MaxInt64}, {"Blocks", int64(o.Blocks), math.MaxInt32},
+		{"MaxDraft", int64(o.MaxDraft), maxDraft},
 	} {
 		if f.value < 0 || f.value > f.most {
 			return fmt.Errorf("engine: option %s is %d, want 0 to %d", f.name, f.value, f.most)
@@ -141,6 +148,7 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 	limits, err := Plan(PlanInput{
 		ModelContext: m.Config.ContextLength, ContextLength: opts.ContextLength, MaxSequences: opts.MaxSequences,
 		MaxBatchTokens: batchTokens, KV: opts.KV, BlockBytes: memory.Block, KVBytes: opts.KVBytes, Blocks: opts.Blocks,
+		MaxDraft: opts.maxDraft(),
 	})
 	if err != nil {
 		return nil, err
@@ -176,6 +184,7 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 		stats: &e.stats, log: opts.Logger,
 		finished: make([]*sequence, 0, opts.MaxWaiting+opts.MaxSequences),
 	}
+	e.loop.speculation = newSpeculation(&opts, limits, m.Program.Stateful(), &e.stats)
 	return e, nil
 }
 
@@ -247,6 +256,9 @@ func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, 
 		sampler: sampler, submittedAt: time.Now(),
 	}
 	seq.events = make(chan api.Event, eventBuffer)
+	if e.loop.speculation != nil && maxTokens > 1 {
+		e.loop.speculation.prepare(seq, r.Expected)
+	}
 	if e.stats.queued.Add(1) > e.maxLoad {
 		e.unqueue()
 		return nil, api.ErrBusy
@@ -280,9 +292,14 @@ func (e *Engine) check(r *api.Request) (int, error) {
 	case r.Logprobs < -1 || r.Logprobs > maxLogprobs:
 		return 0, &api.FieldError{Field: "logprobs", Reason: fmt.Sprintf("must be between -1 and %d, got %d", maxLogprobs, r.Logprobs)}
 	}
-	for i, token := range r.Prompt {
-		if token < 0 || int(token) >= e.vocab {
-			return 0, &api.FieldError{Field: "prompt", Reason: fmt.Sprintf("has token %d at position %d; the vocabulary has %d", token, i, e.vocab)}
+	for _, text := range []struct {
+		field  string
+		tokens []int32
+	}{{"prompt", r.Prompt}, {"expected", r.Expected}} {
+		for i, token := range text.tokens {
+			if token < 0 || int(token) >= e.vocab {
+				return 0, &api.FieldError{Field: text.field, Reason: fmt.Sprintf("has token %d at position %d; the vocabulary has %d", token, i, e.vocab)}
+			}
 		}
 	}
 	room := e.limits.MaxLen - len(r.Prompt)
@@ -311,6 +328,9 @@ func (e *Engine) Stats() Stats {
 		Steps: c.steps.Load(), StepRows: c.rows.Load(), Preemptions: c.preemptions.Load(),
 	}
 	s.Waiting = max(int(c.queued.Load())-s.Running, 0)
+	for i := range s.Drafts {
+		s.Drafts[i] = DraftStats{draft.Source(i).String(), c.drafted[i].Load(), c.accepted[i].Load()}
+	}
 	for i := range s.Requests {
 		s.Requests[i] = c.requests[i].Load()
 	}

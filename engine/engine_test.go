@@ -102,7 +102,7 @@ func TestUsageIsExact(t *testing.T) {
 	want := Stats{
 		BlocksTotal: got.BlocksTotal, BlocksCached: got.BlocksCached, Steps: got.Steps,
 		PromptTokens: 200 + 280 + 280 + 192 + 193, CachedTokens: 256 + 128 + 192, GeneratedTokens: 74,
-		StepRows: 200 + 69 + 24 + 280 + 64 + 1, Requests: [4]uint64{api.FinishLength: 5},
+		StepRows: 200 + 69 + 24 + 280 + 64 + 1, Requests: [4]uint64{api.FinishLength: 5}, Drafts: got.Drafts,
 	}
 	if got != want || got.BlocksCached < 4 {
 		t.Errorf("Stats = %+v,\nwant %+v", got, want)

@@ -21,19 +21,20 @@ import (
 //  1. Every sequence that Submit sent is closed exactly once: its channel gets one Done event, then it is closed.
 //  2. When a Done event is sent, the sequence has left the scheduler, and the counters say so.
 type loop struct {
-	model     *model.Model
-	queue     hardware.Queue
-	limits    hardware.Limits
-	cacheOpts kvcache.Options
-	scheduler *scheduler
-	batch     *hardware.Batch
-	scratch   *sample.Scratch
-	pace      pace
-	stops     []int32 // ids that end a generation
-	ends      []int32 // of these, the ones that IgnoreEOS bans
-	banned    []int32 // ids that are never drawn
-	stats     *counters
-	log       *slog.Logger
+	model       *model.Model
+	queue       hardware.Queue
+	limits      hardware.Limits
+	cacheOpts   kvcache.Options
+	scheduler   *scheduler
+	speculation *speculation // nil: no guesses
+	batch       *hardware.Batch
+	scratch     *sample.Scratch
+	pace        pace
+	stops       []int32 // ids that end a generation
+	ends        []int32 // of these, the ones that IgnoreEOS bans
+	banned      []int32 // ids that are never drawn
+	stats       *counters
+	log         *slog.Logger
 
 	finished []*sequence // ended in this step, not yet closed
 }
@@ -59,10 +60,20 @@ func (l *loop) step() bool {
 		return true
 	}
 	end := time.Now()
-	decodes, prompts := l.finish(items, end)
+	decodes, prompts, drafts := l.finish(items, end)
 	l.pace.observe(decodes, prompts, end.Sub(start))
 	l.stats.steps.Add(1)
-	l.stats.rows.Add(uint64(decodes + prompts))
+	l.stats.rows.Add(uint64(decodes + prompts + drafts))
+	if l.speculation != nil {
+		if err := l.speculation.guess(items); err != nil {
+			l.log.Error("drafting failed", "error", err)
+			l.failAll(fmt.Errorf("%w: %w", api.ErrInternal, err))
+			return true
+		}
+		if prompts == 0 {
+			l.speculation.control.Took(decodes+drafts, time.Since(start))
+		}
+	}
 	l.closeFinished(end)
 	return true
 }
@@ -75,22 +86,24 @@ func (l *loop) fill(items []stepItem) {
 		seq := it.seq
 		row := int32(len(b.Tokens))
 		b.Spans = append(b.Spans, hardware.Span{
-			Row: row, Len: int32(it.rows), Start: int32(seq.computed), Table: int32(len(b.Tables)),
+			Row: row, Len: int32(it.rows + it.drafts), Start: int32(seq.computed), Table: int32(len(b.Tables)),
+			Draft: int32(it.drafts),
 		})
 		b.Tokens = append(b.Tokens, seq.tokens[seq.computed:seq.computed+it.rows]...)
+		b.Tokens = append(b.Tokens, seq.lane.Draft[:it.drafts]...)
 		b.Tables = append(b.Tables, seq.table.Blocks()...)
-		for i := it.rows - it.outputs(); i < it.rows; i++ {
+		for i := it.rows + it.drafts - it.outputs(); i < it.rows+it.drafts; i++ {
 			b.Outputs = append(b.Outputs, row+int32(i))
 		}
 	}
 }
 
-// finish draws a token for every sequence that the step brought to its end, and reports how many rows of each kind
-// there were.
-func (l *loop) finish(items []stepItem, now time.Time) (decodes, prompts int) {
+// finish draws tokens for every sequence that the step brought to its end, and reports how many rows of each kind there
+// were.
+func (l *loop) finish(items []stepItem, now time.Time) (decodes, prompts, drafts int) {
 	output := 0
 	for _, it := range items {
-		seq, outputs, reaches := it.seq, it.outputs(), it.reaches()
+		seq, outputs := it.seq, it.outputs() // before scores are known, which need them no more
 		if seq.generated() > 0 && it.rows == 1 {
 			decodes++
 		} else {
@@ -99,13 +112,37 @@ func (l *loop) finish(items []stepItem, now time.Time) (decodes, prompts int) {
 		if seq.scoring() && seq.computed < seq.promptLen {
 			l.scorePrompt(it, output)
 		}
+		drafts += it.drafts
 		output += outputs
-		l.scheduler.done(it)
-		if reaches && seq.ended == nil {
-			l.draw(seq, l.row(output-1), now)
+		right := 0
+		if it.reaches() && seq.ended == nil {
+			right = l.drawAll(it, output-1-it.drafts, now)
+		}
+		l.scheduler.done(it, right)
+	}
+	return decodes, prompts, drafts
+}
+
+// drawAll samples the next token of a sequence, and those after it while what was drawn is what was guessed: then the next
+// row is the one of the tokens drawn. It returns how many guesses were right. A grammar would be asked and advanced by
+// each draw, as what bans tokens is.
+func (l *loop) drawAll(it stepItem, output int, now time.Time) (right int) {
+	seq := it.seq
+	for ; ; right++ {
+		known := len(seq.tokens)
+		l.draw(seq, l.row(output+right), now)
+		if right == it.drafts || len(seq.tokens) == known || seq.tokens[known] != seq.lane.Draft[right] {
+			break
+		}
+		if seq.ended != nil {
+			right++
+			break
 		}
 	}
-	return decodes, prompts
+	if it.drafts > 0 {
+		l.speculation.checked(seq, it.drafts, right)
+	}
+	return right
 }
 
 // draw samples the next token of a sequence and decides whether it was the last.
@@ -215,7 +252,10 @@ func (l *loop) close(seq *sequence, now time.Time) {
 	}
 	seq.closed = true
 	done := seq.ended
-	done.Usage = api.Usage{PromptTokens: seq.promptLen, CachedTokens: seq.cached, GeneratedTokens: seq.generated()}
+	done.Usage = api.Usage{
+		PromptTokens: seq.promptLen, CachedTokens: seq.cached, GeneratedTokens: seq.generated(),
+		DraftedTokens: seq.lane.Drafted, AcceptedTokens: seq.lane.Accepted,
+	}
 	started, first := seq.startedAt, seq.firstAt
 	if started.IsZero() {
 		started = now

@@ -17,6 +17,7 @@ type PlanInput struct {
 	BlockBytes     int64         // one cache block
 	KVBytes        int64         // memory for cache blocks
 	Blocks         int           // exact number of blocks; 0: from KVBytes
+	MaxDraft       int           // most guesses of a sequence that a step checks
 }
 
 // Plan decides how many cache blocks a model gets and how long a sequence may be. It is a pure function and never
@@ -45,11 +46,11 @@ func Plan(in PlanInput) (hardware.Limits, error) {
 		context = fits
 	}
 	return hardware.Limits{
-		Tokens: max(in.MaxBatchTokens, in.MaxSequences+minChunk), Spans: in.MaxSequences, Outputs: in.MaxSequences + spareOutputs,
-		Blocks: blocks, MaxLen: context, KV: in.KV,
+		Tokens: max(in.MaxBatchTokens, in.MaxSequences+minChunk), Spans: in.MaxSequences, Outputs: in.MaxSequences + max(spareOutputs, in.MaxDraft),
+		Blocks: blocks, MaxLen: context, MaxDraft: in.MaxDraft, KV: in.KV,
 	}, nil
 }
 
 // spareOutputs is how many rows of a step may have logits beside one for each sequence: prompts are scored so many rows
-// at a time.
+// at a time, and so many guesses are checked.
 const spareOutputs = 16

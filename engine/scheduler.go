@@ -30,8 +30,9 @@ type scheduler struct {
 
 // stepItem is the part of a step that belongs to one sequence.
 type stepItem struct {
-	seq  *sequence
-	rows int // tokens[computed : computed+rows]
+	seq    *sequence
+	rows   int // tokens[computed : computed+rows]
+	drafts int // guesses checked behind them, the first of the sequence's draft
 }
 
 // reaches reports whether the step brings the sequence to its end, so that its next token can be drawn.
@@ -41,7 +42,7 @@ func (it stepItem) reaches() bool { return it.rows == it.seq.pending() }
 func (it stepItem) outputs() int {
 	n := 0
 	if it.reaches() {
-		n = 1
+		n = 1 + it.drafts
 	}
 	if it.seq.scoring() && it.seq.computed < it.seq.promptLen {
 		n = it.rows
@@ -95,13 +96,14 @@ func (s *scheduler) release(seq *sequence) {
 }
 
 // next chooses the rows of one step: one token of every running sequence first, then chunks of prompts while the
-// budget of rows lasts. Prompts always move, so a step has at most budget rows, or minChunk more than there are running
-// sequences. The result is valid until the next call.
+// budget of rows lasts, then the guesses of sequences that have some. Prompts always move, so a step has at most budget
+// rows, or minChunk more than there are running sequences. The result is valid until the next call.
 func (s *scheduler) next(budget int) []stepItem {
 	s.step = s.step[:0]
 	s.admit()
 	s.chooseDecodes()
 	s.choosePrefills(max(budget-len(s.step), min(minChunk, budget)))
+	s.chooseDrafts(budget)
 	return s.step
 }
 
@@ -115,7 +117,7 @@ func (s *scheduler) chooseDecodes() {
 		if !s.grow(seq, len(seq.tokens)) { // preempted itself: it was the last of running
 			continue
 		}
-		s.step = append(s.step, stepItem{seq, 1})
+		s.step = append(s.step, stepItem{seq: seq, rows: 1})
 	}
 }
 
@@ -226,7 +228,7 @@ func (s *scheduler) choosePrefills(budget int) {
 		if !s.grow(seq, seq.computed+rows) {
 			continue
 		}
-		item := stepItem{seq, rows}
+		item := stepItem{seq: seq, rows: rows}
 		s.step = append(s.step, item)
 		spare -= max(item.outputs()-1, 0)
 	}
@@ -263,10 +265,35 @@ func (s *scheduler) share(budget int) {
 	}
 }
 
-// done records that a step was computed: full blocks become findable for others.
-func (s *scheduler) done(it stepItem) {
+// chooseDrafts gives what is left of the budget, and of the outputs, to the sequences' guesses. They take free blocks and
+// idle ones, but nobody is preempted for them.
+func (s *scheduler) chooseDrafts(budget int) {
+	spare := s.maxOutputs
+	for _, it := range s.step {
+		budget -= it.rows
+		spare -= it.outputs()
+	}
+	for i := range s.step {
+		it := &s.step[i]
+		seq := it.seq
+		n := min(len(seq.lane.Draft), budget, spare)
+		if n <= 0 || it.rows != 1 || !it.reaches() {
+			continue
+		}
+		if s.cache.Grow(seq.table, len(seq.tokens)+n) != nil {
+			n = min(n, seq.table.Len()*hardware.BlockLen-len(seq.tokens))
+		}
+		it.drafts = n
+		budget -= n
+		spare -= n
+	}
+}
+
+// done records that a step was computed, and that so many of its guesses were right and are tokens now: full blocks become
+// findable for others. What wrong guesses left in the cache is overwritten by the step that computes their positions.
+func (s *scheduler) done(it stepItem, right int) {
 	before := it.seq.computed
-	it.seq.computed += it.rows
+	it.seq.computed += it.rows + right
 	if it.seq.computed/hardware.BlockLen > before/hardware.BlockLen {
 		s.cache.Publish(it.seq.table, it.seq.salt, it.seq.tokens[:it.seq.computed])
 	}

@@ -187,7 +187,7 @@ func (p *play) step(budget int) (choices []string) {
 		if it.seq.scoring() {
 			it.seq.scoredUpTo = min(it.seq.computed+it.rows, it.seq.promptLen-1)
 		}
-		p.scheduler.done(it)
+		p.scheduler.done(it, 0)
 		if reaches {
 			attended := p.memory.attend(it.seq.table.Blocks(), len(it.seq.tokens))
 			it.seq.tokens = append(it.seq.tokens, int32(4+attended%(fakeVocab-4)))
@@ -314,7 +314,7 @@ func TestSchedulerAllocatesNothing(t *testing.T) {
 	allocs := testing.AllocsPerRun(100, func() {
 		for _, it := range p.scheduler.next(64) {
 			reaches := it.reaches()
-			p.scheduler.done(it)
+			p.scheduler.done(it, 0)
 			if reaches {
 				it.seq.tokens = append(it.seq.tokens, 5)
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hearth/engine/api"
+	"hearth/engine/draft"
 	"hearth/engine/sample"
 	"hearth/kvcache"
 )
@@ -30,6 +31,7 @@ type sequence struct {
 	share    int               // rows of the step being chosen that the scheduler gives its prompt
 	table    *kvcache.Sequence // the scheduler's, while the sequence runs; nil while it waits
 	sampler  *sample.Sampler
+	lane     draft.Lane // guesses of what follows tokens
 
 	cached      int           // positions found in the cache at first admission
 	scores      []api.Logprob // of the prompt so far, until all are sent

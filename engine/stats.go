@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"hearth/engine/api"
+	"hearth/engine/draft"
 )
 
 // Stats is a snapshot of what an engine is doing and has done.
@@ -19,6 +20,13 @@ type Stats struct {
 	StepRows         uint64
 	Preemptions      uint64
 	Requests         [4]uint64 // ended, by api.FinishReason
+	Drafts           [draft.NumSources]DraftStats
+}
+
+// DraftStats counts what became of the guesses from one source.
+type DraftStats struct {
+	Source            string // "ngram"
+	Drafted, Accepted uint64 // checked; of these, right
 }
 
 // counters is what the loop writes and anybody reads.
@@ -27,6 +35,7 @@ type counters struct {
 	prompt, hits, generated, steps, rows atomic.Uint64
 	preemptions                          atomic.Uint64
 	requests                             [4]atomic.Uint64
+	drafted, accepted                    [draft.NumSources]atomic.Uint64
 	queued                               atomic.Int64 // submitted and not yet ended
 }
 

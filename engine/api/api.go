@@ -83,8 +83,9 @@ type Request struct {
 	Logprobs int
 	// PromptLogprobs asks for the same of every prompt token but the first.
 	PromptLogprobs bool
-	Priority       int    // higher runs first; equals run first come first served
-	Salt           string // prefixes are shared only between requests of equal salt
+	Priority       int     // higher runs first; equals run first come first served
+	Salt           string  // prefixes are shared only between requests of equal salt
+	Expected       []int32 // text that the answer is likely to repeat; speculation looks in it as it does in the prompt
 }
 
 // NoTokens as MaxTokens asks for no token at all: the prompt is computed, and scored with PromptLogprobs.
@@ -142,6 +143,8 @@ type Usage struct {
 	PromptTokens    int
 	CachedTokens    int // of PromptTokens, those found computed when the request was first admitted
 	GeneratedTokens int // including the end-of-generation token, when one was drawn
+	DraftedTokens   int // guessed and checked by speculation
+	AcceptedTokens  int // of the guessed ones, those that were right; GeneratedTokens has them
 }
 
 // Timing says where the time of a request went.
