@@ -71,11 +71,15 @@ const maxPositions = 1 << 30
 
 func checkLimits(p *hardware.Program, l *hardware.Limits) error {
 	switch {
-	case p.Stateful():
-		return fmt.Errorf("%w: cpu: program %q keeps state", hardware.ErrUnsupported, p.Name())
 	case l.Tokens < 1 || l.Spans < 1 || l.MaxLen < 1 || l.MaxLen > maxPositions || l.Outputs < 0 || l.Blocks < 0:
 		return fmt.Errorf("cpu: program %q: limits of %d tokens, %d spans, %d outputs, %d blocks, %d positions",
 			p.Name(), l.Tokens, l.Spans, l.Outputs, l.Blocks, l.MaxLen)
+	case p.Stateful() && (l.Slots < 1 || l.Snapshots < 0 || l.MaxDraft < 0 || l.MaxDraft > blockLen):
+		return fmt.Errorf("cpu: program %q keeps state: limits of %d slots, %d snapshots, %d drafts", p.Name(), l.Slots, l.Snapshots, l.MaxDraft)
+	case !p.Stateful():
+		l.Slots, l.Snapshots = 0, 0
+	}
+	switch {
 	case len(p.Streams()) == 0:
 		return nil
 	case l.KV == nil || !slices.Contains(streamFormats(), l.KV):
@@ -98,6 +102,7 @@ func (c *compiler) streamsAndTensors() error {
 		rows, cols := c.program.TensorCols(i)
 		c.tensors = append(c.tensors, &tensor{rows: rows, cols: cols, stride: roundUp(cols, align/4), section: -1})
 	}
+	c.states()
 	c.byRoutes = make([]*routes, c.program.NumRoutes())
 	for o := range c.program.NumOutputs() {
 		_, t := c.program.OutputTensor(hardware.Output(o))
@@ -114,6 +119,7 @@ func (c *compiler) compileSection(section int) error {
 	c.prelude(ops)
 	var ends []int
 	c.vocab = append(c.vocab, c.vocabulary(ops))
+	c.moved = append(c.moved, c.advanced(ops))
 	for rest := ops; len(rest) > 0; c.group++ {
 		n := c.groupLen(rest, ops)
 		if err := c.emit(rest[:n]); err != nil {
@@ -167,7 +173,7 @@ func (c *compiler) prelude(ops []hardware.Op) {
 func (c *compiler) emit(ops []hardware.Op) error {
 	elided := c.elided(ops)
 	for _, op := range ops {
-		if !c.program.Plain(op.Args) {
+		if !c.program.Plain(op.Args) && !supported(op.Args) {
 			return fmt.Errorf("%w: cpu: %s", hardware.ErrUnsupported, place(op))
 		}
 		if err := c.touch(op, elided); err != nil {
@@ -184,6 +190,18 @@ func (c *compiler) emit(ops []hardware.Op) error {
 		return c.emitAttention(ops[0], a)
 	case *hardware.ExpertsArgs:
 		return c.emitExperts(ops[0], a)
+	case *hardware.ConvArgs:
+		w := c.vector(a.Weight)
+		w.byColumn = true
+		c.onesCount = max(c.onesCount, convCols)
+		c.phases = append(c.phases, &convolution{x: c.view(a.X), dst: c.view(a.Dst), ring: c.rings[a.Ring.Index()], weight: w})
+		return nil
+	case *hardware.DeltaRuleArgs:
+		c.phases = append(c.phases, c.deltaRule(a))
+		return nil
+	case *hardware.RememberArgs:
+		c.phases = append(c.phases, &remember{c.view(a.X), c.rings[a.Ring.Index()]})
+		return nil
 	case *hardware.SoftmaxPartsArgs:
 		c.sizes.row = max(c.sizes.row, hardware.PartLen)
 		c.phases = append(c.phases, &softmaxParts{c.view(a.X), c.view(a.Dst)})
@@ -200,6 +218,15 @@ func (c *compiler) emit(ops []hardware.Op) error {
 	}
 	c.phases = append(c.phases, phase)
 	return nil
+}
+
+// supported reports whether this device runs an operation that is not plain.
+func supported(args hardware.Args) bool {
+	switch args.Kind() {
+	case hardware.OpConv, hardware.OpDeltaRule, hardware.OpRemember:
+		return true
+	}
+	return false
 }
 
 // touch notes that an operation's tensors are in use by the current group, but for those that it does not store.
@@ -258,6 +285,17 @@ func (c *compiler) rowOperation(op hardware.Op) (rowOperation, int, error) {
 // norm compiles a norm.
 func (c *compiler) norm(a *hardware.NormArgs) *norm {
 	return &norm{c.view(a.X), c.view(a.Dst), c.vector(a.Weight), a.Eps}
+}
+
+// deltaRule compiles a delta rule.
+func (c *compiler) deltaRule(a *hardware.DeltaRuleArgs) *deltaRule {
+	d := c.deltas[a.State.Index()]
+	c.sizes.deltaKeyDim = max(c.sizes.deltaKeyDim, d.info.KeyDim)
+	c.sizes.deltaValueCols = max(c.sizes.deltaValueCols, d.panels*panelCols)
+	return &deltaRule{
+		q: c.view(a.Q), k: c.view(a.K), v: c.view(a.V), a: c.view(a.A), b: c.view(a.B), dst: c.view(a.Dst),
+		decay: c.vector(a.Decay), bias: c.vector(a.Bias), state: d,
+	}
 }
 
 // emitMatMul compiles products of the same rows, or a pair of them with the gated linear unit behind it; the norm of

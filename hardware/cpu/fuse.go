@@ -140,7 +140,8 @@ func uses(ops []hardware.Op, base int) int {
 // isRowOperation reports whether an operation works on each row by itself.
 func isRowOperation(args hardware.Args) bool {
 	switch args.Kind() {
-	case hardware.OpMatMul, hardware.OpAttention, hardware.OpExperts, hardware.OpSoftmaxParts:
+	case hardware.OpMatMul, hardware.OpAttention, hardware.OpExperts, hardware.OpSoftmaxParts, hardware.OpConv, hardware.OpDeltaRule,
+		hardware.OpRemember:
 		return false
 	}
 	return true

@@ -29,6 +29,7 @@ type kernels struct {
 	add        func(dst, x []float32)                        // dst[i] += x[i]
 	siluMul    func(dst, gate, up []float32)                 // dst[i] = silu(gate[i]) * up[i]; dst may be either
 	addScaled  func(dst, x []float32, s float32)             // dst[i] += s * x[i]
+	mulAdd     func(dst, x, w []float32)                     // dst[i] += x[i] * w[i]
 	halves     func(dst []byte, x []float32)                 // float32 to float16, round to nearest even
 
 	// scaleByHalves is dst[i] = x[i] * halves[i], for a multiple of 8 elements. Only tiles that are made of gemm need it.

@@ -1181,6 +1181,9 @@ func addAVX2(dst, x []float32)
 func addScaledAVX2(dst, x []float32, s float32)
 
 //go:noescape
+func mulAddAVX2(dst, x, w []float32)
+
+//go:noescape
 func scaleMulAVX2(dst, x, w []float32, scale float32)
 
 //go:noescape

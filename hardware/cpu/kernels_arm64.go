@@ -110,6 +110,9 @@ func addNEON(dst, x []float32)
 func addScaledNEON(dst, x []float32, s float32)
 
 //go:noescape
+func mulAddNEON(dst, x, w []float32)
+
+//go:noescape
 func scaleMulNEON(dst, x, w []float32, scale float32)
 
 //go:noescape

@@ -93,6 +93,7 @@ func goKernels() *kernels {
 		add:          addGeneric,
 		siluMul:      siluMulGeneric,
 		addScaled:    addScaledGeneric,
+		mulAdd:       mulAddGeneric,
 		rotateHalves: rotateHalvesGeneric,
 		rotatePairs:  rotatePairsGeneric,
 		halves:       halvesGeneric,

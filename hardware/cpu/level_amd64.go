@@ -58,6 +58,7 @@ func avx2Kernels() *kernels {
 		add:          addAVX2,
 		siluMul:      siluMulAVX2,
 		addScaled:    addScaledAVX2,
+		mulAdd:       mulAddAVX2,
 		rotateHalves: rotateHalvesAVX2,
 		rotatePairs:  rotatePairsAVX2,
 		halves:       halvesAVX2,

@@ -48,6 +48,7 @@ func neonKernels() *kernels {
 	k.addRows = addRows(addNEON)
 	k.siluMul = siluMulNEON
 	k.addScaled = addScaledNEON
+	k.mulAdd = mulAddNEON
 	k.rotateHalves = rotateHalvesNEON
 	k.rotatePairs = rotatePairsNEON
 	k.halves = halvesNEON

@@ -133,7 +133,7 @@ func (p *piece) pack(src []byte) (err error) {
 		}
 	}()
 	if p.panels == 0 {
-		w.info.Format.Dequantize(w.vector, src)
+		w.unpack(src)
 	}
 	size := panelCols * w.rowBytes()
 	for panel := range p.panels {

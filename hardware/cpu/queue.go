@@ -25,6 +25,7 @@ type step struct {
 	rows      [2]int  // tokens, outputs
 	positions []int32 // [tokens] position of each row
 	blocks    []int32 // [tokens] block of each row's position
+	spans     []int32 // [tokens] span of each row
 	fresh     []int32 // blocks whose first position is written
 }
 
@@ -36,18 +37,26 @@ type queue struct {
 	weights    []*weight
 	tensors    []*tensor
 	streams    []*stream
+	rings      []*ring
+	deltas     []*delta
 	ropes      []*rotation
 	routes     []*routes
 	plans      []*attentionPlan
 	sections   [][]operation
-	vocab      []int // of each section's tokens
+	vocab      []int        // of each section's tokens
+	moved      [][]*history // by each section
 	outputs    []view
 	blockBytes int
+	slotBytes  int // of a slot
 	arenaBytes int
-	memory     hardware.Memory // what it allocates
+
+	snapshotBytes int             // of a snapshot
+	memory        hardware.Memory // what it allocates
 
 	tiles        []byte // prepared rows, shared by all workers
 	tileBytes    int
+	ones         []float32 // as many as are asked for
+	onesCount    int
 	partials     []float32
 	partialCount int
 	experts      expertSpace
@@ -57,15 +66,16 @@ type queue struct {
 	cursors      [2][]flag // of alternating phases
 	crew         crew
 
-	weightMem, blockMem, scratchMem region
-	step                            step
-	current                         []operation // the section that is running
-	counters                        hardware.Counters
-	fault                           error
-	trace                           func(op int, rows []float32)
-	opEnds                          [][]int   // per section and recorded operation, the end of its phases; without fusion
-	traceRows                       []float32 // contiguous rows of one tensor; without fusion
-	closed                          bool
+	weightMem, blockMem, stateMem, scratchMem region
+
+	step      step
+	current   []operation // the section that is running
+	counters  hardware.Counters
+	fault     error
+	trace     func(op int, rows []float32)
+	opEnds    [][]int   // per section and recorded operation, the end of its phases; without fusion
+	traceRows []float32 // contiguous rows of one tensor; without fusion
+	closed    bool
 }
 
 // block returns the bytes of a block.
@@ -81,14 +91,24 @@ func (q *queue) Run(section hardware.Section, b *hardware.Batch) {
 	if err := b.Validate(&q.limits, q.vocab[section]); err != nil {
 		panic("cpu: Run: " + err.Error())
 	}
+	for i := range b.Spans {
+		for _, h := range q.moved[section] {
+			h.check(i, &b.Spans[i], q.limits.MaxDraft)
+		}
+	}
 	q.begin(b)
 	q.counters.Steps++
 	q.counters.Rows += uint64(len(b.Tokens))
 	if q.trace != nil {
 		q.runTraced(int(section))
-		return
+	} else {
+		q.runPhases(q.sections[section])
 	}
-	q.runPhases(q.sections[section])
+	for i := range b.Spans {
+		for _, h := range q.moved[section] {
+			h.slots[b.Spans[i].Slot] = after(&b.Spans[i])
+		}
+	}
 }
 
 // runPhases has the workers go through phases.
@@ -120,7 +140,7 @@ func (q *queue) begin(b *hardware.Batch) {
 		for j := range span.Len {
 			position := span.Start + j
 			block := b.Tables[span.Table+position/blockLen]
-			s.positions[span.Row+j], s.blocks[span.Row+j] = position, block
+			s.positions[span.Row+j], s.blocks[span.Row+j], s.spans[span.Row+j] = position, block, int32(i)
 			if position%blockLen == 0 {
 				s.fresh = append(s.fresh, block)
 			}
@@ -180,26 +200,6 @@ func (q *queue) WriteBlock(id int, src []byte) {
 	copy(q.checkedBlock("WriteBlock", id), src)
 }
 
-// SaveState implements hardware.Queue.
-func (q *queue) SaveState(slot, position, snapshot int) {
-	panic(fmt.Sprintf("cpu: SaveState: slot %d at %d, snapshot %d: the program has no state", slot, position, snapshot))
-}
-
-// LoadState implements hardware.Queue.
-func (q *queue) LoadState(slot, position, snapshot int) {
-	panic(fmt.Sprintf("cpu: LoadState: slot %d at %d, snapshot %d: the program has no state", slot, position, snapshot))
-}
-
-// ReadState implements hardware.Queue.
-func (q *queue) ReadState(snapshot int, _ []byte) {
-	panic(fmt.Sprintf("cpu: ReadState: snapshot %d: the program has no state", snapshot))
-}
-
-// WriteState implements hardware.Queue.
-func (q *queue) WriteState(snapshot int, _ []byte) {
-	panic(fmt.Sprintf("cpu: WriteState: snapshot %d: the program has no state", snapshot))
-}
-
 func (q *queue) checkedBlock(op string, id int) []byte {
 	if id < 0 || id >= q.limits.Blocks {
 		panic(fmt.Sprintf("cpu: %s: block %d of %d", op, id, q.limits.Blocks))
@@ -234,17 +234,19 @@ func (q *queue) Close() error {
 	q.device.returnBytes(q.memory.Total())
 	q.weightMem.release()
 	q.blockMem.release()
+	q.stateMem.release()
 	q.scratchMem.release()
 	return nil
 }
 
 // measure adds up what the queue will allocate.
 func (q *queue) measure() hardware.Memory {
-	m := hardware.Memory{Block: int64(q.blockBytes)}
+	m := hardware.Memory{Block: int64(q.blockBytes), Slot: int64(q.slotBytes), Snapshot: int64(q.snapshotBytes)}
 	for _, w := range q.weights {
 		m.Weights = min(memoryLimit, m.Weights+w.bytes())
 	}
 	m.Blocks = product(q.limits.Blocks, q.blockBytes)
+	m.States = min(memoryLimit, product(q.limits.Slots, q.slotBytes)+product(q.limits.Snapshots, q.snapshotBytes))
 	var c carver
 	q.reserveScratch(&c)
 	m.Scratch = int64(c.used)
@@ -272,7 +274,15 @@ func (q *queue) reserveScratch(c *carver) {
 	q.tiles, q.partials = c.bytes(q.tileBytes), carve[float32](c, q.partialCount)
 	q.experts.reserve(c, &q.expertSizes)
 	q.step.positions, q.step.blocks = carve[int32](c, q.limits.Tokens), carve[int32](c, q.limits.Tokens)
+	q.step.spans = carve[int32](c, q.limits.Tokens)
+	for _, h := range q.histories() {
+		h.slots = carve[progress](c, q.limits.Slots)
+	}
 	q.step.fresh = carve[int32](c, q.limits.Tokens/blockLen+q.limits.Spans)
+	q.ones = carve[float32](c, q.onesCount)
+	for i := range q.ones {
+		q.ones[i] = 1
+	}
 	for _, w := range q.workers {
 		w.reserve(c, &q.sizes)
 	}
@@ -296,15 +306,19 @@ func (q *queue) allocate(ctx context.Context) (err error) {
 		if err != nil {
 			q.weightMem.release()
 			q.blockMem.release()
+			q.stateMem.release()
 			q.scratchMem.release()
 		}
 	}()
 	none := region{release: func() {}}
-	q.weightMem, q.blockMem, q.scratchMem = none, none, none
+	q.weightMem, q.blockMem, q.stateMem, q.scratchMem = none, none, none, none
 	if q.weightMem, err = newRegion(int(q.memory.Weights)); err != nil {
 		return err
 	}
 	if q.blockMem, err = newRegion(int(q.memory.Blocks)); err != nil {
+		return err
+	}
+	if q.stateMem, err = newRegion(int(q.memory.States)); err != nil {
 		return err
 	}
 	if q.scratchMem, err = newRegion(int(q.memory.Scratch)); err != nil {

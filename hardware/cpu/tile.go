@@ -86,7 +86,7 @@ func tilesOfGemm(gemm func(*gemmArgs), e element) tileKernels {
 		for p := range a.panels {
 			a.gemm = gemmArgs{
 				dst: a.dst[p*panelCols:], dstStride: a.dstStride, x: a.x, xStride: a.xStride,
-				panel: a.tile[p*panelBytes:][:panelBytes], k: a.k, rows: a.rows, add: add,
+				panel: a.tile[p*panelBytes:], k: a.k, rows: a.rows, add: add,
 			}
 			gemm(&a.gemm)
 		}

@@ -74,6 +74,12 @@ func addScaledGeneric(dst, x []float32, s float32) {
 	}
 }
 
+func mulAddGeneric(dst, x, w []float32) {
+	for i, v := range x {
+		dst[i] += float32(v * w[i])
+	}
+}
+
 func rotateHalvesGeneric(dst, x, cos, sin []float32) {
 	half := len(cos)
 	for i := range half {

@@ -390,6 +390,47 @@ done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
+// func mulAddAVX2(dst, x, w []float32)
+// CPU: AVX2, FMA, F16C.
+// dst[i] += x[i] * w[i].
+// Registers: Y0 to Y2 elements, Y8 the factor, Y9 mask. DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
+TEXT ·mulAddAVX2(SB), NOSPLIT, $0-72
+	MOVQ         dst_base+0(FP), DI                      // dst
+	MOVQ         x_base+24(FP), SI                       // x
+	MOVQ         w_base+48(FP), DX                       // w
+	MOVQ         x_len+32(FP), CX                        // elements to do
+	SUBQ         $8, CX                                  // eight are left?
+	JLT          tail                                    // no
+
+loop:
+	VMOVUPS      (DI), Y0                                // dst
+	VMOVUPS      (SI), Y1                                // x
+	VMOVUPS      (DX), Y2                                // w
+	VFMADD231PS  Y2, Y1, Y0                              // dst + x * w
+	VMOVUPS      Y0, (DI)                                // dst
+	ADDQ         $32, DI                                 // next 8
+	ADDQ         $32, SI                                 // next 8
+	ADDQ         $32, DX                                 // next 8
+	SUBQ         $8, CX                                  // 8 less
+	JGE          loop                                    // while there are 8
+
+tail:
+	ADDQ         $8, CX                                  // 0 to 7 are left
+	JEQ          done                                    // none
+	LEAQ         lanes<>+32(SB), R8                      // masks
+	SHLQ         $2, CX                                  // CX is spent
+	SUBQ         CX, R8                                  // as many lanes before the zeros
+	VMOVDQU      (R8), Y9                                // lanes that are left
+	VMASKMOVPS   (DI), Y9, Y0                            // dst, 0 beyond
+	VMASKMOVPS   (SI), Y9, Y1                            // x, 0 beyond
+	VMASKMOVPS   (DX), Y9, Y2                            // w, 0 beyond
+	VFMADD231PS  Y2, Y1, Y0                              // dst + x * w
+	VMASKMOVPS   Y0, Y9, (DI)                            // dst
+
+done:
+	VZEROUPPER                                           // spare the code outside a penalty
+	RET                                                  // done
+
 // func scaleMulAVX2(dst, x, w []float32, scale float32)
 // CPU: AVX2, FMA, F16C.
 // dst[i] = x[i] * scale * w[i].

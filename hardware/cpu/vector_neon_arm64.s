@@ -216,6 +216,43 @@ one:
 done:
 	RET                                                  // done
 
+// func mulAddNEON(dst, x, w []float32)
+// CPU: Advanced SIMD.
+// dst[i] += x[i] * w[i].
+// Registers: V0 to V2 elements, V8 the factor. R0 to R2 slices in order, R3 what is left of them. Tails: the last 1 to 3 one by one.
+TEXT ·mulAddNEON(SB), NOSPLIT, $0-72
+	MOVD         dst_base+0(FP), R0                      // dst
+	MOVD         x_base+24(FP), R1                       // x
+	MOVD         w_base+48(FP), R2                       // w
+	MOVD         x_len+32(FP), R3                        // elements to do
+	SUBS         $4, R3, R3                              // four are left?
+	BLT          tail                                    // no
+
+loop:
+	FMOVQ        (R0), F0                                // dst
+	FMOVQ.P      16(R1), F1                              // x
+	FMOVQ.P      16(R2), F2                              // w
+	WORD         $0x4e22cc20                             // FMLA V0.4S, V1.4S, V2.4S         dst + x * w
+	FMOVQ.P      F0, 16(R0)                              // dst
+	SUBS         $4, R3, R3                              // 4 less
+	BGE          loop                                    // while there are 4
+
+tail:
+	ADDS         $4, R3, R3                              // 0 to 3 are left
+	BEQ          done                                    // none
+
+one:
+	FMOVS        (R0), F0                                // dst
+	FMOVS.P      4(R1), F1                               // x
+	FMOVS.P      4(R2), F2                               // w
+	WORD         $0x4e22cc20                             // FMLA V0.4S, V1.4S, V2.4S         dst + x * w
+	FMOVS.P      F0, 4(R0)                               // dst
+	SUBS         $1, R3, R3                              // 1 less
+	BNE          one                                     // until all are done
+
+done:
+	RET                                                  // done
+
 // func scaleMulNEON(dst, x, w []float32, scale float32)
 // CPU: Advanced SIMD.
 // dst[i] = x[i] * scale * w[i].

@@ -90,6 +90,16 @@ func TestElementwise(t *testing.T) {
 			}
 		}
 
+		dst = c.buffer(y)
+		k.mulAdd(dst, c.buffer(x), c.buffer(z))
+		for i := range dst {
+			exact := float64(y[i]) + float64(x[i])*float64(z[i])
+			bound := (math.Abs(float64(y[i])) + math.Abs(float64(x[i])*float64(z[i]))) * 0x1p-23
+			if math.Abs(float64(dst[i])-exact) > bound {
+				t.Fatalf("mulAdd: length %d, element %d is %v, want %v", c.n, i, dst[i], exact)
+			}
+		}
+
 		scaled := float64s(x, func(i int, v float64) float64 { return float64(float32(x[i]*0.3) * z[i]) })
 		dst = c.buffer(y)
 		k.scaleMul(dst, c.buffer(x), c.buffer(z), 0.3)

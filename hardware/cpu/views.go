@@ -46,6 +46,9 @@ func (v *view) row(r int) []float32 {
 // from returns a flat view's elements from a row on, for kernels that go from row to row by the tensor's stride.
 func (v *view) from(r int) []float32 { return v.t.mem[r*v.t.stride+v.off:] }
 
+// element returns an element of a row, counted head after head.
+func (v *view) element(r, i int) float32 { return v.head(r, i/v.dim)[i%v.dim] }
+
 // head returns head h of a row.
 func (v *view) head(r, h int) []float32 {
 	at := r*v.t.stride + v.off + h*v.headStride

@@ -3,7 +3,7 @@ package cpu
 import "hearth/hardware"
 
 // weight is a declared weight as this device keeps it: as panels for matrix products and look-ups, as float32 for
-// norms, or both.
+// norms and convolutions, or both.
 type weight struct {
 	info    *hardware.WeightInfo
 	out, in int
@@ -18,7 +18,8 @@ type weight struct {
 	panels     []byte // [experts][numPanels][panelBytes]
 
 	isVector bool
-	vector   []float32 // [in]
+	byColumn bool      // the vector is transposed
+	vector   []float32 // [out, in], or [in, out]
 }
 
 func newWeight(info *hardware.WeightInfo) *weight {
@@ -47,7 +48,7 @@ func (w *weight) bytes() int64 {
 		total += product(w.experts, w.numPanels, w.panelBytes)
 	}
 	if w.isVector {
-		total += int64(roundUp(4*w.in, align))
+		total += product(roundUp(4*w.in*w.out, align))
 	}
 	return total
 }
@@ -58,7 +59,7 @@ func (w *weight) reserve(c *carver) {
 		w.panels = c.bytes(w.experts * w.numPanels * w.panelBytes)
 	}
 	if w.isVector {
-		w.vector = carve[float32](c, w.in)
+		w.vector = carve[float32](c, w.in*w.out)
 	}
 }
 
@@ -72,6 +73,21 @@ func (w *weight) rowBytes() int {
 func (w *weight) packPanel(expert, panel int, rows []byte) {
 	fetch(rows)
 	w.linear.pack(w.panel(expert, panel)[:w.panelBytes], rows, len(rows)/w.rowBytes(), w.in)
+}
+
+// unpack fills the vector from the weight's rows.
+func (w *weight) unpack(rows []byte) {
+	if !w.byColumn {
+		w.info.Format.Dequantize(w.vector, rows)
+		return
+	}
+	row := make([]float32, w.in)
+	for o := range w.out {
+		w.info.Format.Dequantize(row, rows[o*w.rowBytes():][:w.rowBytes()])
+		for i, v := range row {
+			w.vector[i*w.out+o] = v
+		}
+	}
 }
 
 // fetch reads a byte of each cache line, in order. Packing goes through sixteen rows at once, too many streams for the

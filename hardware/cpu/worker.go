@@ -14,6 +14,7 @@ type worker struct {
 	row                []float32 // a few rows
 	short              []byte    // one row of 2-byte elements
 	attention          attentionSpace
+	delta              deltaSpace
 	gemm               gemmArgs
 	multiply           multiplyArgs // with the worker's scratch
 	expanded           []byte       // some panels' pieces
@@ -41,6 +42,7 @@ type workerSizes struct {
 	tiles, product, row, short, scratch int
 	expanded                            int
 	attentionRows, keyDim, valueCols    int
+	deltaKeyDim, deltaValueCols         int
 }
 
 // reserve takes the worker's memory.
@@ -57,6 +59,7 @@ func (w *worker) reserve(c *carver, n *workerSizes) {
 	a.max, a.sum = carve[float32](c, n.attentionRows), carve[float32](c, n.attentionRows)
 	a.mergedMax, a.mergedSum = carve[float32](c, n.attentionRows), carve[float32](c, n.attentionRows)
 	a.tile.room = carve[float32](c, tileRoom(n.attentionRows))
+	w.delta.reserve(c, n.deltaKeyDim, n.deltaValueCols)
 }
 
 // share works on a phase's items: first on the worker's own consecutive part, then on what the others have left.

@@ -56,6 +56,7 @@ func (o *opTest) attend(t *testing.T, d hardware.Device, l hardware.Limits, step
 			}
 			batch.Spans = append(batch.Spans, hardware.Span{
 				Row: int32(len(batch.Tokens)), Len: int32(rows), Start: int32(lengths[sequence]), Table: int32(len(batch.Tables)),
+				Slot: int32(sequence),
 			})
 			for range rows {
 				batch.Tokens = append(batch.Tokens, int32(rng.IntN(opVocab)))

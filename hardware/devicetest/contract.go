@@ -62,8 +62,8 @@ func testContract(t *testing.T, d hardware.Device, c *Config) {
 }
 
 func testAllocations(t *testing.T, p *player) {
-	p.play(script{{{0, 20, -1}}})
-	p.fill([]advance{{0, 1, 20}, {1, 5, 0}})
+	p.play(script{{{0, 20, -1, 0}}})
+	p.fill([]advance{{0, 1, 20, 0}, {1, 5, 0, 0}})
 	n := testing.AllocsPerRun(20, func() {
 		p.queue.Run(p.model.trunk, p.batch)
 		if err := p.queue.Sync(); err != nil {
@@ -78,9 +78,9 @@ func testAllocations(t *testing.T, p *player) {
 // testCounters checks that each weight is multiplied once per step, however many rows there are.
 func testCounters(t *testing.T, p *player) {
 	before := p.queue.Counters()
-	p.play(script{{{0, 1, -1}}})
+	p.play(script{{{0, 1, -1, 0}}})
 	one := p.queue.Counters()
-	p.play(script{{{0, 7, -1}, {1, 13, -1}}})
+	p.play(script{{{0, 7, -1, 0}, {1, 13, -1, 0}}})
 	many := p.queue.Counters()
 	if one.Steps-before.Steps != 1 || one.Rows-before.Rows != 1 || many.Steps-one.Steps != 1 || many.Rows-one.Rows != 20 {
 		t.Errorf("counters %+v, after a row %+v, after 20 more %+v", before, one, many)
@@ -109,14 +109,14 @@ func testBrokenBatches(t *testing.T, p *player) {
 		{"spans cover", func(b *hardware.Batch) { b.Tokens = b.Tokens[:1]; b.Outputs = b.Outputs[:0] }},
 	}
 	for i, broken := range breaks {
-		p.fill([]advance{{0, 2, 0}})
+		p.fill([]advance{{0, 2, 0, 0}})
 		broken.do(p.batch)
 		message := panicOf(func() { p.queue.Run(p.model.trunk, p.batch) })
 		if !strings.Contains(message, broken.word) {
 			t.Errorf("broken batch %d: panic %q, want one naming %q", i, message, broken.word)
 		}
 	}
-	p.play(script{{{0, 2, 0}}})
+	p.play(script{{{0, 2, 0, 0}}})
 }
 
 // panicOf returns what f panicked with, "" when it did not.
@@ -153,7 +153,7 @@ func testPlan(t *testing.T, d hardware.Device, m *model, l hardware.Limits) {
 
 // testOutput checks that an output stays as it is while nothing runs, and may be written to.
 func testOutput(t *testing.T, p *player) {
-	p.play(script{{{0, 3, -1}}})
+	p.play(script{{{0, 3, -1, 0}}})
 	first := p.queue.Output(p.model.logits, 0)
 	clear(first)
 	if p.queue.Output(p.model.logits, 1)[0] == 0 {
@@ -172,7 +172,7 @@ func testTrace(t *testing.T, d hardware.Device, m *model, l hardware.Limits, seq
 		t.Skip("the device shows no operations")
 	}
 	ref := NewReference(m.Program, l)
-	p.fill([]advance{{0, 9, 0}, {1, 3, 0}})
+	p.fill([]advance{{0, 9, 0, 0}, {1, 3, 0, 0}})
 	ref.Begin(p.batch)
 	next := 0
 	tracer.SetTrace(func(op int, rows []float32) {
@@ -198,5 +198,5 @@ func testTrace(t *testing.T, d hardware.Device, m *model, l hardware.Limits, seq
 	if next != len(m.Ops(m.trunk)) {
 		t.Errorf("%d operations traced of %d", next, len(m.Ops(m.trunk)))
 	}
-	p.play(script{{{0, 9, 0}}})
+	p.play(script{{{0, 9, 0, 0}}})
 }

@@ -62,6 +62,7 @@ func Run(t *testing.T, open Open, c Config) {
 	t.Run("operations", func(t *testing.T) { testOperations(t, d, &c) })
 	t.Run("model", func(t *testing.T) { testModels(t, d, &c) })
 	t.Run("persistence", func(t *testing.T) { testPersistence(t, d) })
+	t.Run("state", func(t *testing.T) { testState(t, d, &c) })
 	t.Run("rollback", func(t *testing.T) { testRollback(t, d) })
 	t.Run("claims", func(t *testing.T) { testClaims(t, d) })
 	t.Run("contract", func(t *testing.T) { testContract(t, d, &c) })

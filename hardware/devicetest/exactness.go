@@ -13,7 +13,7 @@ import (
 
 // modelLimits fit the given sequences, each with blocks of its own.
 func modelLimits(kv *quant.Format, maxRows int, sequences [][]int32) hardware.Limits {
-	l := hardware.Limits{Tokens: maxRows, Spans: len(sequences), Outputs: maxRows, KV: kv}
+	l := hardware.Limits{Tokens: maxRows, Spans: len(sequences), Outputs: maxRows, KV: kv, Slots: len(sequences), Snapshots: 2}
 	for _, tokens := range sequences {
 		l.Blocks += blocksOf(len(tokens))
 		l.MaxLen = max(l.MaxLen, len(tokens))
@@ -24,9 +24,10 @@ func modelLimits(kv *quant.Format, maxRows int, sequences [][]int32) hardware.Li
 // testModels compares whole models in float32 with the reference: what single operations do not show is how results
 // flow from one to the next.
 func testModels(t *testing.T, d hardware.Device, c *Config) {
-	for _, moe := range []bool{false, true} {
-		t.Run(fmt.Sprintf("moe=%v", moe), func(t *testing.T) {
-			m := newModel(modelSpec{weights: quant.F32, moe: moe, tied: !moe})
+	for _, spec := range []modelSpec{{tied: true}, {moe: true}, {delta: true}} {
+		t.Run(fmt.Sprintf("moe=%v/delta=%v", spec.moe, spec.delta), func(t *testing.T) {
+			spec.weights = quant.F32
+			m := newModel(spec)
 			if !claims(d, m.Program) || !contains(d.Info().StreamFormats, quant.F32) {
 				t.Skip("not claimed")
 			}
@@ -56,7 +57,7 @@ func testExactness(t *testing.T, d hardware.Device, c *Config) {
 		variants, names = append(variants, opened(t, v.Open)), append(names, v.Name)
 	}
 	check := func(spec modelSpec, kv *quant.Format, lengths ...int) {
-		t.Run(fmt.Sprintf("%s/moe=%v/kv=%s", spec.weights.Name, spec.moe, kv.Name), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s/moe=%v/delta=%v/kv=%s", spec.weights.Name, spec.moe, spec.delta, kv.Name), func(t *testing.T) {
 			m := newModel(spec)
 			if !claims(d, m.Program) || !contains(d.Info().StreamFormats, kv) {
 				t.Skip("not claimed")
@@ -79,6 +80,7 @@ func testExactness(t *testing.T, d hardware.Device, c *Config) {
 	}
 	check(modelSpec{weights: quant.F32, tied: true}, quant.F16, 1, 5, 70)
 	check(modelSpec{weights: quant.Q8_0, moe: true}, quant.F32, 3, 66, 20)
+	check(modelSpec{weights: quant.F32, delta: true}, quant.F32, 1, 270, 70)
 	if c.brief() {
 		return
 	}
@@ -103,7 +105,7 @@ func testPersistence(t *testing.T, d hardware.Device) {
 			l := modelLimits(kv, 64, sequences)
 			l.Blocks++ // one for the fork
 			want, got := newPlayer(t, d, m, l, sequences), newPlayer(t, d, m, l, sequences)
-			want.play(script{{{0, 64, -1}}, {{0, 64, -1}}, {{0, 12, -1}}})
+			want.play(script{{{0, 64, -1, 0}}, {{0, 64, -1, 0}}, {{0, 12, -1, 0}}})
 			for i, b := range want.bytes(0) {
 				got.queue.WriteBlock(int(got.tables[0][i]), b)
 			}
@@ -111,11 +113,11 @@ func testPersistence(t *testing.T, d hardware.Device) {
 			old := got.tables[0][2]
 			free := unused(got.tables[0], l.Blocks)
 			got.queue.CopyBlock(int(free), int(old))
-			got.queue.WriteBlock(int(old), make([]byte, got.block))
+			got.queue.WriteBlock(int(old), make([]byte, got.memory.Block))
 			got.tables[0][2] = free
 			got.lengths[0] = 140
 			for _, p := range []*player{want, got} {
-				p.play(script{{{0, 4, -1}}, {{0, 6, -1}}})
+				p.play(script{{{0, 4, -1, 0}}, {{0, 6, -1, 0}}})
 			}
 			if diff := diffPlayers(got, want, 0); diff != "" {
 				t.Error(diff)
@@ -154,7 +156,7 @@ func testRollback(t *testing.T, d hardware.Device) {
 			drafted[i] = int32(rng.IntN(m.vocab))
 		}
 		got.sequences[0] = drafted
-		got.play(script{{{0, n, at}}})
+		got.play(script{{{0, n, at, 0}}})
 		at += accepted
 	}
 	got.sequences[0] = final

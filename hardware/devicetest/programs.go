@@ -51,21 +51,13 @@ func (b *builder) table(vocab, dim int) hardware.Weight {
 }
 
 // vector declares the weight of a norm, around 1.
-func (b *builder) vector(name string, n int) hardware.Weight {
-	x := b.values(n, 0.2)
-	for i := range x {
-		x[i]++
-	}
-	data := make([]byte, 4*n)
-	quant.F32.Quantize(data, x)
-	return b.Weight(hardware.WeightInfo{Name: name, Format: quant.F32, Out: 1, In: n, Data: data})
-}
+func (b *builder) vector(name string, n int) hardware.Weight { return b.around(name, n, 1) }
 
-// negative declares a vector of elements around -1, such as the decay of a delta rule.
-func (b *builder) negative(name string, n int) hardware.Weight {
+// around declares a vector whose elements lie around a number.
+func (b *builder) around(name string, n int, mean float32) hardware.Weight {
 	x := b.values(n, 0.2)
 	for i := range x {
-		x[i]--
+		x[i] = mean * (1 + x[i])
 	}
 	data := make([]byte, 4*n)
 	quant.F32.Quantize(data, x)
@@ -121,7 +113,11 @@ type modelSpec struct {
 	weights *quant.Format
 	moe     bool
 	tied    bool
+	delta   bool // the first layer is a gated delta rule instead of attention
 }
+
+// The geometry of the tiny model's attention.
+const modelHeads, modelKVHeads, modelHeadDim = 4, 2, 32
 
 // model is a program of a tiny model.
 type model struct {
@@ -134,7 +130,7 @@ type model struct {
 // newModel records two layers of grouped-query attention, with normalised queries and keys, and a dense or a sparse
 // feed-forward network.
 func newModel(spec modelSpec) *model {
-	const heads, kvHeads, headDim, layers, vocab = 4, 2, 32, 2, 50
+	const layers, vocab = 2, 50
 	hidden, ffn := 64, 96
 	if n := spec.weights.BlockLen; n > 32 {
 		hidden, ffn = n, n
@@ -146,28 +142,18 @@ func newModel(spec modelSpec) *model {
 	if !spec.tied {
 		embed = b.table(vocab, hidden)
 	}
-	rope := b.Rope(hardware.RopeInfo{Frequencies: frequencies(headDim, 10000), Pairing: hardware.HalfSplit})
+	rope := b.Rope(hardware.RopeInfo{Frequencies: frequencies(modelHeadDim, 10000), Pairing: hardware.HalfSplit})
 	m.trunk = b.Section("trunk")
 	x := b.Embed(embed)
 	for layer := range layers {
 		f := func(out, in int) hardware.Weight { return b.matrix("w", spec.weights, out, in) }
-		keys := b.Stream(hardware.StreamInfo{Name: "k", Layer: layer, Heads: kvHeads, Dim: headDim, Class: hardware.KeyStream})
-		values := b.Stream(hardware.StreamInfo{Name: "v", Layer: layer, Heads: kvHeads, Dim: headDim, Class: hardware.ValueStream})
 		b.Mixer(layer)
 		h := b.Norm(x, b.vector("attn_norm", hidden), 1e-5)
-		q := b.MatMul(h, f(heads*headDim, hidden)).Heads(heads)
-		k := b.MatMul(h, f(kvHeads*headDim, hidden)).Heads(kvHeads)
-		v := b.MatMul(h, f(kvHeads*headDim, hidden)).Heads(kvHeads)
-		q = b.RoPE(b.Norm(q, b.vector("q_norm", headDim), 1e-5), rope)
-		k = b.RoPE(b.Norm(k, b.vector("k_norm", headDim), 1e-5), rope)
-		b.Store(keys, k)
-		b.Store(values, v)
-		o := b.Attention(q, keys, values, float32(1/math.Sqrt(headDim)))
-		out := b.info("o", quant.F32, hidden, heads*headDim)
-		if _, whole := spec.weights.RowBytes(heads * headDim); whole {
-			out = b.info("o", spec.weights, hidden, heads*headDim)
+		if spec.delta && layer == 0 {
+			b.deltaNet(spec.weights, x, h)
+		} else {
+			b.selfAttention(spec.weights, layer, x, h, rope)
 		}
-		b.MatMulAdd(x, o, b.Weight(out))
 		b.FFN(layer)
 		h = b.Norm(x, b.vector("ffn_norm", hidden), 1e-5)
 		if spec.moe {
@@ -187,6 +173,31 @@ func newModel(spec modelSpec) *model {
 	m.logits = b.Output("logits", logits)
 	b.show("softmax parts", b.SoftmaxParts(logits))
 	return m
+}
+
+// selfAttention records x += grouped-query attention of h, with normalised queries and keys.
+func (b *builder) selfAttention(weights *quant.Format, layer int, x, h hardware.Tensor, rope hardware.Rope) {
+	hidden := x.Size()
+	f := func(out int) hardware.Weight { return b.matrix("w", weights, out, hidden) }
+	keys := b.Stream(hardware.StreamInfo{Name: "k", Layer: layer, Heads: modelKVHeads, Dim: modelHeadDim, Class: hardware.KeyStream})
+	values := b.Stream(hardware.StreamInfo{Name: "v", Layer: layer, Heads: modelKVHeads, Dim: modelHeadDim, Class: hardware.ValueStream})
+	q := b.MatMul(h, f(modelHeads*modelHeadDim)).Heads(modelHeads)
+	k := b.MatMul(h, f(modelKVHeads*modelHeadDim)).Heads(modelKVHeads)
+	v := b.MatMul(h, f(modelKVHeads*modelHeadDim)).Heads(modelKVHeads)
+	q = b.RoPE(b.Norm(q, b.vector("q_norm", modelHeadDim), 1e-5), rope)
+	k = b.RoPE(b.Norm(k, b.vector("k_norm", modelHeadDim), 1e-5), rope)
+	b.Store(keys, k)
+	b.Store(values, v)
+	o := b.Attention(q, keys, values, float32(1/math.Sqrt(modelHeadDim)))
+	b.MatMulAdd(x, o, b.fitting("o", weights, hidden, modelHeads*modelHeadDim))
+}
+
+// fitting declares a weight in a format, or as float32 where the rows are not whole blocks of it.
+func (b *builder) fitting(name string, f *quant.Format, out, in int) hardware.Weight {
+	if _, whole := f.RowBytes(in); !whole {
+		f = quant.F32
+	}
+	return b.matrix(name, f, out, in)
 }
 
 // load loads a program and closes the queue when the test ends.

@@ -24,7 +24,7 @@ func deltaProgram(heads hardware.HeadMap) *hardware.Program {
 	o := b.DeltaRule(hardware.DeltaRuleArgs{
 		Q: c.Cols(0, queries).Heads(keyHeads), K: c.Cols(queries, queries).Heads(keyHeads), V: c.Cols(2*queries, values).Heads(valueHeads),
 		A: x.Cols(2*queries+values, valueHeads), B: x.Cols(2*queries+values+valueHeads, valueHeads),
-		Decay: b.negative("decay", valueHeads), Bias: b.vector("bias", valueHeads), State: state,
+		Decay: b.around("decay", valueHeads, -0.2), Bias: b.vector("bias", valueHeads), State: state,
 	})
 	b.show("y", o)
 	return b.Program

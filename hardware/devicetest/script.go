@@ -13,6 +13,7 @@ import (
 type advance struct {
 	sequence, rows int
 	at             int // position; -1: where the sequence ends
+	draft          int // of the rows, the last ones
 }
 
 // script is a list of steps.
@@ -24,10 +25,11 @@ type player struct {
 	queue     hardware.Queue
 	model     *model
 	batch     *hardware.Batch
-	block     int           // bytes of a block
+	memory    hardware.Memory
 	sequences [][]int32     // tokens
 	lengths   []int         // positions computed
 	tables    [][]int32     // blocks, enough for all tokens
+	slots     []int32       // of each sequence
 	logits    [][][]float32 // of each sequence and position
 }
 
@@ -38,15 +40,16 @@ func newPlayer(t testing.TB, d hardware.Device, m *model, l hardware.Limits, seq
 	if err != nil {
 		t.Fatalf("Measure: %v", err)
 	}
-	p := &player{t: t, queue: load(t, d, m.Program, l), model: m, batch: hardware.NewBatch(l), block: int(memory.Block), sequences: sequences}
+	p := &player{t: t, queue: load(t, d, m.Program, l), model: m, batch: hardware.NewBatch(l), memory: memory, sequences: sequences}
 	p.lengths, p.tables, p.logits = make([]int, len(sequences)), make([][]int32, len(sequences)), make([][][]float32, len(sequences))
-	ids := rand.Perm(l.Blocks)
+	ids, slots := rand.Perm(l.Blocks), rand.Perm(len(sequences))
 	for i, tokens := range sequences {
 		for range blocksOf(len(tokens)) {
 			p.tables[i] = append(p.tables[i], int32(ids[0]))
 			ids = ids[1:]
 		}
 		p.logits[i] = make([][]float32, len(tokens))
+		p.slots = append(p.slots, int32(slots[i]))
 	}
 	return p
 }
@@ -63,6 +66,7 @@ func (p *player) fill(step []advance) {
 		}
 		p.batch.Spans = append(p.batch.Spans, hardware.Span{
 			Row: int32(len(p.batch.Tokens)), Len: int32(a.rows), Start: int32(start), Table: int32(len(p.batch.Tables)),
+			Slot: p.slots[a.sequence], Draft: int32(a.draft),
 		})
 		p.batch.Tokens = append(p.batch.Tokens, p.sequences[a.sequence][start:start+a.rows]...)
 		p.batch.Tables = append(p.batch.Tables, p.tables[a.sequence][:blocksOf(start+a.rows)]...)
@@ -99,7 +103,7 @@ func (p *player) bytes(sequence int) [][]byte {
 	p.t.Helper()
 	var blocks [][]byte
 	for _, id := range p.tables[sequence][:blocksOf(p.lengths[sequence])] {
-		b := make([]byte, p.block)
+		b := make([]byte, p.memory.Block)
 		p.queue.ReadBlock(int(id), b)
 		blocks = append(blocks, b)
 	}
@@ -109,12 +113,28 @@ func (p *player) bytes(sequence int) [][]byte {
 	return blocks
 }
 
+// state returns the snapshot at a sequence's last whole block, nil when there is none.
+func (p *player) state(sequence int) []byte {
+	p.t.Helper()
+	position := p.lengths[sequence] / hardware.BlockLen * hardware.BlockLen
+	if !p.model.Stateful() || position == 0 {
+		return nil
+	}
+	b := make([]byte, p.memory.Snapshot)
+	p.queue.SaveState(int(p.slots[sequence]), position, 0)
+	p.queue.ReadState(0, b)
+	if err := p.queue.Sync(); err != nil {
+		p.t.Fatalf("Sync: %v", err)
+	}
+	return b
+}
+
 // oneByOne feeds every sequence alone, one row per step.
 func oneByOne(sequences [][]int32) script {
 	var s script
 	for i, tokens := range sequences {
 		for range tokens {
-			s = append(s, []advance{{i, 1, -1}})
+			s = append(s, []advance{{i, 1, -1, 0}})
 		}
 	}
 	return s
@@ -140,7 +160,7 @@ func mixed(sequences [][]int32, maxRows int, rng *rand.Rand) script {
 			if n == 0 || rng.IntN(4) == 0 {
 				continue
 			}
-			step = append(step, advance{i, n, -1})
+			step = append(step, advance{i, n, -1, 0})
 			left[i] -= n
 			total -= n
 			room -= n
@@ -152,7 +172,7 @@ func mixed(sequences [][]int32, maxRows int, rng *rand.Rand) script {
 	return s
 }
 
-// diffPlayers returns the first difference in logits or blocks of a sequence, "" for none. The sequences' blocks may
+// diffPlayers returns the first difference in logits, state or blocks of a sequence, "" for none. The sequences' blocks may
 // lie at different ids.
 func diffPlayers(got, want *player, sequence int) string {
 	for position, w := range want.logits[sequence] {
@@ -165,6 +185,9 @@ func diffPlayers(got, want *player, sequence int) string {
 				return fmt.Sprintf("sequence %d, position %d, logit %d: %v, want %v", sequence, position, i, g[i], w[i])
 			}
 		}
+	}
+	if !bytes.Equal(got.state(sequence), want.state(sequence)) {
+		return fmt.Sprintf("sequence %d: other snapshots of position %d", sequence, want.lengths[sequence])
 	}
 	g, w := got.bytes(sequence), want.bytes(sequence)
 	if len(g) != len(w) {

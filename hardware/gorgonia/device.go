@@ -28,8 +28,9 @@ const layoutID = "gorgonia/f32-rows"
 
 // Info describes the device.
 func (*Device) Info() hardware.Info {
+	plain := hardware.OpKinds()[:hardware.OpSoftmaxParts+1] // those of dense transformers and plain mixtures of experts
 	return hardware.Info{
-		Name: "gorgonia", Level: "go", Ops: hardware.OpKinds(), Formats: quant.All(),
+		Name: "gorgonia", Level: "go", Ops: plain, Formats: quant.All(),
 		StreamFormats: streamFormats, LayoutID: layoutID,
 	}
 }

@@ -28,6 +28,10 @@ func vectors(s *stubs) *file {
 		body:  func(k *function) { k.op("dst + s * x", "VFMADD231PS Y8, Y1, Y0") },
 	})
 	v.elementwise(elementwise{
+		name: "mulAddAVX2", params: "(dst, x, w []float32)", argSize: 72, meaning: "dst[i] += x[i] * w[i].", slices: []string{"dst", "x", "w"}, length: "x",
+		body: func(k *function) { k.op("dst + x * w", "VFMADD231PS Y2, Y1, Y0") },
+	})
+	v.elementwise(elementwise{
 		name: "scaleMulAVX2", params: "(dst, x, w []float32, scale float32)", argSize: 76, meaning: "dst[i] = x[i] * scale * w[i].", slices: []string{"dst:", "x", "w"}, length: "x",
 		setup: func(k *function) { k.op("scale", "VBROADCASTSS scale+72(FP), Y8") },
 		body: func(k *function) {

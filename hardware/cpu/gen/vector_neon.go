@@ -26,6 +26,10 @@ func vectorsARM(s *stubs) *file {
 		body:  func(k *arm) { k.neon("dst + s * x", "FMLA V0.4S, V1.4S, V8.4S") },
 	})
 	v.elementwise(elementwiseARM{
+		name: "mulAddNEON", params: "(dst, x, w []float32)", argSize: 72, meaning: "dst[i] += x[i] * w[i].", slices: []string{"dst", "x", "w"}, length: "x",
+		body: func(k *arm) { k.neon("dst + x * w", "FMLA V0.4S, V1.4S, V2.4S") },
+	})
+	v.elementwise(elementwiseARM{
 		name: "scaleMulNEON", params: "(dst, x, w []float32, scale float32)", argSize: 76, meaning: "dst[i] = x[i] * scale * w[i].", slices: []string{"dst", "x", "w"}, length: "x",
 		onlyWritten: true,
 		setup:       func(k *arm) { k.argument(8, "scale", 72) },
