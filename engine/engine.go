@@ -256,7 +256,7 @@ func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, 
 		sampler: sampler, submittedAt: time.Now(),
 	}
 	seq.events = make(chan api.Event, eventBuffer)
-	if e.loop.speculation != nil && maxTokens > 1 {
+	if e.loop.speculation != nil && maxTokens > 1 && !r.Unguessed {
 		e.loop.speculation.prepare(seq, r.Expected)
 	}
 	if e.stats.queued.Add(1) > e.maxLoad {

@@ -24,6 +24,9 @@ var speculateNames = [...]string{"off", "auto", "ngram"}
 // String returns the choice as the command line spells it.
 func (s Speculate) String() string { return speculateNames[s] }
 
+// SpeculateNames lists the choices.
+func SpeculateNames() []string { return slices.Clone(speculateNames[:]) }
+
 // ParseSpeculate returns the choice of a name.
 func ParseSpeculate(name string) (Speculate, error) {
 	i := slices.Index(speculateNames[:], name)
@@ -79,7 +82,7 @@ func (s *speculation) guess(items []stepItem) error {
 	s.lanes = s.lanes[:0]
 	for _, it := range items {
 		seq := it.seq
-		if seq.ended != nil || seq.pending() != 1 || seq.generated() == 0 {
+		if seq.ended != nil || seq.pending() != 1 || seq.generated() == 0 || cap(seq.lane.Draft) == 0 {
 			continue
 		}
 		lane := &seq.lane

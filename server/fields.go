@@ -185,6 +185,7 @@ var chatFields = append([]field[generation]{
 	{name: "logprobs", use: honoured, read: boolean(func(g *generation, b bool) { g.logprobs = b })},
 	{name: "top_logprobs", use: honoured, read: integer(0, 20, func(g *generation, n int64) { g.topLogprobs = int(n) })},
 	{name: "chat_template_kwargs", use: honoured, read: readTemplateVars},
+	{name: "prediction", use: honoured, read: readPrediction},
 	{name: "metadata", use: echoed, read: readMetadata},
 	{name: "service_tier", use: echoed, read: func(g *generation, v value) error {
 		_, err := v.oneOf("auto", "default", "flex", "scale", "priority", "fast")
@@ -207,7 +208,6 @@ var chatFields = append([]field[generation]{
 	refuse[generation]("response_format", "only text is produced", `{"type":"text"}`),
 	refuse[generation]("modalities", "only text is produced", `["text"]`),
 	refuse[generation]("audio", "only text is produced"),
-	refuse[generation]("prediction", ""),
 	refuse[generation]("reasoning_effort", "chat_template_kwargs sets the model's own switches"),
 	refuse[generation]("thinking_budget", ""),
 	refuse[generation]("reasoning_budget", "", "-1"),

@@ -235,11 +235,14 @@ func (r *run) collect(turns, choices int) ([][]outcome, error) {
 // choices had to compute was not cached.
 type tally struct {
 	prompt, generated int
+	drafted, accepted int
 	cached            map[int]int // by turn
 }
 
 func (t *tally) add(turn int, u api.Usage) {
 	t.generated += u.GeneratedTokens
+	t.drafted += u.DraftedTokens
+	t.accepted += u.AcceptedTokens
 	if t.cached == nil {
 		t.cached = map[int]int{}
 	}
@@ -269,6 +272,7 @@ type promptDetails struct {
 	CachedTokens int `json:"cached_tokens"`
 }
 
+// completionDetails counts among others what speculation guessed, wherever the guesses came from.
 type completionDetails struct {
 	ReasoningTokens          int `json:"reasoning_tokens"`
 	AcceptedPredictionTokens int `json:"accepted_prediction_tokens"`
@@ -279,6 +283,9 @@ func (t *tally) usage() *usage {
 	return &usage{
 		PromptTokens: t.prompt, CompletionTokens: t.generated, TotalTokens: t.prompt + t.generated,
 		PromptDetails: promptDetails{t.cachedTokens()},
+		CompletionParts: completionDetails{
+			AcceptedPredictionTokens: t.accepted, RejectedPredictionTokens: t.drafted - t.accepted,
+		},
 	}
 }
 

@@ -129,6 +129,16 @@ func engineCounter(name, help string, value func(*engine.Stats) float64) engineM
 
 var sequencesEnded = prometheus.NewDesc("hearth_sequences_total", "Sequences ended, by how.", []string{"model", "reason"}, nil)
 
+// What speculation guessed.
+var (
+	draftedTokens = prometheus.NewDesc("hearth_draft_tokens_total", "Tokens that were guessed and checked, by where the guesses came from.",
+		[]string{"model", "source"}, nil)
+	acceptedTokens = prometheus.NewDesc("hearth_draft_tokens_accepted_total", "Of the guessed tokens, those that were right.",
+		[]string{"model", "source"}, nil)
+	acceptanceRatio = prometheus.NewDesc("hearth_draft_acceptance_ratio", "Accepted of the guessed tokens since the model was loaded.",
+		[]string{"model", "source"}, nil)
+)
+
 // engineCollector reads the engines' own counters.
 type engineCollector struct{ store *sessions.Store }
 
@@ -138,6 +148,9 @@ func (c engineCollector) Describe(descs chan<- *prometheus.Desc) {
 		descs <- engineMetrics[i].desc
 	}
 	descs <- sequencesEnded
+	descs <- draftedTokens
+	descs <- acceptedTokens
+	descs <- acceptanceRatio
 }
 
 // Collect is part of prometheus.Collector.
@@ -146,6 +159,14 @@ func (c engineCollector) Collect(out chan<- prometheus.Metric) {
 		for i := range engineMetrics {
 			m := &engineMetrics[i]
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&stats), model)
+		}
+		for _, d := range stats.Drafts {
+			out <- prometheus.MustNewConstMetric(draftedTokens, prometheus.CounterValue, float64(d.Drafted), model, d.Source)
+			out <- prometheus.MustNewConstMetric(acceptedTokens, prometheus.CounterValue, float64(d.Accepted), model, d.Source)
+			if d.Drafted > 0 {
+				ratio := float64(d.Accepted) / float64(d.Drafted)
+				out <- prometheus.MustNewConstMetric(acceptanceRatio, prometheus.GaugeValue, ratio, model, d.Source)
+			}
 		}
 		for reason, n := range stats.Requests {
 			out <- prometheus.MustNewConstMetric(sequencesEnded, prometheus.CounterValue, float64(n), model, api.FinishReason(reason).String())

@@ -355,3 +355,38 @@ func TestTokenizeRoundTrip(t *testing.T) {
 		t.Errorf("the pieces make %q, want %q", got, text)
 	}
 }
+
+// TestPrediction sends the answer itself as the prediction: it is accepted, and the answer stays the same.
+func TestPrediction(t *testing.T) {
+	ask := func(s *testServer, fields string) *chatCompletion {
+		a := decodeAnswer[chatCompletion](t, s.post("/v1/chat/completions", chatBody(`"temperature":0,"max_tokens":60`+fields)))
+		return &a
+	}
+	s := startServer(t, Options{}, engine.Options{Speculate: engine.SpeculateAuto})
+	plain := ask(sharedServer(t), "")
+	text := plain.Choices[0].Message.Content
+	half := len(text) / 2
+	for name, content := range map[string]string{
+		"text":  fmt.Sprintf("%q", text),
+		"parts": fmt.Sprintf(`[{"type":"text","text":%q},{"type":"text","text":%q}]`, text[:half], text[half:]),
+	} {
+		a := ask(s, `,"prediction":{"type":"content","content":`+content+`}`)
+		details := a.Usage.CompletionParts
+		if a.Choices[0].Message.Content != text || a.Usage.CompletionTokens != plain.Usage.CompletionTokens {
+			t.Errorf("%s: %q, without a prediction %q", name, a.Choices[0].Message.Content, text)
+		}
+		if details.AcceptedPredictionTokens < 5 || details.AcceptedPredictionTokens > a.Usage.CompletionTokens || details.RejectedPredictionTokens < 0 {
+			t.Errorf("%s: usage %+v", name, details)
+		}
+	}
+	for _, c := range []struct{ prediction, param string }{
+		{`"text"`, "prediction"}, {`{"type":"content"}`, "prediction.content"}, {`{"content":"a"}`, "prediction.type"},
+		{`{"type":"tokens","content":"a"}`, "prediction.type"}, {`{"type":"content","content":3}`, "prediction.content"},
+		{`{"type":"content","content":[{"type":"image_url"}]}`, "prediction.content[0].type"},
+		{`{"type":"content","content":[{"type":"text"}]}`, "prediction.content[0].text"},
+	} {
+		if a := s.post("/v1/chat/completions", chatBody(`"prediction":`+c.prediction)); a.status != 400 || !strings.Contains(string(a.body), fmt.Sprintf("%q", c.param)) {
+			t.Errorf("prediction %s: %d %s, want 400 naming %s", c.prediction, a.status, a.body, c.param)
+		}
+	}
+}

@@ -628,6 +628,7 @@ func TestMetrics(t *testing.T) {
 		`hearth_sequences_waiting{model="stories260k"} 0`,
 		`hearth_kv_blocks_used{model="stories260k"} 0`,
 		`hearth_prefix_hit_tokens_total{model="stories260k"} 0`,
+		`hearth_draft_tokens_total{model="stories260k",source="ngram"} 0`,
 	} {
 		if !strings.Contains(string(a.body), want+"\n") {
 			t.Errorf("/metrics has no line %s", want)

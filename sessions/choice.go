@@ -175,6 +175,7 @@ func (c *choice) drain(events <-chan api.Event) (done api.Done) {
 		}
 	}
 	done.Usage.GeneratedTokens = c.count
+	done.Usage.AcceptedTokens = min(done.Usage.AcceptedTokens, c.count)
 	return done
 }
 

@@ -225,6 +225,9 @@ func (s *Store) Run(ctx context.Context, t *Turn) (*Stream, error) {
 	if t.NoOutput {
 		request.MaxTokens = api.NoTokens
 	}
+	if t.Expected != "" {
+		request.Expected = m.Tokenizer.Encode(t.Expected, tokenizer.EncodeOptions{})
+	}
 	started := make([]func(), 0, choices)
 	for i := range choices {
 		request.Sampling.Seed = t.Sampling.Seed + uint64(i)

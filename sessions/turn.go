@@ -20,6 +20,10 @@ type Turn struct {
 	Suffix       string  // with Text: text after the gap to fill; needs a model with fill-in-the-middle tokens
 	Tokens       []int32 // a prompt of token ids, taken as it is
 
+	// Expected is a text that the answer is likely to repeat in part, such as a file that is to be edited. It may make
+	// the answer faster and does not change it.
+	Expected string
+
 	Choices   int      // continuations wanted; 0 means 1
 	Stop      []string // generation ends before the first of these strings
 	Echo      bool     // with Text or Tokens: the prompt's text comes first

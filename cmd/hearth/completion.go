@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hearth/engine"
 	"hearth/hardware/all"
 )
 
@@ -19,6 +20,11 @@ func complete(command *cobra.Command, flag string, values ...string) {
 func completeEngine(command *cobra.Command) {
 	completeDevice(command)
 	complete(command, "kv-type", "f32", "f16", "bf16", "q8_0")
+}
+
+// completeDraft does so for the flags of commands that guess tokens.
+func completeDraft(command *cobra.Command) {
+	complete(command, "speculate", engine.SpeculateNames()...)
 }
 
 func completeDevice(command *cobra.Command) {

@@ -37,6 +37,7 @@ type engineFlags struct {
 	maxBatchTokens int
 	kvType         string
 	kvMemory       byteCount
+	draft          draftFlags
 }
 
 func (e *engineFlags) add(flags *pflag.FlagSet) {
@@ -47,7 +48,40 @@ func (e *engineFlags) add(flags *pflag.FlagSet) {
 	flags.IntVar(&e.maxBatchTokens, "max-batch-tokens", 0, "most tokens computed in one step (default: as measured)")
 	flags.StringVar(&e.kvType, "kv-type", "", "format of the cache: f32, f16, bf16 or q8_0 (default: f32 for a float32 model, else f16)")
 	flags.Var(&e.kvMemory, "kv-memory", "memory for the cache of each model, such as 2GiB (default: from what is free)")
+	e.draft.add(flags)
 }
+
+// draftFlags say how sequences are guessed on.
+type draftFlags struct {
+	speculate speculateFlag
+	most      int
+}
+
+func (d *draftFlags) add(flags *pflag.FlagSet) {
+	d.speculate = speculateFlag(engine.SpeculateAuto)
+	flags.Var(&d.speculate, "speculate", "guess tokens and check several in one step where that is faster: "+
+		strings.Join(engine.SpeculateNames(), ", ")+"; answers stay the same")
+	flags.IntVar(&d.most, "max-draft", 0, "most tokens guessed at once for a sequence (default 16)")
+}
+
+// speculateFlag is a flag for the choice of guesses.
+type speculateFlag engine.Speculate
+
+// String is part of pflag.Value.
+func (s *speculateFlag) String() string { return engine.Speculate(*s).String() }
+
+// Set is part of pflag.Value.
+func (s *speculateFlag) Set(name string) error {
+	choice, err := engine.ParseSpeculate(name)
+	if err != nil {
+		return fmt.Errorf("is none of %s", strings.Join(engine.SpeculateNames(), ", "))
+	}
+	*s = speculateFlag(choice)
+	return nil
+}
+
+// Type is part of pflag.Value.
+func (s *speculateFlag) Type() string { return "choice" }
 
 // options returns the options of one of several models.
 func (e *engineFlags) options(device hardware.Device, models []modelArg, logger *slog.Logger) (engine.Options, error) {
@@ -61,6 +95,7 @@ func (e *engineFlags) options(device hardware.Device, models []modelArg, logger 
 	opts := engine.Options{
 		Device: device, KV: kv, ContextLength: e.context, MaxSequences: e.parallel, MaxBatchTokens: e.maxBatchTokens,
 		MaxWaiting: e.maxWaiting, KVBytes: int64(e.kvMemory), Logger: logger,
+		Speculate: engine.Speculate(e.draft.speculate), MaxDraft: e.draft.most,
 	}
 	if opts.KVBytes == 0 {
 		weights := uint64(0)

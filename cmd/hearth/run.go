@@ -72,6 +72,7 @@ func (f *runFlags) add(command *cobra.Command) {
 	}
 	f.engine.add(flags)
 	completeEngine(command)
+	completeDraft(command)
 	for _, name := range []string{"parallel", "max-queue"} { // there is one conversation
 		if err := flags.MarkHidden(name); err != nil {
 			panic("cmd: " + err.Error())

@@ -39,6 +39,7 @@ embedded one is served. The server listens at once; /health says how far loading
 	}
 	flags.add(command.Flags())
 	completeEngine(command)
+	completeDraft(command)
 	complete(command, "log-level", "debug", "info", "warn", "error")
 	complete(command, "log-format", "text", "json")
 	return command

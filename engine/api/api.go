@@ -86,6 +86,7 @@ type Request struct {
 	Priority       int     // higher runs first; equals run first come first served
 	Salt           string  // prefixes are shared only between requests of equal salt
 	Expected       []int32 // text that the answer is likely to repeat; speculation looks in it as it does in the prompt
+	Unguessed      bool    // without speculation: slower, and with the same answer
 }
 
 // NoTokens as MaxTokens asks for no token at all: the prompt is computed, and scored with PromptLogprobs.
