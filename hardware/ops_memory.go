@@ -52,7 +52,7 @@ const (
 	MaxOfUnit                     // each index head by itself; a unit scores the largest product of its visible entries
 )
 
-// SelectArgs chooses for each row the TopK best visible entries of an index stream, of equal ones the first, for
+// SelectArgs chooses for each row the TopK best visible entries of an index stream, as the function TopK does, for
 // Source.Selection. With MaxOfUnit whole units of Unit entries are chosen, counted from entry 0, the Local units up to
 // the row's own always among them, for each index head by itself; index head i selects for the i-th group of equally many
 // key heads.

@@ -159,10 +159,14 @@ func bestUnits(scores []float64, a *hardware.SelectArgs) []int {
 	return entries
 }
 
-// best returns the places of the k largest scores, of equal ones the first, ascending.
+// best returns the places of the k largest scores, ascending.
 func best(scores []float64, k int) []int {
-	places := ranked(scores, min(k, len(scores)))
-	slices.Sort(places)
+	kept := make([]int32, min(k, len(scores)))
+	hardware.TopK(kept, scores)
+	var places []int
+	for _, p := range kept {
+		places = append(places, int(p))
+	}
 	return places
 }
 
