@@ -32,6 +32,9 @@ func Logits(ctx context.Context, m *model.Model, tokens []int32, positions []int
 		Tokens: min(opts.Chunk, len(tokens)), Spans: 1, Outputs: min(opts.Chunk, len(positions)),
 		Blocks: blocksFor(len(tokens)), MaxLen: len(tokens), KV: opts.KV,
 	}
+	if m.Program.Stateful() {
+		limits.Slots = 1
+	}
 	queue, err := opts.Device.Load(ctx, m.Program, limits)
 	if err != nil {
 		return nil, err

@@ -64,7 +64,7 @@ func (b *attention) mix(p *hardware.Program, x, h hardware.Tensor) {
 	k = p.RoPE(k, b.rope)
 	p.Store(b.keys, k)
 	p.Store(b.values, v)
-	o := p.Attention(q, b.keys, b.values, float32(1/math.Sqrt(float64(b.headDim))))
+	o := p.Attention(q, b.keys, b.values, attentionScale(b.headDim))
 	p.MatMulAdd(x, o, b.o)
 }
 
@@ -77,3 +77,6 @@ func (b *attention) project(p *hardware.Program, h hardware.Tensor) (q, k, v har
 	all := p.MatMul(h, b.qkv)
 	return all.Cols(0, queries), all.Cols(queries, groups), all.Cols(queries+groups, groups)
 }
+
+// attentionScale is the factor of the products of queries and keys (arXiv 1706.03762 §3.2.1).
+func attentionScale(headDim int) float32 { return float32(1 / math.Sqrt(float64(headDim))) }

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"hearth/engine/weights"
 	"hearth/hardware"
+	"hearth/hardware/quant"
 )
 
 // Loader declares an architecture's weights from a source. The first mistake sticks; until Load returns it, every
@@ -124,6 +126,59 @@ func stackRows(whole hardware.WeightInfo, first, out int) hardware.WeightInfo {
 		rows.Stack[i], _ = whole.Rows(nil, i, first, first+out) // the file's own bytes
 	}
 	return rows
+}
+
+// transposed returns the transpose [in, out] of each matrix [out, in] of a stack. Its blocks are others than the file's, so
+// rows are made while they are read: in the file's format where that has no blocks, and otherwise in F16, which has more
+// digits than what was cut into blocks.
+func transposed(whole hardware.WeightInfo) hardware.WeightInfo {
+	t := whole
+	t.Name = whole.Name + " transposed"
+	t.Out, t.In = whole.In, whole.Out
+	t.Data, t.Stack, t.Release = nil, nil, nil
+	if t.Format.BlockLen > 1 {
+		t.Format = quant.F16
+	}
+	rowBytes := t.Format.BlockBytes * t.In
+	t.Read = func(dst []byte, i, first, last int) error {
+		rows, err := whole.Rows(nil, i, 0, whole.Out)
+		if err != nil {
+			return err
+		}
+		values := make([]float32, whole.Out*whole.In)
+		whole.Format.Dequantize(values, rows)
+		column := make([]float32, whole.Out)
+		for c := first; c < last; c++ {
+			for r := range column {
+				column[r] = values[r*whole.In+c]
+			}
+			t.Format.Quantize(dst[(c-first)*rowBytes:][:rowBytes], column)
+		}
+		return nil
+	}
+	return t
+}
+
+// Table returns the integers of a tensor [rows, cols], row after row.
+func (l *Loader) Table(name string, rows, cols int) []int32 {
+	t, ok := l.shaped(name, []int{rows, cols})
+	if !ok {
+		return nil
+	}
+	size := map[string]int{"I32": 4, "I64": 8}[t.TypeName()]
+	if size == 0 || len(t.Data) != rows*cols*size {
+		l.fail(fmt.Errorf("%w: tensor %q is of type %s, want integers", ErrUnsupported, name, t.TypeName()))
+		return nil
+	}
+	table := make([]int32, rows*cols)
+	for i := range table {
+		table[i] = int32(binary.LittleEndian.Uint32(t.Data[i*size:]))
+		if size == 8 && binary.LittleEndian.Uint32(t.Data[i*size+4:]) != uint32(table[i]>>31) {
+			l.fail(fmt.Errorf("%w: tensor %q: element %d is too large", weights.ErrCorrupt, name, i))
+			return nil
+		}
+	}
+	return table
 }
 
 // info describes a weight of the source.

@@ -127,9 +127,6 @@ func operations(m *Model, layer int, half hardware.Half) string {
 }
 
 func TestArchitectures(t *testing.T) {
-	if want := []string{"llama", "qwen2", "qwen3", "qwen3moe"}; !slices.Equal(Names(), want) {
-		t.Fatalf("architectures %v, want %v", Names(), want)
-	}
 	const plain = "Norm MatMul MatMul MatMul RoPE RoPE Store Store Attention MatMul"
 	const normed = "Norm MatMul MatMul MatMul Norm Norm RoPE RoPE Store Store Attention MatMul"
 	const dense = "Norm MatMul MatMul GLU MatMul"
@@ -178,18 +175,38 @@ func pairing(m *Model) hardware.Pairing {
 	return 255
 }
 
-// TestReferenceModelsRecord loads the reference models, whose logits are compared where there is a device.
+// goldenModels are the reference models, whose logits are compared where there is a device, and their layers. Each
+// architecture has one.
+var goldenModels = []struct {
+	name, arch string
+	layers     int
+}{
+	{"llama", "llama", 3}, {"qwen2", "qwen2", 3}, {"qwen3", "qwen3", 3}, {"qwen3moe", "qwen3moe", 3},
+	{"deepseek2-lite", "deepseek2", 27}, {"deepseek2", "deepseek2", 4}, {"deepseek32", "deepseek32", 4}, {"deepseek4", "deepseek4", 5},
+}
+
+func openGolden(t testing.TB, name string) weights.Source {
+	t.Helper()
+	src, err := weights.OpenBytes("tiny-"+name+".gguf", sharedtest.ReadFile(t, "testdata", "golden", "tiny-"+name+".gguf.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src
+}
+
 func TestReferenceModelsRecord(t *testing.T) {
-	for _, arch := range Names() {
-		src, err := weights.OpenBytes(arch+".gguf", sharedtest.ReadFile(t, "testdata", "golden", "tiny-"+arch+".gguf.gz"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if m, err := Load(src); err != nil {
+	var names []string
+	for _, g := range goldenModels {
+		names = append(names, g.arch)
+		if m, err := Load(openGolden(t, g.name)); err != nil {
 			t.Error(err)
-		} else if m.Config.Architecture != arch || m.Config.NumLayers != 3 {
-			t.Errorf("%s: %+v", arch, m.Config)
+		} else if m.Config.Architecture != g.arch || m.Config.NumLayers != g.layers {
+			t.Errorf("%s: %+v", g.name, m.Config)
 		}
+	}
+	slices.Sort(names)
+	if names = slices.Compact(names); !slices.Equal(names, Names()) {
+		t.Errorf("reference models of %v, architectures %v", names, Names())
 	}
 }
 
@@ -357,38 +374,46 @@ func TestHostileKeys(t *testing.T) {
 		float32(0), float32(math.NaN()), float64(math.Inf(-1)), float32(math.MaxFloat32), "", "yarn", "llama3", true, []int32{}, []uint64{math.MaxUint64},
 		[]string{"a"}, []float32{0},
 	}
-	architectures := Names()
-	if testing.Short() {
-		architectures = []string{"qwen3moe"} // has all the keys
-	}
-	for _, arch := range architectures {
-		f := newTiny(arch)
+	for _, g := range goldenModels {
+		if testing.Short() && g.name != "qwen3moe" && g.name != "deepseek4" || g.layers > 20 {
+			continue
+		}
+		src := openGolden(t, g.name)
+		md := src.Metadata().Clone()
 		for _, key := range []string{
 			"attention.key_length", "attention.value_length", "expert_weights_scale", "expert_gating_func", "expert_weights_norm",
-			"rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
-			"rope.scaling.low_freq_factor", "rope.scaling.high_freq_factor", "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow",
-			"rope.scaling.attn_factor",
+			"expert_shared_count", "expert_shared_feed_forward_length", "expert_group_count", "expert_group_used_count", "leading_dense_block_count",
+			"nextn_predict_layers", "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor",
+			"rope.scaling.original_context_length", "rope.scaling.low_freq_factor", "rope.scaling.high_freq_factor",
+			"rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow", "rope.scaling.attn_factor", "rope.scaling.yarn_log_multiplier",
 		} {
-			if _, ok := f.md.Get(arch + "." + key); !ok {
-				f.md.Set(arch+"."+key, uint8(255))
+			if _, ok := md.Get(g.arch + "." + key); !ok {
+				md.Set(g.arch+"."+key, uint8(255))
 			}
 		}
-		keys := slices.Clone(f.md.Keys())
-		for _, key := range keys {
+		for _, key := range md.Keys() {
 			for _, value := range values {
-				damaged := newTiny(arch)
+				damaged := keyed{src, src.Metadata().Clone()}
 				damaged.md.Set(key, value)
-				if strings.Contains(key, "scaling.") && key != arch+".rope.scaling.type" {
-					damaged.md.Set(arch+".rope.scaling.type", "yarn")
+				if strings.Contains(key, "scaling.") && key != g.arch+".rope.scaling.type" {
+					damaged.md.Set(g.arch+".rope.scaling.type", "yarn")
 				}
-				m, err := Load(damaged.open(t))
-				if err == nil && m.Config.NumLayers != tinyLayers && m.Config.NumLayers != 1 {
+				m, err := Load(damaged)
+				if err == nil && m.Config.NumLayers > g.layers {
 					t.Errorf("%s = %v gives %d layers", key, value, m.Config.NumLayers)
 				}
-				if err != nil && !strings.HasPrefix(err.Error(), "model: tiny.gguf: ") {
+				if err != nil && !strings.HasPrefix(err.Error(), "model: tiny-"+g.name+".gguf: ") {
 					t.Errorf("%s = %v: %v", key, value, err)
 				}
 			}
 		}
 	}
 }
+
+// keyed is a model file with other keys.
+type keyed struct {
+	weights.Source
+	md *weights.Metadata
+}
+
+func (k keyed) Metadata() *weights.Metadata { return k.md }

@@ -55,11 +55,7 @@ func newMoE(l *Loader, layer int, opts moeOptions) moe {
 
 // mix records x += the weighted sum of the chosen experts of h, and the shared ones.
 func (b *moe) mix(p *hardware.Program, x, h hardware.Tensor) {
-	route := b.route
-	route.Logits = p.MatMul(h, b.router)
-	p.ExpertsAdd(hardware.ExpertsArgs{
-		X: h, Routes: p.Route(route), Gate: b.gate, Up: b.up, Down: b.down, Act: b.act, Limit: b.limit, Dst: x,
-	})
+	b.addChosen(p, x, h)
 	switch {
 	case !b.hasShared:
 	case !b.sharedGate.Valid():
@@ -68,4 +64,20 @@ func (b *moe) mix(p *hardware.Program, x, h hardware.Tensor) {
 		y := p.MatMul(b.shared.hidden(p, h), b.shared.down)
 		p.Add(x, p.GLU(hardware.Sigmoid, p.MatMul(h, b.sharedGate), y))
 	}
+}
+
+// addChosen records x += the weighted sum of the chosen experts of h.
+func (b *moe) addChosen(p *hardware.Program, x, h hardware.Tensor) {
+	route := b.route
+	route.Logits = p.MatMul(h, b.router)
+	p.ExpertsAdd(hardware.ExpertsArgs{
+		X: h, Routes: p.Route(route), Gate: b.gate, Up: b.up, Down: b.down, Act: b.act, Limit: b.limit, Dst: x,
+	})
+}
+
+// mixed records the weighted sum of the chosen experts of h and the shared ones, which the layer must have.
+func (b *moe) mixed(p *hardware.Program, h hardware.Tensor) hardware.Tensor {
+	y := p.MatMul(b.shared.hidden(p, h), b.shared.down)
+	b.addChosen(p, y, h)
+	return y
 }
