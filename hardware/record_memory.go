@@ -122,6 +122,9 @@ func (p *Program) HyperPre(a HyperPreArgs) (dst, coef Tensor) {
 	scales := 3
 	switch a.Mix.Size() {
 	case n * (n + 2):
+		if a.Iterations < 1 {
+			p.fail("HyperPre: %d iterations", a.Iterations)
+		}
 		a.Coef = p.Temp(a.X.rows, 1, n+n*n)
 	case n:
 		scales = 1

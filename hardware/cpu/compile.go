@@ -13,13 +13,19 @@ type compiler struct {
 	*queue
 	byWeight []*weight // by declaration, nil for those not used
 	byRoutes []*routes // by declaration
-	byRope   map[hardware.Rope]*rotation
+	byRope   map[ropeUse]*rotation
 	byGroup  map[int]*attentionPlan
-	outputOf map[int]bool // base tensors that are outputs
+	outputOf map[int]bool // base tensors that are outputs, or carried
 
 	section int
 	group   int // groups of operations so far in this section
 	phases  []operation
+}
+
+// ropeUse is a rotary embedding, forwards or backwards.
+type ropeUse struct {
+	rope    hardware.Rope
+	inverse bool
 }
 
 // compile checks a program and its limits and turns its sections into phases.
@@ -32,9 +38,10 @@ func compile(d *device, p *hardware.Program, l hardware.Limits) (*queue, error) 
 	}
 	q := &queue{device: d, program: p, limits: l}
 	c := &compiler{
-		queue: q, byWeight: make([]*weight, p.NumWeights()), byRope: map[hardware.Rope]*rotation{},
+		queue: q, byWeight: make([]*weight, p.NumWeights()), byRope: map[ropeUse]*rotation{},
 		byGroup: map[int]*attentionPlan{}, outputOf: map[int]bool{},
 	}
+	q.needInputs = make([]bool, p.NumSections())
 	q.step.workers = d.pool.size
 	q.crew = newCrew(d.pool.size)
 	for i := range q.cursors {
@@ -103,6 +110,10 @@ func (c *compiler) streamsAndTensors() error {
 		c.tensors = append(c.tensors, &tensor{rows: rows, cols: cols, stride: roundUp(cols, align/4), section: -1})
 	}
 	c.states()
+	for _, t := range c.program.Carried() {
+		c.tensors[t.Base()].carried = true
+		c.outputOf[t.Base()] = true // what another section reads is stored, and stays
+	}
 	c.byRoutes = make([]*routes, c.program.NumRoutes())
 	for o := range c.program.NumOutputs() {
 		_, t := c.program.OutputTensor(hardware.Output(o))
@@ -155,7 +166,7 @@ func (c *compiler) prelude(ops []hardware.Op) {
 				fresh.streams = append(fresh.streams, s)
 			}
 		case *hardware.RoPEArgs:
-			if r := c.rotation(a.Rope); !slices.Contains(angles.ops, rowOperation(r)) {
+			if r := c.rotation(a.Rope, a.Inverse); !slices.Contains(angles.ops, rowOperation(r)) {
 				angles.ops = append(angles.ops, r)
 				angles.width += 4 * r.pairs
 			}
@@ -169,11 +180,14 @@ func (c *compiler) prelude(ops []hardware.Op) {
 	}
 }
 
+// onlyPlain are the operations that run in their plain form alone, if they have one.
+var onlyPlain = []hardware.OpKind{hardware.OpAttention, hardware.OpSelect, hardware.OpCompress}
+
 // emit turns a group of operations into phases.
 func (c *compiler) emit(ops []hardware.Op) error {
 	elided := c.elided(ops)
 	for _, op := range ops {
-		if !c.program.Plain(op.Args) && !supported(op.Args) {
+		if slices.Contains(onlyPlain, op.Args.Kind()) && !c.program.Plain(op.Args) {
 			return fmt.Errorf("%w: cpu: %s", hardware.ErrUnsupported, place(op))
 		}
 		if err := c.touch(op, elided); err != nil {
@@ -185,6 +199,9 @@ func (c *compiler) emit(ops []hardware.Op) error {
 	}
 	switch a := ops[0].Args.(type) {
 	case *hardware.MatMulArgs:
+		if c.program.WeightInfo(a.W).Experts > 0 {
+			return c.emitStack(ops[0], a)
+		}
 		return c.emitMatMul(ops)
 	case *hardware.AttentionArgs:
 		return c.emitAttention(ops[0], a)
@@ -220,15 +237,6 @@ func (c *compiler) emit(ops []hardware.Op) error {
 	return nil
 }
 
-// supported reports whether this device runs an operation that is not plain.
-func supported(args hardware.Args) bool {
-	switch args.Kind() {
-	case hardware.OpConv, hardware.OpDeltaRule, hardware.OpRemember:
-		return true
-	}
-	return false
-}
-
 // touch notes that an operation's tensors are in use by the current group, but for those that it does not store.
 func (c *compiler) touch(op hardware.Op, elided []int) error {
 	for _, view := range op.Args.Writes(op.Args.Reads(nil)) {
@@ -237,6 +245,8 @@ func (c *compiler) touch(op hardware.Op, elided []int) error {
 		}
 		t := c.tensors[view.Base()]
 		switch {
+		case t.carried:
+			t.section = c.section
 		case t.section < 0:
 			t.section, t.first = c.section, c.group
 		case t.section != c.section:
@@ -259,24 +269,32 @@ func (c *compiler) rowOperation(op hardware.Op) (rowOperation, int, error) {
 	case *hardware.NormArgs:
 		return c.norm(a), 2 * a.X.Size(), nil
 	case *hardware.RoPEArgs:
-		return &rope{c.view(a.X), c.view(a.Dst), c.rotation(a.Rope)}, 2 * a.X.Size(), nil
+		return &rope{c.view(a.X), c.view(a.Dst), c.rotation(a.Rope, a.Inverse)}, 2 * a.X.Size(), nil
 	case *hardware.StoreArgs:
 		s := c.streams[a.Stream.Index()]
 		c.sizes.short = max(c.sizes.short, s.rowBytes)
 		return &store{c.view(a.X), s}, 4 * a.X.Size(), nil
 	case *hardware.GLUArgs:
-		return &glu{c.view(a.Gate), c.view(a.Up), c.view(a.Dst)}, 4 * a.Dst.Size(), nil
+		o := glu{activation{a.Act, a.Limit}, c.view(a.Gate), c.view(a.Up), c.view(a.Dst)}
+		if a.Gate.Size() < a.Up.Size() {
+			c.sizes.row = max(c.sizes.row, a.Dst.Dim())
+			return &rowGate{o}, 4 * a.Dst.Size(), nil
+		}
+		return &o, 4 * a.Dst.Size(), nil
 	case *hardware.AddArgs:
 		return &addition{c.view(a.X), c.view(a.Dst)}, 2 * a.X.Size(), nil
 	case *hardware.GatherArgs:
-		return &gather{c.view(a.X), c.view(a.Dst)}, a.X.Size(), nil
+		c.needInputs[c.section] = c.needInputs[c.section] || a.ByInputs
+		return &gather{c.view(a.X), c.view(a.Dst), a.ByInputs}, a.X.Size(), nil
+	case *hardware.CopyArgs:
+		return &duplicate{c.view(a.X), c.view(a.Dst)}, a.Dst.Size(), nil
 	case *hardware.RouteArgs:
-		c.sizes.row = max(c.sizes.row, a.Logits.Size())
-		scale := a.Scale
-		if scale == 0 {
-			scale = 1
-		}
-		return &route{c.view(a.Logits), a.Normalize, scale, c.chosen(a.Dst)}, 8 * a.Logits.Size(), nil
+		return c.newRoute(a), 8 * a.Logits.Size(), nil
+	case *hardware.HyperPreArgs:
+		return c.newHyperPre(a), 2 * a.X.Size(), nil
+	case *hardware.HyperPostArgs:
+		c.sizes.row = max(c.sizes.row, a.X.NumHeads()*min(hyperCols, a.X.Dim()))
+		return &hyperPost{c.view(a.X), c.view(a.Y), c.view(a.Coef)}, a.X.NumHeads() * a.X.Size(), nil
 	default:
 		return nil, 0, fmt.Errorf("%w: cpu: %s", hardware.ErrUnsupported, place(op))
 	}
@@ -284,7 +302,14 @@ func (c *compiler) rowOperation(op hardware.Op) (rowOperation, int, error) {
 
 // norm compiles a norm.
 func (c *compiler) norm(a *hardware.NormArgs) *norm {
-	return &norm{c.view(a.X), c.view(a.Dst), c.vector(a.Weight), a.Eps}
+	o := &norm{kind: a.Norm, x: c.view(a.X), dst: c.view(a.Dst), scale: a.Scale, eps: a.Eps}
+	if a.Weight.Valid() {
+		o.weight = c.vector(a.Weight)
+	}
+	if a.Bias.Valid() {
+		o.bias = c.vector(a.Bias)
+	}
+	return o
 }
 
 // deltaRule compiles a delta rule.
@@ -322,6 +347,7 @@ func (c *compiler) emitMatMul(ops []hardware.Op) error {
 		case *hardware.GLUArgs:
 			gated := products[len(products)-2]
 			gated.up, gated.dst = products[len(products)-1].weight, c.view(a.Dst)
+			gated.act = activation{a.Act, a.Limit}
 			products = products[:len(products)-1]
 		}
 	}
@@ -355,7 +381,7 @@ func (c *compiler) emitAttention(op hardware.Op, a *hardware.AttentionArgs) erro
 
 // emitExperts compiles experts.
 func (c *compiler) emitExperts(op hardware.Op, a *hardware.ExpertsArgs) error {
-	o := experts{x: c.view(a.X), dst: c.view(a.Dst), routes: c.chosen(a.Routes), space: &c.queue.experts}
+	o := experts{x: c.view(a.X), dst: c.view(a.Dst), routes: c.chosen(a.Routes), act: activation{a.Act, a.Limit}, space: &c.queue.experts}
 	for _, w := range []struct {
 		dst    **weight
 		handle hardware.Weight
@@ -412,13 +438,19 @@ func (c *compiler) chosen(h hardware.Routes) *routes {
 	return r
 }
 
-// rotation returns a declared rotary embedding, noted once.
-func (c *compiler) rotation(h hardware.Rope) *rotation {
-	r := c.byRope[h]
+// rotation returns a declared rotary embedding, or its inverse, noted once.
+func (c *compiler) rotation(h hardware.Rope, inverse bool) *rotation {
+	r := c.byRope[ropeUse{h, inverse}]
 	if r == nil {
 		info := c.program.RopeInfo(h)
 		r = &rotation{pairing: info.Pairing, magnitude: float64(info.Magnitude), frequencies: info.Frequencies, pairs: len(info.Frequencies)}
-		c.byRope[h] = r
+		if inverse {
+			r.frequencies = slices.Clone(info.Frequencies)
+			for i := range r.frequencies {
+				r.frequencies[i] = -r.frequencies[i]
+			}
+		}
+		c.byRope[ropeUse{h, inverse}] = r
 		c.ropes = append(c.ropes, r)
 	}
 	return r
@@ -442,7 +474,7 @@ func place(op hardware.Op) string {
 func placeTensors(tensors []*tensor, section int, l *hardware.Limits) int {
 	var own, placed []*tensor
 	for _, t := range tensors {
-		if t.section == section {
+		if t.section == section && !t.carried {
 			own = append(own, t)
 		}
 	}

@@ -48,6 +48,7 @@ type experts struct {
 	x, dst         view
 	routes         *routes
 	gate, up, down *weight
+	act            activation
 	space          *expertSpace
 	tileRows       int // rows of one expert that are prepared together
 
@@ -174,7 +175,7 @@ func (o expertGate) run(w *worker, item int) {
 		w.multiplyPanels(w.productUp, o.up, packed, panelRange{e, firstPanel, panels, n})
 		for i := range n {
 			at := i * panels * panelCols
-			w.kernels.siluMul(o.space.hidden[(first+i)*ffn+firstCol:][:cols], w.product[at:][:cols], w.productUp[at:][:cols])
+			o.act.apply(w.kernels, o.space.hidden[(first+i)*ffn+firstCol:][:cols], w.product[at:][:cols], w.productUp[at:][:cols])
 		}
 		preempt(tile)
 	}

@@ -1,6 +1,10 @@
 package cpu
 
-import "hearth/hardware"
+import (
+	"slices"
+
+	"hearth/hardware"
+)
 
 // Fusing puts operations into one phase. It never changes a bit: a fused phase calls the same kernels on the same
 // rows in the same order. What it saves is barriers between workers, and tensors on their way through memory.
@@ -22,10 +26,17 @@ func (c *compiler) groupLen(ops, all []hardware.Op) int {
 	n := 1
 	for n < len(ops) && isRowOperation(ops[n].Args) && rowsOf(ops[n].Args) == rowsOf(ops[0].Args) &&
 		ops[n].Args.Kind() != hardware.OpGather && // reads other rows than it writes, so that it can only begin a chain
-		c.normedLen(ops[n:], all) == 0 {
+		!overwritesGathered(ops[0].Args, ops[n].Args) && c.normedLen(ops[n:], all) == 0 {
 		n++
 	}
 	return n
+}
+
+// overwritesGathered reports whether an operation writes to rows that the first of its chain gathers from, which others
+// may not have read yet.
+func overwritesGathered(first, args hardware.Args) bool {
+	gather, ok := first.(*hardware.GatherArgs)
+	return ok && slices.ContainsFunc(args.Writes(nil), func(t hardware.Tensor) bool { return t.Base() == gather.X.Base() })
 }
 
 // productsLen returns how many operations are products of the same rows, with the gated linear unit of a pair; 0 when
@@ -35,11 +46,14 @@ func (c *compiler) productsLen(ops, all []hardware.Op) int {
 	if !ok {
 		return 0
 	}
+	if c.program.WeightInfo(first.W).Experts > 0 {
+		return 0
+	}
 	if c.gated(ops, all) {
 		return 3
 	}
 	n := 1
-	for n < len(ops) && sameRows(first, ops[1:n], ops[n].Args) && !c.gated(ops[n:], all) {
+	for n < len(ops) && c.sameRows(first, ops[1:n], ops[n].Args) && !c.gated(ops[n:], all) {
 		n++
 	}
 	return n
@@ -88,9 +102,9 @@ func (c *compiler) elided(ops []hardware.Op) []int {
 }
 
 // sameRows reports whether an operation is a product of the same rows as the first, with a result of its own.
-func sameRows(first *hardware.MatMulArgs, between []hardware.Op, args hardware.Args) bool {
+func (c *compiler) sameRows(first *hardware.MatMulArgs, between []hardware.Op, args hardware.Args) bool {
 	next, ok := args.(*hardware.MatMulArgs)
-	if !ok || next.X != first.X || next.Dst.Base() == first.Dst.Base() {
+	if !ok || next.X != first.X || c.program.WeightInfo(next.W).Experts > 0 || next.Dst.Base() == first.Dst.Base() {
 		return false
 	}
 	for _, op := range between {
@@ -110,10 +124,10 @@ func (c *compiler) gated(ops, all []hardware.Op) bool {
 	gate, isGate := ops[0].Args.(*hardware.MatMulArgs)
 	up, isUp := ops[1].Args.(*hardware.MatMulArgs)
 	unit, isUnit := ops[2].Args.(*hardware.GLUArgs)
-	if !isGate || !isUp || !isUnit || unit.Act != hardware.SiLU || gate.Accumulate || up.Accumulate || !sameRows(gate, nil, up) {
+	if !isGate || !isUp || !isUnit || gate.Accumulate || up.Accumulate || !c.sameRows(gate, nil, up) {
 		return false
 	}
-	if unit.Gate != gate.Dst || unit.Up != up.Dst || !unit.Dst.Flat() || c.program.WeightInfo(gate.W).Format != c.program.WeightInfo(up.W).Format {
+	if unit.Gate != gate.Dst || unit.Up != up.Dst || unit.Gate.Size() != unit.Up.Size() || !unit.Dst.Flat() || c.program.WeightInfo(gate.W).Format != c.program.WeightInfo(up.W).Format {
 		return false
 	}
 	for _, base := range []int{gate.Dst.Base(), up.Dst.Base()} {
@@ -152,8 +166,8 @@ func rowsOf(args hardware.Args) hardware.Rows {
 	switch a := args.(type) {
 	case *hardware.RouteArgs:
 		return a.Logits.Rows()
-	case *hardware.GatherArgs:
-		return hardware.Outputs
+	case *hardware.HyperPreArgs:
+		return a.X.Rows()
 	}
 	views := args.Writes(args.Reads(nil))
 	return views[len(views)-1].Rows()
@@ -174,6 +188,8 @@ func headsOf(args hardware.Args) int {
 		return a.Dst.NumHeads()
 	case *hardware.GatherArgs:
 		return a.X.NumHeads()
+	case *hardware.CopyArgs:
+		return a.Dst.NumHeads()
 	}
 	return 1
 }

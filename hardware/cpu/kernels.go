@@ -28,9 +28,14 @@ type kernels struct {
 	scale      func(x []float32, s float32)                  // x[i] *= s
 	add        func(dst, x []float32)                        // dst[i] += x[i]
 	siluMul    func(dst, gate, up []float32)                 // dst[i] = silu(gate[i]) * up[i]; dst may be either
+	sigmoidMul func(dst, gate, up []float32)                 // dst[i] = sigmoid(gate[i]) * up[i]; dst may be either
 	addScaled  func(dst, x []float32, s float32)             // dst[i] += s * x[i]
 	mulAdd     func(dst, x, w []float32)                     // dst[i] += x[i] * w[i]
 	halves     func(dst []byte, x []float32)                 // float32 to float16, round to nearest even
+
+	// clippedMul is dst[i] = g * sigmoid(slope * g) * (u + shift), for g = gate[i] cut to at most limit and u = up[i] to
+	// -limit…limit; dst may be either.
+	clippedMul func(dst, gate, up []float32, slope, limit, shift float32)
 
 	// scaleByHalves is dst[i] = x[i] * halves[i], for a multiple of 8 elements. Only tiles that are made of gemm need it.
 	scaleByHalves func(dst, x []float32, halves []byte)

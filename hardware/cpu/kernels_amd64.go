@@ -1196,6 +1196,12 @@ func addRowsAVX2(dst []float32, dstStride int, x []float32, xStride, rows, cols 
 func siluMulAVX2(dst, gate, up []float32)
 
 //go:noescape
+func sigmoidMulAVX2(dst, gate, up []float32)
+
+//go:noescape
+func clippedMulAVX2(dst, gate, up []float32, slope, limit, shift float32)
+
+//go:noescape
 func expSumAVX2(dst, x []float32, shift float32) float32
 
 //go:noescape

@@ -122,6 +122,12 @@ func expSumNEON(dst, x []float32, shift float32) float32
 func siluMulNEON(dst, gate, up []float32)
 
 //go:noescape
+func sigmoidMulNEON(dst, gate, up []float32)
+
+//go:noescape
+func clippedMulNEON(dst, gate, up []float32, slope, limit, shift float32)
+
+//go:noescape
 func rotateHalvesNEON(dst, x, cos, sin []float32)
 
 //go:noescape

@@ -92,6 +92,8 @@ func goKernels() *kernels {
 		scale:        scaleGeneric,
 		add:          addGeneric,
 		siluMul:      siluMulGeneric,
+		sigmoidMul:   sigmoidMulGeneric,
+		clippedMul:   clippedMulGeneric,
 		addScaled:    addScaledGeneric,
 		mulAdd:       mulAddGeneric,
 		rotateHalves: rotateHalvesGeneric,

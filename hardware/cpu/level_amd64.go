@@ -57,6 +57,8 @@ func avx2Kernels() *kernels {
 		scale:        scaleAVX2,
 		add:          addAVX2,
 		siluMul:      siluMulAVX2,
+		sigmoidMul:   sigmoidMulAVX2,
+		clippedMul:   clippedMulAVX2,
 		addScaled:    addScaledAVX2,
 		mulAdd:       mulAddAVX2,
 		rotateHalves: rotateHalvesAVX2,

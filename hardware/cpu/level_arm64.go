@@ -47,6 +47,8 @@ func neonKernels() *kernels {
 	k.add = addNEON
 	k.addRows = addRows(addNEON)
 	k.siluMul = siluMulNEON
+	k.sigmoidMul = sigmoidMulNEON
+	k.clippedMul = clippedMulNEON
 	k.addScaled = addScaledNEON
 	k.mulAdd = mulAddNEON
 	k.rotateHalves = rotateHalvesNEON

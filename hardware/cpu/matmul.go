@@ -86,7 +86,8 @@ func (o *preparation) run(w *worker, item int) {
 // makes of them.
 type linearProduct struct {
 	weight     *weight
-	up         *weight // nil, or the other half of a gated linear unit
+	up         *weight    // nil, or the other half of a gated linear unit
+	act        activation // of that unit
 	set        *tileSet
 	dst        view
 	accumulate bool
@@ -200,7 +201,7 @@ func (j *panelJob) write(w *worker, firstRow, rows int) {
 	switch {
 	case j.up != nil:
 		for r := range rows {
-			w.kernels.siluMul(dst[r*dstStride:][:n], w.product[r*stride:][:n], w.productUp[r*stride:][:n])
+			j.act.apply(w.kernels, dst[r*dstStride:][:n], w.product[r*stride:][:n], w.productUp[r*stride:][:n])
 		}
 	case j.accumulate:
 		w.kernels.addRows(dst, dstStride, w.product, stride, rows, n)

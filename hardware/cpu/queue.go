@@ -45,6 +45,7 @@ type queue struct {
 	sections   [][]operation
 	vocab      []int        // of each section's tokens
 	moved      [][]*history // by each section
+	needInputs []bool       // of each section: it gathers rows by Batch.Inputs
 	outputs    []view
 	blockBytes int
 	slotBytes  int // of a slot
@@ -95,6 +96,9 @@ func (q *queue) Run(section hardware.Section, b *hardware.Batch) {
 		for _, h := range q.moved[section] {
 			h.check(i, &b.Spans[i], q.limits.MaxDraft)
 		}
+	}
+	if q.needInputs[section] && len(b.Inputs) != len(b.Tokens) {
+		panic(fmt.Sprintf("cpu: Run: section %d gathers by inputs, of which %d tokens have %d", section, len(b.Tokens), len(b.Inputs)))
 	}
 	q.begin(b)
 	q.counters.Steps++
@@ -257,7 +261,10 @@ func (q *queue) measure() hardware.Memory {
 func (q *queue) reserveScratch(c *carver) {
 	arena := c.bytes(q.arenaBytes)
 	for _, t := range q.tensors {
-		if c.mem != nil && t.section >= 0 {
+		switch {
+		case t.carried:
+			t.mem = carve[float32](c, t.bytes(&q.limits)/4)
+		case c.mem != nil && t.section >= 0:
 			t.mem = floatsOf(arena[t.offset:][:t.bytes(&q.limits)])
 		}
 	}
@@ -287,17 +294,23 @@ func (q *queue) reserveScratch(c *carver) {
 		w.reserve(c, &q.sizes)
 	}
 	if q.device.options.NoFuse {
-		q.traceRows = carve[float32](c, q.maxTensorElements())
+		q.traceRows = carve[float32](c, q.maxWritten())
 	}
 }
 
-// maxTensorElements is the size of the largest tensor without gaps between rows.
-func (q *queue) maxTensorElements() int {
-	n := 0
-	for _, t := range q.tensors {
-		n = max(n, t.cols*maxRows(t.rows, &q.limits))
+// maxWritten is the most elements that an operation writes.
+func (q *queue) maxWritten() int {
+	most := 0
+	for s := range q.program.NumSections() {
+		for _, op := range q.program.Ops(hardware.Section(s)) {
+			n := 0
+			for _, t := range op.Args.Writes(nil) {
+				n += t.Size() * maxRows(t.Rows(), &q.limits)
+			}
+			most = max(most, n)
+		}
 	}
-	return n
+	return most
 }
 
 // allocate takes the memory and fills the tables.

@@ -14,7 +14,7 @@ const ropeFine = 256
 type rotation struct {
 	pairing     hardware.Pairing
 	magnitude   float64
-	frequencies []float64 // radians per position of each pair
+	frequencies []float64 // radians per position of each pair, negative to turn back
 	pairs       int
 
 	coarseCos, coarseSin []float64 // [positions / ropeFine][pairs]

@@ -19,18 +19,15 @@ func (q *queue) runTraced(section int) {
 	}
 }
 
-// destination copies what an operation wrote together, nil when it wrote no tensor.
+// destination copies what an operation wrote together.
 func (q *queue) destination(args hardware.Args) []float32 {
-	written := args.Writes(nil)
-	if len(written) == 0 {
-		return nil
-	}
-	t := written[0]
-	v := view{t: q.tensors[t.Base()], off: t.Offset(), heads: t.NumHeads(), headStride: t.Stride(), dim: t.Dim()}
 	rows := q.traceRows[:0]
-	for r := range q.step.rows[t.Rows()] {
-		for h := range v.heads {
-			rows = append(rows, v.head(r, h)...)
+	for _, t := range args.Writes(nil) {
+		v := view{t: q.tensors[t.Base()], off: t.Offset(), heads: t.NumHeads(), headStride: t.Stride(), dim: t.Dim()}
+		for r := range q.step.rows[t.Rows()] {
+			for h := range v.heads {
+				rows = append(rows, v.head(r, h)...)
+			}
 		}
 	}
 	return rows

@@ -68,6 +68,19 @@ func siluMulGeneric(dst, gate, up []float32) {
 	}
 }
 
+func sigmoidMulGeneric(dst, gate, up []float32) {
+	for i, g := range gate {
+		dst[i] = up[i] / (1 + exp(-g))
+	}
+}
+
+func clippedMulGeneric(dst, gate, up []float32, slope, limit, shift float32) {
+	for i, g := range gate {
+		g, u := min(g, limit), min(max(up[i], -limit), limit)
+		dst[i] = g / (1 + exp(-slope*g)) * (u + shift)
+	}
+}
+
 func addScaledGeneric(dst, x []float32, s float32) {
 	for i, v := range x {
 		dst[i] += s * v

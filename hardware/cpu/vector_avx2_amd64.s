@@ -678,6 +678,204 @@ done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
+// func sigmoidMulAVX2(dst, gate, up []float32)
+// CPU: AVX2, FMA, F16C.
+// dst[i] = up[i] / (1 + e^-gate[i]).
+// Registers: Y0 to Y3 exponential, Y5 up, Y9 mask, Y14 and Y15 bounds. DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
+TEXT ·sigmoidMulAVX2(SB), NOSPLIT, $0-72
+	MOVQ         dst_base+0(FP), DI                      // dst
+	MOVQ         gate_base+24(FP), SI                    // gate
+	MOVQ         up_base+48(FP), DX                      // up
+	MOVQ         gate_len+32(FP), CX                     // elements to do
+	VMOVUPS      least<>(SB), Y14                        // bounds of x
+	VMOVUPS      most<>(SB), Y15                         // bounds of x
+	SUBQ         $8, CX                                  // eight are left?
+	JLT          tail                                    // no
+
+loop:
+	VMOVUPS      (SI), Y0                                // gate
+	VMOVUPS      (DX), Y5                                // up
+	VXORPS       sign<>(SB), Y0, Y0                      // -gate
+	VMAXPS       Y0, Y14, Y0                             // not below; NaN stays
+	VMINPS       Y0, Y15, Y0                             // not above; NaN stays
+	VMULPS       log2e<>(SB), Y0, Y1                     // x / ln 2
+	VROUNDPS     $0, Y1, Y1                              // n, the nearest integer
+	VFNMADD231PS ln2hi<>(SB), Y1, Y0                     // r = x - n * first part of ln 2
+	VFNMADD231PS ln2lo<>(SB), Y1, Y0                     // r -= n * second part
+	VMOVUPS      c6<>(SB), Y2                            // p = c6
+	VFMADD213PS  c5<>(SB), Y0, Y2                        // p = p * r + c5
+	VFMADD213PS  c4<>(SB), Y0, Y2                        // p = p * r + c4
+	VFMADD213PS  c3<>(SB), Y0, Y2                        // p = p * r + c3
+	VFMADD213PS  c2<>(SB), Y0, Y2                        // p = p * r + c2
+	VMULPS       Y0, Y2, Y2                              // p * r
+	VFMADD213PS  Y0, Y0, Y2                              // p = p * r^2 + r
+	VADDPS       one<>(SB), Y2, Y0                       // e^r
+	VCVTPS2DQ    Y1, Y1                                  // n as integer
+	VPSRAD       $1, Y1, Y3                              // n / 2
+	VPSUBD       Y3, Y1, Y1                              // the other half
+	VPADDD       bias<>(SB), Y3, Y3                      // exponent
+	VPSLLD       $23, Y3, Y3                             // 2^(n/2)
+	VPADDD       bias<>(SB), Y1, Y1                      // exponent
+	VPSLLD       $23, Y1, Y1                             // 2^the other half
+	VMULPS       Y3, Y0, Y0                              // e^r * 2^(n/2)
+	VMULPS       Y1, Y0, Y0                              // e^x
+	VADDPS       one<>(SB), Y0, Y0                       // 1 + e^-gate
+	VDIVPS       Y0, Y5, Y0                              // up / that
+	VMOVUPS      Y0, (DI)                                // dst
+	ADDQ         $32, DI                                 // next 8
+	ADDQ         $32, SI                                 // next 8
+	ADDQ         $32, DX                                 // next 8
+	SUBQ         $8, CX                                  // 8 less
+	JGE          loop                                    // while there are 8
+
+tail:
+	ADDQ         $8, CX                                  // 0 to 7 are left
+	JEQ          done                                    // none
+	LEAQ         lanes<>+32(SB), R8                      // masks
+	SHLQ         $2, CX                                  // CX is spent
+	SUBQ         CX, R8                                  // as many lanes before the zeros
+	VMOVDQU      (R8), Y9                                // lanes that are left
+	VMASKMOVPS   (SI), Y9, Y0                            // gate, 0 beyond
+	VMASKMOVPS   (DX), Y9, Y5                            // up, 0 beyond
+	VXORPS       sign<>(SB), Y0, Y0                      // -gate
+	VMAXPS       Y0, Y14, Y0                             // not below; NaN stays
+	VMINPS       Y0, Y15, Y0                             // not above; NaN stays
+	VMULPS       log2e<>(SB), Y0, Y1                     // x / ln 2
+	VROUNDPS     $0, Y1, Y1                              // n, the nearest integer
+	VFNMADD231PS ln2hi<>(SB), Y1, Y0                     // r = x - n * first part of ln 2
+	VFNMADD231PS ln2lo<>(SB), Y1, Y0                     // r -= n * second part
+	VMOVUPS      c6<>(SB), Y2                            // p = c6
+	VFMADD213PS  c5<>(SB), Y0, Y2                        // p = p * r + c5
+	VFMADD213PS  c4<>(SB), Y0, Y2                        // p = p * r + c4
+	VFMADD213PS  c3<>(SB), Y0, Y2                        // p = p * r + c3
+	VFMADD213PS  c2<>(SB), Y0, Y2                        // p = p * r + c2
+	VMULPS       Y0, Y2, Y2                              // p * r
+	VFMADD213PS  Y0, Y0, Y2                              // p = p * r^2 + r
+	VADDPS       one<>(SB), Y2, Y0                       // e^r
+	VCVTPS2DQ    Y1, Y1                                  // n as integer
+	VPSRAD       $1, Y1, Y3                              // n / 2
+	VPSUBD       Y3, Y1, Y1                              // the other half
+	VPADDD       bias<>(SB), Y3, Y3                      // exponent
+	VPSLLD       $23, Y3, Y3                             // 2^(n/2)
+	VPADDD       bias<>(SB), Y1, Y1                      // exponent
+	VPSLLD       $23, Y1, Y1                             // 2^the other half
+	VMULPS       Y3, Y0, Y0                              // e^r * 2^(n/2)
+	VMULPS       Y1, Y0, Y0                              // e^x
+	VADDPS       one<>(SB), Y0, Y0                       // 1 + e^-gate
+	VDIVPS       Y0, Y5, Y0                              // up / that
+	VMASKMOVPS   Y0, Y9, (DI)                            // dst
+
+done:
+	VZEROUPPER                                           // spare the code outside a penalty
+	RET                                                  // done
+
+// func clippedMulAVX2(dst, gate, up []float32, slope, limit, shift float32)
+// CPU: AVX2, FMA, F16C.
+// dst[i] = g / (1 + e^(-slope * g)) * (u + shift), g = min(gate[i], limit), u = up[i] within ±limit.
+// Registers: Y0 to Y3 exponential, Y4 g, Y5 u, Y8 slope, Y9 mask, Y10 limit, Y11 -limit, Y12 shift, Y14 and Y15 bounds. DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
+TEXT ·clippedMulAVX2(SB), NOSPLIT, $0-84
+	MOVQ         dst_base+0(FP), DI                      // dst
+	MOVQ         gate_base+24(FP), SI                    // gate
+	MOVQ         up_base+48(FP), DX                      // up
+	MOVQ         gate_len+32(FP), CX                     // elements to do
+	VBROADCASTSS slope+72(FP), Y8                        // slope
+	VBROADCASTSS limit+76(FP), Y10                       // limit
+	VXORPS       sign<>(SB), Y10, Y11                    // -limit
+	VBROADCASTSS shift+80(FP), Y12                       // shift
+	VMOVUPS      least<>(SB), Y14                        // bounds of x
+	VMOVUPS      most<>(SB), Y15                         // bounds of x
+	SUBQ         $8, CX                                  // eight are left?
+	JLT          tail                                    // no
+
+loop:
+	VMOVUPS      (SI), Y4                                // gate
+	VMOVUPS      (DX), Y5                                // up
+	VMINPS       Y4, Y10, Y4                             // g; NaN stays
+	VMINPS       Y5, Y10, Y5                             // not above; NaN stays
+	VMAXPS       Y5, Y11, Y5                             // u; NaN stays
+	VMULPS       Y4, Y8, Y0                              // slope * g
+	VXORPS       sign<>(SB), Y0, Y0                      // -slope * g
+	VMAXPS       Y0, Y14, Y0                             // not below; NaN stays
+	VMINPS       Y0, Y15, Y0                             // not above; NaN stays
+	VMULPS       log2e<>(SB), Y0, Y1                     // x / ln 2
+	VROUNDPS     $0, Y1, Y1                              // n, the nearest integer
+	VFNMADD231PS ln2hi<>(SB), Y1, Y0                     // r = x - n * first part of ln 2
+	VFNMADD231PS ln2lo<>(SB), Y1, Y0                     // r -= n * second part
+	VMOVUPS      c6<>(SB), Y2                            // p = c6
+	VFMADD213PS  c5<>(SB), Y0, Y2                        // p = p * r + c5
+	VFMADD213PS  c4<>(SB), Y0, Y2                        // p = p * r + c4
+	VFMADD213PS  c3<>(SB), Y0, Y2                        // p = p * r + c3
+	VFMADD213PS  c2<>(SB), Y0, Y2                        // p = p * r + c2
+	VMULPS       Y0, Y2, Y2                              // p * r
+	VFMADD213PS  Y0, Y0, Y2                              // p = p * r^2 + r
+	VADDPS       one<>(SB), Y2, Y0                       // e^r
+	VCVTPS2DQ    Y1, Y1                                  // n as integer
+	VPSRAD       $1, Y1, Y3                              // n / 2
+	VPSUBD       Y3, Y1, Y1                              // the other half
+	VPADDD       bias<>(SB), Y3, Y3                      // exponent
+	VPSLLD       $23, Y3, Y3                             // 2^(n/2)
+	VPADDD       bias<>(SB), Y1, Y1                      // exponent
+	VPSLLD       $23, Y1, Y1                             // 2^the other half
+	VMULPS       Y3, Y0, Y0                              // e^r * 2^(n/2)
+	VMULPS       Y1, Y0, Y0                              // e^x
+	VADDPS       one<>(SB), Y0, Y0                       // 1 + e^that
+	VDIVPS       Y0, Y4, Y0                              // g / that
+	VADDPS       Y12, Y5, Y5                             // u + shift
+	VMULPS       Y5, Y0, Y0                              // product
+	VMOVUPS      Y0, (DI)                                // dst
+	ADDQ         $32, DI                                 // next 8
+	ADDQ         $32, SI                                 // next 8
+	ADDQ         $32, DX                                 // next 8
+	SUBQ         $8, CX                                  // 8 less
+	JGE          loop                                    // while there are 8
+
+tail:
+	ADDQ         $8, CX                                  // 0 to 7 are left
+	JEQ          done                                    // none
+	LEAQ         lanes<>+32(SB), R8                      // masks
+	SHLQ         $2, CX                                  // CX is spent
+	SUBQ         CX, R8                                  // as many lanes before the zeros
+	VMOVDQU      (R8), Y9                                // lanes that are left
+	VMASKMOVPS   (SI), Y9, Y4                            // gate, 0 beyond
+	VMASKMOVPS   (DX), Y9, Y5                            // up, 0 beyond
+	VMINPS       Y4, Y10, Y4                             // g; NaN stays
+	VMINPS       Y5, Y10, Y5                             // not above; NaN stays
+	VMAXPS       Y5, Y11, Y5                             // u; NaN stays
+	VMULPS       Y4, Y8, Y0                              // slope * g
+	VXORPS       sign<>(SB), Y0, Y0                      // -slope * g
+	VMAXPS       Y0, Y14, Y0                             // not below; NaN stays
+	VMINPS       Y0, Y15, Y0                             // not above; NaN stays
+	VMULPS       log2e<>(SB), Y0, Y1                     // x / ln 2
+	VROUNDPS     $0, Y1, Y1                              // n, the nearest integer
+	VFNMADD231PS ln2hi<>(SB), Y1, Y0                     // r = x - n * first part of ln 2
+	VFNMADD231PS ln2lo<>(SB), Y1, Y0                     // r -= n * second part
+	VMOVUPS      c6<>(SB), Y2                            // p = c6
+	VFMADD213PS  c5<>(SB), Y0, Y2                        // p = p * r + c5
+	VFMADD213PS  c4<>(SB), Y0, Y2                        // p = p * r + c4
+	VFMADD213PS  c3<>(SB), Y0, Y2                        // p = p * r + c3
+	VFMADD213PS  c2<>(SB), Y0, Y2                        // p = p * r + c2
+	VMULPS       Y0, Y2, Y2                              // p * r
+	VFMADD213PS  Y0, Y0, Y2                              // p = p * r^2 + r
+	VADDPS       one<>(SB), Y2, Y0                       // e^r
+	VCVTPS2DQ    Y1, Y1                                  // n as integer
+	VPSRAD       $1, Y1, Y3                              // n / 2
+	VPSUBD       Y3, Y1, Y1                              // the other half
+	VPADDD       bias<>(SB), Y3, Y3                      // exponent
+	VPSLLD       $23, Y3, Y3                             // 2^(n/2)
+	VPADDD       bias<>(SB), Y1, Y1                      // exponent
+	VPSLLD       $23, Y1, Y1                             // 2^the other half
+	VMULPS       Y3, Y0, Y0                              // e^r * 2^(n/2)
+	VMULPS       Y1, Y0, Y0                              // e^x
+	VADDPS       one<>(SB), Y0, Y0                       // 1 + e^that
+	VDIVPS       Y0, Y4, Y0                              // g / that
+	VADDPS       Y12, Y5, Y5                             // u + shift
+	VMULPS       Y5, Y0, Y0                              // product
+	VMASKMOVPS   Y0, Y9, (DI)                            // dst
+
+done:
+	VZEROUPPER                                           // spare the code outside a penalty
+	RET                                                  // done
+
 // func expSumAVX2(dst, x []float32, shift float32) float32
 // CPU: AVX2, FMA, F16C.
 // dst[i] = e^(x[i] - shift); returns their sum: 8 lanes, then a tree.

@@ -531,6 +531,259 @@ one:
 done:
 	RET                                                  // done
 
+// func sigmoidMulNEON(dst, gate, up []float32)
+// CPU: Advanced SIMD.
+// dst[i] = up[i] / (1 + e^-gate[i]).
+// Registers: V0 to V3 exponential, V5 up, V16 to V27 constants, R9 free. R0 to R2 slices in order, R3 what is left of them. Tails: the last 1 to 3 one by one.
+TEXT ·sigmoidMulNEON(SB), NOSPLIT, $0-72
+	MOVD         dst_base+0(FP), R0                      // dst
+	MOVD         gate_base+24(FP), R1                    // gate
+	MOVD         up_base+48(FP), R2                      // up
+	MOVD         gate_len+32(FP), R3                     // elements to do
+	MOVW         $0xc2d00000, R9                         // e^x is 0 below
+	VDUP         R9, V16.S4                              // in all words
+	MOVW         $0x42b20000, R9                         // e^x is infinite above
+	VDUP         R9, V17.S4                              // in all words
+	MOVW         $0x3fb8aa3b, R9                         // 1/ln 2
+	VDUP         R9, V18.S4                              // in all words
+	MOVW         $0x3f317200, R9                         // ln 2, first 17 bits
+	VDUP         R9, V19.S4                              // in all words
+	MOVW         $0x35bfbe8e, R9                         // ln 2, the rest
+	VDUP         R9, V20.S4                              // in all words
+	MOVW         $0x3efffffe, R9                         // c2
+	VDUP         R9, V21.S4                              // in all words
+	MOVW         $0x3e2aaa48, R9                         // c3
+	VDUP         R9, V22.S4                              // in all words
+	MOVW         $0x3d2aac7a, R9                         // c4
+	VDUP         R9, V23.S4                              // in all words
+	MOVW         $0x3c091d36, R9                         // c5
+	VDUP         R9, V24.S4                              // in all words
+	MOVW         $0x3ab511a9, R9                         // c6
+	VDUP         R9, V25.S4                              // in all words
+	MOVW         $0x3f800000, R9                         // 1
+	VDUP         R9, V26.S4                              // in all words
+	MOVW         $0x0000007f, R9                         // bias of exponents
+	VDUP         R9, V27.S4                              // in all words
+	SUBS         $4, R3, R3                              // four are left?
+	BLT          tail                                    // no
+
+loop:
+	FMOVQ.P      16(R1), F4                              // gate
+	FMOVQ.P      16(R2), F5                              // up
+	WORD         $0x6ea0f880                             // FNEG V0.4S, V4.4S                -gate
+	WORD         $0x4e30f400                             // FMAX V0.4S, V0.4S, V16.4S        not below; NaN stays
+	WORD         $0x4eb1f400                             // FMIN V0.4S, V0.4S, V17.4S        not above; NaN stays
+	WORD         $0x6e32dc01                             // FMUL V1.4S, V0.4S, V18.4S        x / ln 2
+	WORD         $0x4e218821                             // FRINTN V1.4S, V1.4S              n, the nearest integer
+	WORD         $0x4eb3cc20                             // FMLS V0.4S, V1.4S, V19.4S        r = x - n * first part of ln 2
+	WORD         $0x4eb4cc20                             // FMLS V0.4S, V1.4S, V20.4S        r -= n * second part
+	VMOV         V24.B16, V3.B16                         // c5
+	WORD         $0x4e20cf23                             // FMLA V3.4S, V25.4S, V0.4S        p = p * r + that
+	VMOV         V23.B16, V2.B16                         // c4
+	WORD         $0x4e20cc62                             // FMLA V2.4S, V3.4S, V0.4S         p = p * r + that
+	VMOV         V22.B16, V3.B16                         // c3
+	WORD         $0x4e20cc43                             // FMLA V3.4S, V2.4S, V0.4S         p = p * r + that
+	VMOV         V21.B16, V2.B16                         // c2
+	WORD         $0x4e20cc62                             // FMLA V2.4S, V3.4S, V0.4S         p = p * r + that
+	WORD         $0x6e20dc42                             // FMUL V2.4S, V2.4S, V0.4S         p * r
+	VMOV         V0.B16, V3.B16                          // r
+	WORD         $0x4e20cc43                             // FMLA V3.4S, V2.4S, V0.4S         p = p * r^2 + r
+	WORD         $0x4e3ad460                             // FADD V0.4S, V3.4S, V26.4S        e^r
+	WORD         $0x4e21a821                             // FCVTNS V1.4S, V1.4S              n as integer
+	WORD         $0x4f3f0423                             // SSHR V3.4S, V1.4S, #1            n / 2
+	VSUB         V3.S4, V1.S4, V1.S4                     // the other half
+	VADD         V27.S4, V3.S4, V3.S4                    // exponent
+	VSHL         $23, V3.S4, V3.S4                       // 2^(n/2)
+	VADD         V27.S4, V1.S4, V1.S4                    // exponent
+	VSHL         $23, V1.S4, V1.S4                       // 2^the other half
+	WORD         $0x6e23dc00                             // FMUL V0.4S, V0.4S, V3.4S         e^r * 2^(n/2)
+	WORD         $0x6e21dc00                             // FMUL V0.4S, V0.4S, V1.4S         e^x
+	WORD         $0x4e3ad400                             // FADD V0.4S, V0.4S, V26.4S        1 + e^-gate
+	WORD         $0x6e20fca0                             // FDIV V0.4S, V5.4S, V0.4S         up / that
+	FMOVQ.P      F0, 16(R0)                              // dst
+	SUBS         $4, R3, R3                              // 4 less
+	BGE          loop                                    // while there are 4
+
+tail:
+	ADDS         $4, R3, R3                              // 0 to 3 are left
+	BEQ          done                                    // none
+
+one:
+	FMOVS.P      4(R1), F4                               // gate
+	FMOVS.P      4(R2), F5                               // up
+	WORD         $0x6ea0f880                             // FNEG V0.4S, V4.4S                -gate
+	WORD         $0x4e30f400                             // FMAX V0.4S, V0.4S, V16.4S        not below; NaN stays
+	WORD         $0x4eb1f400                             // FMIN V0.4S, V0.4S, V17.4S        not above; NaN stays
+	WORD         $0x6e32dc01                             // FMUL V1.4S, V0.4S, V18.4S        x / ln 2
+	WORD         $0x4e218821                             // FRINTN V1.4S, V1.4S              n, the nearest integer
+	WORD         $0x4eb3cc20                             // FMLS V0.4S, V1.4S, V19.4S        r = x - n * first part of ln 2
+	WORD         $0x4eb4cc20                             // FMLS V0.4S, V1.4S, V20.4S        r -= n * second part
+	VMOV         V24.B16, V3.B16                         // c5
+	WORD         $0x4e20cf23                             // FMLA V3.4S, V25.4S, V0.4S        p = p * r + that
+	VMOV         V23.B16, V2.B16                         // c4
+	WORD         $0x4e20cc62                             // FMLA V2.4S, V3.4S, V0.4S         p = p * r + that
+	VMOV         V22.B16, V3.B16                         // c3
+	WORD         $0x4e20cc43                             // FMLA V3.4S, V2.4S, V0.4S         p = p * r + that
+	VMOV         V21.B16, V2.B16                         // c2
+	WORD         $0x4e20cc62                             // FMLA V2.4S, V3.4S, V0.4S         p = p * r + that
+	WORD         $0x6e20dc42                             // FMUL V2.4S, V2.4S, V0.4S         p * r
+	VMOV         V0.B16, V3.B16                          // r
+	WORD         $0x4e20cc43                             // FMLA V3.4S, V2.4S, V0.4S         p = p * r^2 + r
+	WORD         $0x4e3ad460                             // FADD V0.4S, V3.4S, V26.4S        e^r
+	WORD         $0x4e21a821                             // FCVTNS V1.4S, V1.4S              n as integer
+	WORD         $0x4f3f0423                             // SSHR V3.4S, V1.4S, #1            n / 2
+	VSUB         V3.S4, V1.S4, V1.S4                     // the other half
+	VADD         V27.S4, V3.S4, V3.S4                    // exponent
+	VSHL         $23, V3.S4, V3.S4                       // 2^(n/2)
+	VADD         V27.S4, V1.S4, V1.S4                    // exponent
+	VSHL         $23, V1.S4, V1.S4                       // 2^the other half
+	WORD         $0x6e23dc00                             // FMUL V0.4S, V0.4S, V3.4S         e^r * 2^(n/2)
+	WORD         $0x6e21dc00                             // FMUL V0.4S, V0.4S, V1.4S         e^x
+	WORD         $0x4e3ad400                             // FADD V0.4S, V0.4S, V26.4S        1 + e^-gate
+	WORD         $0x6e20fca0                             // FDIV V0.4S, V5.4S, V0.4S         up / that
+	FMOVS.P      F0, 4(R0)                               // dst
+	SUBS         $1, R3, R3                              // 1 less
+	BNE          one                                     // until all are done
+
+done:
+	RET                                                  // done
+
+// func clippedMulNEON(dst, gate, up []float32, slope, limit, shift float32)
+// CPU: Advanced SIMD.
+// dst[i] = g / (1 + e^(-slope * g)) * (u + shift), g = min(gate[i], limit), u = up[i] within ±limit.
+// Registers: V0 to V3 exponential, V4 g, V5 u, V8 slope, V9 limit, V10 -limit, V11 shift, V16 to V27 constants, R9 free. R0 to R2 slices in order, R3 what is left of them. Tails: the last 1 to 3 one by one.
+TEXT ·clippedMulNEON(SB), NOSPLIT, $0-84
+	MOVD         dst_base+0(FP), R0                      // dst
+	MOVD         gate_base+24(FP), R1                    // gate
+	MOVD         up_base+48(FP), R2                      // up
+	MOVD         gate_len+32(FP), R3                     // elements to do
+	FMOVS        slope+72(FP), F8                        // slope
+	VDUP         V8.S[0], V8.S4                          // in all lanes
+	FMOVS        limit+76(FP), F9                        // limit
+	VDUP         V9.S[0], V9.S4                          // in all lanes
+	WORD         $0x6ea0f92a                             // FNEG V10.4S, V9.4S               -limit
+	FMOVS        shift+80(FP), F11                       // shift
+	VDUP         V11.S[0], V11.S4                        // in all lanes
+	MOVW         $0xc2d00000, R9                         // e^x is 0 below
+	VDUP         R9, V16.S4                              // in all words
+	MOVW         $0x42b20000, R9                         // e^x is infinite above
+	VDUP         R9, V17.S4                              // in all words
+	MOVW         $0x3fb8aa3b, R9                         // 1/ln 2
+	VDUP         R9, V18.S4                              // in all words
+	MOVW         $0x3f317200, R9                         // ln 2, first 17 bits
+	VDUP         R9, V19.S4                              // in all words
+	MOVW         $0x35bfbe8e, R9                         // ln 2, the rest
+	VDUP         R9, V20.S4                              // in all words
+	MOVW         $0x3efffffe, R9                         // c2
+	VDUP         R9, V21.S4                              // in all words
+	MOVW         $0x3e2aaa48, R9                         // c3
+	VDUP         R9, V22.S4                              // in all words
+	MOVW         $0x3d2aac7a, R9                         // c4
+	VDUP         R9, V23.S4                              // in all words
+	MOVW         $0x3c091d36, R9                         // c5
+	VDUP         R9, V24.S4                              // in all words
+	MOVW         $0x3ab511a9, R9                         // c6
+	VDUP         R9, V25.S4                              // in all words
+	MOVW         $0x3f800000, R9                         // 1
+	VDUP         R9, V26.S4                              // in all words
+	MOVW         $0x0000007f, R9                         // bias of exponents
+	VDUP         R9, V27.S4                              // in all words
+	SUBS         $4, R3, R3                              // four are left?
+	BLT          tail                                    // no
+
+loop:
+	FMOVQ.P      16(R1), F4                              // gate
+	FMOVQ.P      16(R2), F5                              // up
+	WORD         $0x4ea9f484                             // FMIN V4.4S, V4.4S, V9.4S         g
+	WORD         $0x4ea9f4a5                             // FMIN V5.4S, V5.4S, V9.4S         not above
+	WORD         $0x4e2af4a5                             // FMAX V5.4S, V5.4S, V10.4S        u
+	WORD         $0x6e28dc80                             // FMUL V0.4S, V4.4S, V8.4S         slope * g
+	WORD         $0x6ea0f800                             // FNEG V0.4S, V0.4S                -slope * g
+	WORD         $0x4e30f400                             // FMAX V0.4S, V0.4S, V16.4S        not below; NaN stays
+	WORD         $0x4eb1f400                             // FMIN V0.4S, V0.4S, V17.4S        not above; NaN stays
+	WORD         $0x6e32dc01                             // FMUL V1.4S, V0.4S, V18.4S        x / ln 2
+	WORD         $0x4e218821                             // FRINTN V1.4S, V1.4S              n, the nearest integer
+	WORD         $0x4eb3cc20                             // FMLS V0.4S, V1.4S, V19.4S        r = x - n * first part of ln 2
+	WORD         $0x4eb4cc20                             // FMLS V0.4S, V1.4S, V20.4S        r -= n * second part
+	VMOV         V24.B16, V3.B16                         // c5
+	WORD         $0x4e20cf23                             // FMLA V3.4S, V25.4S, V0.4S        p = p * r + that
+	VMOV         V23.B16, V2.B16                         // c4
+	WORD         $0x4e20cc62                             // FMLA V2.4S, V3.4S, V0.4S         p = p * r + that
+	VMOV         V22.B16, V3.B16                         // c3
+	WORD         $0x4e20cc43                             // FMLA V3.4S, V2.4S, V0.4S         p = p * r + that
+	VMOV         V21.B16, V2.B16                         // c2
+	WORD         $0x4e20cc62                             // FMLA V2.4S, V3.4S, V0.4S         p = p * r + that
+	WORD         $0x6e20dc42                             // FMUL V2.4S, V2.4S, V0.4S         p * r
+	VMOV         V0.B16, V3.B16                          // r
+	WORD         $0x4e20cc43                             // FMLA V3.4S, V2.4S, V0.4S         p = p * r^2 + r
+	WORD         $0x4e3ad460                             // FADD V0.4S, V3.4S, V26.4S        e^r
+	WORD         $0x4e21a821                             // FCVTNS V1.4S, V1.4S              n as integer
+	WORD         $0x4f3f0423                             // SSHR V3.4S, V1.4S, #1            n / 2
+	VSUB         V3.S4, V1.S4, V1.S4                     // the other half
+	VADD         V27.S4, V3.S4, V3.S4                    // exponent
+	VSHL         $23, V3.S4, V3.S4                       // 2^(n/2)
+	VADD         V27.S4, V1.S4, V1.S4                    // exponent
+	VSHL         $23, V1.S4, V1.S4                       // 2^the other half
+	WORD         $0x6e23dc00                             // FMUL V0.4S, V0.4S, V3.4S         e^r * 2^(n/2)
+	WORD         $0x6e21dc00                             // FMUL V0.4S, V0.4S, V1.4S         e^x
+	WORD         $0x4e3ad400                             // FADD V0.4S, V0.4S, V26.4S        1 + e^that
+	WORD         $0x6e20fc80                             // FDIV V0.4S, V4.4S, V0.4S         g / that
+	WORD         $0x4e2bd4a5                             // FADD V5.4S, V5.4S, V11.4S        u + shift
+	WORD         $0x6e25dc00                             // FMUL V0.4S, V0.4S, V5.4S         product
+	FMOVQ.P      F0, 16(R0)                              // dst
+	SUBS         $4, R3, R3                              // 4 less
+	BGE          loop                                    // while there are 4
+
+tail:
+	ADDS         $4, R3, R3                              // 0 to 3 are left
+	BEQ          done                                    // none
+
+one:
+	FMOVS.P      4(R1), F4                               // gate
+	FMOVS.P      4(R2), F5                               // up
+	WORD         $0x4ea9f484                             // FMIN V4.4S, V4.4S, V9.4S         g
+	WORD         $0x4ea9f4a5                             // FMIN V5.4S, V5.4S, V9.4S         not above
+	WORD         $0x4e2af4a5                             // FMAX V5.4S, V5.4S, V10.4S        u
+	WORD         $0x6e28dc80                             // FMUL V0.4S, V4.4S, V8.4S         slope * g
+	WORD         $0x6ea0f800                             // FNEG V0.4S, V0.4S                -slope * g
+	WORD         $0x4e30f400                             // FMAX V0.4S, V0.4S, V16.4S        not below; NaN stays
+	WORD         $0x4eb1f400                             // FMIN V0.4S, V0.4S, V17.4S        not above; NaN stays
+	WORD         $0x6e32dc01                             // FMUL V1.4S, V0.4S, V18.4S        x / ln 2
+	WORD         $0x4e218821                             // FRINTN V1.4S, V1.4S              n, the nearest integer
+	WORD         $0x4eb3cc20                             // FMLS V0.4S, V1.4S, V19.4S        r = x - n * first part of ln 2
+	WORD         $0x4eb4cc20                             // FMLS V0.4S, V1.4S, V20.4S        r -= n * second part
+	VMOV         V24.B16, V3.B16                         // c5
+	WORD         $0x4e20cf23                             // FMLA V3.4S, V25.4S, V0.4S        p = p * r + that
+	VMOV         V23.B16, V2.B16                         // c4
+	WORD         $0x4e20cc62                             // FMLA V2.4S, V3.4S, V0.4S         p = p * r + that
+	VMOV         V22.B16, V3.B16                         // c3
+	WORD         $0x4e20cc43                             // FMLA V3.4S, V2.4S, V0.4S         p = p * r + that
+	VMOV         V21.B16, V2.B16                         // c2
+	WORD         $0x4e20cc62                             // FMLA V2.4S, V3.4S, V0.4S         p = p * r + that
+	WORD         $0x6e20dc42                             // FMUL V2.4S, V2.4S, V0.4S         p * r
+	VMOV         V0.B16, V3.B16                          // r
+	WORD         $0x4e20cc43                             // FMLA V3.4S, V2.4S, V0.4S         p = p * r^2 + r
+	WORD         $0x4e3ad460                             // FADD V0.4S, V3.4S, V26.4S        e^r
+	WORD         $0x4e21a821                             // FCVTNS V1.4S, V1.4S              n as integer
+	WORD         $0x4f3f0423                             // SSHR V3.4S, V1.4S, #1            n / 2
+	VSUB         V3.S4, V1.S4, V1.S4                     // the other half
+	VADD         V27.S4, V3.S4, V3.S4                    // exponent
+	VSHL         $23, V3.S4, V3.S4                       // 2^(n/2)
+	VADD         V27.S4, V1.S4, V1.S4                    // exponent
+	VSHL         $23, V1.S4, V1.S4                       // 2^the other half
+	WORD         $0x6e23dc00                             // FMUL V0.4S, V0.4S, V3.4S         e^r * 2^(n/2)
+	WORD         $0x6e21dc00                             // FMUL V0.4S, V0.4S, V1.4S         e^x
+	WORD         $0x4e3ad400                             // FADD V0.4S, V0.4S, V26.4S        1 + e^that
+	WORD         $0x6e20fc80                             // FDIV V0.4S, V4.4S, V0.4S         g / that
+	WORD         $0x4e2bd4a5                             // FADD V5.4S, V5.4S, V11.4S        u + shift
+	WORD         $0x6e25dc00                             // FMUL V0.4S, V0.4S, V5.4S         product
+	FMOVS.P      F0, 4(R0)                               // dst
+	SUBS         $1, R3, R3                              // 1 less
+	BNE          one                                     // until all are done
+
+done:
+	RET                                                  // done
+
 // func rotateHalvesNEON(dst, x, cos, sin []float32)
 // CPU: Advanced SIMD.
 // u and v are the halves of x: dst = u cos - v sin, v cos + u sin.

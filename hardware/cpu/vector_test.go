@@ -205,32 +205,64 @@ func TestExpAll(t *testing.T) {
 	})
 }
 
-func TestSiluMul(t *testing.T) {
-	forEachLength(t, func(c *vectorCase, k *kernels) {
-		r := newRand(uint64(c.n))
-		gate, up := normals(r, c.n), normals(r, c.n)
-		for i := range gate {
-			gate[i] *= []float32{1, 10, 1e3, 1e30}[r.IntN(4)]
-		}
-		want := float64s(gate, func(i int, v float64) float64 { return v / (1 + math.Exp(-v)) * float64(up[i]) })
-		dst := c.buffer(make([]float32, c.n))
-		k.siluMul(dst, c.buffer(gate), c.buffer(up))
-		check := func(what string, dst []float32) {
-			for i, w := range want {
-				// Where e^-x overflows, the true result is below what float32 can hold.
-				if !closeTo(dst[i], w, 4) && math.Abs(float64(dst[i])-w) > 1e-36 {
-					c.t.Fatalf("%s: length %d, silu(%v)*%v is %v, want %v", what, c.n, gate[i], up[i], dst[i], w)
+// TestUnits compares gated linear units, apart and into either operand.
+func TestUnits(t *testing.T) {
+	const slope, limit, shift = 1.7, 3, 1
+	clip := func(v, least float64) float64 { return min(max(v, least), limit) }
+	sigmoid := func(v float64) float64 { return 1 / (1 + math.Exp(-v)) }
+	for _, unit := range []struct {
+		name   string
+		kernel func(k *kernels) func(dst, gate, up []float32)
+		want   func(g, u float64) float64
+	}{
+		{"siluMul", func(k *kernels) func(dst, gate, up []float32) { return k.siluMul }, func(g, u float64) float64 { return g * sigmoid(g) * u }},
+		{"sigmoidMul", func(k *kernels) func(dst, gate, up []float32) { return k.sigmoidMul }, func(g, u float64) float64 { return sigmoid(g) * u }},
+		{"clippedMul", func(k *kernels) func(dst, gate, up []float32) {
+			return func(dst, gate, up []float32) { k.clippedMul(dst, gate, up, slope, limit, shift) }
+		}, func(g, u float64) float64 {
+			g = clip(g, math.Inf(-1))
+			return g * sigmoid(float64(float32(slope))*g) * (clip(u, -limit) + shift)
+		}},
+	} {
+		t.Run(unit.name, func(t *testing.T) {
+			forEachLength(t, func(c *vectorCase, k *kernels) {
+				r := newRand(uint64(c.n))
+				gate, up := normals(r, c.n), normals(r, c.n)
+				for i := range gate {
+					gate[i] *= []float32{1, 10, 1e3, 1e30}[r.IntN(4)]
 				}
-			}
-		}
-		check("apart", dst)
-		dst = c.buffer(gate)
-		k.siluMul(dst, dst, c.buffer(up))
-		check("into gate", dst)
-		dst = c.buffer(up)
-		k.siluMul(dst, c.buffer(gate), dst)
-		check("into up", dst)
-	})
+				kernel := unit.kernel(k)
+				check := func(what string, dst []float32) {
+					for i, g := range gate {
+						// Where e^-x overflows, the true result is below what float32 can hold.
+						w, ulps := unit.want(float64(g), float64(up[i])), 4.0
+						if unit.name == "clippedMul" { // rounds slope * g, which is an exponent
+							ulps += 2 * math.Abs(float64(g))
+						}
+						if !closeTo(dst[i], w, ulps) && math.Abs(float64(dst[i])-w) > 1e-36 {
+							c.t.Fatalf("%s: length %d, of %v and %v is %v, want %v", what, c.n, g, up[i], dst[i], w)
+						}
+					}
+				}
+				dst := c.buffer(make([]float32, c.n))
+				kernel(dst, c.buffer(gate), c.buffer(up))
+				check("apart", dst)
+				dst = c.buffer(gate)
+				kernel(dst, dst, c.buffer(up))
+				check("into gate", dst)
+				dst = c.buffer(up)
+				kernel(dst, c.buffer(gate), dst)
+				check("into up", dst)
+				if c.n > 0 {
+					gate[c.n-1] = float32(math.NaN())
+					dst = c.buffer(gate)
+					if kernel(dst, dst, c.buffer(up)); dst[c.n-1] == dst[c.n-1] {
+						c.t.Fatalf("length %d: NaN becomes %v", c.n, dst[c.n-1])
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestRotate(t *testing.T) {

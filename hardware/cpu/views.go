@@ -6,8 +6,9 @@ import "hearth/hardware"
 type tensor struct {
 	rows    hardware.Rows
 	cols    int
-	stride  int // elements from row to row, cols rounded up to whole cache lines
-	section int // that uses it; -1 before the first use
+	stride  int  // elements from row to row, cols rounded up to whole cache lines
+	section int  // that uses it; -1 before the first use
+	carried bool // it survives steps, outside the arena
 	// first and last are the groups of operations between which the tensor holds something.
 	first, last int
 	offset      int       // in the arena, in bytes
@@ -48,6 +49,11 @@ func (v *view) from(r int) []float32 { return v.t.mem[r*v.t.stride+v.off:] }
 
 // element returns an element of a row, counted head after head.
 func (v *view) element(r, i int) float32 { return v.head(r, i/v.dim)[i%v.dim] }
+
+// headView returns head h of the rows.
+func (v *view) headView(h int) view {
+	return view{t: v.t, off: v.off + h*v.headStride, heads: 1, headStride: v.dim, dim: v.dim}
+}
 
 // head returns head h of a row.
 func (v *view) head(r, h int) []float32 {

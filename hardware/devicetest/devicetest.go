@@ -30,6 +30,8 @@ type Config struct {
 	Error float64
 	// MatMulError is the bound for products with weights of a format whose kernels round the rows too.
 	MatMulError map[*quant.Format]float64
+	// Plain says that the device runs operations in their plain form alone, see hardware.Program.Plain.
+	Plain bool
 	// Allocates says that steps may allocate memory.
 	Allocates bool
 	// Brief takes fewer formats and shorter sequences, as -short does: for a device much like one tested in full.
@@ -60,6 +62,9 @@ func (c *Config) floatBound() float64 {
 func Run(t *testing.T, open Open, c Config) {
 	d := opened(t, open)
 	t.Run("operations", func(t *testing.T) { testOperations(t, d, &c) })
+	if !c.Plain {
+		t.Run("forms", func(t *testing.T) { testForms(t, d, &c) })
+	}
 	t.Run("model", func(t *testing.T) { testModels(t, d, &c) })
 	t.Run("persistence", func(t *testing.T) { testPersistence(t, d) })
 	t.Run("state", func(t *testing.T) { testState(t, d, &c) })

@@ -24,8 +24,11 @@ func modelLimits(kv *quant.Format, maxRows int, sequences [][]int32) hardware.Li
 // testModels compares whole models in float32 with the reference: what single operations do not show is how results
 // flow from one to the next.
 func testModels(t *testing.T, d hardware.Device, c *Config) {
-	for _, spec := range []modelSpec{{tied: true}, {moe: true}, {delta: true}} {
-		t.Run(fmt.Sprintf("moe=%v/delta=%v", spec.moe, spec.delta), func(t *testing.T) {
+	for _, spec := range []modelSpec{{tied: true}, {moe: true}, {delta: true}, {forms: true}} {
+		t.Run(spec.String(), func(t *testing.T) {
+			if c.Plain && spec.forms {
+				t.Skip("not claimed")
+			}
 			spec.weights = quant.F32
 			m := newModel(spec)
 			if !claims(d, m.Program) || !contains(d.Info().StreamFormats, quant.F32) {
@@ -57,7 +60,7 @@ func testExactness(t *testing.T, d hardware.Device, c *Config) {
 		variants, names = append(variants, opened(t, v.Open)), append(names, v.Name)
 	}
 	check := func(spec modelSpec, kv *quant.Format, lengths ...int) {
-		t.Run(fmt.Sprintf("%s/moe=%v/delta=%v/kv=%s", spec.weights.Name, spec.moe, spec.delta, kv.Name), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s/%s/kv=%s", spec.weights.Name, spec, kv.Name), func(t *testing.T) {
 			m := newModel(spec)
 			if !claims(d, m.Program) || !contains(d.Info().StreamFormats, kv) {
 				t.Skip("not claimed")
@@ -81,6 +84,10 @@ func testExactness(t *testing.T, d hardware.Device, c *Config) {
 	check(modelSpec{weights: quant.F32, tied: true}, quant.F16, 1, 5, 70)
 	check(modelSpec{weights: quant.Q8_0, moe: true}, quant.F32, 3, 66, 20)
 	check(modelSpec{weights: quant.F32, delta: true}, quant.F32, 1, 270, 70)
+	if !c.Plain {
+		check(modelSpec{weights: quant.Q8_0, forms: true}, quant.F32, 3, 66, 20)
+		check(modelSpec{weights: quant.F32, forms: true}, quant.F16, 9, 40)
+	}
 	if c.brief() {
 		return
 	}

@@ -114,6 +114,20 @@ type modelSpec struct {
 	moe     bool
 	tied    bool
 	delta   bool // the first layer is a gated delta rule instead of attention
+	forms   bool // newFormsModel
+}
+
+// String names the model in tests.
+func (s modelSpec) String() string {
+	switch {
+	case s.moe:
+		return "sparse"
+	case s.delta:
+		return "delta"
+	case s.forms:
+		return "forms"
+	}
+	return "dense"
 }
 
 // The geometry of the tiny model's attention.
@@ -130,6 +144,9 @@ type model struct {
 // newModel records two layers of grouped-query attention, with normalised queries and keys, and a dense or a sparse
 // feed-forward network.
 func newModel(spec modelSpec) *model {
+	if spec.forms {
+		return newFormsModel(spec)
+	}
 	const layers, vocab = 2, 50
 	hidden, ffn := 64, 96
 	if n := spec.weights.BlockLen; n > 32 {

@@ -65,7 +65,7 @@ func routeScores(score hardware.RouteScore, logits []float64) []float64 {
 		}
 	case hardware.ScoreSqrtSoftplus:
 		for i, x := range scores {
-			scores[i] = math.Sqrt(max(x, 0) + math.Log1p(math.Exp(-math.Abs(x))))
+			scores[i] = math.Sqrt(softplus(x))
 		}
 	}
 	return scores

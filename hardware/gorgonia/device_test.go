@@ -17,5 +17,5 @@ func TestDevice(t *testing.T) {
 		}
 		return d
 	}
-	devicetest.Run(t, open, devicetest.Config{Allocates: true})
+	devicetest.Run(t, open, devicetest.Config{Allocates: true, Plain: true})
 }

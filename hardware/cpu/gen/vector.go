@@ -43,6 +43,8 @@ func vectors(s *stubs) *file {
 	v.rowwise("addRowsAVX2", "dst[r][c] += x[r][c].", func(k *function) { k.op("dst + x", "VADDPS Y1, Y0, Y0") })
 	v.exponential()
 	v.siluMul()
+	v.sigmoidMul()
+	v.clippedMul()
 	v.expSum()
 	v.rotateHalves()
 	v.rotatePairs()
@@ -320,6 +322,56 @@ func (v *vectorFile) siluMul() {
 		k.op("1 + e^-gate", "VADDPS %s, Y0, Y0", v.one)
 		k.op("gate / that", "VDIVPS Y0, Y4, Y0")
 		k.op("* up", "VMULPS Y5, Y0, Y0")
+		v.write(k, masked, "Y0", "DI", "dst")
+	})
+	k.end()
+}
+
+func (v *vectorFile) sigmoidMul() {
+	k := v.function("sigmoidMulAVX2", "(dst, gate, up []float32)", 72,
+		"dst[i] = up[i] / (1 + e^-gate[i]).",
+		"Registers: Y0 to Y3 exponential, Y5 up, Y9 mask, Y14 and Y15 bounds. "+tailComment)
+	v.slices(k, []string{"dst", "gate", "up"}, "gate")
+	v.expBounds(k)
+	v.eight(k, pointers[:3], func(masked bool) {
+		v.read(k, masked, "SI", "Y0", "gate")
+		v.read(k, masked, "DX", "Y5", "up")
+		k.op("-gate", "VXORPS %s, Y0, Y0", v.sign)
+		v.exp(k)
+		k.op("1 + e^-gate", "VADDPS %s, Y0, Y0", v.one)
+		k.op("up / that", "VDIVPS Y0, Y5, Y0")
+		v.write(k, masked, "Y0", "DI", "dst")
+	})
+	k.end()
+}
+
+const (
+	clippedParams  = "(dst, gate, up []float32, slope, limit, shift float32)"
+	clippedMeaning = "dst[i] = g / (1 + e^(-slope * g)) * (u + shift), g = min(gate[i], limit), u = up[i] within ±limit."
+)
+
+func (v *vectorFile) clippedMul() {
+	k := v.function("clippedMulAVX2", clippedParams, 84, clippedMeaning,
+		"Registers: Y0 to Y3 exponential, Y4 g, Y5 u, Y8 slope, Y9 mask, Y10 limit, Y11 -limit, Y12 shift, Y14 and Y15 bounds. "+tailComment)
+	v.slices(k, []string{"dst", "gate", "up"}, "gate")
+	k.op("slope", "VBROADCASTSS slope+72(FP), Y8")
+	k.op("limit", "VBROADCASTSS limit+76(FP), Y10")
+	k.op("-limit", "VXORPS %s, Y10, Y11", v.sign)
+	k.op("shift", "VBROADCASTSS shift+80(FP), Y12")
+	v.expBounds(k)
+	v.eight(k, pointers[:3], func(masked bool) {
+		v.read(k, masked, "SI", "Y4", "gate")
+		v.read(k, masked, "DX", "Y5", "up")
+		k.op("g; NaN stays", "VMINPS Y4, Y10, Y4")
+		k.op("not above; NaN stays", "VMINPS Y5, Y10, Y5")
+		k.op("u; NaN stays", "VMAXPS Y5, Y11, Y5")
+		k.op("slope * g", "VMULPS Y4, Y8, Y0")
+		k.op("-slope * g", "VXORPS %s, Y0, Y0", v.sign)
+		v.exp(k)
+		k.op("1 + e^that", "VADDPS %s, Y0, Y0", v.one)
+		k.op("g / that", "VDIVPS Y0, Y4, Y0")
+		k.op("u + shift", "VADDPS Y12, Y5, Y5")
+		k.op("product", "VMULPS Y5, Y0, Y0")
 		v.write(k, masked, "Y0", "DI", "dst")
 	})
 	k.end()

@@ -40,6 +40,8 @@ func vectorsARM(s *stubs) *file {
 	})
 	v.expSum()
 	v.siluMul()
+	v.sigmoidMul()
+	v.clippedMul()
 	v.rotateHalves()
 	v.rotatePairs()
 	v.halves()
@@ -309,6 +311,51 @@ func (v *vectorFileARM) siluMul() {
 		k.neon("1 + e^-gate", "FADD V0.4S, V0.4S, V26.4S")
 		k.neon("gate / that", "FDIV V0.4S, V4.4S, V0.4S")
 		k.neon("* up", "FMUL V0.4S, V0.4S, V5.4S")
+		k.write(single, 0, "R0", "dst")
+	})
+	k.done()
+}
+
+func (v *vectorFileARM) sigmoidMul() {
+	k := v.function("sigmoidMulNEON", "(dst, gate, up []float32)", 72,
+		"dst[i] = up[i] / (1 + e^-gate[i]).",
+		"Registers: V0 to V3 exponential, V5 up, "+expCommentARM)
+	k.slices([]string{"dst", "gate", "up"}, "gate")
+	k.expConstants()
+	k.fours(func(single bool) {
+		k.read(single, "R1", 4, "gate")
+		k.read(single, "R2", 5, "up")
+		k.neon("-gate", "FNEG V0.4S, V4.4S")
+		k.exp()
+		k.neon("1 + e^-gate", "FADD V0.4S, V0.4S, V26.4S")
+		k.neon("up / that", "FDIV V0.4S, V5.4S, V0.4S")
+		k.write(single, 0, "R0", "dst")
+	})
+	k.done()
+}
+
+func (v *vectorFileARM) clippedMul() {
+	k := v.function("clippedMulNEON", clippedParams, 84, clippedMeaning,
+		"Registers: V0 to V3 exponential, V4 g, V5 u, V8 slope, V9 limit, V10 -limit, V11 shift, "+expCommentARM)
+	k.slices([]string{"dst", "gate", "up"}, "gate")
+	k.argument(8, "slope", 72)
+	k.argument(9, "limit", 76)
+	k.neon("-limit", "FNEG V10.4S, V9.4S")
+	k.argument(11, "shift", 80)
+	k.expConstants()
+	k.fours(func(single bool) {
+		k.read(single, "R1", 4, "gate")
+		k.read(single, "R2", 5, "up")
+		k.neon("g", "FMIN V4.4S, V4.4S, V9.4S")
+		k.neon("not above", "FMIN V5.4S, V5.4S, V9.4S")
+		k.neon("u", "FMAX V5.4S, V5.4S, V10.4S")
+		k.neon("slope * g", "FMUL V0.4S, V4.4S, V8.4S")
+		k.neon("-slope * g", "FNEG V0.4S, V0.4S")
+		k.exp()
+		k.neon("1 + e^that", "FADD V0.4S, V0.4S, V26.4S")
+		k.neon("g / that", "FDIV V0.4S, V4.4S, V0.4S")
+		k.neon("u + shift", "FADD V5.4S, V5.4S, V11.4S")
+		k.neon("product", "FMUL V0.4S, V0.4S, V5.4S")
 		k.write(single, 0, "R0", "dst")
 	})
 	k.done()
