@@ -141,6 +141,9 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 		batchTokens = defaultBatchTokens
 	}
 	probe := hardware.Limits{Tokens: 1, Spans: 1, Outputs: 1, Blocks: 1, MaxLen: hardware.BlockLen, KV: opts.KV}
+	if m.Program.Stateful() {
+		probe.Slots, probe.Snapshots, probe.MaxDraft = 1, 1, opts.maxDraft()
+	}
 	memory, err := opts.Device.Measure(m.Program, probe)
 	if err != nil {
 		return nil, err
@@ -148,7 +151,7 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 	limits, err := Plan(PlanInput{
 		ModelContext: m.Config.ContextLength, ContextLength: opts.ContextLength, MaxSequences: opts.MaxSequences,
 		MaxBatchTokens: batchTokens, KV: opts.KV, BlockBytes: memory.Block, KVBytes: opts.KVBytes, Blocks: opts.Blocks,
-		MaxDraft: opts.maxDraft(),
+		MaxDraft: opts.maxDraft(), Stateful: m.Program.Stateful(), SlotBytes: memory.Slot, SnapshotBytes: memory.Snapshot,
 	})
 	if err != nil {
 		return nil, err
@@ -170,7 +173,7 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 	}
 	cacheOpts := kvcache.Options{
 		Blocks: limits.Blocks, BlockLen: hardware.BlockLen, MaxSequences: limits.Spans,
-		MaxBlocksPerSequence: blocksFor(limits.MaxLen),
+		MaxBlocksPerSequence: blocksFor(limits.MaxLen), Slots: limits.Slots, Snapshots: limits.Snapshots,
 	}
 	cache, err := kvcache.New(cacheOpts)
 	if err != nil {
@@ -324,6 +327,8 @@ func (e *Engine) Stats() Stats {
 	s := Stats{
 		Running: int(c.running.Load()), BlocksTotal: e.limits.Blocks,
 		BlocksUsed: int(c.used.Load()), BlocksCached: int(c.cached.Load()),
+		SnapshotsTotal: e.limits.Snapshots, SnapshotsHeld: int(c.held.Load()),
+		StatesSaved: c.statesSaved.Load(), StatesLoaded: c.statesLoaded.Load(),
 		PromptTokens: c.prompt.Load(), CachedTokens: c.hits.Load(), GeneratedTokens: c.generated.Load(),
 		Steps: c.steps.Load(), StepRows: c.rows.Load(), Preemptions: c.preemptions.Load(),
 	}

@@ -38,6 +38,12 @@ func mixedRequests(n int) []api.Request {
 // TestSameTokensWhateverElseRuns is the invariant that users care about: tokens and log-probabilities are those of the
 // request alone, whatever else the engine does.
 func TestSameTokensWhateverElseRuns(t *testing.T) {
+	for _, stateful := range []bool{false, true} {
+		t.Run(fmt.Sprintf("state %t", stateful), func(t *testing.T) { sameTokens(t, stateful) })
+	}
+}
+
+func sameTokens(t *testing.T, stateful bool) {
 	requests := mixedRequests(16)
 	for name, opts := range map[string]Options{
 		"batch of 16":          {MaxSequences: 16},
@@ -50,6 +56,7 @@ func TestSameTokensWhateverElseRuns(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			device, _, open := gatedDevice(t)
+			device.stateful = stateful
 			e := fakeEngine(t, device, opts)
 			t.Cleanup(open) // before Close, which waits for the step
 			for _, round := range []string{"first", "with prefixes cached"} {
@@ -60,7 +67,7 @@ func TestSameTokensWhateverElseRuns(t *testing.T) {
 				open() // once all are there, so that they meet whatever the machine does meanwhile
 				for i, r := range requests {
 					got := collect(t, channels[i])
-					tokens, logprobs := fakeAnswer(t, r)
+					tokens, logprobs := device.answer(t, r)
 					if !slices.Equal(got.tokens, tokens) || !equalLogprobs(got.logprobs, logprobs) {
 						t.Errorf("%s, request %d:\n%v, alone\n%v", round, i, got.tokens, tokens)
 					}
@@ -68,6 +75,9 @@ func TestSameTokensWhateverElseRuns(t *testing.T) {
 			}
 			if preempted := e.Stats().Preemptions > 0; preempted != strings.HasPrefix(name, "few blocks") {
 				t.Errorf("preemptions: %t", preempted)
+			}
+			if s := e.Stats(); (s.StatesLoaded > 0 && s.StatesSaved > 0) != stateful {
+				t.Errorf("%d states saved, %d loaded", s.StatesSaved, s.StatesLoaded)
 			}
 		})
 	}
@@ -494,25 +504,39 @@ func TestLongPromptDoesNotStopStreams(t *testing.T) {
 	}
 }
 
-// TestLoopAllocatesNothing drives the loop by hand: 100 steps of eight sequences, greedy and sampled.
+// TestLoopAllocatesNothing drives the loop by hand: 100 steps of eight sequences, greedy and sampled. With state, some
+// of the steps keep it.
 func TestLoopAllocatesNothing(t *testing.T) {
-	e := loadFake(t, &fakeDevice{}, Options{MaxSequences: 8})
+	loopAllocatesNothing(t, &fakeDevice{}, 10)
+	loopAllocatesNothing(t, &fakeDevice{stateful: true}, keepEvery-110)
+}
+
+func loopAllocatesNothing(t *testing.T, device *fakeDevice, stepsBefore int) {
+	t.Helper()
+	e := loadFake(t, device, Options{MaxSequences: 8, ContextLength: 8192})
+	var events []<-chan api.Event
 	for i := range 8 {
-		r := api.Request{Prompt: words(uint64(i), 60+i), MaxTokens: 900, IgnoreEOS: true, Logprobs: -1}
+		r := api.Request{Prompt: words(uint64(i), 60+i), MaxTokens: 3000, IgnoreEOS: true, Logprobs: -1}
 		if i%2 == 0 {
 			r.Sampling = api.Sampling{Temperature: 1, TopP: 0.9, RepeatPenalty: 1.1, Seed: 3}
 		}
-		submit(t, e, r)
+		events = append(events, submit(t, e, r))
 		e.loop.scheduler.add(<-e.submissions)
 	}
 	step := func() {
 		if !e.loop.guardedStep() {
 			t.Fatal("the loop is idle")
 		}
+		for _, channel := range events {
+			for len(channel) > 0 {
+				<-channel
+			}
+		}
 	}
-	for range 10 {
+	for range stepsBefore {
 		step()
 	}
+	saved := e.stats.statesSaved.Load()
 	if running := len(e.loop.scheduler.running); running != 8 {
 		t.Fatalf("%d sequences run, want 8", running)
 	}
@@ -522,6 +546,9 @@ func TestLoopAllocatesNothing(t *testing.T) {
 	}
 	if rows := e.stats.rows.Load() - before; rows != 8*101 { // AllocsPerRun warms up with one run
 		t.Errorf("%d rows in 101 steps of 8 sequences", rows)
+	}
+	if saved = e.stats.statesSaved.Load() - saved; (saved == 8) != device.stateful {
+		t.Errorf("%d states were kept in these steps", saved)
 	}
 }
 

@@ -102,8 +102,10 @@ func fakeRow(attended uint64) *sample.Row {
 	return sample.NewScratch(fakeVocab, hardware.PartLen).Row(logits, parts)
 }
 
-// fakeDevice runs no program: its logits are a function of the tokens that the blocks of a batch hold.
+// fakeDevice runs no program: its logits are a function of the tokens that the blocks of a batch hold, and of those that
+// went through its slots.
 type fakeDevice struct {
+	stateful bool // sequences have state, and logits depend on it
 	// beforeRun is called with the number of the step, counted from 1, before it runs; nil: nothing.
 	beforeRun func(step int, b *hardware.Batch)
 	syncError func(step int) error
@@ -113,11 +115,16 @@ type fakeDevice struct {
 func (d *fakeDevice) Info() hardware.Info { return hardware.Info{Name: "fake", Exact: true} }
 
 func (d *fakeDevice) Measure(_ *hardware.Program, l hardware.Limits) (hardware.Memory, error) {
-	return hardware.Memory{Block: 1 << 10, Blocks: int64(l.Blocks) << 10}, nil
+	m := hardware.Memory{Block: 1 << 10, Blocks: int64(l.Blocks) << 10}
+	if d.stateful {
+		m.Slot, m.Snapshot, m.States = 1<<11, 1<<10, int64(l.Slots)<<11+int64(l.Snapshots)<<10
+	}
+	return m, nil
 }
 
 func (d *fakeDevice) Load(_ context.Context, _ *hardware.Program, l hardware.Limits) (hardware.Queue, error) {
-	q := &fakeQueue{device: d, limits: l, memory: newFakeMemory(l.Blocks)}
+	q := &fakeQueue{device: d, limits: l, memory: newFakeMemory(l.Blocks), states: newFakeStates(l.Slots, l.Snapshots)}
+	q.rows = make([]uint64, l.Tokens)
 	for range l.Outputs {
 		q.logits = append(q.logits, make([]float32, fakeVocab))
 		q.parts = append(q.parts, make([]float32, 2*hardware.NumParts(fakeVocab)))
@@ -132,8 +139,10 @@ type fakeQueue struct {
 	device   *fakeDevice
 	limits   hardware.Limits
 	memory   *fakeMemory
+	states   *fakeStates
 	logits   [][]float32 // [outputs, vocab]
 	parts    [][]float32 // [outputs, parts, 2]
+	rows     []uint64    // [tokens], the state after each row
 	counters hardware.Counters
 }
 
@@ -152,11 +161,14 @@ func (q *fakeQueue) Run(_ hardware.Section, b *hardware.Batch) {
 	q.counters.WeightBytes += 1000
 	output := 0
 	for _, s := range b.Spans {
+		if q.device.stateful {
+			q.states.write(int(s.Slot), int(s.Start), b.Tokens[s.Row:][:s.Len], func(i int, hash uint64) { q.rows[int(s.Row)+i] = hash })
+		}
 		table := b.Tables[s.Table:][:s.Blocks()]
 		q.memory.write(table, b.Tokens[s.Row:][:s.Len], int(s.Start))
 		for ; output < len(b.Outputs) && b.Outputs[output] < s.Row+s.Len; output++ {
 			length := int(s.Start + b.Outputs[output] - s.Row + 1)
-			fakeLogits(q.logits[output], q.memory.attend(table, length))
+			fakeLogits(q.logits[output], q.memory.attend(table, length)^q.rows[b.Outputs[output]])
 			fakeParts(q.parts[output], q.logits[output])
 		}
 	}
@@ -177,11 +189,18 @@ func (q *fakeQueue) ReadBlock(int, []byte)       {}
 func (q *fakeQueue) WriteBlock(int, []byte)      {}
 func (q *fakeQueue) Counters() hardware.Counters { return q.counters }
 func (q *fakeQueue) Idle()                       {}
-func (q *fakeQueue) SaveState(_, _, _ int)       { panic("fake: SaveState: no state") }
-func (q *fakeQueue) LoadState(_, _, _ int)       { panic("fake: LoadState: no state") }
-func (q *fakeQueue) ReadState(int, []byte)       { panic("fake: ReadState: no state") }
-func (q *fakeQueue) WriteState(int, []byte)      { panic("fake: WriteState: no state") }
-func (q *fakeQueue) Close() error                { q.device.closed.Store(true); return nil }
+
+func (q *fakeQueue) SaveState(slot, position, snapshot int) {
+	q.states.save(slot, position, snapshot)
+}
+
+func (q *fakeQueue) LoadState(slot, position, snapshot int) {
+	q.states.load(slot, position, snapshot)
+}
+
+func (q *fakeQueue) ReadState(int, []byte)  { panic("fake: ReadState: no state") }
+func (q *fakeQueue) WriteState(int, []byte) { panic("fake: WriteState: no state") }
+func (q *fakeQueue) Close() error           { q.device.closed.Store(true); return nil }
 
 // The outputs of the fake model.
 const (
@@ -222,6 +241,9 @@ func loadFake(t testing.TB, device *fakeDevice, opts Options) *Engine {
 		Config:  model.Config{VocabSize: fakeVocab, ContextLength: 1 << 17},
 		Program: hardware.NewProgram("fake"), Logits: fakeLogitsOutput, Parts: fakePartsOutput,
 	}
+	if device.stateful {
+		m.Program.Ring(hardware.RingInfo{Name: "fake", Dim: 1, Reach: 1})
+	}
 	e, err := load(t.Context(), m, opts)
 	if err != nil {
 		t.Fatal(err)
@@ -231,6 +253,11 @@ func loadFake(t testing.TB, device *fakeDevice, opts Options) *Engine {
 
 // fakeAnswer is what a request is answered with, computed without engine, cache and batch.
 func fakeAnswer(t testing.TB, r api.Request) (tokens []int32, logprobs []api.Logprob) {
+	t.Helper()
+	return (&fakeDevice{}).answer(t, r)
+}
+
+func (d *fakeDevice) answer(t testing.TB, r api.Request) (tokens []int32, logprobs []api.Logprob) {
 	t.Helper()
 	sampler, err := sample.New(r.Sampling, fakeVocab)
 	if err != nil {
@@ -243,7 +270,15 @@ func fakeAnswer(t testing.TB, r api.Request) (tokens []int32, logprobs []api.Log
 	all := append([]int32(nil), r.Prompt...)
 	memory.write(table, all, 0)
 	for len(tokens) < r.MaxTokens {
-		row := fakeRow(memory.attend(table, len(all)))
+		attended := memory.attend(table, len(all))
+		if d.stateful {
+			state := uint64(fakeStateSeed)
+			for _, token := range all {
+				state = fakeHash(state, token)
+			}
+			attended ^= state
+		}
+		row := fakeRow(attended)
 		var p api.Logprob
 		if err := row.Top(r.Logprobs, &p); err != nil {
 			t.Fatal(err)

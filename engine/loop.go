@@ -46,6 +46,7 @@ func (l *loop) step() bool {
 		return false
 	}
 	items := l.scheduler.next(l.pace.budget(l.limits.Tokens))
+	l.moveStates()
 	l.fill(items)
 	start := time.Now()
 	for _, it := range items {
@@ -87,7 +88,7 @@ func (l *loop) fill(items []stepItem) {
 		row := int32(len(b.Tokens))
 		b.Spans = append(b.Spans, hardware.Span{
 			Row: row, Len: int32(it.rows + it.drafts), Start: int32(seq.computed), Table: int32(len(b.Tables)),
-			Draft: int32(it.drafts),
+			Slot: int32(seq.table.Slot()), Draft: int32(it.drafts),
 		})
 		b.Tokens = append(b.Tokens, seq.tokens[seq.computed:seq.computed+it.rows]...)
 		b.Tokens = append(b.Tokens, seq.lane.Draft[:it.drafts]...)
@@ -243,6 +244,22 @@ func (l *loop) closeFinished(now time.Time) {
 	}
 	clear(l.finished) // their tokens are not kept until others end
 	l.finished = l.finished[:0]
+	l.moveStates()
+}
+
+// moveStates copies states between slots and snapshots as the scheduler decided. After a step that is when the readers
+// have been told.
+func (l *loop) moveStates() {
+	for _, m := range l.scheduler.moves {
+		if m.load {
+			l.queue.LoadState(m.slot, m.position, m.snapshot)
+			l.stats.statesLoaded.Add(1)
+		} else {
+			l.queue.SaveState(m.slot, m.position, m.snapshot)
+			l.stats.statesSaved.Add(1)
+		}
+	}
+	l.scheduler.moved()
 }
 
 // close sends the last event of a sequence that has ended.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"sort"
 
 	"hearth/hardware"
 	"hearth/hardware/quant"
@@ -11,17 +12,21 @@ import (
 type PlanInput struct {
 	ModelContext   int           // positions the model was trained for
 	ContextLength  int           // positions wanted for one sequence; 0: the model's, as far as memory allows
-	MaxSequences   int           // sequences that run at once
+	MaxSequences   int           // most sequences that run at once
 	MaxBatchTokens int           // rows of a step
 	KV             *quant.Format // format of cache rows
 	BlockBytes     int64         // one cache block
-	KVBytes        int64         // memory for cache blocks
+	KVBytes        int64         // memory for cache blocks and states
 	Blocks         int           // exact number of blocks; 0: from KVBytes
 	MaxDraft       int           // most guesses of a sequence that a step checks
+
+	Stateful                 bool  // sequences have state beside their blocks
+	SlotBytes, SnapshotBytes int64 // the state of a running sequence, and one kept aside
 }
 
-// Plan decides how many cache blocks a model gets and how long a sequence may be. It is a pure function and never
-// plans for more than KVBytes. A context that was asked for and does not fit is an error; the model's own is cut down.
+// Plan decides how many sequences a model runs at once, how many cache blocks and states it gets, and how long a sequence
+// may be. It is a pure function and never plans for more than KVBytes, unless the number of blocks was given. A context
+// that was asked for and does not fit is an error; the model's own is cut down, and the sequences are too.
 func Plan(in PlanInput) (hardware.Limits, error) {
 	context := in.ContextLength
 	if context == 0 {
@@ -30,27 +35,85 @@ func Plan(in PlanInput) (hardware.Limits, error) {
 	if context > in.ModelContext {
 		return hardware.Limits{}, fmt.Errorf("engine: context length %d is beyond the %d the model was trained for", context, in.ModelContext)
 	}
-	blocks := in.Blocks
-	if blocks == 0 {
-		wanted := int64(in.MaxSequences) * int64(blocksFor(context))
-		blocks = int(min(wanted, in.KVBytes/in.BlockBytes))
+	s := in.share(context)
+	if s.blocks < 1 {
+		state := ""
+		if in.Stateful {
+			state = fmt.Sprintf(" and a sequence's state of %d", in.SlotBytes)
+		}
+		return hardware.Limits{}, fmt.Errorf("%w: %d bytes for the cache do not hold one block of %d%s", hardware.ErrOutOfMemory, in.KVBytes, in.BlockBytes, state)
 	}
-	if blocks < 1 {
-		return hardware.Limits{}, fmt.Errorf("%w: %d bytes for the cache do not hold one block of %d", hardware.ErrOutOfMemory, in.KVBytes, in.BlockBytes)
-	}
-	if fits := blocks * hardware.BlockLen; context > fits {
+	if fits := s.blocks * hardware.BlockLen; context > fits {
 		if in.ContextLength > 0 {
 			return hardware.Limits{}, fmt.Errorf("%w: a context of %d tokens needs %d bytes of cache, there are %d",
-				hardware.ErrOutOfMemory, context, int64(blocksFor(context))*in.BlockBytes, int64(blocks)*in.BlockBytes)
+				hardware.ErrOutOfMemory, context, int64(blocksFor(context))*in.BlockBytes, int64(s.blocks)*in.BlockBytes)
 		}
 		context = fits
 	}
-	return hardware.Limits{
-		Tokens: max(in.MaxBatchTokens, in.MaxSequences+minChunk), Spans: in.MaxSequences, Outputs: in.MaxSequences + max(spareOutputs, in.MaxDraft),
-		Blocks: blocks, MaxLen: context, MaxDraft: in.MaxDraft, KV: in.KV,
-	}, nil
+	limits := hardware.Limits{
+		Tokens: max(in.MaxBatchTokens, s.sequences+minChunk), Spans: s.sequences, Outputs: s.sequences + max(spareOutputs, in.MaxDraft),
+		Blocks: s.blocks, MaxLen: context, MaxDraft: in.MaxDraft, KV: in.KV,
+	}
+	if in.Stateful {
+		limits.Slots, limits.Snapshots = s.sequences, s.snapshots
+	}
+	return limits, nil
 }
 
 // spareOutputs is how many rows of a step may have logits beside one for each sequence: prompts are scored so many rows
 // at a time, and so many guesses are checked.
 const spareOutputs = 16
+
+// shares is how the memory of a cache is divided.
+type shares struct{ sequences, blocks, snapshots int }
+
+// keptPerSequence is how many states a conversation needs for its next turn: one at the end of its last prompt, where a
+// turn goes on that leaves out the reasoning between, and one at the end of its last answer.
+const keptPerSequence = 2
+
+// Of the blocks of so many tokens there is one snapshot at least, so that conversations of twice that have both of theirs
+// as long as they have their blocks; and at most one of so many, where memory is left.
+const (
+	snapshotBlocks      = keepEvery / hardware.BlockLen
+	shortSnapshotBlocks = 8
+)
+
+// share divides the memory of the cache. Blocks alone take all of it, as far as the sequences can fill them. With state,
+// running sequences and two snapshots for each take half of it at most, down to one sequence.
+func (in *PlanInput) share(context int) shares {
+	if in.Blocks > 0 {
+		return shares{in.MaxSequences, in.Blocks, snapshotsOf(in.Blocks, in.MaxSequences)}
+	}
+	if !in.Stateful {
+		return shares{in.MaxSequences, in.blocksIn(in.KVBytes, 0, context), 0}
+	}
+	each := max(in.SlotBytes+keptPerSequence*in.SnapshotBytes, 1)
+	s := shares{sequences: max(1, int(min(int64(in.MaxSequences), in.KVBytes/2/each)))}
+	for ; ; s.sequences-- {
+		s.blocks = in.blocksIn(in.KVBytes-int64(s.sequences)*in.SlotBytes, s.sequences, context)
+		if s.sequences == 1 || s.blocks >= blocksFor(in.ContextLength) {
+			break
+		}
+	}
+	rest := in.KVBytes - int64(s.sequences)*in.SlotBytes
+	if need := blocksFor(max(in.ContextLength, 1)); s.blocks < need { // rather than no context, no prefixes
+		s.blocks = max(0, int(min(int64(need), rest/max(in.BlockBytes, 1))))
+	}
+	rest -= int64(s.blocks) * in.BlockBytes
+	s.snapshots = int(min(rest/max(in.SnapshotBytes, 1), int64(max(snapshotsOf(s.blocks, s.sequences), s.blocks/shortSnapshotBlocks))))
+	return s
+}
+
+// blocksIn returns how many blocks fit into so much memory, with the snapshots of so many sequences; at most as many as
+// MaxSequences can fill.
+func (in *PlanInput) blocksIn(memory int64, sequences, context int) int {
+	wanted := in.MaxSequences * blocksFor(context)
+	return sort.Search(wanted, func(i int) bool {
+		return int64(i+1)*in.BlockBytes+int64(snapshotsOf(i+1, sequences))*in.SnapshotBytes > memory
+	})
+}
+
+// snapshotsOf is how many snapshots so many blocks and sequences have at least.
+func snapshotsOf(blocks, sequences int) int {
+	return max(keptPerSequence*sequences, blocks/snapshotBlocks)
+}

@@ -60,6 +60,55 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestPlanOfState divides memory among slots, snapshots and blocks.
+func TestPlanOfState(t *testing.T) {
+	in := func(change func(*PlanInput)) PlanInput {
+		p := PlanInput{
+			ModelContext: 4096, MaxSequences: 8, MaxBatchTokens: 512, KV: quant.F16,
+			BlockBytes: 1 << 20, KVBytes: 1 << 30, Stateful: true, SlotBytes: 4 << 20, SnapshotBytes: 2 << 20,
+		}
+		change(&p)
+		return p
+	}
+	for name, test := range map[string]struct {
+		in                                   PlanInput
+		sequences, blocks, snapshots, maxLen int
+		err                                  string
+	}{
+		"whole context for all":        {in: in(func(*PlanInput) {}), sequences: 8, blocks: 512, snapshots: 64, maxLen: 4096},
+		"two snapshots for each":       {in: in(func(p *PlanInput) { p.KVBytes = 200 << 20 }), sequences: 8, blocks: 136, snapshots: 16, maxLen: 4096},
+		"one for every 2048 tokens":    {in: in(func(p *PlanInput) { p.MaxSequences, p.ModelContext, p.KVBytes = 1, 1<<17, 512<<20 }), sequences: 1, blocks: 479, snapshots: 14, maxLen: 479 * 64},
+		"half the memory for states":   {in: in(func(p *PlanInput) { p.KVBytes = 100 << 20 }), sequences: 6, blocks: 52, snapshots: 12, maxLen: 52 * 64},
+		"large states":                 {in: in(func(p *PlanInput) { p.SlotBytes, p.SnapshotBytes = 270<<20, 150<<20 }), sequences: 1, blocks: 154, snapshots: 4, maxLen: 4096},
+		"a context of fewer sequences": {in: in(func(p *PlanInput) { p.KVBytes, p.ContextLength = 100<<20, 4096 }), sequences: 4, blocks: 68, snapshots: 8, maxLen: 4096},
+		"a context without snapshots":  {in: in(func(p *PlanInput) { p.KVBytes, p.ContextLength = 69<<20, 4096 }), sequences: 1, blocks: 64, maxLen: 4096},
+		"a short context of little":    {in: in(func(p *PlanInput) { p.KVBytes = 6 << 20 }), sequences: 1, blocks: 1, maxLen: 64},
+		"exact blocks":                 {in: in(func(p *PlanInput) { p.Blocks = 7 }), sequences: 8, blocks: 7, snapshots: 16, maxLen: 7 * 64},
+		"no memory":                    {in: in(func(p *PlanInput) { p.KVBytes = 4 << 20 }), err: "4194304 bytes for the cache do not hold one block of 1048576 and a sequence's state of 4194304"},
+		"asked for and not fitting":    {in: in(func(p *PlanInput) { p.KVBytes, p.ContextLength = 60<<20, 4096 }), err: "context of 4096 tokens needs 67108864 bytes of cache, there are 58720256"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Plan(test.in)
+			if test.err != "" {
+				if !errors.Is(err, hardware.ErrOutOfMemory) || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want one that says %q", err, test.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Spans != test.sequences || got.Slots != test.sequences || got.Blocks != test.blocks || got.Snapshots != test.snapshots || got.MaxLen != test.maxLen {
+				t.Errorf("Plan = %+v, want %d sequences, %d blocks, %d snapshots, %d positions", got, test.sequences, test.blocks, test.snapshots, test.maxLen)
+			}
+			need := int64(got.Slots)*test.in.SlotBytes + int64(got.Snapshots)*test.in.SnapshotBytes + int64(got.Blocks)*test.in.BlockBytes
+			if test.in.Blocks == 0 && need > test.in.KVBytes {
+				t.Errorf("the plan takes %d bytes of %d", need, test.in.KVBytes)
+			}
+		})
+	}
+}
+
 // TestPaceKeepsStreamsMoving plays a machine on which a decode takes 20 ms: a mixed step may take four times that, so it
 // has room for 60 ms of prompt rows, and for 16 rows in any case.
 func TestPaceKeepsStreamsMoving(t *testing.T) {

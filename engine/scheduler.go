@@ -15,15 +15,20 @@ import (
 //  2. A running sequence has a table, with blocks for its computed positions at least; a waiting one has none.
 //  3. While anything waits or runs, next returns at least one row, since a request that cannot fit alone is refused
 //     by Submit.
+//  4. The caller does the moves of next, in order, before it computes the step, and those of done and remove before the
+//     step after it.
 type scheduler struct {
 	cache        *kvcache.Cache
-	maxSequences int // sequences that run at once
-	maxOutputs   int // rows with logits in a step, at least maxSequences
+	maxSequences int  // sequences that run at once
+	maxOutputs   int  // rows with logits in a step, at least maxSequences
+	stateful     bool // sequences have state beside their blocks
+	keeps        bool // states may be kept
 
 	waiting []*sequence
 	running []*sequence
 	step    []stepItem          // of the last call of next
 	tables  []*kvcache.Sequence // empty ones, for sequences that begin to run
+	moves   []stateMove         // of states, not done yet
 
 	preemptions uint64
 }
@@ -61,10 +66,12 @@ const lookahead = 64
 func newScheduler(cache *kvcache.Cache, maxSequences, maxOutputs, maxWaiting int) *scheduler {
 	s := &scheduler{
 		cache: cache, maxSequences: maxSequences, maxOutputs: maxOutputs,
+		stateful: cache.Options().Slots > 0, keeps: cache.Options().Snapshots > 0,
 		waiting: make([]*sequence, 0, maxWaiting+maxSequences),
 		running: make([]*sequence, 0, maxSequences),
 		step:    make([]stepItem, 0, maxSequences),
 		tables:  make([]*kvcache.Sequence, maxSequences),
+		moves:   make([]stateMove, 0, 4*maxSequences),
 	}
 	for i := range s.tables {
 		s.tables[i] = cache.NewSequence()
@@ -78,7 +85,7 @@ func (s *scheduler) idle() bool { return len(s.waiting) == 0 && len(s.running) =
 // add queues a sequence.
 func (s *scheduler) add(seq *sequence) { s.waiting = insertOrdered(s.waiting, seq) }
 
-// remove forgets a sequence and frees its blocks; full blocks stay in the cache.
+// remove forgets a sequence and frees its blocks; full blocks stay in the cache, with the state at their end.
 func (s *scheduler) remove(seq *sequence) {
 	s.waiting = deleteSequence(s.waiting, seq)
 	s.running = deleteSequence(s.running, seq)
@@ -90,6 +97,7 @@ func (s *scheduler) release(seq *sequence) {
 	if seq.table == nil {
 		return
 	}
+	s.keepLast(seq)
 	s.cache.Release(seq.table)
 	s.tables = append(s.tables, seq.table)
 	seq.table = nil
@@ -100,6 +108,9 @@ func (s *scheduler) release(seq *sequence) {
 // rows, or minChunk more than there are running sequences. The result is valid until the next call.
 func (s *scheduler) next(budget int) []stepItem {
 	s.step = s.step[:0]
+	for _, seq := range s.running {
+		seq.asked = 0
+	}
 	s.admit()
 	s.chooseDecodes()
 	s.choosePrefills(max(budget-len(s.step), min(minChunk, budget)))
@@ -165,6 +176,7 @@ func (s *scheduler) admit() {
 		if !seq.scoring() { // which needs the logits of every prompt position
 			seq.computed = s.cache.Acquire(seq.table, seq.salt, seq.tokens)
 		}
+		s.goOn(seq)
 		if !seq.admitted {
 			seq.admitted, seq.cached = true, seq.computed
 		}
@@ -189,7 +201,7 @@ func (s *scheduler) fits(seq *sequence) bool {
 }
 
 // sharesUnfinishedPrefix reports whether a running sequence is computing at least one more block of this prompt than
-// the cache has.
+// the cache has. Where sequences have state, that one is asked to keep it where the two prompts part.
 func (s *scheduler) sharesUnfinishedPrefix(seq *sequence) bool {
 	if seq.scoring() {
 		return false
@@ -199,13 +211,16 @@ func (s *scheduler) sharesUnfinishedPrefix(seq *sequence) bool {
 		if r.salt != seq.salt || r.pending() <= 1 {
 			continue
 		}
-		shared := commonPrefix(r.tokens, seq.tokens) / hardware.BlockLen * hardware.BlockLen
-		shared = min(shared, (len(seq.tokens)-1)/hardware.BlockLen*hardware.BlockLen)
+		shared := wholeBlocks(min(commonPrefix(r.tokens, seq.tokens), len(seq.tokens)-1))
 		if cached < 0 {
 			cached = s.cache.Match(seq.salt, seq.tokens)
 		}
-		if shared > max(cached, r.computed/hardware.BlockLen*hardware.BlockLen) {
+		if shared > max(cached, wholeBlocks(r.computed)) && s.ask(r, shared) {
 			return true
+		}
+		if s.keeps && shared == wholeBlocks(r.computed) && shared > cached { // it stands where the prompts part
+			s.keep(r, kvcache.Lasting)
+			cached = -1
 		}
 	}
 	return false
@@ -225,6 +240,7 @@ func (s *scheduler) choosePrefills(budget int) {
 		if seq.scoring() && seq.computed < seq.promptLen {
 			rows = min(rows, 1+spare)
 		}
+		rows = s.untilKept(seq, rows)
 		if !s.grow(seq, seq.computed+rows) {
 			continue
 		}
@@ -290,14 +306,21 @@ func (s *scheduler) chooseDrafts(budget int) {
 }
 
 // done records that a step was computed, and that so many of its guesses were right and are tokens now: full blocks become
-// findable for others. What wrong guesses left in the cache is overwritten by the step that computes their positions.
+// findable for others, and the state is kept where that is wanted. What wrong guesses left behind is overwritten by the
+// step that computes their positions.
 func (s *scheduler) done(it stepItem, right int) {
-	before := it.seq.computed
+	before, point := it.seq.computed, s.keepPoint(it.seq)
 	it.seq.computed += it.rows + right
 	if it.seq.computed/hardware.BlockLen > before/hardware.BlockLen {
 		s.cache.Publish(it.seq.table, it.seq.salt, it.seq.tokens[:it.seq.computed])
+		if point.position > 0 && wholeBlocks(it.seq.computed) >= point.position { // above it when guesses filled a block
+			s.keep(it.seq, point.worth)
+		}
 	}
 }
+
+// wholeBlocks is the length of the full blocks of so many tokens.
+func wholeBlocks(tokens int) int { return tokens / hardware.BlockLen * hardware.BlockLen }
 
 func blocksFor(tokens int) int { return (tokens + hardware.BlockLen - 1) / hardware.BlockLen }
 

@@ -18,10 +18,11 @@ import (
 // TestSchedulerScripts plays the stories of testdata/scheduler. A script is lines of commands; the lines after a
 // command that begin with two spaces are what the scheduler chose:
 //
-//	new blocks=N sequences=N [outputs=N]
+//	new blocks=N sequences=N [outputs=N] [snapshots=N]   with snapshots: of a program with state
 //	arrive NAME PROMPT [priority=N] [salt=N] [scored]   PROMPT: text:length, joined by +; equal texts are equal tokens
-//	step BUDGET          each choice: NAME [from,to), and "draws" when the row gives a new token
-//	finish NAME          the sequence ended, or its caller left
+//	step BUDGET          each choice: NAME [from,to), and "draws" when the row gives a new token; before and after them
+//	                     NAME loads|keeps POSITION, where a state is copied from or to a snapshot
+//	finish NAME          the sequence ended, or its caller left; the state that is kept of it
 //	state                who runs, who waits, blocks in use, kept for others, and free
 //
 // Blocks are of 64 positions.
@@ -67,19 +68,21 @@ type play struct {
 	t         *testing.T
 	scheduler *scheduler
 	memory    *fakeMemory
+	states    *fakeStates
 	sequences map[string]*sequence
 	arrivals  uint64
 }
 
-func newPlay(t *testing.T, blocks, sequences, outputs int) *play {
+func newPlay(t *testing.T, options kvcache.Options, outputs int) *play {
 	t.Helper()
-	cache, err := kvcache.New(kvcache.Options{Blocks: blocks, BlockLen: hardware.BlockLen, MaxSequences: sequences})
+	options.BlockLen = hardware.BlockLen
+	cache, err := kvcache.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &play{
-		t: t, scheduler: newScheduler(cache, sequences, outputs, 1000), memory: newFakeMemory(blocks),
-		sequences: map[string]*sequence{},
+		t: t, scheduler: newScheduler(cache, options.MaxSequences, outputs, 1000), memory: newFakeMemory(options.Blocks),
+		states: newFakeStates(options.Slots, options.Snapshots), sequences: map[string]*sequence{},
 	}
 }
 
@@ -92,7 +95,11 @@ func (p *play) command(line string) []string {
 	}
 	switch fields[0] {
 	case "new":
-		*p = *newPlay(p.t, options["blocks"], options["sequences"], max(options["outputs"], options["sequences"]))
+		cache := kvcache.Options{Blocks: options["blocks"], MaxSequences: options["sequences"]}
+		if snapshots, ok := options["snapshots"]; ok {
+			cache.Slots, cache.Snapshots = cache.MaxSequences, snapshots
+		}
+		*p = *newPlay(p.t, cache, max(options["outputs"], options["sequences"]))
 	case "arrive":
 		_, scored := options["scored"]
 		p.arrive(fields[1], p.prompt(fields[2]), options["priority"], uint64(options["salt"]), scored)
@@ -105,6 +112,7 @@ func (p *play) command(line string) []string {
 	case "finish":
 		p.scheduler.remove(p.sequences[fields[1]])
 		delete(p.sequences, fields[1])
+		return p.move()
 	case "state":
 		s := p.scheduler.cache.Stats()
 		return []string{
@@ -156,9 +164,24 @@ func (p *play) arrive(name string, prompt []int32, priority int, salt uint64, sc
 	return seq
 }
 
+// move copies states as the scheduler decided.
+func (p *play) move() (moves []string) {
+	p.states.do(p.scheduler.moves)
+	for _, m := range p.scheduler.moves {
+		verb := "keeps"
+		if m.load {
+			verb = "loads"
+		}
+		moves = append(moves, fmt.Sprintf("%s %s %d", m.seq.id, verb, m.position))
+	}
+	p.scheduler.moved()
+	return moves
+}
+
 // step chooses, computes and draws. What is drawn depends on the tokens before, as in a model.
 func (p *play) step(budget int) (choices []string) {
 	items := p.scheduler.next(budget)
+	choices = p.move()
 	decodes, prompts, outputs := 0, 0, 0
 	for _, it := range items {
 		seq := it.seq
@@ -178,6 +201,9 @@ func (p *play) step(budget int) (choices []string) {
 			p.t.Fatalf("%s: %v", seq.id, err)
 		}
 		p.memory.write(table, seq.tokens[seq.computed:seq.computed+it.rows], seq.computed)
+		if p.scheduler.stateful {
+			p.states.write(seq.table.Slot(), seq.computed, seq.tokens[seq.computed:seq.computed+it.rows], nil)
+		}
 	}
 	if len(items) > p.scheduler.maxSequences || outputs > p.scheduler.maxOutputs || prompts+decodes > max(budget, decodes+minChunk) {
 		p.t.Fatalf("step of %d sequences, %d outputs, %d+%d rows with a budget of %d", len(items), outputs, decodes, prompts, budget)
@@ -193,7 +219,7 @@ func (p *play) step(budget int) (choices []string) {
 			it.seq.tokens = append(it.seq.tokens, int32(4+attended%(fakeVocab-4)))
 		}
 	}
-	return choices
+	return append(choices, p.move()...)
 }
 
 // check verifies the invariants of scheduler and cache.
@@ -217,6 +243,11 @@ func (p *play) check(line int) {
 		if err := p.memory.verify(seq.table.Blocks(), seq.tokens[:seq.computed]); err != nil {
 			p.t.Fatalf("line %d: %s: %v", line, seq.id, err)
 		}
+		if s.stateful && seq.computed > 0 {
+			if err := p.states.verify(seq.table.Slot(), seq.tokens[:seq.computed]); err != nil {
+				p.t.Fatalf("line %d: %s: %v", line, seq.id, err)
+			}
+		}
 	}
 	for _, seq := range s.waiting {
 		if seq.table != nil || seq.computed != 0 {
@@ -237,11 +268,15 @@ func TestSchedulerNeverStops(t *testing.T) {
 	if testing.Short() {
 		seeds = 3
 	}
-	preemptions := uint64(0)
+	preemptions, loaded := uint64(0), uint64(0)
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 2))
-			p := newPlay(t, 4+rng.IntN(12), 1+rng.IntN(8), 8+rng.IntN(20))
+			options := kvcache.Options{Blocks: 4 + rng.IntN(12), MaxSequences: 1 + rng.IntN(8)}
+			if seed%2 == 1 {
+				options.Slots, options.Snapshots = options.MaxSequences, rng.IntN(10)
+			}
+			p := newPlay(t, options, 8+rng.IntN(20))
 			budget := 1 + rng.IntN(200)
 			longest := len(p.memory.entries) * hardware.BlockLen
 			wanted := map[string]int{} // tokens to generate
@@ -276,16 +311,18 @@ func TestSchedulerNeverStops(t *testing.T) {
 					p.scheduler.remove(seq)
 					delete(p.sequences, name)
 				}
+				p.move()
 				p.check(step)
 			}
 			if s := p.scheduler.cache.Stats(); s.Referenced != 0 {
 				t.Errorf("blocks leaked: %+v", s)
 			}
 			preemptions += p.scheduler.preemptions
+			loaded += p.scheduler.cache.Stats().Loaded
 		})
 	}
-	if preemptions < 3*seeds {
-		t.Errorf("only %d preemptions: the test tests too little", preemptions)
+	if preemptions < 3*seeds || loaded < 2*seeds {
+		t.Errorf("only %d preemptions and %d loaded states: the test tests too little", preemptions, loaded)
 	}
 }
 
@@ -306,7 +343,14 @@ func verifyAlone(t *testing.T, seq *sequence) {
 }
 
 func TestSchedulerAllocatesNothing(t *testing.T) {
-	p := newPlay(t, 40, 8, 16)
+	for _, slots := range []int{0, 8} {
+		allocatesNothing(t, kvcache.Options{Blocks: 40, MaxSequences: 8, Slots: slots, Snapshots: slots / 2})
+	}
+}
+
+func allocatesNothing(t *testing.T, options kvcache.Options) {
+	t.Helper()
+	p := newPlay(t, options, 16)
 	for i := range 8 {
 		seq := p.arrive(strconv.Itoa(i), words(uint64(i), 30), 0, 0, false)
 		seq.tokens = append(make([]int32, 0, 1000), seq.tokens...)
@@ -319,8 +363,9 @@ func TestSchedulerAllocatesNothing(t *testing.T) {
 				it.seq.tokens = append(it.seq.tokens, 5)
 			}
 		}
+		p.scheduler.moved()
 	})
 	if allocs != 0 {
-		t.Errorf("%v allocations per step, want 0", allocs)
+		t.Errorf("%v allocations per step with %+v, want 0", allocs, options)
 	}
 }

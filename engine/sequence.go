@@ -33,6 +33,10 @@ type sequence struct {
 	sampler  *sample.Sampler
 	lane     draft.Lane // guesses of what follows tokens
 
+	kept   int // where its state was kept last, or what it went on from
+	parted int // where its prompt parts from earlier ones, when the state there is missing; else 0
+	asked  int // where a waiting sequence wants its state in this step, or 0
+
 	cached      int           // positions found in the cache at first admission
 	scores      []api.Logprob // of the prompt so far, until all are sent
 	scoredUpTo  int           // last prompt position whose log-probability is known

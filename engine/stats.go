@@ -13,6 +13,10 @@ type Stats struct {
 	BlocksTotal      int
 	BlocksUsed       int // referenced by running sequences
 	BlocksCached     int // findable by prefix, free to be evicted
+	SnapshotsTotal   int // states that may be kept of a program that has any
+	SnapshotsHeld    int // kept, each at the end of a cached block
+	StatesSaved      uint64
+	StatesLoaded     uint64
 	PromptTokens     uint64
 	CachedTokens     uint64 // of the prompt tokens, those found in the cache
 	GeneratedTokens  uint64
@@ -31,9 +35,10 @@ type DraftStats struct {
 
 // counters is what the loop writes and anybody reads.
 type counters struct {
-	running, used, cached                atomic.Int64
+	running, used, cached, held          atomic.Int64
 	prompt, hits, generated, steps, rows atomic.Uint64
 	preemptions                          atomic.Uint64
+	statesSaved, statesLoaded            atomic.Uint64
 	requests                             [4]atomic.Uint64
 	drafted, accepted                    [draft.NumSources]atomic.Uint64
 	queued                               atomic.Int64 // submitted and not yet ended
@@ -53,5 +58,6 @@ func (l *loop) publish() {
 	c.running.Store(int64(len(l.scheduler.running)))
 	c.used.Store(int64(cache.Referenced))
 	c.cached.Store(int64(cache.Idle))
+	c.held.Store(int64(cache.Snapshots))
 	c.preemptions.Store(l.scheduler.preemptions)
 }

@@ -305,6 +305,9 @@ func (c *Cache) Fork(dst, src *Sequence, length int) (copyFrom, copyTo int32, ne
 	return src.blocks[full], dst.blocks[full], true, nil
 }
 
+// Options returns what the cache was made with, and what it chose for fields that were zero.
+func (c *Cache) Options() Options { return c.options }
+
 // Available is the number of blocks that Grow could hand out now: free and idle ones.
 func (c *Cache) Available() int { return c.pool.available() }
 

@@ -115,10 +115,14 @@ func loadModel(ctx context.Context, catalog *engine.Catalog, m modelArg, opts en
 	if err != nil {
 		return refusal(err)
 	}
-	logger.Info("model loaded", "model", served.ID, "architecture", served.Architecture, "parameters", joined(formatCount(served.Parameters)),
-		"format", served.Quantization, "context", served.Engine.ContextLength(), "sequences", served.Engine.Limits().Spans,
-		"weights", joined(formatBytes(uint64(served.WeightBytes))), "kv_cache_limit", joined(formatBytes(uint64(served.Engine.Memory().Blocks))),
-		"took", time.Since(start).Round(time.Millisecond))
+	limits, memory := served.Engine.Limits(), served.Engine.Memory()
+	attributes := []any{"model", served.ID, "architecture", served.Architecture, "parameters", joined(formatCount(served.Parameters)),
+		"format", served.Quantization, "context", served.Engine.ContextLength(), "sequences", limits.Spans,
+		"weights", joined(formatBytes(uint64(served.WeightBytes))), "kv_cache_limit", joined(formatBytes(uint64(memory.Blocks)))}
+	if limits.Slots > 0 {
+		attributes = append(attributes, "states_limit", joined(formatBytes(uint64(memory.States))), "snapshots", limits.Snapshots)
+	}
+	logger.Info("model loaded", append(attributes, "took", time.Since(start).Round(time.Millisecond))...)
 	if length := served.Engine.ContextLength(); opts.ContextLength == 0 && length < served.TrainedLength {
 		logger.Warn("context is shorter than the model's: --kv-memory allows no more", "model", served.ID, "context", length, "of", served.TrainedLength)
 	}
