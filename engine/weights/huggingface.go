@@ -80,7 +80,8 @@ func openSafetensors(path string) (*source, error) {
 		m.close()
 		return nil, err
 	}
-	b := &checkpoint{tensors: tensors, extra: md, files: []*mapping{m}}
+	b := &checkpoint{extra: md, files: []*mapping{m}}
+	b.take(filepath.Base(path), tensors)
 	config, err := readOptional(filepath.Join(filepath.Dir(path), configFile))
 	if err == nil && config != nil {
 		err = b.configure(filepath.Dir(path), config)
@@ -121,9 +122,12 @@ func openJSON(path string) (*source, error) {
 	b := &checkpoint{}
 	if m, err := openMapping(filepath.Join(folder, singleFile)); err == nil {
 		b.files = append(b.files, m)
-		if b.tensors, b.extra, err = parseSafetensors(m.data); err != nil {
+		tensors, md, err := parseSafetensors(m.data)
+		if err != nil {
 			return b.finish(fmt.Errorf("%s: %w", singleFile, err))
 		}
+		b.extra = md
+		b.take(singleFile, tensors)
 	} else if !errors.Is(err, fs.ErrNotExist) { // a configuration alone still shows what the model would be
 		return nil, err
 	}
@@ -158,12 +162,9 @@ func openIndex(path, configPath string) (*source, error) {
 		if err != nil {
 			return b.finish(fmt.Errorf("shard %s: %w", shard, err))
 		}
-		for _, t := range tensors {
-			if index.WeightMap[t.name] == shard {
-				b.tensors = append(b.tensors, t)
-				found++
-			}
-		}
+		tensors = slices.DeleteFunc(tensors, func(t rawTensor) bool { return index.WeightMap[t.name] != shard })
+		found += len(tensors)
+		b.take(shard, tensors)
 	}
 	if found != len(index.WeightMap) {
 		return b.finish(b.missing(index.WeightMap))
@@ -180,7 +181,23 @@ type checkpoint struct {
 	tensors []rawTensor
 	extra   *Metadata // of the safetensors header
 	md      *Metadata // under GGUF keys, nil without a configuration
+	tiling  tiling    // of scales, zeros without a configuration
 	files   []*mapping
+}
+
+// take adds the tensors of a file.
+func (b *checkpoint) take(file string, tensors []rawTensor) {
+	for i := range tensors {
+		tensors[i].file = file
+	}
+	b.tensors = append(b.tensors, tensors...)
+}
+
+// predicts reports whether there are prediction blocks. Without any tensors the configuration is to be believed.
+func (b *checkpoint) predicts() bool {
+	return len(b.tensors) == 0 || slices.ContainsFunc(b.tensors, func(t rawTensor) bool {
+		return strings.HasPrefix(t.name, "mtp.") || strings.HasPrefix(t.name, "model.mtp.") || strings.HasSuffix(t.name, ".eh_proj.weight")
+	})
 }
 
 func (b *checkpoint) openShard(path string) ([]rawTensor, error) {
@@ -215,7 +232,12 @@ func (b *checkpoint) missing(weightMap map[string]string) error {
 // configure reads the configuration and the files beside it.
 func (b *checkpoint) configure(folder string, config []byte) error {
 	b.md = NewMetadata()
-	if err := readConfig(b.md, config); err != nil {
+	tiling, err := readConfig(b.md, config, b.predicts())
+	if err != nil {
+		return err
+	}
+	b.tiling = tiling
+	if err := readPooling(b.md, folder); err != nil {
 		return err
 	}
 	generation, err := readOptional(filepath.Join(folder, generationFile))
@@ -242,7 +264,7 @@ func (b *checkpoint) finish(err error) (*source, error) {
 		}
 	}
 	if err == nil {
-		err = s.addRenamed(b.tensors)
+		err = s.addRenamed(b.tensors, b.tiling)
 	}
 	if err != nil {
 		s.Close()

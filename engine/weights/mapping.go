@@ -53,6 +53,11 @@ func (m *mapping) releaseBytes(read []byte) {
 	m.evict(m.data[start&^(windowBytes-1) : end])
 }
 
+// contains reports whether an address lies in the mapping.
+func (m *mapping) contains(address uintptr) bool {
+	return len(m.data) > 0 && address-uintptr(unsafe.Pointer(&m.data[0])) < uintptr(len(m.data)) // wraps around before it
+}
+
 func (m *mapping) close() error {
 	m.data = nil
 	return m.unmap()

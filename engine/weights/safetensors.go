@@ -46,6 +46,7 @@ var dataTypes = map[string]dataType{
 
 // rawTensor is a tensor of a safetensors file, under the file's own name.
 type rawTensor struct {
+	file       string // its name, "" in memory
 	name       string
 	dtype      string
 	shape      []int
@@ -53,11 +54,39 @@ type rawTensor struct {
 	data       []byte
 }
 
+// String says in an error which tensor it is.
+func (t *rawTensor) String() string {
+	file := ""
+	if t.file != "" {
+		file = t.file + ": "
+	}
+	return fmt.Sprintf("%stensor %q of %s %v", file, t.name, t.dtype, t.shape)
+}
+
 // tensor returns the description under another name.
 func (t *rawTensor) tensor(name string) Tensor {
 	id := dataTypes[t.dtype].id
 	format, _ := quant.ByID(id)
 	return Tensor{Name: name, Type: id, Format: format, Shape: t.shape, dtype: t.dtype, size: int64(len(t.data))}
+}
+
+// elements is their number, where each has a size of its own.
+func (t *rawTensor) elements() uint64 { return uint64(len(t.data)) * 8 / dataTypes[t.dtype].bits }
+
+// grid returns the bytes as a matrix, of which the caller knows that it has as many elements.
+func (t *rawTensor) grid(rows, cols int) grid {
+	d := dataTypes[t.dtype]
+	format, _ := quant.ByID(d.id)
+	return storedGrid(layout{d.id, format, t.dtype, 1, int(d.bits / 8)}, rows, cols, t.data)
+}
+
+// part returns one of the tensors that a tensor stacks along its first dimension, which is not empty.
+func (t *rawTensor) part(i int) *rawTensor {
+	if t == nil {
+		return nil
+	}
+	size := len(t.data) / t.shape[0]
+	return &rawTensor{file: t.file, name: t.name, dtype: t.dtype, shape: t.shape[1:], data: t.data[i*size:][:size:size]}
 }
 
 // parseSafetensors reads the header of one file. The tensors come in the order of their data, which are slices of the

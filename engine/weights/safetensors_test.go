@@ -128,18 +128,39 @@ func TestHuggingFaceNames(t *testing.T) {
 	if err != nil || !slices.Equal(stack.Shape, []int{3, 5, 2}) || !bytes.Equal(slices.Concat(stack.Stack...), floats("", 0, 30).Data) || stack.Data != nil || stack.Size() != 120 {
 		t.Errorf("the stack of experts: %+v, %v", stack, err)
 	}
-	for _, c := range []struct{ name, want string }{
-		{"model.layers.3.mlp.down_proj.weight", "blk.3.ffn_down.weight"},
-		{"model.language_model.layers.3.mlp.down_proj.weight", "blk.3.ffn_down.weight"},
-		{"model.language_model.norm.weight", "output_norm.weight"},
-		{"model.layers.3.mlp.experts.down_proj", "blk.3.ffn_down_exps.weight"},
-		{"model.layers.3", "model.layers.3"},
-		{"model.layers.-3.mlp.down_proj.weight", "model.layers.-3.mlp.down_proj.weight"},
-		{"model.layers.x.mlp.down_proj.weight", "model.layers.x.mlp.down_proj.weight"},
-		{"visual.layers.3.mlp.down_proj.weight", "visual.layers.3.mlp.down_proj.weight"},
+}
+
+// TestTranslate holds names to where they go, "" for those that are left out.
+func TestTranslate(t *testing.T) {
+	for _, c := range []struct{ arch, name, want string }{
+		{"qwen3", "model.layers.3.mlp.down_proj.weight", "blk.3.ffn_down.weight"},
+		{"qwen3", "layers.3.mlp.down_proj.weight", "blk.3.ffn_down.weight"},
+		{"qwen3", "norm.weight", "output_norm.weight"},
+		{"qwen3", "model.language_model.layers.3.mlp.down_proj.weight", "blk.3.ffn_down.weight"},
+		{"qwen3", "model.language_model.norm.weight", "output_norm.weight"},
+		{"minimax-m3", "language_model.model.layers.3.block_sparse_moe.experts.7.w3.weight", "blk.3.ffn_up_exps.weight"},
+		{"minimax-m3", "language_model.lm_head.weight", "output.weight"},
+		{"qwen3moe", "model.layers.3.mlp.experts.down_proj", "blk.3.ffn_down_exps.weight"},
+		{"qwen35", "model.layers.3.post_attention_layernorm.weight", "blk.3.post_attention_norm.weight"},
+		{"qwen35", "mtp.layers.0.self_attn.q_proj.weight", "blk.4.attn_q.weight"},
+		{"qwen35", "model.mtp.fc.weight", "blk.4.nextn.eh_proj.weight"},
+		{"qwen35", "mtp.layers.1.self_attn.q_proj.weight", ""},
+		{"deepseek2", "model.layers.4.shared_head.norm.weight", "blk.4.nextn.shared_head_norm.weight"},
+		{"deepseek2", "model.layers.5.eh_proj.weight", ""},
+		{"deepseek4", "mtp.0.norm.weight", "blk.4.nextn.shared_head_norm.weight"},
+		{"deepseek4", "mtp.0.hc_head_fn", "blk.4.nextn.hc_head_fn.weight"},
+		{"deepseek4", "model.layers.1.attn.indexer.compressor.ape", "blk.1.indexer_compressor_ape.weight"},
+		{"qwen3", "model.layers.3", "model.layers.3"},
+		{"qwen3", "model.layers.-3.mlp.down_proj.weight", "model.layers.-3.mlp.down_proj.weight"},
+		{"qwen3", "model.layers.x.mlp.down_proj.weight", "model.layers.x.mlp.down_proj.weight"},
+		{"qwen3", "model.layers.3.self_attn.rotary_emb.inv_freq", ""},
+		{"qwen35", "model.visual.layers.3.mlp.down_proj.weight", ""},
+		{"minimax-m3", "vision_tower.layers.3.mlp.down_proj.weight", ""},
 	} {
-		if got := ggufName(c.name); got != c.want {
-			t.Errorf("ggufName(%q) = %q, want %q", c.name, got, c.want)
+		n := naming{arch: c.arch, numLayers: 4, numBlocks: 5}
+		to, ok := n.translate(c.name)
+		if got := to.prefix + to.name; got != c.want || ok != (c.want != "") {
+			t.Errorf("%s: %q goes to %q, %v; want %q", c.arch, c.name, got, ok, c.want)
 		}
 	}
 }
@@ -201,11 +222,11 @@ func TestShards(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	md := NewMetadata()
-	err := readConfig(md, []byte(`{"model_type": "multi", "hidden_act": "silu", "text_config": {"model_type": "qwen3_moe",
+	_, err := readConfig(md, []byte(`{"model_type": "multi", "hidden_act": "silu", "text_config": {"model_type": "qwen3_moe",
 		"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96,
 		"max_position_embeddings": 512, "rms_norm_eps": 1e-05, "vocab_size": 100, "num_experts": 8, "num_experts_per_tok": 2,
 		"moe_intermediate_size": 32, "norm_topk_prob": true, "tie_word_embeddings": false, "head_dim": null,
-		"rope_parameters": {"rope_type": "yarn", "rope_theta": 1000000, "factor": 4.0, "original_max_position_embeddings": 128}}}`))
+		"rope_parameters": {"rope_type": "yarn", "rope_theta": 1000000, "factor": 4.0, "original_max_position_embeddings": 128}}}`), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +261,7 @@ func TestConfigRefuses(t *testing.T) {
 		`{"model_type": "qwen3", "partial_rotary_factor": 2}`:              "partial_rotary_factor",
 		`{"model_type": "llama", "rope_scaling": {"type":"x","factor":{}}`: "config.json",
 	} {
-		if err := readConfig(NewMetadata(), []byte(config)); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), want) {
+		if _, err := readConfig(NewMetadata(), []byte(config), true); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want ErrCorrupt naming %s", config, err, want)
 		}
 	}
@@ -309,7 +330,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"model_type":"qwen3","hidden_size":64,"rope_scaling":{"rope_type":"yarn","factor":4}}`))
 	f.Add([]byte(`{"text_config":{"model_type":"llama","rope_parameters":null},"num_experts":2}`))
 	f.Fuzz(func(_ *testing.T, data []byte) {
-		_ = readConfig(NewMetadata(), data)
+		_, _ = readConfig(NewMetadata(), data, true)
 		_ = readGeneration(NewMetadata(), data)
 	})
 }

@@ -1,9 +1,10 @@
 // Package weights opens model files and hands out their tensors by name.
 //
 // GGUF files (one or split), safetensors files (one or sharded) and Hugging Face folders all look the same from
-// outside: metadata under GGUF keys, tensors under GGUF names, shapes written row by row. The bytes of a tensor are the
+// outside: metadata under GGUF keys, tensors under GGUF names, shapes written row by row. The bytes of most tensors are the
 // mapped file's; nothing is copied. Hugging Face checkpoints store each expert's matrix as a tensor of its own: the stack
-// that models multiply with has its matrices in several places (Tensor.Stack).
+// that models multiply with has its matrices in several places (Tensor.Stack). Some of their tensors have another form than
+// GGUF's, such as norms less one and FP8 with scales beside: these are made when they are read.
 //
 // Model files come from strangers. Every count, length, size and offset is checked against the file before it is used,
 // in arithmetic that cannot wrap, and nothing is allocated that the bytes present do not justify. What is wrong comes
@@ -17,7 +18,9 @@ import (
 	"math/bits"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"hearth/hardware/quant"
 )
@@ -56,8 +59,12 @@ type Source interface {
 	Has(name string) bool
 	// Describe returns a tensor without its Data, or ErrNotFound. It reads nothing.
 	Describe(name string) (Tensor, error)
-	// Tensor returns a tensor with its Data or Stack: the mapped bytes of the file, read-only and valid until Close.
+	// Tensor returns a tensor with its Data or Stack: the mapped bytes of the file, read-only and valid until Close. Of a
+	// tensor that the file keeps in another form, the Data are made for the call.
 	Tensor(name string) (Tensor, error)
+	// Rows is Tensor for who reads a tensor piece by piece: one that the file keeps in another form comes with Read
+	// instead of Data, and no more of it is in memory than is read.
+	Rows(name string) (Tensor, error)
 	// Release gives the memory behind bytes of a tensor back to the system, after they were read. They stay valid: who
 	// reads them again waits for the file.
 	Release(read []byte)
@@ -77,17 +84,23 @@ type Tensor struct {
 	Shape  []int         // row-major: [out, in], stacked experts [experts, out, in]
 	Data   []byte        // rows in order, read-only; not aligned to more than a byte
 	Stack  [][]byte      // instead of Data: the rows of each expert, where the file keeps them apart
+	// Read, instead of both, writes rows [first, last) of a matrix, 0 of a plain tensor, to dst. It may be called
+	// concurrently, until Close. It fails when the file can no longer be read.
+	Read func(dst []byte, matrix, first, last int) error
 
 	dtype string // safetensors type, empty in GGUF files
 	size  int64
 }
 
 // NoType is the Type of tensors that GGUF has no type for, such as FP8 ones.
-const NoType = ^uint32(0)
+const NoType = quant.NoID
 
 // TypeName returns the name of the tensor's type, such as "Q4_K" or "F8_E4M3".
 func (t Tensor) TypeName() string {
-	if t.Type == NoType {
+	switch {
+	case t.Format != nil:
+		return t.Format.Name
+	case t.Type == NoType:
 		return t.dtype
 	}
 	return quant.TypeName(t.Type)
@@ -168,10 +181,12 @@ type source struct {
 	files   []*mapping
 }
 
-// entry is a tensor whose bytes may lie in several places.
+// entry is a tensor whose bytes may lie in several places, or are to be made.
 type entry struct {
-	Tensor          // without Data and Stack
-	parts  [][]byte // in order; all but stacks of experts have one
+	Tensor                // without Data and Stack
+	parts  [][]byte       // in order; all but stacks of experts have one
+	grids  []grid         // instead of parts: the matrices
+	read   []atomic.Int64 // rows of each grid that were read so far
 }
 
 func newSource(origin Origin) *source {
@@ -185,6 +200,16 @@ func (s *source) add(t Tensor, parts ...[]byte) error {
 	}
 	s.names = append(s.names, t.Name)
 	s.tensors[t.Name] = &entry{Tensor: t, parts: parts}
+	return nil
+}
+
+// addMade enters a tensor whose rows are made from those of grids.
+func (s *source) addMade(t Tensor, grids []grid) error {
+	if err := s.add(t); err != nil {
+		return err
+	}
+	e := s.tensors[t.Name]
+	e.grids, e.read = grids, make([]atomic.Int64, len(grids))
 	return nil
 }
 
@@ -203,16 +228,64 @@ func (s *source) Describe(name string) (Tensor, error) {
 }
 
 func (s *source) Tensor(name string) (Tensor, error) {
+	t, err := s.Rows(name)
+	if err != nil || t.Read == nil {
+		return t, err
+	}
+	e := s.tensors[name]
+	t.Data = make([]byte, 0, t.size)
+	for i := range e.grids {
+		n := e.grids[i].rows * e.grids[i].rowBytes()
+		if err := t.Read(t.Data[len(t.Data):][:n], i, 0, e.grids[i].rows); err != nil {
+			return t, fmt.Errorf("tensor %q: %w", name, err)
+		}
+		t.Data = t.Data[:len(t.Data)+n]
+	}
+	t.Read = nil
+	return t, nil
+}
+
+func (s *source) Rows(name string) (Tensor, error) {
 	t, err := s.Describe(name)
 	if err != nil {
 		return t, err
 	}
-	if parts := s.tensors[name].parts; len(parts) == 1 {
-		t.Data = parts[0]
-	} else {
-		t.Stack = parts
+	switch e := s.tensors[name]; {
+	case e.grids != nil:
+		t.Read = func(dst []byte, matrix, first, last int) error { return s.make(e, dst, matrix, [2]int{first, last}) }
+	case len(e.parts) == 1:
+		t.Data = e.parts[0]
+	default:
+		t.Stack = e.parts
 	}
 	return t, nil
+}
+
+// make writes some rows of a grid to dst. When as many were read as there are, it gives the memory behind the bytes that
+// they were made of back to the system.
+func (s *source) make(e *entry, dst []byte, matrix int, rows [2]int) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			if !s.hasFault(fault) {
+				panic(fault)
+			}
+			err = errors.New("its bytes can no longer be read from the file")
+		}
+	}()
+	g := &e.grids[matrix]
+	g.put(dst, rows[0], rows[1])
+	if read := e.read[matrix].Add(int64(rows[1] - rows[0])); read%int64(g.rows) == 0 {
+		for _, bytes := range g.from {
+			s.Release(bytes)
+		}
+	}
+	return nil
+}
+
+// hasFault reports whether a panic is a fault of memory in one of the files: it was cut off, or its disk is broken.
+func (s *source) hasFault(fault any) bool {
+	at, ok := fault.(interface{ Addr() uintptr })
+	return ok && slices.ContainsFunc(s.files, func(f *mapping) bool { return f.contains(at.Addr()) })
 }
 
 func (s *source) Release(read []byte) {

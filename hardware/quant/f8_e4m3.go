@@ -47,6 +47,9 @@ func tableE4M3() (values [256]float32) {
 	return values
 }
 
+// E4M3ToF32 returns the value of a code of E4M3, exactly.
+func E4M3ToF32(code uint8) float32 { return valuesE4M3[code] }
+
 // E8M0ToF32 returns the scale 2^(e-127) that a code of E8M0 stands for, exactly; NaN for 255.
 func E8M0ToF32(e uint8) float32 {
 	switch e {
