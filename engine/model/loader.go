@@ -183,7 +183,9 @@ func (l *Loader) Table(name string, rows, cols int) []int32 {
 
 // info describes a weight of the source.
 func (l *Loader) info(t weights.Tensor, out, in int) hardware.WeightInfo {
-	return hardware.WeightInfo{Name: t.Name, Format: t.Format, Out: out, In: in, Data: t.Data, Stack: t.Stack, Release: l.src.Release}
+	return hardware.WeightInfo{
+		Name: t.Name, Format: t.Format, Out: out, In: in, Data: t.Data, Stack: t.Stack, Read: t.Read, Release: l.src.Release,
+	}
 }
 
 // Values returns the n elements of a small tensor as float32.
@@ -194,6 +196,11 @@ func (l *Loader) Values(name string, n int) []float32 {
 	}
 	if n%t.Format.BlockLen != 0 {
 		l.fail(fmt.Errorf("%w: tensor %q: %d elements in blocks of %s", weights.ErrCorrupt, name, n, t.Format.Name))
+		return nil
+	}
+	t, err := l.src.Tensor(name) // its bytes, where the file has other ones
+	if err != nil {
+		l.fail(err)
 		return nil
 	}
 	values := make([]float32, n)
@@ -213,7 +220,7 @@ func (l *Loader) tensor(name string, shape ...int) (weights.Tensor, bool) {
 
 // shaped looks a tensor up and checks its shape. Files may write outer dimensions of 1 or leave them out.
 func (l *Loader) shaped(name string, shape []int) (weights.Tensor, bool) {
-	t, err := l.src.Tensor(name)
+	t, err := l.src.Rows(name)
 	if err != nil {
 		if errors.Is(err, weights.ErrNotFound) {
 			err = fmt.Errorf("architecture %s needs it: %w", l.Config.Architecture, err)

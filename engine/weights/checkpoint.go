@@ -261,7 +261,7 @@ func (a *assembly) addStack(name string, stack []matrix) error {
 		}
 		grids[i] = matrices[0]
 		g, first := &grids[i], &grids[0]
-		if len(matrices) != 1 || g.layout != first.layout || g.rows != first.rows || g.cols != first.cols {
+		if len(matrices) != 1 || g.encoding != first.encoding || g.rows != first.rows || g.cols != first.cols {
 			return fmt.Errorf("%w: %s: the matrix of expert 0 is %s", ErrCorrupt, m.tensor, stack[0].tensor)
 		}
 	}

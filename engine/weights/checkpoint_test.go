@@ -53,8 +53,8 @@ func openTiny(t testing.TB, model string) Source {
 	return src
 }
 
-// valuesOf dequantizes a tensor, or reads its integers.
-func valuesOf(t testing.TB, src Source, name string) numbers {
+// numbersOf dequantizes a tensor, or reads its integers.
+func numbersOf(t testing.TB, src Source, name string) numbers {
 	t.Helper()
 	tensor, err := src.Tensor(name)
 	if err != nil {
@@ -107,7 +107,7 @@ func (v *inverse) emit(n numbers, name string) {
 }
 
 func (v *inverse) tensor(name string) {
-	n := valuesOf(v.t, v.src, name)
+	n := numbersOf(v.t, v.src, name)
 	zeroCentred := strings.HasPrefix(v.arch, "qwen35") || v.arch == "minimax-m3"
 	if zeroCentred && strings.HasSuffix(name, "norm.weight") && !strings.HasSuffix(name, "ssm_norm.weight") {
 		for i := range n.v {
@@ -166,7 +166,7 @@ func (v *inverse) experts(n numbers, prefix, stem string) {
 		case "ffn_down_exps.weight":
 			v.emit(n, prefix+"mlp.experts.down_proj")
 		case "ffn_gate_exps.weight":
-			up := valuesOf(v.t, v.src, strings.Replace(n.name, "ffn_gate", "ffn_up", 1))
+			up := numbersOf(v.t, v.src, strings.Replace(n.name, "ffn_gate", "ffn_up", 1))
 			joined := numbers{shape: []int{count, 2 * rows, cols}}
 			for e := range count {
 				joined.v = append(append(joined.v, n.v[e*rows*cols:][:rows*cols]...), up.v[e*rows*cols:][:rows*cols]...)
@@ -269,7 +269,7 @@ func (v *inverse) layer(n numbers, prefix, stem string) {
 
 // keysValues joins what latent attention multiplies keys and values with.
 func (v *inverse) keysValues(keys numbers, prefix string) {
-	values := valuesOf(v.t, v.src, strings.Replace(keys.name, "attn_k_b", "attn_v_b", 1))
+	values := numbersOf(v.t, v.src, strings.Replace(keys.name, "attn_k_b", "attn_v_b", 1))
 	heads, rank, nope, value := keys.shape[0], keys.shape[1], keys.shape[2], values.shape[1]
 	n := numbers{shape: []int{heads * (nope + value), rank}}
 	for h := range heads {
@@ -520,7 +520,7 @@ func sameTensors(t *testing.T, got, want Source) {
 		}
 		data := slices.Concat(g.Parts()...)
 		if rounded := strings.HasSuffix(name, "ssm_a") || strings.HasSuffix(name, "norm.weight"); rounded {
-			nearby(t, name, floatsOf(data), floatsOf(slices.Concat(w.Parts()...)))
+			nearby(t, name, decoded(data), decoded(slices.Concat(w.Parts()...)))
 		} else if !bytes.Equal(data, slices.Concat(w.Parts()...)) {
 			t.Errorf("%s has other elements", name)
 		}
@@ -528,7 +528,7 @@ func sameTensors(t *testing.T, got, want Source) {
 	}
 }
 
-func floatsOf(data []byte) []float32 {
+func decoded(data []byte) []float32 {
 	x := make([]float32, len(data)/4)
 	quant.F32.Dequantize(x, data)
 	return x

@@ -7,35 +7,32 @@ import (
 	"hearth/hardware/quant"
 )
 
-// layout is how the elements of a tensor lie in its bytes.
-type layout struct {
+// encoding is how the elements of a tensor lie in its bytes.
+type encoding struct {
 	typ                  uint32        // GGUF tensor type, or NoType
 	format               *quant.Format // nil for types that are known by name alone
 	dtype                string        // of safetensors, for types without format or GGUF type
 	blockLen, blockBytes int
 }
 
-// layoutOf returns the layout of a format.
-func layoutOf(f *quant.Format) layout {
-	return layout{f.ID, f, f.Name, f.BlockLen, f.BlockBytes}
+// encodingOf returns the encoding of a format.
+func encodingOf(f *quant.Format) encoding {
+	return encoding{f.ID, f, f.Name, f.BlockLen, f.BlockBytes}
 }
 
-// isPlain reports whether the layout is that of numbers one by one, with a format.
-func (l layout) isPlain() bool { return l.format != nil && l.blockLen == 1 }
-
-// grid is a matrix of a checkpoint in a layout that models are made of, whatever the form in which the file keeps it. It
+// grid is a matrix of a checkpoint in an encoding that models are made of, whatever the form in which the file keeps it. It
 // holds no elements: they are made when they are asked for, from bytes of mapped files.
 type grid struct {
-	layout
+	encoding
 	rows, cols int
-	stored     []byte                            // the rows, when the file has them in this layout
+	stored     []byte                            // the rows, when the file has them in this encoding
 	write      func(dst []byte, first, last int) // otherwise: writes rows [first, last)
 	from       [][]byte                          // what write reads
 	scaleRows  int                               // of F8_E4M3: row r has the scales of row r/scaleRows*scaleRows; 0 is not known
 }
 
-func storedGrid(l layout, rows, cols int, data []byte) grid {
-	return grid{layout: l, rows: rows, cols: cols, stored: data, from: [][]byte{data}}
+func storedGrid(e encoding, rows, cols int, data []byte) grid {
+	return grid{encoding: e, rows: rows, cols: cols, stored: data, from: [][]byte{data}}
 }
 
 // rowBytes is the size of a row.
@@ -51,18 +48,18 @@ func (g *grid) put(dst []byte, first, last int) {
 	g.write(dst, first, last)
 }
 
-// derived returns a grid of another layout or size whose rows come from this one's bytes.
-func (g *grid) derived(l layout, rows, cols int, write func(dst []byte, first, last int)) grid {
-	return grid{layout: l, rows: rows, cols: cols, write: write, from: g.from}
+// derived returns a grid of another encoding or size whose rows come from this one's bytes.
+func (g *grid) derived(e encoding, rows, cols int, write func(dst []byte, first, last int)) grid {
+	return grid{encoding: e, rows: rows, cols: cols, write: write, from: g.from}
 }
 
 // slice returns n rows from the first on.
 func (g grid) slice(first, n int) grid {
 	if g.stored != nil {
 		size := g.rowBytes()
-		return storedGrid(g.layout, n, g.cols, g.stored[first*size:(first+n)*size:(first+n)*size])
+		return storedGrid(g.encoding, n, g.cols, g.stored[first*size:(first+n)*size:(first+n)*size])
 	}
-	s := g.derived(g.layout, n, g.cols, func(dst []byte, from, to int) { g.write(dst, first+from, first+to) })
+	s := g.derived(g.encoding, n, g.cols, func(dst []byte, from, to int) { g.write(dst, first+from, first+to) })
 	if g.scaleRows > 0 && first%g.scaleRows == 0 {
 		s.scaleRows = g.scaleRows
 	}
@@ -72,7 +69,7 @@ func (g grid) slice(first, n int) grid {
 // gather returns n rows, of which row i is this grid's row from(i).
 func (g grid) gather(n int, from func(row int) int) grid {
 	size := g.rowBytes()
-	return g.derived(g.layout, n, g.cols, func(dst []byte, first, last int) {
+	return g.derived(g.encoding, n, g.cols, func(dst []byte, first, last int) {
 		for row := first; row < last; row++ {
 			at := from(row)
 			g.put(dst[(row-first)*size:][:size], at, at+1)
@@ -87,7 +84,7 @@ func (g grid) gatherCols(chunk int, from func(i int) int) grid {
 		return g.floats().gatherCols(chunk, from)
 	}
 	size, chunkBytes := g.rowBytes(), chunk/g.blockLen*g.blockBytes
-	return g.derived(g.layout, g.rows, g.cols, func(dst []byte, first, last int) {
+	return g.derived(g.encoding, g.rows, g.cols, func(dst []byte, first, last int) {
 		row := make([]byte, size)
 		for r := first; r < last; r++ {
 			g.put(row, r, r+1)
@@ -101,11 +98,11 @@ func (g grid) gatherCols(chunk int, from func(i int) int) grid {
 
 // beside returns rows that are this grid's followed by another's of as many rows.
 func (g grid) beside(h grid) grid {
-	if g.layout != h.layout {
+	if g.encoding != h.encoding {
 		return g.floats().beside(h.floats())
 	}
 	left, right := g.rowBytes(), h.rowBytes()
-	both := g.derived(g.layout, g.rows, g.cols+h.cols, func(dst []byte, first, last int) {
+	both := g.derived(g.encoding, g.rows, g.cols+h.cols, func(dst []byte, first, last int) {
 		for row := first; row < last; row++ {
 			to := dst[(row-first)*(left+right):]
 			g.put(to[:left], row, row+1)
@@ -127,7 +124,7 @@ func (g grid) transposed() grid {
 		return g.floats().transposed()
 	}
 	size, element := g.rowBytes(), g.blockBytes
-	return g.derived(g.layout, g.cols, g.rows, func(dst []byte, first, last int) {
+	return g.derived(g.encoding, g.cols, g.rows, func(dst []byte, first, last int) {
 		row, line := make([]byte, size), g.rows*element
 		for r := range g.rows {
 			g.put(row, r, r+1)
@@ -143,7 +140,7 @@ func (g grid) transposedFP8() grid {
 	block, blockBytes := g.blockLen, g.blockBytes
 	scaleBytes := blockBytes - block
 	size, line := g.rowBytes(), g.rows/block*blockBytes
-	return g.derived(g.layout, g.cols, g.rows, func(dst []byte, first, last int) {
+	return g.derived(g.encoding, g.cols, g.rows, func(dst []byte, first, last int) {
 		row := make([]byte, size)
 		for r := range g.rows {
 			g.put(row, r, r+1)
@@ -167,7 +164,7 @@ func (g grid) floats() grid {
 // each returns a function of the elements, as F32.
 func (g grid) each(f func(x float32) float32) grid {
 	size, cols := g.rowBytes(), g.cols
-	return g.derived(layoutOf(quant.F32), g.rows, cols, func(dst []byte, first, last int) {
+	return g.derived(encodingOf(quant.F32), g.rows, cols, func(dst []byte, first, last int) {
 		row, values := make([]byte, size), make([]float32, cols)
 		for r := first; r < last; r++ {
 			g.put(row, r, r+1)
@@ -181,8 +178,8 @@ func (g grid) each(f func(x float32) float32) grid {
 
 // narrowed returns integers of 8 bytes as those of 4, of which the values have to fit.
 func (g grid) narrowed() grid {
-	l := layout{typ: dataTypes["I32"].id, dtype: "I32", blockLen: 1, blockBytes: 4}
-	return g.derived(l, g.rows, g.cols, func(dst []byte, first, last int) {
+	e := encoding{typ: dataTypes["I32"].id, dtype: "I32", blockLen: 1, blockBytes: 4}
+	return g.derived(e, g.rows, g.cols, func(dst []byte, first, last int) {
 		for i := range (last - first) * g.cols {
 			v := binary.LittleEndian.Uint64(g.stored[8*(first*g.cols+i):])
 			binary.LittleEndian.PutUint32(dst[4*i:], uint32(v))

@@ -77,7 +77,7 @@ func (t *rawTensor) elements() uint64 { return uint64(len(t.data)) * 8 / dataTyp
 func (t *rawTensor) grid(rows, cols int) grid {
 	d := dataTypes[t.dtype]
 	format, _ := quant.ByID(d.id)
-	return storedGrid(layout{d.id, format, t.dtype, 1, int(d.bits / 8)}, rows, cols, t.data)
+	return storedGrid(encoding{d.id, format, t.dtype, 1, int(d.bits / 8)}, rows, cols, t.data)
 }
 
 // part returns one of the tensors that a tensor stacks along its first dimension, which is not empty.

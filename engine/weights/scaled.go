@@ -122,14 +122,14 @@ func gridFP8(codes []byte, s *scales, rows, cols int) grid {
 	g := grid{rows: rows, cols: cols, from: [][]byte{codes}}
 	switch {
 	case whole(quant.F8_E4M3):
-		g.layout = layoutOf(quant.F8_E4M3)
+		g.encoding = encodingOf(quant.F8_E4M3)
 		if g.scaleRows = s.tileRows; s.tileRows >= rows {
 			g.scaleRows = quant.F8_E4M3.BlockLen // any number is right
 		}
 	case whole(quant.MXFP8) && s.isE8M0():
-		g.layout = layoutOf(quant.MXFP8)
+		g.encoding = encodingOf(quant.MXFP8)
 	default:
-		g.layout = layoutOf(quant.F32)
+		g.encoding = encodingOf(quant.F32)
 	}
 	g.write = func(dst []byte, first, last int) {
 		for row := first; row < last; row++ {
@@ -161,7 +161,7 @@ func gridFP8(codes []byte, s *scales, rows, cols int) grid {
 // gridFP4 is a matrix of E2M1 as MXFP4: its block is the scale and the codes, of which element i and i+16 share a byte,
 // while the file has elements 2i and 2i+1 in one.
 func gridFP4(codes []byte, s *scales, rows, cols int) grid {
-	g := grid{layout: layoutOf(quant.MXFP4), rows: rows, cols: cols, from: [][]byte{codes}}
+	g := grid{encoding: encodingOf(quant.MXFP4), rows: rows, cols: cols, from: [][]byte{codes}}
 	g.write = func(dst []byte, first, last int) {
 		for block := first * cols / 32; block < last*cols/32; block++ {
 			src := codes[16*block:][:16]
