@@ -58,7 +58,7 @@ func TestSameBitsOnTheCPU(t *testing.T) {
 	one := openOneThread(t)
 	sources := map[string]func(testing.TB) weights.Source{"embedded": openEmbedded}
 	for _, g := range golden {
-		if g.onDevice {
+		if g.onDevice && g.name != "qwen35-mtp" { // whose trunk is that of qwen35
 			sources[g.name] = func(t testing.TB) weights.Source { return tinyModel(t, g.name) }
 		}
 	}
@@ -126,6 +126,9 @@ func sameBits(t *testing.T, device hardware.Device, open func(testing.TB) weight
 		for _, round := range []string{"first", "cached"} {
 			channels := make([]<-chan api.Event, len(requests))
 			for i, r := range requests {
+				if opts.Speculate != SpeculateOff {
+					r.Expected = nearly(want[i].tokens)
+				}
 				channels[i] = submit(t, e, r)
 			}
 			cached := 0
@@ -151,6 +154,15 @@ func sameBits(t *testing.T, device hardware.Device, open func(testing.TB) weight
 			t.Error(err)
 		}
 	}
+}
+
+// nearly returns tokens of which every ninth is another: guesses of which some are right.
+func nearly(tokens []int32) []int32 {
+	tokens = slices.Clone(tokens)
+	for i := 8; i < len(tokens); i += 9 {
+		tokens[i]++
+	}
+	return tokens
 }
 
 // bitRequests returns 16 requests of different lengths and sampling; half share a prefix of two blocks. Some ask for as

@@ -9,10 +9,11 @@ import (
 // attention is grouped-query attention (arXiv 2305.13245) with rotary positions.
 type attention struct {
 	numHeads, numKVHeads, headDim int
+	isGated                       bool
 	eps                           float32
 
 	qkv          hardware.Weight // [(numHeads + 2*numKVHeads) * headDim, hidden], in place of q, k and v in fused files
-	q            hardware.Weight // [numHeads * headDim, hidden]
+	q            hardware.Weight // [numHeads * headDim, hidden]; gated: [numHeads * 2 * headDim, hidden], query | gate of each head
 	k, v         hardware.Weight // [numKVHeads * headDim, hidden]
 	o            hardware.Weight // [hidden, numHeads * headDim]
 	qNorm, kNorm hardware.Weight // [headDim], absent without QKNorm
@@ -23,6 +24,7 @@ type attention struct {
 // attentionOptions are what families differ in.
 type attentionOptions struct {
 	QKNorm bool // normalise each head of q and k before the rotation (Qwen3)
+	Gate   bool // multiply each head's result by sigmoid of a gate, which the query's projection gives too (Qwen3-Next)
 	Rope   hardware.Rope
 }
 
@@ -32,13 +34,17 @@ func newAttention(l *Loader, layer int, opts attentionOptions) attention {
 	if c.ValueHeadDim != c.HeadDim {
 		l.keys.wrong("attention.value_length", "is %d, but key_length is %d", c.ValueHeadDim, c.HeadDim)
 	}
-	b := attention{numHeads: c.NumHeads, numKVHeads: c.NumKVHeads, headDim: c.HeadDim, eps: c.RMSNormEps, rope: opts.Rope}
+	b := attention{numHeads: c.NumHeads, numKVHeads: c.NumKVHeads, headDim: c.HeadDim, isGated: opts.Gate, eps: c.RMSNormEps, rope: opts.Rope}
 	prefix := blockPrefix(layer)
 	queries, groups := c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
-	if l.Has(prefix + "attn_qkv.weight") {
+	if opts.Gate {
+		b.q = l.Matrix(prefix+"attn_q", 2*queries, c.HiddenSize)
+	} else if l.Has(prefix + "attn_qkv.weight") {
 		b.qkv = l.Matrix(prefix+"attn_qkv", queries+2*groups, c.HiddenSize)
 	} else {
 		b.q = l.Matrix(prefix+"attn_q", queries, c.HiddenSize)
+	}
+	if !b.qkv.Valid() {
 		b.k = l.Matrix(prefix+"attn_k", groups, c.HiddenSize)
 		b.v = l.Matrix(prefix+"attn_v", groups, c.HiddenSize)
 	}
@@ -56,6 +62,10 @@ func newAttention(l *Loader, layer int, opts attentionOptions) attention {
 func (b *attention) mix(p *hardware.Program, x, h hardware.Tensor) {
 	q, k, v := b.project(p, h)
 	q, k, v = q.Heads(b.numHeads), k.Heads(b.numKVHeads), v.Heads(b.numKVHeads)
+	var gate hardware.Tensor
+	if b.isGated {
+		q, gate = q.HeadCols(0, b.headDim), q.HeadCols(b.headDim, b.headDim)
+	}
 	if b.qNorm.Valid() {
 		q = p.Norm(q, b.qNorm, b.eps)
 		k = p.Norm(k, b.kNorm, b.eps)
@@ -65,10 +75,13 @@ func (b *attention) mix(p *hardware.Program, x, h hardware.Tensor) {
 	p.Store(b.keys, k)
 	p.Store(b.values, v)
 	o := p.Attention(q, b.keys, b.values, attentionScale(b.headDim))
+	if b.isGated {
+		o = p.GLU(hardware.Sigmoid, gate, o)
+	}
 	p.MatMulAdd(x, o, b.o)
 }
 
-// project returns the flat rows q [numHeads*headDim], k and v [numKVHeads*headDim].
+// project returns the flat rows q [numHeads*headDim], twice as wide with a gate, k and v [numKVHeads*headDim].
 func (b *attention) project(p *hardware.Program, h hardware.Tensor) (q, k, v hardware.Tensor) {
 	if !b.qkv.Valid() {
 		return p.MatMul(h, b.q), p.MatMul(h, b.k), p.MatMul(h, b.v)

@@ -182,6 +182,7 @@ var goldenModels = []struct {
 	layers     int
 }{
 	{"llama", "llama", 3}, {"qwen2", "qwen2", 3}, {"qwen3", "qwen3", 3}, {"qwen3moe", "qwen3moe", 3},
+	{"qwen35", "qwen35", 4}, {"qwen35-mtp", "qwen35", 4}, {"qwen35moe", "qwen35moe", 4},
 	{"deepseek2-lite", "deepseek2", 27}, {"deepseek2", "deepseek2", 4}, {"deepseek32", "deepseek32", 4}, {"deepseek4", "deepseek4", 5},
 }
 
@@ -195,7 +196,7 @@ func openGolden(t testing.TB, name string) weights.Source {
 }
 
 func TestReferenceModelsRecord(t *testing.T) {
-	var names []string
+	names := []string{"qwen3next"} // a test of package engine computes its reference
 	for _, g := range goldenModels {
 		names = append(names, g.arch)
 		if m, err := Load(openGolden(t, g.name)); err != nil {
