@@ -254,7 +254,7 @@ func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, 
 	seq := &sequence{
 		id: r.ID, arrival: e.arrival.Add(1), priority: r.Priority, salt: maphash.String(e.seed, r.Salt),
 		promptLen: len(r.Prompt), maxTokens: maxTokens, minTokens: r.MinTokens, logprobs: r.Logprobs,
-		scored: r.PromptLogprobs, ignoreEOS: r.IgnoreEOS,
+		scored: r.PromptLogprobs, ignoreEOS: r.IgnoreEOS, pooled: r.Pooled, logitsOf: r.LogitsOf,
 		tokens:  append(make([]int32, 0, len(r.Prompt)+min(maxTokens, reservedTokens)), r.Prompt...),
 		sampler: sampler, submittedAt: time.Now(),
 	}
@@ -294,11 +294,15 @@ func (e *Engine) check(r *api.Request) (int, error) {
 		return 0, &api.FieldError{Field: "min_tokens", Reason: fmt.Sprintf("must be at least 0, got %d", r.MinTokens)}
 	case r.Logprobs < -1 || r.Logprobs > maxLogprobs:
 		return 0, &api.FieldError{Field: "logprobs", Reason: fmt.Sprintf("must be between -1 and %d, got %d", maxLogprobs, r.Logprobs)}
+	case r.Pooled && !e.loop.model.Pools:
+		return 0, &api.FieldError{Field: "pooled", Reason: fmt.Sprintf("must not be set for a model whose pooling is %s", e.loop.model.Config.Pooling)}
+	case (r.Pooled || r.LogitsOf != nil) && (r.MaxTokens != api.NoTokens || r.Pooled && r.LogitsOf != nil):
+		return 0, &api.FieldError{Field: "max_tokens", Reason: "must ask for no tokens where the prompt's pooling or logits are wanted, and for one of these"}
 	}
 	for _, text := range []struct {
 		field  string
 		tokens []int32
-	}{{"prompt", r.Prompt}, {"expected", r.Expected}} {
+	}{{"prompt", r.Prompt}, {"expected", r.Expected}, {"logits_of", r.LogitsOf}} {
 		for i, token := range text.tokens {
 			if token < 0 || int(token) >= e.vocab {
 				return 0, &api.FieldError{Field: text.field, Reason: fmt.Sprintf("has token %d at position %d; the vocabulary has %d", token, i, e.vocab)}

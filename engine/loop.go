@@ -131,7 +131,7 @@ func (l *loop) drawAll(it stepItem, output int, now time.Time) (right int) {
 	seq := it.seq
 	for ; ; right++ {
 		known := len(seq.tokens)
-		l.draw(seq, l.row(output+right), now)
+		l.draw(seq, output+right, now)
 		if right == it.drafts || len(seq.tokens) == known || seq.tokens[known] != seq.lane.Draft[right] {
 			break
 		}
@@ -146,13 +146,14 @@ func (l *loop) drawAll(it stepItem, output int, now time.Time) (right int) {
 	return right
 }
 
-// draw samples the next token of a sequence and decides whether it was the last.
-func (l *loop) draw(seq *sequence, row *sample.Row, now time.Time) {
+// draw samples the next token of a sequence from an output of this step and decides whether it was the last.
+func (l *loop) draw(seq *sequence, output int, now time.Time) {
 	if seq.maxTokens == 0 { // the prompt alone was asked for
 		l.end(seq, api.FinishLength, nil)
+		seq.ended.Values = l.values(seq, output)
 		return
 	}
-	token, logprob, err := l.next(seq, row)
+	token, logprob, err := l.next(seq, l.row(output))
 	if err != nil {
 		l.end(seq, api.FinishError, fmt.Errorf("%w: %w", api.ErrInternal, err))
 		return
@@ -195,6 +196,21 @@ func (l *loop) next(seq *sequence, row *sample.Row) (token int32, logprob *api.L
 		logprob.Token, logprob.Logprob = token, row.Logprob(token)
 	}
 	return token, logprob, nil
+}
+
+// values returns what a sequence asks for beside tokens, of the output of its last token.
+func (l *loop) values(seq *sequence, output int) []float32 {
+	if seq.pooled {
+		return slices.Clone(l.queue.Output(l.model.Pooled, output))
+	}
+	if seq.logitsOf == nil {
+		return nil
+	}
+	logits, values := l.queue.Output(l.model.Logits, output), make([]float32, len(seq.logitsOf))
+	for i, token := range seq.logitsOf {
+		values[i] = logits[token]
+	}
+	return values
 }
 
 // row returns the logits of an output of this step, ready to draw from until the next call.

@@ -25,6 +25,8 @@ type sequence struct {
 	logprobs  int  // -1: none
 	scored    bool // log-probabilities of the prompt are wanted
 	ignoreEOS bool
+	pooled    bool    // what the model makes of the prompt is wanted
+	logitsOf  []int32 // tokens whose logits after the prompt are wanted
 
 	tokens   []int32           // prompt and generated tokens
 	computed int               // positions [0, computed) are in the cache

@@ -87,9 +87,13 @@ type Request struct {
 	Salt           string  // prefixes are shared only between requests of equal salt
 	Expected       []int32 // text that the answer is likely to repeat; speculation looks in it as it does in the prompt
 	Unguessed      bool    // without speculation: slower, and with the same answer
+	// Pooled asks, with NoTokens, for what a model for embeddings or ranking makes of the prompt; LogitsOf for the logits of
+	// these tokens after it. Either is Done.Values.
+	Pooled   bool
+	LogitsOf []int32
 }
 
-// NoTokens as MaxTokens asks for no token at all: the prompt is computed, and scored with PromptLogprobs.
+// NoTokens as MaxTokens asks for no token at all: the prompt is computed, and scored with PromptLogprobs, Pooled or LogitsOf.
 const NoTokens = -1
 
 // FinishReason says why a sequence ended.
@@ -134,7 +138,8 @@ type Event struct {
 // Done is the last event of a sequence.
 type Done struct {
 	Reason FinishReason
-	Err    error // set when Reason is FinishError
+	Err    error     // set when Reason is FinishError
+	Values []float32 // what Pooled or LogitsOf of the request asked for; nil otherwise, and when the prompt was not computed
 	Usage  Usage
 	Timing Timing
 }

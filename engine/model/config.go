@@ -27,7 +27,8 @@ type Config struct {
 	RMSNormEps     float32
 	Rope           RopeConfig
 
-	TieWordEmbeddings bool // the head is the embedding, unless there is a tensor of its own for it
+	Pooling           Pooling // what the model makes of a whole text
+	TieWordEmbeddings bool    // the head is the embedding, unless there is a tensor of its own for it
 
 	NumExperts          int // 0: dense
 	NumExpertsPerTok    int
@@ -129,6 +130,7 @@ func readConfig(k *keys, defaults Defaults) *Config {
 	}
 	c.VocabSize = k.vocabSize()
 	c.TieWordEmbeddings = k.flag(weights.TiedKey, true)
+	c.Pooling = k.pooling()
 	c.Rope = k.rope(c)
 	if k.err == nil {
 		c.check(k)

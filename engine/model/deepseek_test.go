@@ -36,6 +36,8 @@ func (o *overlay) Has(name string) bool {
 
 func (o *overlay) Describe(name string) (weights.Tensor, error) { return o.Tensor(name) }
 
+func (o *overlay) Rows(name string) (weights.Tensor, error) { return o.Tensor(name) }
+
 func (o *overlay) Tensor(name string) (weights.Tensor, error) {
 	if t, ok := o.tensors[name]; ok {
 		if t == nil {

@@ -101,3 +101,33 @@ func TestFusedExperts(t *testing.T) {
 		}
 	}
 }
+
+// TestPooling checks which outputs a model for embeddings or ranking has.
+func TestPooling(t *testing.T) {
+	for pooling, size := range map[Pooling]int{PoolNone: 0, PoolMean: 0, PoolFirst: 0, PoolLast: tinyWidth, PoolRank: NumClasses} {
+		f := newTiny("qwen3")
+		f.md.Set("qwen3.pooling_type", uint32(pooling))
+		f.add("cls.output.weight", NumClasses, tinyWidth)
+		m, err := Load(f.open(t))
+		if err != nil {
+			t.Errorf("%s: %v", pooling, err)
+			continue
+		}
+		if m.Config.Pooling != pooling || m.Pools != (size > 0) {
+			t.Errorf("%s: %+v, pools %t", pooling, m.Config.Pooling, m.Pools)
+		}
+		if m.Pools {
+			if _, pooled := m.Program.OutputTensor(m.Pooled); pooled.Size() != size {
+				t.Errorf("%s gives rows of %d, want %d", pooling, pooled.Size(), size)
+			}
+		}
+	}
+	for _, shape := range [][]int{{3, tinyWidth}, {NumClasses, tinyWidth + 1}, {NumClasses}, nil} {
+		f := newTiny("qwen3")
+		f.md.Set("qwen3.pooling_type", uint32(PoolRank))
+		f.reshape("cls.output.weight", shape...)
+		if _, err := Load(f.open(t)); err == nil || !strings.Contains(err.Error(), "cls.output.weight") {
+			t.Errorf("classes of shape %v: %v", shape, err)
+		}
+	}
+}

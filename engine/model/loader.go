@@ -109,6 +109,9 @@ func (l *Loader) stack(name string, n, out, in int) (info hardware.WeightInfo, o
 	}
 	info = l.info(t, out, in)
 	info.Experts = n
+	if read := info.Read; read != nil && len(shape) == 2 {
+		info.Read = func(dst []byte, i, first, last int) error { return read(dst, 0, i*out+first, i*out+last) }
+	}
 	return info, true
 }
 
@@ -163,6 +166,11 @@ func transposed(whole hardware.WeightInfo) hardware.WeightInfo {
 func (l *Loader) Table(name string, rows, cols int) []int32 {
 	t, ok := l.shaped(name, []int{rows, cols})
 	if !ok {
+		return nil
+	}
+	t, err := l.src.Tensor(name) // its bytes
+	if err != nil {
+		l.fail(err)
 		return nil
 	}
 	size := map[string]int{"I32": 4, "I64": 8}[t.TypeName()]

@@ -41,6 +41,8 @@ type Model struct {
 	Trunk   hardware.Section // the forward pass
 	Logits  hardware.Output  // of Trunk, [outputs, VocabSize]
 	Parts   hardware.Output  // of Trunk, [outputs, parts, 2]: SoftmaxParts of Logits
+	Pools   bool             // whether there is Pooled
+	Pooled  hardware.Output  // of Trunk, what Config.Pooling gives: [outputs, HiddenSize], or [outputs, NumClasses] for PoolRank
 }
 
 var registry []*Arch
@@ -99,6 +101,12 @@ func load(src weights.Source) (*Model, error) {
 	m.Logits = m.Program.Output("logits", trunk.Logits)
 	parts := m.Program.SoftmaxParts(trunk.Logits)
 	m.Parts = m.Program.Output("parts", parts.Cols(0, parts.Size()))
+	if pooled, ok := l.pool(trunk.Hidden); ok {
+		m.Pools, m.Pooled = true, m.Program.Output("pooled", pooled)
+	}
+	if l.err != nil {
+		return nil, l.err
+	}
 	return m, m.Program.Err()
 }
 

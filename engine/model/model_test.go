@@ -323,6 +323,8 @@ func TestConfigErrors(t *testing.T) {
 		{"llama", "llama.rope.scaling.factor", float32(-4), "-4"},
 		{"llama", "llama.rope.scaling.factor", float32(math.NaN()), "NaN"},
 		{"llama", "llama.vocab_size", uint32(1e9), "1000000000"},
+		{"llama", "llama.pooling_type", uint32(5), "5"},
+		{"llama", "llama.pooling_type", "last", "integer"},
 		{"llama", "llama.vocab_size", missing, "missing"},
 		{"qwen3moe", "qwen3moe.expert_count", uint32(0), "expert_count"},
 		{"qwen3moe", "qwen3moe.expert_count", uint32(1e6), "1000000"},
