@@ -25,7 +25,7 @@ fractions rather than rates.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // arguments are checked where something runs
 	}
-	command.AddCommand(newBenchModelCommand(), newBenchKernelsCommand())
+	command.AddCommand(newBenchModelCommand(), newBenchSpeculateCommand(), newBenchKernelsCommand())
 	return command
 }
 

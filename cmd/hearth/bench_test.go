@@ -90,3 +90,17 @@ func TestBenchRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestBenchSpeculate(t *testing.T) {
+	out, err := execute(t, "bench", "speculate", "-n", "20", "--repeat", "1", "--threads", "1", "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []inproc.SpeculateRow
+	if err := json.Unmarshal([]byte(out), &rows); err != nil {
+		t.Fatal(err)
+	}
+	if len(rows) != 5 || rows[0].Plain == 0 || rows[0].Guessed == 0 {
+		t.Errorf("%+v", rows)
+	}
+}

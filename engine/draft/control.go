@@ -40,6 +40,8 @@ func (s *share) given(presumed, weight float64) float64 {
 }
 
 const (
+	leastGain = 0.02 // of a token; a row that promises less is not worth a thought
+
 	presumedTrials = 4    // what a presumption is worth
 	keepOfAll      = 0.99 // a hundred guesses of all sequences count
 	keepOfLane     = 0.95 // twenty of one's own
@@ -58,6 +60,9 @@ func (c *Control) Right(l *Lane, source Source, class int) float64 {
 // is tried now and then, since that may change.
 func (c *Control) Choose(lanes []*Lane, room int) {
 	rows, tokens := len(lanes), float64(len(lanes))
+	if rows > 0 && !c.costs.known(rows) && !c.Always {
+		room = 0 // nothing can be compared with what is not known
+	}
 	best, bestRows := tokens/c.costs.of(rows), 0
 	for _, l := range lanes {
 		l.right = c.Right(l, l.Source, l.Class)
@@ -71,7 +76,7 @@ func (c *Control) Choose(lanes []*Lane, room int) {
 				pick = l
 			}
 		}
-		if pick == nil {
+		if pick == nil || pick.next < leastGain && !c.Always {
 			break
 		}
 		pick.length++

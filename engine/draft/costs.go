@@ -9,12 +9,15 @@ const maxRows = 64
 type costs struct {
 	seconds [maxRows + 1]float64 // moving averages; 0: never measured
 	counts  [maxRows + 1]int
+	latest  [maxRows + 1]int     // steps when it was measured last
+	guessed [maxRows + 1]float64 // seconds, and between and beyond what was measured a guess; all 0 before the first
+	steps   int
 }
 
 const (
 	newest     = 0.1 // weight of the newest measure
-	drift      = 0.5 // of its deviation, what is taken to be true of other numbers of rows as well
 	unknownRow = 0.1 // what a row is taken to cost, as a part of the step without it, before steps of several are known
+	oldest     = 128 // steps after which a time is measured again
 )
 
 // update takes a measure. A step that was held up by something else must not count much.
@@ -27,50 +30,59 @@ func (c *costs) update(rows int, seconds float64) {
 	switch n := c.counts[rows]; {
 	case n == 1:
 		*average = seconds
-		return
 	case n <= 3: // the first may have been slow for reasons of its own
 		*average = min(*average, seconds)
-		return
-	}
-	change := min(seconds / *average, 2) - 1
-	*average += newest * change * *average
-	for i := range c.seconds {
-		if i != rows {
-			c.seconds[i] += drift * newest * change * c.seconds[i]
+	default:
+		change := newest * (min(seconds / *average, 2) - 1)
+		for i := range c.seconds { // a longer context or a slower machine concerns all
+			c.seconds[i] *= 1 + change
 		}
+	}
+	c.steps++
+	c.latest[rows] = c.steps
+	c.guess()
+}
+
+// known reports whether a step of so many rows was measured, and lately.
+func (c *costs) known(rows int) bool {
+	return rows > maxRows || c.counts[rows] >= 2 && c.steps-c.latest[rows] < oldest
+}
+
+// guess fills in what was not measured: a straight line between the nearest numbers that were.
+func (c *costs) guess() {
+	least, last := 0, 0
+	for rows, seconds := range c.seconds {
+		if seconds == 0 {
+			continue
+		}
+		if last == 0 {
+			least = rows
+		}
+		for i := last + 1; i <= rows; i++ {
+			part := float64(i-last) / float64(rows-last)
+			c.guessed[i] = seconds
+			if last > 0 {
+				c.guessed[i] = c.seconds[last] + part*(seconds-c.seconds[last])
+			}
+		}
+		last = rows
+	}
+	slope := unknownRow * c.seconds[last]
+	if least < last {
+		slope = max((c.seconds[last]-c.seconds[least])/float64(last-least), slope/4)
+	}
+	for i := last + 1; i <= maxRows; i++ {
+		c.guessed[i] = c.seconds[last] + float64(i-last)*slope
 	}
 }
 
-// of is the time of a step of so many rows, between the nearest numbers that were measured.
+// of is about the time of a step of so many rows, in an unknown unit before anything was measured.
 func (c *costs) of(rows int) float64 {
-	rows = max(rows, 1)
-	low, high := min(rows, maxRows), rows
-	for low > 0 && c.seconds[low] == 0 {
-		low--
+	if c.guessed[1] == 0 {
+		return 1 + unknownRow*float64(rows-1)
 	}
-	for high <= maxRows && c.seconds[high] == 0 {
-		high++
+	if rows <= maxRows {
+		return c.guessed[max(rows, 1)]
 	}
-	switch {
-	case low == 0 && high > maxRows:
-		return 1 + unknownRow*float64(rows-1) // of an unknown unit
-	case low == 0:
-		return c.seconds[high]
-	case high > maxRows:
-		return c.seconds[low] + float64(rows-low)*c.slope(low)
-	case low == high:
-		return c.seconds[low]
-	}
-	part := float64(rows-low) / float64(high-low)
-	return c.seconds[low] + part*(c.seconds[high]-c.seconds[low])
-}
-
-// slope is what a row costs beyond the most that were measured.
-func (c *costs) slope(most int) float64 {
-	for least := 1; least < most; least++ {
-		if c.seconds[least] != 0 {
-			return max((c.seconds[most]-c.seconds[least])/float64(most-least), unknownRow/4*c.seconds[most])
-		}
-	}
-	return unknownRow * c.seconds[most]
+	return c.guessed[maxRows] * float64(rows) / maxRows
 }

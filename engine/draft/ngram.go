@@ -8,7 +8,7 @@ const (
 	// maxMatch is where comparing ends: a longer match is no surer.
 	maxMatch = 32
 	// maxCandidates bounds how many earlier places are compared.
-	maxCandidates = 32
+	maxCandidates = 16
 )
 
 // Index finds where the last tokens of a text occurred before. It is the match finder of LZ77 with hash chains (RFC 1951
