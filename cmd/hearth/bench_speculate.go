@@ -19,7 +19,7 @@ func newBenchSpeculateCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "speculate [-m MODEL]",
 		Short: "Measure what guessing tokens does to the speed of answers",
-		Long: `Writes texts of -n tokens with guesses and without in turn, and compares. Both have to be the same.
+		Long: `Writes texts of -n tokens without guesses, with them and without again, and compares. The answers have to be the same.
 
   edit        repeats a text that the request says is expected, with every 24th token another one
   repetition  one token again and again
@@ -28,7 +28,7 @@ func newBenchSpeculateCommand() *cobra.Command {
   misleading  random tokens of six: all that is guessed occurred before, and goes on otherwise
 
   plain, guessed   tokens per second of all sequences together, the medians
-  ratio            of the two, the median of the pairs, and the lowest and the highest
+  ratio            of the two, the median, and the lowest and the highest
   drafted          guesses checked for each token; accepted: those of them that were right`,
 		Example: "  hearth bench speculate\n  hearth bench speculate -m model.gguf -n 128 --repeat 5",
 		Args:    cobra.NoArgs,
@@ -82,7 +82,7 @@ func newBenchSpeculateCommand() *cobra.Command {
 	flags.StringVarP(&options.Path, "model", "m", "", "model file or folder (default: the embedded model)")
 	flags.IntVarP(&options.Generate, "generate", "n", 256, "tokens of each answer")
 	flags.IntVarP(&options.Sequence, "batch", "b", 1, "answers written at once")
-	flags.IntVar(&options.Repeat, "repeat", 5, "pairs of answers, of which the median counts")
+	flags.IntVar(&options.Repeat, "repeat", 5, "answers with guesses between two without, of which the median counts")
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
 	device.add(flags)
 	draft.add(flags)

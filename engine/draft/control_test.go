@@ -121,3 +121,23 @@ func TestCosts(t *testing.T) {
 		t.Errorf("on a machine of half the speed: %v and %v", one, five)
 	}
 }
+
+// BenchmarkGuess is what a step of one sequence costs whose text is all of few tokens, so that something is always found.
+func BenchmarkGuess(b *testing.B) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	c, lane := &Control{}, NewLane(16)
+	lane.LookIn(nil, []int32{1}, 1<<20)
+	tokens := make([]int32, 1, 1<<20)
+	for i := 0; b.Loop(); i++ {
+		if len(tokens) == cap(tokens) {
+			tokens = tokens[:1]
+			lane.LookIn(nil, tokens, 1<<20)
+		}
+		tokens = append(tokens, rng.Int32N(6))
+		lane.Tokens, lane.Most, lane.Draft = tokens, 16, lane.Draft[:0]
+		(Lookup{}).Propose([]*Lane{&lane})
+		c.Choose([]*Lane{&lane}, 16)
+		c.Checked(&lane, len(lane.Draft), 0)
+		c.Took(1+len(lane.Draft), time.Duration(100+5*len(lane.Draft)))
+	}
+}

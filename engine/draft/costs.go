@@ -27,6 +27,8 @@ func (c *costs) update(rows int, seconds float64) {
 	}
 	average := &c.seconds[rows]
 	c.counts[rows]++
+	c.steps++
+	c.latest[rows] = c.steps
 	switch n := c.counts[rows]; {
 	case n == 1:
 		*average = seconds
@@ -36,10 +38,10 @@ func (c *costs) update(rows int, seconds float64) {
 		change := newest * (min(seconds / *average, 2) - 1)
 		for i := range c.seconds { // a longer context or a slower machine concerns all
 			c.seconds[i] *= 1 + change
+			c.guessed[i] *= 1 + change
 		}
+		return
 	}
-	c.steps++
-	c.latest[rows] = c.steps
 	c.guess()
 }
 
