@@ -16,7 +16,9 @@ type attention struct {
 	q            hardware.Weight // [numHeads * headDim, hidden]; gated: [numHeads * 2 * headDim, hidden], query | gate of each head
 	k, v         hardware.Weight // [numKVHeads * headDim, hidden]
 	o            hardware.Weight // [hidden, numHeads * headDim]
-	qNorm, kNorm hardware.Weight // [headDim], absent without QKNorm
+	qNorm, kNorm hardware.Weight // [headDim], or across heads [numHeads * headDim] and [numKVHeads * headDim]; absent without QKNorm
+	acrossHeads  bool
+	index        *unitIndexer // nil: all positions are attended to
 	rope         hardware.Rope
 	keys, values hardware.Stream // [numKVHeads, headDim] per position
 }
@@ -26,6 +28,9 @@ type attentionOptions struct {
 	QKNorm bool // normalise each head of q and k before the rotation (Qwen3)
 	Gate   bool // multiply each head's result by sigmoid of a gate, which the query's projection gives too (Qwen3-Next)
 	Rope   hardware.Rope
+	// AcrossHeads says that QKNorm is over all heads together (MiniMax-M2).
+	AcrossHeads bool
+	Units       bool // attend to the units of positions that an indexer chooses (MiniMax-M3)
 }
 
 // newAttention declares the attention of one layer. Biases are taken where the file has them (Qwen2).
@@ -34,7 +39,10 @@ func newAttention(l *Loader, layer int, opts attentionOptions) attention {
 	if c.ValueHeadDim != c.HeadDim {
 		l.keys.wrong("attention.value_length", "is %d, but key_length is %d", c.ValueHeadDim, c.HeadDim)
 	}
-	b := attention{numHeads: c.NumHeads, numKVHeads: c.NumKVHeads, headDim: c.HeadDim, isGated: opts.Gate, eps: c.RMSNormEps, rope: opts.Rope}
+	b := attention{
+		numHeads: c.NumHeads, numKVHeads: c.NumKVHeads, headDim: c.HeadDim, isGated: opts.Gate, acrossHeads: opts.AcrossHeads,
+		eps: c.RMSNormEps, rope: opts.Rope,
+	}
 	prefix := blockPrefix(layer)
 	queries, groups := c.NumHeads*c.HeadDim, c.NumKVHeads*c.HeadDim
 	if opts.Gate {
@@ -50,23 +58,34 @@ func newAttention(l *Loader, layer int, opts attentionOptions) attention {
 	}
 	b.o = l.Matrix(prefix+"attn_output", c.HiddenSize, queries)
 	if opts.QKNorm {
-		b.qNorm = l.Vector(prefix+"attn_q_norm.weight", c.HeadDim)
-		b.kNorm = l.Vector(prefix+"attn_k_norm.weight", c.HeadDim)
+		perQueries, perGroups := c.HeadDim, c.HeadDim
+		if opts.AcrossHeads {
+			perQueries, perGroups = queries, groups
+		}
+		b.qNorm = l.Vector(prefix+"attn_q_norm.weight", perQueries)
+		b.kNorm = l.Vector(prefix+"attn_k_norm.weight", perGroups)
 	}
 	b.keys = l.program.Stream(hardware.StreamInfo{Name: prefix + "k", Layer: layer, Heads: c.NumKVHeads, Dim: c.HeadDim, Class: hardware.KeyStream})
 	b.values = l.program.Stream(hardware.StreamInfo{Name: prefix + "v", Layer: layer, Heads: c.NumKVHeads, Dim: c.HeadDim, Class: hardware.ValueStream})
+	if opts.Units {
+		b.index = newUnitIndexer(l, layer, opts.Rope)
+	}
 	return b
 }
 
 // mix records x += Wo * attention(h).
 func (b *attention) mix(p *hardware.Program, x, h hardware.Tensor) {
 	q, k, v := b.project(p, h)
+	if b.acrossHeads {
+		q = p.Norm(q, b.qNorm, b.eps)
+		k = p.Norm(k, b.kNorm, b.eps)
+	}
 	q, k, v = q.Heads(b.numHeads), k.Heads(b.numKVHeads), v.Heads(b.numKVHeads)
 	var gate hardware.Tensor
 	if b.isGated {
 		q, gate = q.HeadCols(0, b.headDim), q.HeadCols(b.headDim, b.headDim)
 	}
-	if b.qNorm.Valid() {
+	if b.qNorm.Valid() && !b.acrossHeads {
 		q = p.Norm(q, b.qNorm, b.eps)
 		k = p.Norm(k, b.kNorm, b.eps)
 	}
@@ -74,7 +93,11 @@ func (b *attention) mix(p *hardware.Program, x, h hardware.Tensor) {
 	k = p.RoPE(k, b.rope)
 	p.Store(b.keys, k)
 	p.Store(b.values, v)
-	o := p.Attention(q, b.keys, b.values, attentionScale(b.headDim))
+	all := hardware.Source{K: b.keys, V: b.values}
+	if b.index != nil {
+		all.Selection = b.index.choose(p, h)
+	}
+	o := p.Attend(hardware.AttentionArgs{Q: q, Sources: []hardware.Source{all}, Scale: attentionScale(b.headDim)})
 	if b.isGated {
 		o = p.GLU(hardware.Sigmoid, gate, o)
 	}

@@ -183,6 +183,7 @@ var goldenModels = []struct {
 }{
 	{"llama", "llama", 3}, {"qwen2", "qwen2", 3}, {"qwen3", "qwen3", 3}, {"qwen3moe", "qwen3moe", 3},
 	{"qwen35", "qwen35", 4}, {"qwen35-mtp", "qwen35", 4}, {"qwen35moe", "qwen35moe", 4},
+	{"minimax-m2", "minimax-m2", 3}, {"minimax-m3", "minimax-m3", 4},
 	{"deepseek2-lite", "deepseek2", 27}, {"deepseek2", "deepseek2", 4}, {"deepseek32", "deepseek32", 4}, {"deepseek4", "deepseek4", 5},
 }
 
@@ -196,7 +197,7 @@ func openGolden(t testing.TB, name string) weights.Source {
 }
 
 func TestReferenceModelsRecord(t *testing.T) {
-	names := []string{"qwen3next"} // a test of package engine computes its reference
+	names := []string{"qwen2moe", "qwen3next"} // tests of package engine compute their references
 	for _, g := range goldenModels {
 		names = append(names, g.arch)
 		if m, err := Load(openGolden(t, g.name)); err != nil {

@@ -24,6 +24,14 @@ type moeOptions struct {
 	Table       []int32 // of RouteArgs
 }
 
+// needExperts records a mistake and returns false when a model of experts has none.
+func (l *Loader) needExperts() bool {
+	if l.Config.NumExperts == 0 {
+		l.keys.wrong("expert_count", "is missing or 0")
+	}
+	return l.Config.NumExperts > 0
+}
+
 // newMoE declares the experts of one layer. The bias of the router and the gate of the shared experts are taken where the
 // file has them.
 func newMoE(l *Loader, layer int, opts moeOptions) moe {

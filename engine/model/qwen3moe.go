@@ -8,8 +8,7 @@ var _ = register(Arch{
 	Names:    []string{"qwen3moe"},
 	Defaults: Defaults{NormTopKProb: true},
 	Load: func(l *Loader) Forwarder {
-		if l.Config.NumExperts == 0 {
-			l.keys.wrong("expert_count", "is missing or 0")
+		if !l.needExperts() {
 			return nil
 		}
 		rope := l.Rope(l.Config.Rope, hardware.HalfSplit)
