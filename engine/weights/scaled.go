@@ -68,7 +68,14 @@ func scaledGrid(t, scale *rawTensor, announced tiling) (grid, error) {
 	if rows == 0 || cols == 0 {
 		return bad("it has scales, but is empty")
 	}
-	s, ok := fitScales(scale, rows, cols, announced)
+	tilings := []tiling{{128, 128}, {1, 32}}
+	if announced.rows > 0 {
+		tilings = []tiling{announced}
+	}
+	if packed { // which is announced nowhere
+		tilings = []tiling{{1, 32}}
+	}
+	s, ok := fitScales(scale, rows, cols, tilings)
 	switch {
 	case !ok:
 		return bad("its scales are %s, which does not fit it", scale)
@@ -80,8 +87,8 @@ func scaledGrid(t, scale *rawTensor, announced tiling) (grid, error) {
 	return gridFP8(t.data, s, rows, cols), nil
 }
 
-// fitScales finds out what the elements of a tensor of scales belong to.
-func fitScales(scale *rawTensor, rows, cols int, announced tiling) (*scales, bool) {
+// fitScales finds out what the elements of a tensor of scales belong to: one of some kinds of tiles, rows, or all.
+func fitScales(scale *rawTensor, rows, cols int, tilings []tiling) (*scales, bool) {
 	switch scale.dtype {
 	case "F32", "BF16", "F16", "F8_E8M0", "U8":
 	default:
@@ -92,11 +99,7 @@ func fitScales(scale *rawTensor, rows, cols int, announced tiling) (*scales, boo
 		count *= d
 	}
 	if len(scale.shape) == 2 {
-		candidates := []tiling{{128, 128}, {1, 32}}
-		if announced.rows > 0 {
-			candidates = []tiling{announced}
-		}
-		for _, c := range candidates {
+		for _, c := range tilings {
 			if perRow := ceilDiv(cols, c.cols); scale.shape[0] == ceilDiv(rows, c.rows) && scale.shape[1] == perRow {
 				return &scales{scale, perRow, c.rows, c.cols}, true
 			}
