@@ -39,6 +39,7 @@ var rules = []struct {
 	{"engine/chat/jinja", nil},
 	{"engine/chat", []string{"engine/chat/jinja"}},
 	{"engine/sample", []string{"engine/api"}},
+	{"engine/weights/checkpointtest", []string{"engine/weights"}},
 	{"engine/weights", []string{"hardware/quant"}},
 	{"engine/draft", []string{"engine/model", "engine/tokenizer", "kvcache", "hardware", "hardware/quant"}},
 	{"engine/model", []string{"engine/weights", "kvcache", "hardware", "hardware/quant"}},
