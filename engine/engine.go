@@ -133,31 +133,8 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 	if err := checkTokens(m.Config.VocabSize, opts.StopTokens, opts.EndTokens, opts.Banned); err != nil {
 		return nil, err
 	}
-	if opts.KV == nil {
-		opts.KV = cacheFormat(m.Program)
-	}
-	batchTokens := opts.MaxBatchTokens
-	if batchTokens == 0 {
-		batchTokens = defaultBatchTokens
-	}
-	probe := hardware.Limits{Tokens: 1, Spans: 1, Outputs: 1, Blocks: 1, MaxLen: hardware.BlockLen, KV: opts.KV}
-	if m.Program.Stateful() {
-		probe.Slots, probe.Snapshots, probe.MaxDraft = 1, 1, opts.maxDraft()
-	}
-	memory, err := opts.Device.Measure(m.Program, probe)
+	limits, memory, err := planFor(m, &opts)
 	if err != nil {
-		return nil, err
-	}
-	limits, err := Plan(PlanInput{
-		ModelContext: m.Config.ContextLength, ContextLength: opts.ContextLength, MaxSequences: opts.MaxSequences,
-		MaxBatchTokens: batchTokens, KV: opts.KV, BlockBytes: memory.Block, KVBytes: opts.KVBytes, Blocks: opts.Blocks,
-		MaxDraft: opts.maxDraft(), Stateful: m.Program.Stateful(), SlotBytes: memory.Slot, SnapshotBytes: memory.Snapshot,
-	})
-	if err != nil {
-		return nil, err
-	}
-	limits.Progress = opts.Progress
-	if memory, err = opts.Device.Measure(m.Program, limits); err != nil {
 		return nil, err
 	}
 	queue, err := opts.Device.Load(ctx, m.Program, limits)

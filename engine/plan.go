@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sort"
 
+	"hearth/engine/model"
 	"hearth/hardware"
 	"hearth/hardware/quant"
 )
@@ -58,6 +59,57 @@ func Plan(in PlanInput) (hardware.Limits, error) {
 		limits.Slots, limits.Snapshots = s.sequences, s.snapshots
 	}
 	return limits, nil
+}
+
+// PlanFor returns what New would plan for a model, and allocate. Nothing is loaded; the weights' data may be missing.
+func PlanFor(m *model.Model, opts Options) (hardware.Limits, hardware.Memory, error) {
+	if err := opts.Validate(); err != nil {
+		return hardware.Limits{}, hardware.Memory{}, err
+	}
+	opts.setDefaults()
+	return planFor(m, &opts)
+}
+
+// planFor is PlanFor of options that are complete.
+func planFor(m *model.Model, opts *Options) (limits hardware.Limits, memory hardware.Memory, err error) {
+	kv := opts.KV
+	if kv == nil {
+		kv = cacheFormat(m.Program)
+	}
+	batchTokens := opts.MaxBatchTokens
+	if batchTokens == 0 {
+		batchTokens = defaultBatchTokens
+	}
+	if memory, err = opts.Device.Measure(m.Program, oneOfEach(m.Program, kv, opts.maxDraft())); err != nil {
+		return limits, memory, err
+	}
+	limits, err = Plan(PlanInput{
+		ModelContext: m.Config.ContextLength, ContextLength: opts.ContextLength, MaxSequences: opts.MaxSequences,
+		MaxBatchTokens: batchTokens, KV: kv, BlockBytes: memory.Block, KVBytes: opts.KVBytes, Blocks: opts.Blocks,
+		MaxDraft: opts.maxDraft(), Stateful: m.Program.Stateful(), SlotBytes: memory.Slot, SnapshotBytes: memory.Snapshot,
+	})
+	if err != nil {
+		return limits, memory, err
+	}
+	limits.Progress = opts.Progress
+	memory, err = opts.Device.Measure(m.Program, limits)
+	return limits, memory, err
+}
+
+// oneOfEach are limits that tell the sizes of a block, a slot and a snapshot.
+func oneOfEach(p *hardware.Program, kv *quant.Format, maxDraft int) hardware.Limits {
+	l := hardware.Limits{Tokens: maxDraft + 1, Spans: 1, Outputs: 1, Blocks: 1, MaxLen: hardware.BlockLen, MaxDraft: maxDraft, KV: kv}
+	if p.Stateful() {
+		l.Slots, l.Snapshots = 1, 1
+	}
+	return l
+}
+
+// CacheBytes returns what a device takes for a cache block of a model, for the state of a running sequence, and for a
+// state kept aside, with the cache in a format.
+func CacheBytes(m *model.Model, device hardware.Device, kv *quant.Format) (block, slot, snapshot int64, err error) {
+	memory, err := device.Measure(m.Program, oneOfEach(m.Program, kv, 0))
+	return memory.Block, memory.Slot, memory.Snapshot, err
 }
 
 // spareOutputs is how many rows of a step may have logits beside one for each sequence: prompts are scored so many rows

@@ -268,6 +268,11 @@ const (
 	IndexStream                     // rows that index queries of Select are multiplied with
 )
 
+var streamClassNames = [...]string{KeyStream: "key", ValueStream: "value", LatentStream: "latent", IndexStream: "index"}
+
+// String returns the class in one word.
+func (c StreamClass) String() string { return streamClassNames[c] }
+
 // StreamInfo declares what one layer remembers of each position: a row of Heads*Dim elements. With a Ratio above 1 it is a
 // row of every Ratio positions, complete when the last of them is there: entry e stands for [e*Ratio, (e+1)*Ratio).
 // Where Ratio is below BlockLen it divides it, where above it is a multiple; a block holds the entries that its positions

@@ -14,8 +14,6 @@ import (
 	"hearth/engine"
 	"hearth/engine/model"
 	"hearth/engine/weights"
-	"hearth/hardware"
-	"hearth/hardware/quant"
 )
 
 func newInspectCommand() *cobra.Command {
@@ -23,8 +21,9 @@ func newInspectCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "inspect [MODEL]",
 		Short: "Show what is in a model file, and check it",
-		Long: `Shows a model's metadata, formats, sizes, hyperparameters and the memory that it needs, with --tensors also each tensor. MODEL is a GGUF or
-safetensors file, the index of a sharded model, a config.json, or a folder with one of these; without it the embedded
+		Long: `Shows a model's metadata, formats, sizes, hyperparameters and the memory that it needs: what its cache takes for each
+token and each sequence, and how a server on this machine would divide its memory. With --tensors it shows each tensor
+too. MODEL is a GGUF or safetensors file, the index of a sharded model, a config.json, or a folder with one of these; without it the embedded
 model is shown.
 
 With --check the whole model is verified: its hyperparameters, that every tensor of its architecture is there with the
@@ -102,15 +101,6 @@ type hyperparameters struct {
 	RopeScaling      string  `json:"rope_scaling"`
 }
 
-// memoryReport says what running the model takes, beside the activations of a step.
-type memoryReport struct {
-	WeightBytes      int64            `json:"weight_bytes"`
-	KVBytesPerToken  map[string]int64 `json:"kv_bytes_per_token"`   // by format of the cache, those that fit the heads
-	KVBytesOfContext map[string]int64 `json:"kv_bytes_of_context"`  // one sequence of context_length
-	StateBytes       int64            `json:"state_bytes"`          // of a sequence, whatever its length
-	TotalBytesF16    int64            `json:"total_bytes_with_f16"` // weights and one full sequence at F16
-}
-
 type typeReport struct {
 	Type       string `json:"type"`
 	Tensors    int    `json:"tensors"`
@@ -141,16 +131,13 @@ type checkReport struct {
 // shownElements is how many elements of an array a report shows.
 const shownElements = 8
 
-// kvFormats are the formats of a cache that a report computes.
-var kvFormats = []*quant.Format{quant.F32, quant.F16, quant.Q8_0}
-
 // newReport describes a model without reading its weights.
 func newReport(src weights.Source) *report {
 	md := src.Metadata()
 	r := &report{
 		Path: src.Path(), Format: src.Origin().String(),
 		Types: []typeReport{}, Metadata: []keyReport{}, Tensors: []tensorReport{},
-		Memory: memoryReport{KVBytesPerToken: map[string]int64{}, KVBytesOfContext: map[string]int64{}},
+		Memory: memoryReport{KVBytesPerToken: map[string]int64{}, KVBytesOfContext: map[string]int64{}, Contexts: []contextReport{}, Layers: []layerReport{}},
 	}
 	r.Architecture, _ = md.String("general.architecture")
 	r.Name, _ = md.String("general.name")
@@ -213,22 +200,9 @@ func (r *report) configure(src weights.Source) {
 		r.Problem = err.Error()
 		return
 	}
-	r.measure(m)
-}
-
-// measure computes what the cache of a model takes.
-func (r *report) measure(m *model.Model) {
-	for _, f := range kvFormats {
-		if slices.ContainsFunc(m.Program.Streams(), func(s hardware.StreamInfo) bool { return s.Dim%f.BlockLen != 0 }) {
-			continue // heads are kept in whole blocks
-		}
-		perBlock := m.KVBytesPerBlock(f)
-		blocks := (m.Config.ContextLength + hardware.BlockLen - 1) / hardware.BlockLen
-		r.Memory.KVBytesPerToken[f.Name] = (perBlock + hardware.BlockLen - 1) / hardware.BlockLen
-		r.Memory.KVBytesOfContext[f.Name] = perBlock * int64(blocks)
+	if err := r.Memory.measure(m); err != nil {
+		r.Problem = err.Error()
 	}
-	r.Memory.StateBytes = m.StateBytes()
-	r.Memory.TotalBytesF16 = r.Memory.WeightBytes + r.Memory.KVBytesOfContext[quant.F16.Name] + r.Memory.StateBytes
 }
 
 func (r *report) setCheck(note string, err error) {

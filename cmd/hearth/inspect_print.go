@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-
-	"hearth/hardware/quant"
 )
 
 // print shows a report to people, its verdict last.
@@ -28,6 +26,7 @@ func (r *report) print(out io.Writer, tensors bool) error {
 	if r.Problem != "" {
 		row("problem", "%s", visible(r.Problem))
 	}
+	r.Memory.printLayers(w)
 	fmt.Fprintf(w, "\nTYPE\tTENSORS\tPARAMETERS\tBYTES\n")
 	for _, t := range r.Types {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", t.Type, t.Tensors, formatCount(t.Parameters), formatBytes(uint64(t.Bytes)))
@@ -77,22 +76,6 @@ func (h *hyperparameters) rows(row func(name, format string, args ...any)) {
 		scaling = ", " + h.RopeScaling + " scaling"
 	}
 	row("context", "%d positions, rotary base %s%s", h.ContextLength, strconv.FormatFloat(h.RopeTheta, 'f', -1, 64), scaling)
-}
-
-func (m *memoryReport) rows(row func(name, format string, args ...any), h *hyperparameters) {
-	row("weights", "%s", formatBytes(uint64(m.WeightBytes)))
-	if h == nil {
-		return
-	}
-	var perToken []string
-	for _, f := range kvFormats {
-		if bytes, ok := m.KVBytesPerToken[f.Name]; ok {
-			perToken = append(perToken, fmt.Sprintf("%s at %s", formatBytes(uint64(bytes)), f.Name))
-		}
-	}
-	row("cache per token", "%s", strings.Join(perToken, ", "))
-	row("cache, full", "%s at F16 for one sequence of %d tokens", formatBytes(uint64(m.KVBytesOfContext[quant.F16.Name])), h.ContextLength)
-	row("memory needed", "%s for weights and one full sequence", formatBytes(uint64(m.TotalBytesF16)))
 }
 
 // text shows a value on one line.
