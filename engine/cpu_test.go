@@ -203,29 +203,41 @@ func openOneThread(t testing.TB) hardware.Device {
 	return device
 }
 
-// TestCPULoopAllocatesNothing drives the loop by hand: 100 steps of eight sequences on the real device. AllocsPerRun
-// leaves Go one thread, so the device has one too.
+// TestCPULoopAllocatesNothing drives the loop by hand: 100 steps of eight sequences on the real device, and copies of
+// states. AllocsPerRun leaves Go one thread, so the device has one too.
 func TestCPULoopAllocatesNothing(t *testing.T) {
-	e := loadEngine(t, openEmbedded(t), Options{Device: openOneThread(t), MaxSequences: 8})
-	defer e.loop.queue.Close()
-	for i := range 8 {
-		r := api.Request{Prompt: []int32{1, int32(300 + i)}, MaxTokens: 400, IgnoreEOS: true, Logprobs: -1}
-		if i%2 == 0 {
-			r.Sampling = api.Sampling{Temperature: 1, TopP: 0.9, Seed: 3}
+	device := openOneThread(t)
+	for name, src := range map[string]weights.Source{"embedded": openEmbedded(t), "state": tinyModel(t, "qwen35")} {
+		e := loadEngine(t, src, Options{Device: device, MaxSequences: 8})
+		defer e.loop.queue.Close()
+		for i := range 8 {
+			r := api.Request{Prompt: []int32{1, int32(300 + i)}, MaxTokens: 400, IgnoreEOS: true, Logprobs: -1}
+			if i%2 == 0 {
+				r.Sampling = api.Sampling{Temperature: 1, TopP: 0.9, Seed: 3}
+			}
+			submit(t, e, r)
+			e.loop.scheduler.add(<-e.submissions)
 		}
-		submit(t, e, r)
-		e.loop.scheduler.add(<-e.submissions)
-	}
-	step := func() { e.loop.guardedStep() }
-	for range 10 {
-		step()
-	}
-	before := e.stats.rows.Load()
-	if allocs := testing.AllocsPerRun(100, step); allocs != 0 {
-		t.Errorf("%v allocations per step, want 0", allocs)
-	}
-	if rows := e.stats.rows.Load() - before; rows != 8*101 {
-		t.Errorf("%d rows in 101 steps of 8 sequences", rows)
+		step := func() { e.loop.guardedStep() }
+		for range 10 {
+			step()
+		}
+		before := e.stats.rows.Load()
+		if allocs := testing.AllocsPerRun(100, step); allocs != 0 {
+			t.Errorf("%s: %v allocations per step, want 0", name, allocs)
+		}
+		if rows := e.stats.rows.Load() - before; rows != 8*101 {
+			t.Errorf("%s: %d rows in 101 steps of 8 sequences", name, rows)
+		}
+		if e.limits.Slots == 0 {
+			continue
+		}
+		if allocs := testing.AllocsPerRun(10, func() { // every sequence has computed more than a block
+			e.loop.queue.SaveState(2, hardware.BlockLen, 5)
+			e.loop.queue.LoadState(2, hardware.BlockLen, 5)
+		}); allocs != 0 {
+			t.Errorf("%s: copying a state makes %v allocations, want 0", name, allocs)
+		}
 	}
 }
 

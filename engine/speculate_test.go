@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -63,19 +64,25 @@ func TestSpeculationChangesNothing(t *testing.T) {
 		r.Expected = words(2, 10*i)
 		requests = append(requests, r)
 	}
+	for _, device := range []*fakeDevice{{}, {stateful: true}} {
+		t.Run(fmt.Sprintf("state %t", device.stateful), func(t *testing.T) { speculationChangesNothing(t, device, requests) })
+	}
+}
+
+func speculationChangesNothing(t *testing.T, device *fakeDevice, requests []api.Request) {
 	for name, opts := range map[string]Options{
 		"all": {MaxSequences: 24}, "one": {MaxSequences: 1}, "budget of 9": {MaxBatchTokens: 9, MaxSequences: 5},
 		"drafts of 3": {MaxDraft: 3}, "few blocks": {Blocks: 9, ContextLength: 9 * hardware.BlockLen, MaxSequences: 8},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := guessing(t, &fakeDevice{}, opts)
+			e := guessing(t, device, opts)
 			var channels []<-chan api.Event
 			for _, r := range requests {
 				channels = append(channels, submit(t, e, r))
 			}
 			for i, r := range requests {
 				got := collect(t, channels[i])
-				tokens, logprobs := fakeAnswer(t, r)
+				tokens, logprobs := device.answer(t, r)
 				if r.Logprobs < 0 {
 					logprobs = nil
 				}

@@ -39,6 +39,7 @@ type queue struct {
 	streams    []*stream
 	rings      []*ring
 	deltas     []*delta
+	histories  []*history // of all rings and deltas
 	ropes      []*rotation
 	routes     []*routes
 	plans      []*attentionPlan
@@ -282,7 +283,7 @@ func (q *queue) reserveScratch(c *carver) {
 	q.experts.reserve(c, &q.expertSizes)
 	q.step.positions, q.step.blocks = carve[int32](c, q.limits.Tokens), carve[int32](c, q.limits.Tokens)
 	q.step.spans = carve[int32](c, q.limits.Tokens)
-	for _, h := range q.histories() {
+	for _, h := range q.histories {
 		h.slots = carve[progress](c, q.limits.Slots)
 	}
 	q.step.fresh = carve[int32](c, q.limits.Tokens/blockLen+q.limits.Spans)

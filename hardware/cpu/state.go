@@ -67,6 +67,7 @@ func (c *compiler) states() {
 		c.slotBytes += r.bytes()
 		c.snapshotBytes += r.savedBytes()
 		c.rings = append(c.rings, r)
+		c.histories = append(c.histories, &r.history)
 	}
 	for _, info := range c.program.Deltas() {
 		d := newDelta(info)
@@ -74,19 +75,8 @@ func (c *compiler) states() {
 		c.slotBytes += d.bytes()
 		c.snapshotBytes += d.savedBytes()
 		c.deltas = append(c.deltas, d)
+		c.histories = append(c.histories, &d.history)
 	}
-}
-
-// histories returns those of all rings and delta rules.
-func (q *queue) histories() []*history {
-	var all []*history
-	for _, r := range q.rings {
-		all = append(all, &r.history)
-	}
-	for _, d := range q.deltas {
-		all = append(all, &d.history)
-	}
-	return all
 }
 
 // advanced returns the histories that a section's operations move.
@@ -115,7 +105,7 @@ func (q *queue) snapshot(id int) []byte {
 func (q *queue) SaveState(slot, position, snapshot int) {
 	const op = "SaveState"
 	q.checkState(op, slot, snapshot)
-	for _, h := range q.histories() {
+	for _, h := range q.histories {
 		h.ready(op, slot, position)
 	}
 	from, to := q.slot(slot), q.snapshot(snapshot)
@@ -141,7 +131,7 @@ func (q *queue) LoadState(slot, position, snapshot int) {
 	for _, d := range q.deltas {
 		d.load(to, from)
 	}
-	for _, h := range q.histories() {
+	for _, h := range q.histories {
 		h.slots[slot] = progress{base: int32(position), end: int32(position)}
 	}
 }
