@@ -233,7 +233,7 @@ func (c *Conversion) add(t *Tensor, wanted *quant.Format) error {
 	case t.Format == nil && t.Type == NoType:
 		return fmt.Errorf("%w: type %s cannot be converted", ErrUnsupported, t.TypeName())
 	case t.Format == nil: // integers
-	case wanted == nil && c.src.origin == HuggingFace && t.Format.BlockLen == 1:
+	case wanted == nil && (c.src.origin == HuggingFace && t.Format.BlockLen == 1 || t.Type == NoType):
 		out.Format = quant.F32 // vectors and the like are float32 in every GGUF file
 	case wanted == nil:
 	default:

@@ -65,13 +65,14 @@ type converter struct {
 	in               *input
 	values, readBack []float32
 	data             []byte
+	fetched          []byte // rows that the source makes
 }
 
 // convertTensor writes the i-th tensor to its place, all workers on it, and returns what it is to be recorded with.
 func (c *Conversion) convertTensor(ctx context.Context, i int, out io.WriterAt) (record, error) {
 	in := c.inputs[i]
 	if in.values == nil {
-		t, err := c.src.Tensor(in.tensor.Name)
+		t, err := c.src.Rows(in.tensor.Name)
 		if err != nil {
 			return record{}, err
 		}
@@ -134,19 +135,57 @@ func (w offsetWriter) writeAt(data []byte, at int64) error {
 
 // row returns the bytes of a row of the source.
 func (in *input) row(row int) []byte {
-	t := &in.tensor
 	if in.order != nil {
 		row = in.order(row)
 	}
-	parts := t.Parts()
+	parts := in.tensor.Parts()
 	perPart := in.rows / len(parts)
 	rowBytes := len(parts[0]) / perPart
 	return parts[row/perPart][row%perPart*rowBytes:][:rowBytes:rowBytes]
 }
 
+// rowBytes is the size of a row of the source.
+func (in *input) rowBytes() int { return int(in.tensor.Size()) / in.rows }
+
+// fetch reads the rows of a piece, if the source makes them.
+func (w *converter) fetch(first, rows int) error {
+	in := w.in
+	if in.tensor.Read == nil {
+		return nil
+	}
+	rowBytes := in.rowBytes()
+	w.fetched = grow(w.fetched, rows*rowBytes)
+	perMatrix := in.rows
+	if len(in.tensor.Shape) == 3 {
+		perMatrix = in.tensor.Shape[1]
+	}
+	for i := 0; i < rows; {
+		row, n := first+i, 1
+		if in.order != nil {
+			row = in.order(row)
+		} else {
+			n = min(rows-i, perMatrix-row%perMatrix)
+		}
+		if err := in.tensor.Read(w.fetched[i*rowBytes:(i+n)*rowBytes], row/perMatrix, row%perMatrix, row%perMatrix+n); err != nil {
+			return err
+		}
+		i += n
+	}
+	return nil
+}
+
+// row returns the bytes of the i-th row of a piece, after fetch.
+func (w *converter) row(first, i int) []byte {
+	if w.in.tensor.Read == nil {
+		return w.in.row(first + i)
+	}
+	rowBytes := w.in.rowBytes()
+	return w.fetched[i*rowBytes:][:rowBytes]
+}
+
 // release gives back the memory of rows that were read, in the order of the source.
 func (c *Conversion) release(in *input, first, rows int) {
-	if in.values != nil {
+	if in.values != nil || in.tensor.Read != nil { // which gives back what it read itself
 		return
 	}
 	parts := in.tensor.Parts()
@@ -170,8 +209,11 @@ func (w *converter) convert(first, rows int, out offsetWriter) (p piece) {
 		w.values, w.readBack = make([]float32, elements), make([]float32, elements)
 	}
 	values := w.values[:elements]
+	if p.err = w.fetch(first, rows); p.err != nil {
+		return p
+	}
 	for i := range rows {
-		data := w.in.row(first + i)
+		data := w.row(first, i)
 		w.in.tensor.Format.Dequantize(values[i*w.in.columns:][:w.in.columns], data)
 		p.source += int64(len(data))
 	}
@@ -215,9 +257,12 @@ func (w *converter) copyRows(first, rows int, out offsetWriter) (p piece) {
 		quant.F32.Quantize(w.data, w.in.values)
 		return w.write(p, 0, out)
 	}
+	if p.err = w.fetch(first, rows); p.err != nil {
+		return p
+	}
 	w.data = w.data[:0]
 	for i := range rows {
-		w.data = append(w.data, w.in.row(first+i)...)
+		w.data = append(w.data, w.row(first, i)...)
 	}
 	p.source = int64(len(w.data))
 	p.moved.Elements = int64(rows) * int64(w.in.columns)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -125,6 +126,55 @@ func dequantized(t *testing.T, src weights.Source, name string) []float32 {
 	}
 	tensor.Format.Dequantize(values, data)
 	return values
+}
+
+// TestConvertScaled converts weights in 8 and 4 bits: the result is that of the numbers that they stand for.
+func TestConvertScaled(t *testing.T) {
+	for _, p := range published {
+		if p.model != "deepseek2" && p.model != "deepseek4" && p.model != "minimax-m3" {
+			continue
+		}
+		few, plain := quantized(t, p.model, p.scaling)
+		config := checkpointtest.Config(openTiny(t, p.model))
+		want := openCheckpoint(t, config, plain)
+		config["quantization_config"] = p.config
+		got := openCheckpoint(t, config, few)
+		for _, recipe := range []string{"f32", "q8_0"} {
+			a, b := converted(t, got, recipe), converted(t, want, recipe)
+			for _, name := range b.Names() {
+				x, err := a.Tensor(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				y, err := b.Tensor(name)
+				if err != nil || x.Type != y.Type || !slices.Equal(x.Shape, y.Shape) || !bytes.Equal(x.Data, y.Data) {
+					t.Errorf("%s, %s: %s differs as %s and %s, %v", p.model, recipe, name, x.TypeName(), y.TypeName(), err)
+				}
+			}
+		}
+	}
+}
+
+func converted(t *testing.T, src weights.Source, recipe string) weights.Source {
+	t.Helper()
+	r, ok := weights.RecipeByName(recipe)
+	if !ok {
+		t.Fatal(recipe)
+	}
+	plan, err := weights.PlanConversion(src, weights.ConvertOptions{Recipe: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "converted.gguf")
+	if _, err := plan.Save(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	result, err := weights.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { result.Close() })
+	return result
 }
 
 // noise is a matrix of numbers that differ much in size.
