@@ -6,11 +6,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"hearth/cmd/sharedtest"
 	"hearth/engine"
+	"hearth/engine/model"
 	"hearth/engine/tokenizer"
 	"hearth/engine/weights"
 	"hearth/hardware/cpu"
@@ -33,28 +35,73 @@ func TestSynth(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer device.Close()
-	for _, arch := range synthArchitectures() {
-		for _, format := range []string{"f32", "q4_k_m"} {
-			path := synth(t, "--arch", arch, "--size", "tiny", "--quant", format, "--ctx", "300")
-			r, err := inspectJSON(t, "--check", path)
-			if err != nil {
-				t.Errorf("%s %s: %v", arch, format, err)
-				continue
+	if got, want := slices.Sorted(slices.Values(synthArchitectures())), model.Names(); !slices.Equal(got, want) {
+		t.Errorf("shapes of %v, architectures %v", got, want)
+	}
+	for i, arch := range synthArchitectures() {
+		format := []string{"f32", "q4_k_m", "q8_0"}[i%3]
+		path := synth(t, "--arch", arch, "--size", "tiny", "--quant", format, "--ctx", "300")
+		r, err := inspectJSON(t, "--check", path)
+		if err != nil {
+			t.Errorf("%s %s: %v", arch, format, err)
+			continue
+		}
+		if r.Architecture != arch || r.Hyperparameters.ContextLength != 300 || r.Hyperparameters.NumLayers != 4 {
+			t.Errorf("%s %s: %+v", arch, format, r.Hyperparameters)
+		}
+		if slices.Contains([]string{"minimax-m3", "deepseek2", "deepseek32", "deepseek4"}, arch) {
+			continue
+		}
+		tokens := make([]int32, 140) // beyond a compressed entry of the longest kind
+		for j := range tokens {
+			tokens[j] = int32(1 + j*j%300)
+		}
+		rows, err := logits(t.Context(), path, tokens, []int{0, len(tokens) - 1}, engine.LogitsOptions{Device: device})
+		if err != nil {
+			t.Errorf("%s %s: %v", arch, format, err)
+			continue
+		}
+		for _, v := range rows[1] {
+			if a := math.Abs(float64(v)); !(a < 50) {
+				t.Errorf("%s %s: a logit is %v", arch, format, v)
+				break
 			}
-			if r.Architecture != arch || r.Hyperparameters.ContextLength != 300 || r.Hyperparameters.NumLayers != 4 || r.Hyperparameters.NumKVHeads != 2 {
-				t.Errorf("%s %s: %+v", arch, format, r.Hyperparameters)
-			}
-			rows, err := logits(t.Context(), path, []int32{1, 2, 300, 4}, []int{0, 3}, engine.LogitsOptions{Device: device})
-			if err != nil {
-				t.Errorf("%s %s: %v", arch, format, err)
-				continue
-			}
-			for _, v := range rows[1] {
-				if a := math.Abs(float64(v)); !(a < 50) {
-					t.Errorf("%s %s: a logit is %v", arch, format, v)
-					break
-				}
-			}
+		}
+	}
+}
+
+// TestSynthPlan plans every shape: the models load, and have as many parameters as their names say.
+func TestSynthPlan(t *testing.T) {
+	billions := map[string]float64{
+		"0.6b": 0.596, "0.8b": 0.752, "27b": 26.9, "30b-a3b": 30.5, "35b-a3b": 34.7, "397b-a17b": 396, "80b-a3b": 79.7, "m2": 229,
+		"v2-lite": 15.7, "v2": 236, "v3": 671, "v3.2": 672, "v4-flash": 284, "v4-pro": 1570, "14b-a2.7b": 14.3, "57b-a14b": 57.4,
+	}
+	for _, shape := range synthShapes {
+		f, err := newSynthetic(t.Context(), synthOptions{arch: shape.arch, size: shape.size, quant: "q4_k_m"})
+		if err != nil {
+			t.Errorf("%s %s: %v", shape.arch, shape.size, err)
+			continue
+		}
+		if want := billions[shape.size] * 1e9; want > 0 && math.Abs(float64(f.parameters)/want-1) > 0.01 {
+			t.Errorf("%s %s: %d parameters", shape.arch, shape.size, f.parameters)
+		}
+		f.generator.bar = newProgressBar("", 0)
+		src, err := weights.Outline("planned", f.md, f.tensors)
+		if err != nil {
+			t.Errorf("%s %s: %v", shape.arch, shape.size, err)
+			continue
+		}
+		if r := newReport(src); r.Problem != "" || r.Memory.WeightBytes != f.bytes || r.Parameters != f.parameters {
+			t.Errorf("%s %s: %d of %d bytes, %s", shape.arch, shape.size, r.Memory.WeightBytes, f.bytes, r.Problem)
+		}
+	}
+	out, err := execute(t, "synth", "--arch", "deepseek", "--size", "v3", "--layers", "5", "--plan")
+	if err != nil || !strings.Contains(out, "5 of width 7168") || !strings.Contains(out, "8 of 256 experts") {
+		t.Errorf("%v: %s", err, out)
+	}
+	for _, args := range [][]string{{"--layers", "29"}, {"--layers", "-1"}, {"--size", "7t"}, {"--arch", "perceptron"}, {"--quant", "q9"}} {
+		if out, err := execute(t, append([]string{"synth", "--plan"}, args...)...); err == nil || !strings.Contains(err.Error(), args[0]) {
+			t.Errorf("%v: %v: %s", args, err, out)
 		}
 	}
 }

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"hearth/engine/model"
@@ -21,82 +23,129 @@ func (s *synthShape) metadata(recipe *weights.Recipe) *weights.Metadata {
 	md.Set("general.name", fmt.Sprintf("random weights of the shape %s %s", s.arch, s.size))
 	md.Set("general.file_type", recipe.FileType)
 	md.Set("general.quantization_version", uint32(2))
-	count := func(key string, n int) { md.Set(s.arch+"."+key, uint32(n)) }
-	count("block_count", s.layers)
-	count("context_length", s.context)
-	count("embedding_length", s.hidden)
-	count("feed_forward_length", s.ffn)
-	count("attention.head_count", s.heads)
-	count("attention.head_count_kv", s.kvHeads)
-	count("attention.key_length", s.headDim)
-	count("attention.value_length", s.headDim)
-	count("rope.dimension_count", s.headDim)
-	count("vocab_size", s.vocab)
-	md.Set(s.arch+".rope.freq_base", s.theta)
-	md.Set(s.arch+".attention.layer_norm_rms_epsilon", s.eps)
-	if s.experts > 0 {
-		count("expert_count", s.experts)
-		count("expert_used_count", s.chosen)
-		count("expert_feed_forward_length", s.expertFFN)
+	set := func(key string, value any) { md.Set(s.arch+"."+key, value) }
+	set("block_count", uint32(s.layers))
+	set("context_length", uint32(s.context))
+	set("embedding_length", uint32(s.hidden))
+	set("feed_forward_length", uint32(s.ffn))
+	set("attention.head_count", uint32(s.heads))
+	set("attention.head_count_kv", uint32(s.kvHeads))
+	if s.headDim > 0 {
+		set("attention.key_length", uint32(s.headDim))
+		set("attention.value_length", uint32(s.headDim))
+		set("rope.dimension_count", uint32(cmp.Or(s.rotated, s.headDim)))
 	}
+	set("vocab_size", uint32(s.vocab))
+	set("rope.freq_base", s.theta)
+	set("attention.layer_norm_rms_epsilon", s.eps)
+	s.mixer.keys(s, set)
+	s.experts.keys(s, set)
 	return md
 }
 
-func (s *synthShape) recipeModel() weights.RecipeModel {
-	return weights.RecipeModel{NumLayers: s.layers, QueriesPerKV: s.heads / s.kvHeads, NumExperts: s.experts, Tied: s.tied}
+// keys sets the metadata of experts.
+func (e *synthExperts) keys(s *synthShape, set func(name string, value any)) {
+	if e.count == 0 {
+		return
+	}
+	set("expert_count", uint32(e.count))
+	set("expert_used_count", uint32(e.chosen))
+	set("expert_feed_forward_length", uint32(e.ffn))
+	set("expert_weights_norm", !e.unnormalized)
+	for key, n := range map[string]int{
+		"expert_shared_count": e.shared, "leading_dense_block_count": min(e.dense, s.layers), "hash_layer_count": min(e.hash, s.layers),
+		"expert_group_count": e.groups, "expert_group_used_count": e.usedGroups, "expert_gating_func": e.scoring,
+	} {
+		if n > 0 {
+			set(key, uint32(n))
+		}
+	}
+	if e.sharedFFN > 0 && e.shared == 0 {
+		set("expert_shared_feed_forward_length", uint32(e.sharedFFN))
+	}
+	if e.scale > 0 {
+		set("expert_weights_scale", e.scale)
+	}
+	if e.limit > 0 {
+		set("swiglu_clamp_exp", slices.Repeat([]float32{e.limit}, s.layers))
+		set("swiglu_clamp_shexp", slices.Repeat([]float32{e.limit}, s.layers))
+	}
 }
 
-// tensors lists the tensors of the shape, all F32, in the order of converted files.
+func (s *synthShape) recipeModel() weights.RecipeModel {
+	return weights.RecipeModel{NumLayers: s.layers, QueriesPerKV: s.heads / s.kvHeads, NumExperts: s.experts.count, Tied: s.tied}
+}
+
+// tensors lists the tensors of the shape, all F32 but the table from tokens to experts, in the order of converted files.
 func (s *synthShape) tensors() []weights.Tensor {
 	var list []weights.Tensor
 	add := func(name string, shape ...int) {
-		list = append(list, weights.Tensor{Name: name, Shape: shape, Type: quant.F32.ID, Format: quant.F32})
+		t := weights.Tensor{Name: name, Shape: shape, Type: quant.F32.ID, Format: quant.F32}
+		if strings.HasSuffix(name, tokenTableName) {
+			t.Type, t.Format = typeI32, nil
+		}
+		list = append(list, t)
 	}
 	add("token_embd.weight", s.vocab, s.hidden)
-	queries, groups := s.heads*s.headDim, s.kvHeads*s.headDim
 	for i := range s.layers {
-		prefix := fmt.Sprintf("blk.%d.", i)
-		add(prefix+"attn_norm.weight", s.hidden)
-		add(prefix+"attn_q.weight", queries, s.hidden)
-		add(prefix+"attn_k.weight", groups, s.hidden)
-		add(prefix+"attn_v.weight", groups, s.hidden)
-		if s.attentionBiases {
-			add(prefix+"attn_q.bias", queries)
-			add(prefix+"attn_k.bias", groups)
-			add(prefix+"attn_v.bias", groups)
+		inner := func(name string, shape ...int) { add(fmt.Sprintf("blk.%d.%s", i, name), shape...) }
+		inner("attn_norm.weight", s.hidden)
+		s.mixer.layer(s, i, inner)
+		inner(cmp.Or(s.ffnNorm, "ffn_norm")+".weight", s.hidden)
+		if s.experts.count == 0 || i < s.experts.dense {
+			s.addFFN("", s.ffn, inner)
+		} else {
+			s.addExperts(i, inner)
 		}
-		if s.attentionNorm {
-			add(prefix+"attn_q_norm.weight", s.headDim)
-			add(prefix+"attn_k_norm.weight", s.headDim)
-		}
-		add(prefix+"attn_output.weight", s.hidden, queries)
-		add(prefix+"ffn_norm.weight", s.hidden)
-		if s.experts > 0 {
-			add(prefix+"ffn_gate_inp.weight", s.experts, s.hidden)
-			add(prefix+"ffn_gate_exps.weight", s.experts, s.expertFFN, s.hidden)
-			add(prefix+"ffn_up_exps.weight", s.experts, s.expertFFN, s.hidden)
-			add(prefix+"ffn_down_exps.weight", s.experts, s.hidden, s.expertFFN)
-			continue
-		}
-		add(prefix+"ffn_gate.weight", s.ffn, s.hidden)
-		add(prefix+"ffn_up.weight", s.ffn, s.hidden)
-		add(prefix+"ffn_down.weight", s.hidden, s.ffn)
 	}
 	add("output_norm.weight", s.hidden)
 	if !s.tied {
 		add("output.weight", s.vocab, s.hidden)
 	}
-	if s.llama3Factor > 0 {
-		add(ropeFactorsName, s.headDim/2)
-	}
+	s.mixer.outer(s, add)
 	return list
 }
+
+// addFFN adds a feed-forward network, whose tensors have a suffix.
+func (s *synthShape) addFFN(suffix string, ffn int, add func(name string, shape ...int)) {
+	add("ffn_gate"+suffix+".weight", ffn, s.hidden)
+	add("ffn_up"+suffix+".weight", ffn, s.hidden)
+	add("ffn_down"+suffix+".weight", s.hidden, ffn)
+}
+
+// addExperts adds the experts of layer i.
+func (s *synthShape) addExperts(i int, add func(name string, shape ...int)) {
+	e := &s.experts
+	add("ffn_gate_inp.weight", e.count, s.hidden)
+	switch {
+	case i < e.hash:
+		add(tokenTableName, s.vocab, e.chosen)
+	case e.bias:
+		add("exp_probs_b.bias", e.count)
+	}
+	add("ffn_gate_exps.weight", e.count, e.ffn, s.hidden)
+	add("ffn_up_exps.weight", e.count, e.ffn, s.hidden)
+	add("ffn_down_exps.weight", e.count, s.hidden, e.ffn)
+	if e.sharedFFN > 0 {
+		s.addFFN("_shexp", e.sharedFFN, add)
+	}
+	if e.sharedGate {
+		add("ffn_gate_inp_shexp.weight", s.hidden)
+	}
+}
+
+// tokenTableName is the tensor with the experts of each token, of integers.
+const (
+	tokenTableName = "ffn_gate_tid2eid.weight"
+	typeI32        = 26
+)
 
 // ropeFactorsName is the tensor that divides the rotary frequencies.
 const ropeFactorsName = "rope_freqs.weight"
 
 // weightGenerator writes random weights: norms of 1, biases near 0, and matrices whose rows have a length of 1, so that
-// activations keep their magnitude over any number of layers.
+// activations keep their magnitude over any number of layers. Decays of delta rules are drawn as models begin training with
+// (arXiv 2412.06464, and Hugging Face modeling_qwen3_next.py): they forget over tens to thousands of positions.
 //
 // Quantizing billions of numbers would take longer than writing them. A large tensor is therefore put together from the
 // blocks of a pool, which is quantized once for each format and row length; every block is drawn on its own.
@@ -104,6 +153,7 @@ type weightGenerator struct {
 	ctx         context.Context // of the command; a write callback has no parameter for it
 	seed        uint64
 	ropeFactors []float32 // [headDim/2]
+	numExperts  int
 	bar         *progressBar
 	pools       map[poolKey]*blockPool
 }
@@ -126,7 +176,7 @@ const (
 )
 
 func newWeightGenerator(ctx context.Context, seed uint64, shape *synthShape) *weightGenerator {
-	return &weightGenerator{ctx: ctx, seed: seed, ropeFactors: shape.ropeFactors(), pools: map[poolKey]*blockPool{}}
+	return &weightGenerator{ctx: ctx, seed: seed, ropeFactors: shape.ropeFactors(), numExperts: shape.experts.count, pools: map[poolKey]*blockPool{}}
 }
 
 // writer returns what writes the i-th tensor.
@@ -138,12 +188,13 @@ func (g *weightGenerator) writer(t weights.Tensor, i uint64) func(io.Writer) err
 		switch {
 		case t.Name == ropeFactorsName:
 			return writeFloats(out, g.ropeFactors)
-		case len(t.Shape) == 1:
+		case strings.HasSuffix(t.Name, tokenTableName):
+			return writeTokenTable(out, t, g.numExperts, rng)
+		case len(t.Shape) == 1 && !strings.HasSuffix(t.Name, "ffn_gate_inp_shexp.weight"):
+			draw := vectorElement(t.Name)
 			values := make([]float32, rowLen)
 			for j := range values {
-				if values[j] = 1; strings.HasSuffix(t.Name, ".bias") {
-					values[j] = float32(0.1 * rng.NormFloat64())
-				}
+				values[j] = float32(draw(rng))
 			}
 			return writeFloats(out, values)
 		case t.Elements() <= freshElements:
@@ -151,6 +202,33 @@ func (g *weightGenerator) writer(t weights.Tensor, i uint64) func(io.Writer) err
 		}
 		return g.pool(t.Format, rowLen).write(out, t, rng)
 	}
+}
+
+// vectorElement returns what draws the elements of a vector: 1 for norms and scales.
+func vectorElement(name string) func(rng *rand.Rand) float64 {
+	switch {
+	case strings.HasSuffix(name, ".ssm_a"): // rates from 1 to 16
+		return func(rng *rand.Rand) float64 { return -1 - 15*rng.Float64() }
+	case strings.HasSuffix(name, ".ssm_dt.bias"): // steps from 0.001 to 0.1, before the softplus
+		return func(rng *rand.Rand) float64 { return math.Log(math.Expm1(math.Pow(10, -3+2*rng.Float64()))) }
+	case strings.HasSuffix(name, ".bias"), strings.HasSuffix(name, "_base.weight"), strings.HasSuffix(name, ".attn_sinks.weight"):
+		return func(rng *rand.Rand) float64 { return 0.1 * rng.NormFloat64() }
+	}
+	return func(*rand.Rand) float64 { return 1 }
+}
+
+// writeTokenTable draws different experts for each token.
+func writeTokenTable(w io.Writer, t weights.Tensor, numExperts int, rng *rand.Rand) error {
+	table := make([]int32, 0, t.Elements())
+	for range t.Shape[0] {
+		row := len(table)
+		for len(table) < row+t.Shape[1] {
+			if e := int32(rng.IntN(numExperts)); !slices.Contains(table[row:], e) {
+				table = append(table, e)
+			}
+		}
+	}
+	return binary.Write(w, binary.LittleEndian, table)
 }
 
 // writeFresh draws every number of a tensor.
