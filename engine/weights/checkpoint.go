@@ -33,6 +33,7 @@ type assembly struct {
 	stacks map[string][]matrix
 	order  []string // of the stacks
 	halves map[string]half
+	outer  map[string]*rawTensor // outside the layers, by their GGUF names
 }
 
 // matrix is one of a stack.
@@ -48,7 +49,8 @@ type half struct {
 }
 
 // addRenamed enters the tensors under their GGUF names.
-func (s *source) addRenamed(tensors []rawTensor, tiling tiling) error {
+func (s *source) addRenamed(b *checkpoint) error {
+	tensors := b.tensors
 	arch, _ := s.md.String("general.architecture")
 	if !slices.Contains(renamed, arch) {
 		for i := range tensors {
@@ -63,7 +65,8 @@ func (s *source) addRenamed(tensors []rawTensor, tiling tiling) error {
 	blocks = min(blocks, math.MaxInt32)
 	a := &assembly{
 		naming: naming{arch: arch, numLayers: int(blocks - min(blocks, predicting)), numBlocks: int(blocks)},
-		s:      s, tiling: tiling, scales: map[string]*rawTensor{}, stacks: map[string][]matrix{}, halves: map[string]half{},
+		s:      s, tiling: b.tiling, scales: map[string]*rawTensor{}, stacks: map[string][]matrix{}, halves: map[string]half{},
+		outer: map[string]*rawTensor{},
 	}
 	rest, err := a.takeScales(tensors)
 	if err != nil {
@@ -81,6 +84,9 @@ func (s *source) addRenamed(tensors []rawTensor, tiling tiling) error {
 	}
 	for _, h := range a.halves {
 		return fmt.Errorf("%w: %s: the other half of the projection, e_proj or h_proj, is missing", ErrCorrupt, h.tensor)
+	}
+	if b.ranking != nil && len(tensors) > 0 {
+		return a.addRanking(b.ranking)
 	}
 	return nil
 }
@@ -133,7 +139,14 @@ func (a *assembly) place(t *rawTensor) error {
 		return nil
 	}
 	name := to.prefix + to.name
+	if to.prefix == "" {
+		a.outer[name] = t
+	}
 	switch to.name {
+	case classTensor:
+		if len(t.shape) == 1 || len(t.shape) == 2 && t.shape[0] == 1 {
+			return a.addClass(t)
+		}
 	case joinedGateUp + ".weight":
 		return a.addGateUp(to.prefix, t)
 	case joinedKV + ".weight":

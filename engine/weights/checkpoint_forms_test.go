@@ -175,6 +175,54 @@ func TestPooling(t *testing.T) {
 	}
 }
 
+// TestReranker takes the two rows of the head from a reranker that is known by its name, and the class of one that has but
+// one.
+func TestReranker(t *testing.T) {
+	embedding, head := counting("model.embed_tokens.weight", 0, 8, 4), counting("lm_head.weight", 100, 8, 4)
+	score := counting("score.weight", 200, 1, 4)
+	vocabulary := []byte(`{"model": {"vocab": {"no": 2, "yes": 5}}}`)
+	for name, c := range map[string]struct {
+		config  object
+		files   map[string][]byte
+		tensors []weights.OutTensor
+		want    []float32
+	}{
+		"tied":    {object{"_name_or_path": "Qwen/Qwen3-Reranker-0.6B"}, map[string][]byte{"tokenizer.json": vocabulary}, []weights.OutTensor{embedding.Plain()}, []float32{20, 21, 22, 23, 8, 9, 10, 11}},
+		"head":    {object{}, map[string][]byte{"tokenizer.json": vocabulary, "README.md": []byte("x\n# Qwen3-Reranker-4B\n")}, []weights.OutTensor{embedding.Plain(), head.Plain()}, []float32{120, 121, 122, 123, 108, 109, 110, 111}},
+		"class":   {object{"architectures": []string{"Qwen3ForSequenceClassification"}}, nil, []weights.OutTensor{embedding.Plain(), score.Plain()}, []float32{200, 201, 202, 203, 0, 0, 0, 0}},
+		"no":      {object{"_name_or_path": "Qwen3-Reranker"}, map[string][]byte{"tokenizer.json": []byte(`{"model": {"vocab": {"no": 2}}}`)}, []weights.OutTensor{embedding.Plain()}, nil},
+		"beyond":  {object{"_name_or_path": "Qwen3-Reranker"}, map[string][]byte{"tokenizer.json": []byte(`{"model": {"vocab": {"no": 2, "yes": 8}}}`)}, []weights.OutTensor{embedding.Plain()}, nil},
+		"no head": {object{"_name_or_path": "Qwen3-Reranker"}, map[string][]byte{"tokenizer.json": vocabulary}, []weights.OutTensor{score.Plain()}, nil},
+	} {
+		c.config["model_type"] = "qwen3"
+		folder := checkpointtest.Write(t, c.config, c.tensors)
+		for file, data := range c.files {
+			writeFile(t, filepath.Join(folder, file), data)
+		}
+		src, err := weights.Open(folder)
+		if c.want == nil {
+			if err == nil || !errors.Is(err, weights.ErrCorrupt) {
+				t.Errorf("%s: %v, want ErrCorrupt", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := dequantized(t, src, "cls.output.weight"); !slices.Equal(got, c.want) {
+			t.Errorf("%s: the classes are %v, want %v", name, got, c.want)
+		}
+		if tensor, _ := src.Describe("cls.output.weight"); !slices.Equal(tensor.Shape, []int{2, 4}) {
+			t.Errorf("%s: shape %v", name, tensor.Shape)
+		}
+		if pooling, _ := src.Metadata().Uint("qwen3.pooling_type"); pooling != 4 {
+			t.Errorf("%s: pooling_type is %d", name, pooling)
+		}
+		src.Close()
+	}
+}
+
 // TestMalformedCheckpoints wants an error for each contradiction, which names the file and the tensor, or the field.
 func TestMalformedCheckpoints(t *testing.T) {
 	fp8 := func(name string, shape ...int) weights.OutTensor {

@@ -182,6 +182,7 @@ type checkpoint struct {
 	extra   *Metadata // of the safetensors header
 	md      *Metadata // under GGUF keys, nil without a configuration
 	tiling  tiling    // of scales, zeros without a configuration
+	ranking *ranking  // nil but for rerankers
 	files   []*mapping
 }
 
@@ -240,6 +241,9 @@ func (b *checkpoint) configure(folder string, config []byte) error {
 	if err := readPooling(b.md, folder); err != nil {
 		return err
 	}
+	if b.ranking, err = readRanking(b.md, folder); err != nil {
+		return err
+	}
 	generation, err := readOptional(filepath.Join(folder, generationFile))
 	if err == nil && generation != nil {
 		err = readGeneration(b.md, generation)
@@ -264,7 +268,7 @@ func (b *checkpoint) finish(err error) (*source, error) {
 		}
 	}
 	if err == nil {
-		err = s.addRenamed(b.tensors, b.tiling)
+		err = s.addRenamed(b)
 	}
 	if err != nil {
 		s.Close()
