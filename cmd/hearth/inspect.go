@@ -184,7 +184,7 @@ func (r *report) configure(src weights.Source) {
 		r.Problem = fmt.Sprintf("architecture %q is not supported; known are %v", r.Architecture, model.Names())
 		return
 	}
-	c, err := model.ReadConfig(src.Metadata())
+	c, err := model.ReadConfig(src)
 	if err != nil {
 		r.Problem = err.Error()
 		return

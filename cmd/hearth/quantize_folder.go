@@ -29,7 +29,7 @@ func completeFolder(src weights.Source, options *weights.ConvertOptions) (note s
 			md.Set("general.name", filepath.Base(absolute))
 		}
 	}
-	if err := moveFrequencies(md, options); err != nil {
+	if err := moveFrequencies(src, md, options); err != nil {
 		return "", err
 	}
 	path := filepath.Join(folder, "tokenizer.json")
@@ -53,13 +53,13 @@ func completeFolder(src weights.Source, options *weights.ConvertOptions) (note s
 }
 
 // moveFrequencies turns the keys of Llama 3.1's scaling into the tensor by which GGUF files say it.
-func moveFrequencies(md *weights.Metadata, options *weights.ConvertOptions) error {
+func moveFrequencies(src weights.Source, md *weights.Metadata, options *weights.ConvertOptions) error {
 	arch, _ := md.String("general.architecture")
 	prefix := arch + ".rope.scaling."
 	if kind, _ := md.String(prefix + "type"); kind != "llama3" {
 		return nil
 	}
-	config, err := model.ReadConfig(md)
+	config, err := model.ReadConfig(src)
 	if err != nil {
 		return err
 	}

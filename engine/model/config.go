@@ -72,12 +72,17 @@ func architecture(md *weights.Metadata) (string, error) {
 
 // ReadConfig reads and checks the hyperparameters that architectures share. It fails with ErrUnsupported for an
 // architecture that is not known here, whose keys may mean anything.
-func ReadConfig(md *weights.Metadata) (*Config, error) {
-	arch, k, err := openKeys(md)
+func ReadConfig(src weights.Source) (*Config, error) {
+	arch, k, err := openKeys(src.Metadata())
 	if err != nil {
 		return nil, err
 	}
 	c := readConfig(k, arch.Defaults)
+	// Some converters leave blocks that predict further tokens out, and count layers alone, but keep the number.
+	if c.NumNextNLayers > 0 && !src.Has(blockPrefix(c.NumLayers)+"nextn.eh_proj.weight") {
+		c.NumLayers += c.NumNextNLayers
+		c.NumNextNLayers = 0
+	}
 	return c, k.err
 }
 

@@ -56,11 +56,16 @@ func TestKeysPerLayer(t *testing.T) {
 	}
 }
 
-// TestNextN checks that blocks which predict further tokens are no layers.
+// TestNextN checks that blocks which predict further tokens are no layers, unless the file does not have them.
 func TestNextN(t *testing.T) {
 	f := newTiny("llama")
 	f.md.Set("llama.nextn_predict_layers", uint32(1))
 	m, err := Load(f.open(t))
+	if err != nil || m.Config.NumLayers != tinyLayers || m.Config.NumNextNLayers != 0 {
+		t.Errorf("counted and not there: %v: %+v", err, m)
+	}
+	f.add(fmt.Sprintf("blk.%d.nextn.eh_proj.weight", tinyLayers-1), tinyWidth, 2*tinyWidth)
+	m, err = Load(f.open(t))
 	if err != nil || m.Config.NumLayers != tinyLayers-1 || m.Config.NumNextNLayers != 1 {
 		t.Errorf("%v: %+v", err, m)
 	}

@@ -83,14 +83,15 @@ func Load(src weights.Source) (*Model, error) {
 }
 
 func load(src weights.Source) (*Model, error) {
+	config, err := ReadConfig(src)
+	if err != nil {
+		return nil, err
+	}
 	arch, k, err := openKeys(src.Metadata())
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{Config: *readConfig(k, arch.Defaults), Program: hardware.NewProgram(k.arch)}
-	if k.err != nil {
-		return nil, k.err
-	}
+	m := &Model{Config: *config, Program: hardware.NewProgram(k.arch)}
 	l := &Loader{mistake: k.mistake, Config: &m.Config, keys: k, src: src, program: m.Program}
 	forwarder := arch.Load(l)
 	if l.err != nil {

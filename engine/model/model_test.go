@@ -361,7 +361,7 @@ func TestConfigDefaults(t *testing.T) {
 	f.md.Set("qwen3moe.expert_weights_scale", float32(0))
 	f.md.Set("qwen3moe.block_count", []int32{2, 2})
 	f.md.Set("tokenizer.ggml.tokens", make([]string, tinyVocab))
-	c, err := ReadConfig(f.md)
+	c, err := ReadConfig(f.open(t))
 	if err != nil {
 		t.Fatal(err)
 	}
