@@ -147,6 +147,9 @@ func sameBits(t *testing.T, device hardware.Device, open func(testing.TB) weight
 		if drafts := e.Stats().Drafts[draft.NGram]; opts.Speculate != SpeculateOff && drafts.Accepted == 0 {
 			t.Errorf("%s: of %d guesses none was right: the test tests too little", name, drafts.Drafted)
 		}
+		if s := e.Stats(); m.Program.Stateful() != (s.StatesSaved > 0 && s.StatesLoaded > 0) {
+			t.Errorf("%s: %d states saved, %d loaded", name, s.StatesSaved, s.StatesLoaded)
+		}
 		if preempted := e.Stats().Preemptions > 0; preempted != (opts.Blocks > 0) {
 			t.Errorf("%s: preemptions: %t", name, preempted)
 		}

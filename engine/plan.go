@@ -123,8 +123,8 @@ type shares struct{ sequences, blocks, snapshots int }
 // turn goes on that leaves out the reasoning between, and one at the end of its last answer.
 const keptPerSequence = 2
 
-// Of the blocks of so many tokens there is one snapshot at least, so that conversations of twice that have both of theirs
-// as long as they have their blocks; and at most one of so many, where memory is left.
+// There is a snapshot for so many blocks at least, so that conversations of twice that have both of theirs as long as they
+// have their blocks. Where memory is left, there is one for fewer blocks, if that takes no more than the blocks do.
 const (
 	snapshotBlocks      = keepEvery / hardware.BlockLen
 	shortSnapshotBlocks = 8
@@ -151,8 +151,9 @@ func (in *PlanInput) share(context int) shares {
 	if need := blocksFor(max(in.ContextLength, 1)); s.blocks < need { // rather than no context, no prefixes
 		s.blocks = max(0, int(min(int64(need), rest/max(in.BlockBytes, 1))))
 	}
-	rest -= int64(s.blocks) * in.BlockBytes
-	s.snapshots = int(min(rest/max(in.SnapshotBytes, 1), int64(max(snapshotsOf(s.blocks, s.sequences), s.blocks/shortSnapshotBlocks))))
+	blockBytes := int64(s.blocks) * in.BlockBytes
+	more := min(int64(s.blocks/shortSnapshotBlocks), blockBytes/max(in.SnapshotBytes, 1))
+	s.snapshots = int(min((rest-blockBytes)/max(in.SnapshotBytes, 1), max(int64(snapshotsOf(s.blocks, s.sequences)), more)))
 	return s
 }
 

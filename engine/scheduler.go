@@ -85,10 +85,13 @@ func (s *scheduler) idle() bool { return len(s.waiting) == 0 && len(s.running) =
 // add queues a sequence.
 func (s *scheduler) add(seq *sequence) { s.waiting = insertOrdered(s.waiting, seq) }
 
-// remove forgets a sequence and frees its blocks; full blocks stay in the cache, with the state at their end.
+// remove forgets a sequence and frees its blocks; full blocks stay in the cache, with the state at the end of an answer.
 func (s *scheduler) remove(seq *sequence) {
 	s.waiting = deleteSequence(s.waiting, seq)
 	s.running = deleteSequence(s.running, seq)
+	if seq.maxTokens > 0 {
+		s.keepLast(seq)
+	}
 	s.release(seq)
 }
 
@@ -97,7 +100,7 @@ func (s *scheduler) release(seq *sequence) {
 	if seq.table == nil {
 		return
 	}
-	s.keepLast(seq)
+	s.moves = slices.DeleteFunc(s.moves, func(m stateMove) bool { return m.load && m.seq == seq })
 	s.cache.Release(seq.table)
 	s.tables = append(s.tables, seq.table)
 	seq.table = nil
@@ -150,6 +153,7 @@ func (s *scheduler) grow(seq *sequence, length int) bool {
 func (s *scheduler) preempt(victim *sequence) {
 	s.running = deleteSequence(s.running, victim)
 	s.step = slices.DeleteFunc(s.step, func(it stepItem) bool { return it.seq == victim })
+	s.keepLast(victim)
 	s.release(victim)
 	victim.computed = 0
 	victim.preempted++

@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"slices"
-
 	"hearth/hardware"
 	"hearth/kvcache"
 )
@@ -66,9 +64,13 @@ func (s *scheduler) keepPoint(seq *sequence) keepPoint {
 	if !s.keeps {
 		return keepPoint{}
 	}
+	promptEnd := 0
+	if seq.maxTokens > 0 { // else there is no answer, and nobody goes on
+		promptEnd = wholeBlocks(max(seq.promptLen-answerMargin, 0))
+	}
 	after := max(seq.kept, wholeBlocks(seq.computed))
 	next := keepPoint{max(seq.kept+keepEvery, after+hardware.BlockLen), kvcache.Passing}
-	for _, position := range [...]int{seq.asked, seq.parted, wholeBlocks(max(seq.promptLen-answerMargin, 0))} {
+	for _, position := range [...]int{seq.asked, seq.parted, promptEnd} {
 		if position > after && position <= next.position {
 			next = keepPoint{position, kvcache.Lasting}
 		}
@@ -96,7 +98,6 @@ func (s *scheduler) ask(r *sequence, position int) bool {
 
 // keepLast keeps the state of a sequence that ends or gives way.
 func (s *scheduler) keepLast(seq *sequence) {
-	s.moves = slices.DeleteFunc(s.moves, func(m stateMove) bool { return m.load && m.seq == seq })
 	if s.keeps && wholeBlocks(seq.computed) > seq.kept {
 		s.keep(seq, kvcache.Lasting)
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -157,7 +158,7 @@ func (p *play) arrive(name string, prompt []int32, priority int, salt uint64, sc
 	p.arrivals++
 	seq := &sequence{
 		id: name, arrival: p.arrivals, priority: priority, salt: salt, scored: scored,
-		tokens: prompt, promptLen: len(prompt),
+		tokens: prompt, promptLen: len(prompt), maxTokens: math.MaxInt,
 	}
 	p.sequences[name] = seq
 	p.scheduler.add(seq)
