@@ -20,6 +20,7 @@ type synthOptions struct {
 	tokenizer         string
 	context           int
 	layers            int // of the published ones the first; 0: all
+	predict           bool // with the block that predicts further tokens
 	seed              uint64
 	force             bool // replace the file
 	plan              bool // write nothing, and show what would be in the file
@@ -61,6 +62,7 @@ machine. With --plan nothing is written: the file is shown as inspect would, wit
 	flags.BoolVar(&o.force, "force", false, "replace the file if it is there")
 	flags.StringVar(&o.tokenizer, "tokenizer", "", "tokenizer.json with the vocabulary (default: a built-in one of bytes)")
 	flags.IntVar(&o.layers, "layers", 0, "number of layers, the first of the published ones (default: all)")
+	flags.BoolVar(&o.predict, "mtp", false, "with the block that predicts further tokens, where the published model has one")
 	flags.BoolVar(&o.plan, "plan", false, "write nothing, and show what the file would hold and need")
 	flags.IntVar(&o.context, "ctx", 0, "context length (default: the published one)")
 	flags.Uint64Var(&o.seed, "seed", 0, "seed of the weights")
@@ -99,6 +101,12 @@ func newSynthetic(ctx context.Context, o synthOptions) (*synthetic, error) {
 		return nil, fmt.Errorf("--ctx: %d is negative", o.context)
 	case o.layers < 0 || o.layers > shape.layers:
 		return nil, fmt.Errorf("--layers: %d, the model has %d", o.layers, shape.layers)
+	}
+	if o.predict {
+		if !shape.predicts {
+			return nil, fmt.Errorf("--mtp: %s %s has no block that predicts further tokens", shape.arch, shape.size)
+		}
+		shape.blocks = 1
 	}
 	shape.context = cmp.Or(o.context, shape.context)
 	shape.layers = cmp.Or(o.layers, shape.layers)

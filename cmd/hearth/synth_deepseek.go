@@ -159,11 +159,11 @@ var deepSeekShapes = slices.Concat(
 				scoring: softmaxScoring, unnormalized: true, scale: 16,
 			},
 		},
-		synthShape{size: "v3", hidden: 7168, layers: 61, heads: 128, ffn: 18432, vocab: 129280, mixer: latentV3, experts: expertsV3},
+		synthShape{size: "v3", hidden: 7168, layers: 61, heads: 128, ffn: 18432, vocab: 129280, mixer: latentV3, experts: expertsV3, predicts: true},
 	),
 	sized(deepSeek32Shape,
 		tinyLatent,
-		synthShape{size: "v3.2", hidden: 7168, layers: 61, heads: 128, ffn: 18432, vocab: 129280, mixer: latentV3, experts: expertsV3},
+		synthShape{size: "v3.2", hidden: 7168, layers: 61, heads: 128, ffn: 18432, vocab: 129280, mixer: latentV3, experts: expertsV3, predicts: true},
 	),
 	sized(deepSeek4Shape,
 		synthShape{
@@ -210,7 +210,7 @@ var expertsV3 = synthExperts{
 }
 
 var tinyLatent = synthShape{
-	size: "tiny", hidden: 256, layers: 4, heads: 4, ffn: 512,
+	size: "tiny", hidden: 256, layers: 4, heads: 4, ffn: 512, predicts: true,
 	mixer: latentAttention{qLora: 256, lora: 256, nope: 64, rope: 32, value: 64, logMultiplier: 0.1},
 	experts: synthExperts{
 		count: 8, chosen: 2, ffn: 256, shared: 1, sharedFFN: 256, dense: 1, groups: 4, usedGroups: 2, scoring: sigmoidScoring, scale: 2.5, bias: true,

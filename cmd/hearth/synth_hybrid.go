@@ -25,7 +25,7 @@ func (h hybridMixer) keys(s *synthShape, set func(name string, value any)) {
 }
 
 func (h hybridMixer) layer(s *synthShape, i int, add func(name string, shape ...int)) {
-	if (i+1)%hybridInterval == 0 {
+	if (i+1)%hybridInterval == 0 || i >= s.layers {
 		queries, groups := s.heads*s.headDim, s.kvHeads*s.headDim
 		add("attn_q.weight", 2*queries, s.hidden) // and gates
 		add("attn_k.weight", groups, s.hidden)
@@ -89,7 +89,7 @@ var tinyHybrid = synthShape{
 
 // hybridShape fills in what all but the tiny ones share: 16 key heads, heads of 128 in delta rules and of 256 in attention.
 func hybridShape(s synthShape) synthShape {
-	s.theta, s.eps, s.context, s.ffnNorm = 1e7, 1e-6, 262144, "post_attention_norm"
+	s.theta, s.eps, s.context, s.ffnNorm, s.predicts = 1e7, 1e-6, 262144, "post_attention_norm", true
 	if s.size != "tiny" {
 		s.headDim, s.rotated, s.vocab = 256, 64, 248320
 		s.mixer = hybridMixer{keyHeads: 16, valueHeads: s.mixer.(hybridMixer).valueHeads, dim: 128}

@@ -22,6 +22,8 @@ type synthShape struct {
 	tied                    bool
 	llama3Factor            float64 // of the frequencies; 0: unscaled
 	ffnNorm                 string  // name of the norm before the feed-forward half; "": ffn_norm
+	predicts                bool    // the published model has a block that predicts further tokens
+	blocks                  int     // of these, behind the layers
 	mixer                   synthMixer
 }
 

@@ -99,7 +99,21 @@ func TestSynthPlan(t *testing.T) {
 	if err != nil || !strings.Contains(out, "5 of width 7168") || !strings.Contains(out, "8 of 256 experts") {
 		t.Errorf("%v: %s", err, out)
 	}
-	for _, args := range [][]string{{"--layers", "29"}, {"--layers", "-1"}, {"--size", "7t"}, {"--arch", "perceptron"}, {"--quant", "q9"}} {
+	for _, arch := range []string{"qwen35", "qwen35moe", "qwen3next", "deepseek2", "deepseek32"} {
+		f, err := newSynthetic(t.Context(), synthOptions{arch: arch, size: "tiny", quant: "f32", predict: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.generator.bar = newProgressBar("", 0)
+		src, err := weights.Outline("planned", f.md, f.tensors)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := model.Load(src); err != nil || m.Config.NumLayers != 4 || m.Config.NumNextNLayers != 1 {
+			t.Errorf("%s with a block that predicts: %v: %+v", arch, err, m)
+		}
+	}
+	for _, args := range [][]string{{"--mtp"}, {"--layers", "29"}, {"--layers", "-1"}, {"--size", "7t"}, {"--arch", "perceptron"}, {"--quant", "q9"}} {
 		if out, err := execute(t, append([]string{"synth", "--plan"}, args...)...); err == nil || !strings.Contains(err.Error(), args[0]) {
 			t.Errorf("%v: %v: %s", args, err, out)
 		}

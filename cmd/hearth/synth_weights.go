@@ -24,7 +24,10 @@ func (s *synthShape) metadata(recipe *weights.Recipe) *weights.Metadata {
 	md.Set("general.file_type", recipe.FileType)
 	md.Set("general.quantization_version", uint32(2))
 	set := func(key string, value any) { md.Set(s.arch+"."+key, value) }
-	set("block_count", uint32(s.layers))
+	set("block_count", uint32(s.layers+s.blocks))
+	if s.blocks > 0 {
+		set("nextn_predict_layers", uint32(s.blocks))
+	}
 	set("context_length", uint32(s.context))
 	set("embedding_length", uint32(s.hidden))
 	set("feed_forward_length", uint32(s.ffn))
@@ -87,7 +90,7 @@ func (s *synthShape) tensors() []weights.Tensor {
 		list = append(list, t)
 	}
 	add("token_embd.weight", s.vocab, s.hidden)
-	for i := range s.layers {
+	for i := range s.layers + s.blocks {
 		inner := func(name string, shape ...int) { add(fmt.Sprintf("blk.%d.%s", i, name), shape...) }
 		inner("attn_norm.weight", s.hidden)
 		s.mixer.layer(s, i, inner)
@@ -96,6 +99,12 @@ func (s *synthShape) tensors() []weights.Tensor {
 			s.addFFN("", s.ffn, inner)
 		} else {
 			s.addExperts(i, inner)
+		}
+		if i >= s.layers {
+			inner("nextn.eh_proj.weight", s.hidden, 2*s.hidden)
+			inner("nextn.enorm.weight", s.hidden)
+			inner("nextn.hnorm.weight", s.hidden)
+			inner("nextn.shared_head_norm.weight", s.hidden)
 		}
 	}
 	add("output_norm.weight", s.hidden)
