@@ -19,7 +19,7 @@ type synthOptions struct {
 	out               string
 	tokenizer         string
 	context           int
-	layers            int // of the published ones the first; 0: all
+	layers            int  // of the published ones the first; 0: all
 	predict           bool // with the block that predicts further tokens
 	seed              uint64
 	force             bool // replace the file
