@@ -1,27 +1,28 @@
 package cpu
 
-import (
-	"math"
+import "math"
 
-	"hearth/hardware"
-)
-
-// Attention goes over the cache in partitions of eight blocks, counted from position 0. In a partition it computes all
-// scores of a row, then their weights relative to the largest, then the weighted sum of values; the partitions' results
-// are merged in ascending order by their maxima and sums (arXiv 1805.02867). The borders are absolute positions, so that
-// a row's arithmetic is the same whether one worker goes through all partitions or each is done by another, and
-// whichever rows are computed beside it.
+// Attention goes over the entries of each source in partitions of eight tiles of 64 entries, counted from the source's
+// first entry. In a partition it computes all scores of a row, then their weights relative to the largest, then the
+// weighted sum of values; the partitions' results are merged in ascending order, source by source, by their maxima and
+// sums (arXiv 1805.02867). The borders are absolute, so that a row's arithmetic is the same whether one worker goes
+// through all partitions or each is done by another, and whichever rows are computed beside it. Entries of a selection
+// are counted by their place in it: one that holds all visible entries gives the bits of attention without it.
 const (
-	partitionLen = 8 * blockLen
-	scoreStride  = partitionLen + 16 // of rows; else those of a unit would fall into few places of a first-level cache
+	partitionTiles = 8
+	partitionLen   = partitionTiles * blockLen
+	scoreStride    = partitionLen + 16 // of rows; else those of a unit would fall into few places of a first-level cache
 )
 
 // attention is causal attention of every token over its sequence.
 type attention struct {
 	query, dst view
-	key, value *stream
+	sources    []*source
 	scale      float32
+	sinks      *weight // a logit of each query head that has no value; nil: none
+	keyHeads   int
 	group      int // query heads of a key head
+	keyCols    int // elements of a query, in whole panels
 	valueCols  int // elements of a value, in whole panels
 	plan       *attentionPlan
 	partials   *[]float32 // [slot][query head][partialCols], shared by all attention operations
@@ -36,171 +37,243 @@ func (o *attention) partial(slot, head int) []float32 {
 	return (*o.partials)[(slot*o.query.heads+head)*n:][:n]
 }
 
-func (o *attention) items(s *step) int { return len(o.plan.units) * o.key.heads }
+func (o *attention) items(*step) int { return len(o.plan.units) * o.keyHeads }
 
 func (o *attention) run(w *worker, item int) {
 	u := &o.plan.units[item%len(o.plan.units)]
-	t := attentionTile{attention: o, w: w, unit: u, kvHead: item / len(o.plan.units)}
+	t := attentionTile{attention: o, w: w, unit: u, keyHead: item / len(o.plan.units)}
 	t.open()
-	t.after = o.firstKeys(w, item+1)
-	for part := u.firstPart; part < u.lastPart; part++ {
-		t.partition(part)
-		if u.split {
-			t.keep(part)
-		} else {
-			t.merge(part == u.firstPart)
-		}
+	for _, t.source = range o.sources {
+		t.goOver(item)
 	}
 	if !u.split {
 		t.finish()
 	}
 }
 
-// firstKeys returns the tile that an item reads first, nil if there is no such item.
+// firstKeys returns the tile that an item reads first, nil if there is no such item or the tile is none of the cache.
 func (o *attention) firstKeys(w *worker, item int) []byte {
-	if item >= o.items(w.step) {
+	if item >= o.items(w.step) || !o.sources[0].isDirect() {
 		return nil
 	}
 	u := &o.plan.units[item%len(o.plan.units)]
-	id := w.step.batch.Tables[u.table+u.firstPart*(partitionLen/blockLen)]
-	return o.key.tile(w.queue.block(int(id)), item/len(o.plan.units))
+	return o.sources[0].direct(w, u.table, u.firstPart*partitionLen, item/len(o.plan.units)).keys
 }
 
-// attentionTile is the state of one unit: rows of query tokens times the query heads of one key head, ascending by
-// token, so that the rows which see a later tile are always the last ones.
+// attentionTile is the state of one unit: rows of query tokens times query heads of one key head, ascending by token, so
+// that the rows which see a later tile are always the last ones, and those which have lost sight of a tile too.
 type attentionTile struct {
 	*attention
-	w      *worker
-	unit   *attentionUnit
-	kvHead int
+	w       *worker
+	unit    *attentionUnit
+	keyHead int
 
-	first int    // first row that sees something of the current partition
-	after []byte // the tile that the worker reads after the unit, most likely
+	source      *source
+	first, last int    // rows that see something of the current partition
+	after       []byte // the tile that the worker reads after the source, most likely
 }
 
-// position returns the position of a row.
-func (t *attentionTile) position(row int) int { return t.unit.position + row/t.group }
-
 // rows is the number of rows.
-func (t *attentionTile) rows() int { return t.unit.rows * t.group }
+func (t *attentionTile) rows() int { return t.unit.rows * t.unit.heads }
+
+// token returns the row of the batch that a row belongs to, head which query head it is.
+func (t *attentionTile) token(row int) int { return t.unit.row + row/t.unit.heads }
+func (t *attentionTile) head(row int) int {
+	return t.keyHead*t.group + t.unit.firstHead + row%t.unit.heads
+}
+
+// entries returns the entries [lo, hi) of the source that a row sees.
+func (t *attentionTile) entries(row int) (lo, hi int) {
+	token := row / t.unit.heads
+	return t.source.entries(t.unit.position+token, t.unit.row+token, t.keyHead)
+}
 
 // open copies the queries together, scaled.
 func (t *attentionTile) open() {
-	dim := t.key.dim
+	a, dim := &t.w.attention, t.query.dim
 	for row := range t.rows() {
-		q := t.w.attention.query[row*dim:][:dim]
-		copy(q, t.query.head(t.unit.row+row/t.group, t.kvHead*t.group+row%t.group))
-		t.w.kernels.scale(q, t.scale)
+		q := a.query[row*t.keyCols:][:t.keyCols]
+		copy(q, t.query.head(t.token(row), t.head(row)))
+		clear(q[dim:])
+		t.w.kernels.scale(q[:dim], t.scale)
+		a.mergedSum[row] = nothing
 	}
 }
 
-// partition computes the rows' results of one partition.
-func (t *attentionTile) partition(part int) {
+// nothing is the sum of a row that no partition was merged into.
+const nothing = -1
+
+// goOver computes the source's partitions: those of the unit if it is split, else all that its rows see.
+func (t *attentionTile) goOver(item int) {
+	begin, _ := t.entries(0)
+	_, end := t.entries(t.rows() - 1)
+	first, last := begin/partitionLen, (end+partitionLen-1)/partitionLen
+	if t.unit.split {
+		first, last = t.unit.firstPart, t.unit.lastPart
+	}
+	t.after = t.firstKeys(t.w, item+1)
+	for part := first; part < last; part++ {
+		t.partition(part, end)
+		if t.unit.split {
+			t.keep(part)
+		} else {
+			t.merge()
+		}
+	}
+}
+
+// partition computes the rows' results of one partition, of a source of which the last row sees the entries before seen.
+func (t *attentionTile) partition(part, seen int) {
 	a := &t.w.attention
-	rows := t.rows()
-	last := t.position(rows-1) + 1 // positions that the last row sees
-	begin, end := part*partitionLen, min((part+1)*partitionLen, last)
-	t.first = t.seeing(begin)
+	end := min((part+1)*partitionLen, seen)
+	t.first, t.last = t.seeing(part*partitionLen, end)
+	if t.first == t.last {
+		return
+	}
+	begin, _ := t.entries(t.first)
+	begin = max(begin/blockLen*blockLen, part*partitionLen)
 	for base := begin; base < end; base += blockLen {
-		t.scores(base, min(blockLen, last-base), t.ahead(base, begin, end))
+		next := t.tileAt(base+blockLen, end).keys
+		if base+blockLen >= end {
+			next = t.tileAt(begin, end).values
+		}
+		t.scores(base, seen, next)
 	}
-	for row := t.first; row < rows; row++ {
-		t.softmax(row, min(end, t.position(row)+1)-begin, end-begin)
+	for row := t.first; row < t.last; row++ {
+		t.softmax(row, part*partitionLen, end)
 	}
-	clear(a.acc[t.first*t.valueCols : rows*t.valueCols])
+	clear(a.acc[t.first*t.valueCols : t.last*t.valueCols])
 	for base := begin; base < end; base += blockLen {
 		next := t.after
 		switch {
 		case base+blockLen < end:
-			next = t.value.tile(t.block(base+blockLen), t.kvHead)
-		case !t.unit.split && end < last:
-			next = t.key.tile(t.block(end), t.kvHead)
+			next = t.tileAt(base+blockLen, end).values
+		case !t.unit.split && end < seen:
+			next = t.tileAt(end, seen).keys
 		}
-		t.values(base, min(blockLen, last-base), next)
+		t.values(base, seen, next)
 	}
 }
 
-// ahead returns the tile that is read after the keys of a position: the next ones of the partition, or its first values.
-func (t *attentionTile) ahead(base, begin, end int) []byte {
-	if base+blockLen < end {
-		return t.key.tile(t.block(base+blockLen), t.kvHead)
+// seeing returns the rows that see any of the entries [begin, end).
+func (t *attentionTile) seeing(begin, end int) (first, last int) {
+	if t.source.chosen != nil { // a unit's rows read the same entries
+		if _, hi := t.entries(0); hi <= begin {
+			return 0, 0
+		}
+		return 0, t.rows()
 	}
-	return t.value.tile(t.block(begin), t.kvHead)
+	from, to := t.source.positions(begin, end)
+	first, last = max(0, from-t.unit.position), min(t.unit.rows, to-t.unit.position)
+	return first * t.unit.heads, max(first, last) * t.unit.heads
 }
 
-// block returns the block of a position.
-func (t *attentionTile) block(position int) []byte {
-	return t.w.queue.block(int(t.w.step.batch.Tables[t.unit.table+position/blockLen]))
+// tileAt returns the tile of the entries from base on as far as it is at hand in the cache, to be fetched ahead.
+func (t *attentionTile) tileAt(base, end int) sourceTile {
+	if base >= end || !t.source.isDirect() {
+		return sourceTile{}
+	}
+	return t.source.direct(t.w, t.unit.table, base, t.keyHead)
 }
-
-// seeing returns the first row that sees a position.
-func (t *attentionTile) seeing(position int) int { return max(0, position-t.unit.position) * t.group }
 
 // scores multiplies the queries of all rows that see a tile with its keys; next is read after them.
 func (t *attentionTile) scores(base, seen int, next []byte) {
-	a, dim, first := &t.w.attention, t.key.dim, t.seeing(base)
+	a, s := &t.w.attention, t.source
+	first, last := t.seeing(base, base+blockLen)
+	if first == last {
+		return
+	}
+	seen = min(blockLen, seen-base)
 	a.tile.dst, a.tile.dstStride = a.scores[first*scoreStride+base%partitionLen:], scoreStride
-	a.tile.x, a.tile.xStride = a.query[first*dim:], dim
-	a.tile.tile, a.tile.ahead = t.key.tile(t.block(base), t.kvHead), next
-	a.tile.k, a.tile.panels, a.tile.rows = dim, (seen+panelCols-1)/panelCols, t.rows()-first
-	t.w.kernels.tiles(t.key.format).keys(&a.tile)
+	a.tile.x, a.tile.xStride = a.query[first*t.keyCols:], t.keyCols
+	a.tile.tile, a.tile.ahead, a.tile.rows = s.tile(t, base).keys, next, last-first
+	kernels := t.w.kernels.tiles(s.keyFormat)
+	if s.keyPanels {
+		a.tile.k, a.tile.panels = t.query.dim, (seen+panelCols-1)/panelCols
+		kernels.keys(&a.tile)
+		return
+	}
+	a.tile.k, a.tile.slots, a.tile.entries = t.keyCols, blockLen, seen
+	kernels.latents(&a.tile)
 }
 
-// softmax turns the scores of the positions that a row sees into weights, and those of the others that values are
-// multiplied with into zeros.
-func (t *attentionTile) softmax(row, visible, seen int) {
+// softmax turns the scores of the entries that a row sees of a partition into weights, and those of the others that values
+// are multiplied with into zeros.
+func (t *attentionTile) softmax(row, begin, end int) {
 	a, k := &t.w.attention, t.w.kernels
 	scores := a.scores[row*scoreStride:][:partitionLen]
-	a.max[row] = k.maxOf(scores[:visible])
-	a.sum[row] = k.expSum(scores[:visible], scores[:visible], a.max[row])
-	clear(scores[visible:min(seen, roundUp(visible, blockLen))])
+	lo, hi := t.entries(row)
+	lo, hi = max(lo, begin)-begin, min(hi, end)-begin
+	clear(scores[lo/blockLen*blockLen : lo])
+	a.max[row] = k.maxOf(scores[lo:hi])
+	a.sum[row] = k.expSum(scores[lo:hi], scores[lo:hi], a.max[row])
+	clear(scores[hi:min(end-begin, roundUp(hi, blockLen))])
 }
 
 // values adds the weighted values of a tile; next is read after them, if anything is.
 func (t *attentionTile) values(base, seen int, next []byte) {
-	a, first := &t.w.attention, t.seeing(base)
+	a, s := &t.w.attention, t.source
+	first, last := t.seeing(base, base+blockLen)
+	if first == last {
+		return
+	}
 	a.tile.dst, a.tile.dstStride = a.acc[first*t.valueCols:], t.valueCols
 	a.tile.x, a.tile.xStride = a.scores[first*scoreStride+base%partitionLen:], scoreStride
-	a.tile.tile, a.tile.ahead = t.value.tile(t.block(base), t.kvHead), next
-	a.tile.k, a.tile.panels, a.tile.rows = seen, t.valueCols/panelCols, t.rows()-first
-	t.w.kernels.tiles(t.value.format).values(&a.tile)
+	a.tile.tile, a.tile.ahead, a.tile.rows = s.tile(t, base).values, next, last-first
+	a.tile.k, a.tile.panels = min(blockLen, seen-base), t.valueCols/panelCols
+	t.w.kernels.tiles(s.valueFormat).values(&a.tile)
 }
 
 // keep stores the results of a partition for the merging phase.
 func (t *attentionTile) keep(part int) {
 	a := &t.w.attention
-	for row := t.first; row < t.rows(); row++ {
+	for row := t.first; row < t.last; row++ {
 		// A row's slots lie behind each other: slot of its token's first partition, plus the partition.
-		slot := t.unit.slot + row/t.group*t.unit.slotStride + part
-		p := t.partial(slot, t.kvHead*t.group+row%t.group)
+		slot := t.unit.slot + row/t.unit.heads*t.unit.slotStride + part
+		p := t.partial(slot, t.head(row))
 		p[0], p[1] = a.max[row], a.sum[row]
 		copy(p[2:], a.acc[row*t.valueCols:][:t.valueCols])
 	}
 }
 
 // merge adds the partition to those before it.
-func (t *attentionTile) merge(isFirst bool) {
-	a := &t.w.attention
-	if isFirst {
-		copy(a.mergedMax, a.max[:t.rows()])
-		copy(a.mergedSum, a.sum[:t.rows()])
-		copy(a.merged, a.acc[:t.rows()*t.valueCols])
-		return
-	}
-	for row := t.first; row < t.rows(); row++ {
-		n := t.valueCols
-		a.mergedMax[row], a.mergedSum[row] = mergePartials(t.w.kernels, a.merged[row*n:][:n], a.acc[row*n:][:n],
+func (t *attentionTile) merge() {
+	a, n := &t.w.attention, t.valueCols
+	for row := t.first; row < t.last; row++ {
+		merged, x := a.merged[row*n:][:n], a.acc[row*n:][:n]
+		if a.mergedSum[row] == nothing {
+			a.mergedMax[row], a.mergedSum[row] = a.max[row], a.sum[row]
+			copy(merged, x)
+			continue
+		}
+		a.mergedMax[row], a.mergedSum[row] = mergePartials(t.w.kernels, merged, x,
 			[2]float32{a.mergedMax[row], a.mergedSum[row]}, [2]float32{a.max[row], a.sum[row]})
 	}
 }
 
-// finish divides by the sums and writes the rows.
+// finish writes the rows.
 func (t *attentionTile) finish() {
 	a := &t.w.attention
 	for row := range t.rows() {
-		dst := t.dst.head(t.unit.row+row/t.group, t.kvHead*t.group+row%t.group)
+		dst := t.dst.head(t.token(row), t.head(row))
 		copy(dst, a.merged[row*t.valueCols:])
-		t.w.kernels.scale(dst, 1/a.mergedSum[row])
+		t.divide(t.w.kernels, dst, t.head(row), [2]float32{a.mergedMax[row], a.mergedSum[row]})
+	}
+}
+
+// divide makes the result of a row and head of the weighted sum of values, given the maximum and the sum of the weights.
+func (o *attention) divide(k *kernels, dst []float32, head int, of [2]float32) {
+	largest, sum := of[0], of[1]
+	switch {
+	case sum == nothing:
+		clear(dst)
+	case o.sinks == nil:
+		k.scale(dst, 1/sum)
+	default:
+		sink := o.sinks.vector[head]
+		most := max(largest, sink)
+		shrink := exp64(largest - most)
+		k.scale(dst, shrink/(float32(sum*shrink)+exp64(sink-most)))
 	}
 }
 
@@ -219,11 +292,11 @@ func exp64(x float32) float32 { return float32(math.Exp(float64(x))) }
 // attentionMerge merges the partitions of rows that were split.
 type attentionMerge struct{ *attention }
 
-func (o attentionMerge) items(s *step) int { return len(o.plan.merges) * o.key.heads }
+func (o attentionMerge) items(*step) int { return len(o.plan.merges) * o.keyHeads }
 
 func (o attentionMerge) run(w *worker, item int) {
-	m, kvHead := &o.plan.merges[item/o.key.heads], item%o.key.heads
-	for h := kvHead * o.group; h < (kvHead+1)*o.group; h++ {
+	m, keyHead := &o.plan.merges[item/o.keyHeads], item%o.keyHeads
+	for h := keyHead * o.group; h < (keyHead+1)*o.group; h++ {
 		merged := w.attention.merged[:o.valueCols]
 		first := o.partial(m.slot, h)
 		copy(merged, first[2:])
@@ -234,81 +307,6 @@ func (o attentionMerge) run(w *worker, item int) {
 		}
 		dst := o.dst.head(m.row, h)
 		copy(dst, merged)
-		w.kernels.scale(dst, 1/sum)
-	}
-}
-
-// attentionPlan cuts the spans of a step into units of work, for all attention with the same number of query heads to
-// a key head.
-type attentionPlan struct {
-	tokens   int // of a unit
-	slots    int // partitions that can be kept for merging
-	maxUnits int
-	units    []attentionUnit
-	merges   []attentionMergeRow
-}
-
-// attentionUnit is some rows of one span and some partitions of what they see.
-type attentionUnit struct {
-	row, rows           int // rows of the batch
-	position            int // of the first row
-	table               int // index of the sequence's block table
-	firstPart, lastPart int
-	split               bool
-	slot, slotStride    int // where the partitions of the first row are kept, and the distance to the next row's
-}
-
-// attentionMergeRow is a row whose partitions were computed apart.
-type attentionMergeRow struct{ row, slot, parts int }
-
-const (
-	attentionRows = 48 // query rows of a unit, heads included: whole tiles of the kernels (6 or 12 rows), and the scores stay near
-	splitRows     = 8  // the longest span of which partitions are computed apart
-)
-
-// newAttentionPlan sizes the plan for group query heads to a key head.
-func newAttentionPlan(group int, l *hardware.Limits) *attentionPlan {
-	parts := (l.MaxLen + partitionLen - 1) / partitionLen
-	p := &attentionPlan{tokens: max(1, attentionRows/group)}
-	p.slots = 4*parts + min(l.Tokens, 64)
-	p.maxUnits = l.Tokens/p.tokens + l.Spans + p.slots
-	return p
-}
-
-// reserve takes the plan's memory.
-func (p *attentionPlan) reserve(c *carver) {
-	p.units, p.merges = carve[attentionUnit](c, p.maxUnits), carve[attentionMergeRow](c, p.slots)
-}
-
-// fill cuts a batch. Short spans are split into partitions as long as there is room to keep them; longer ones give
-// enough units as they are.
-func (p *attentionPlan) fill(b *hardware.Batch) {
-	p.units, p.merges = p.units[:0], p.merges[:0]
-	slot := 0
-	for i := range b.Spans {
-		s := &b.Spans[i]
-		parts := (int(s.Start+s.Len) + partitionLen - 1) / partitionLen
-		split := parts > 1 && s.Len <= splitRows && slot+int(s.Len)*parts <= p.slots
-		for first := 0; first < int(s.Len); first += p.tokens {
-			u := attentionUnit{
-				row: int(s.Row) + first, rows: min(p.tokens, int(s.Len)-first), position: int(s.Start) + first, table: int(s.Table),
-				split: split, slot: slot + first*parts, slotStride: parts,
-			}
-			u.lastPart = (u.position + u.rows + partitionLen - 1) / partitionLen
-			if !split {
-				p.units = append(p.units, u)
-				continue
-			}
-			for part := range u.lastPart {
-				u.firstPart, u.lastPart = part, part+1
-				p.units = append(p.units, u)
-			}
-		}
-		if split {
-			for r := range int(s.Len) {
-				p.merges = append(p.merges, attentionMergeRow{int(s.Row) + r, slot + r*parts, (int(s.Start)+r)/partitionLen + 1})
-			}
-			slot += int(s.Len) * parts
-		}
+		o.divide(w.kernels, dst, h, [2]float32{largest, sum})
 	}
 }

@@ -207,7 +207,7 @@ func BenchmarkTile(b *testing.B) {
 					s, _ := newStream(hardware.StreamInfo{Heads: 1, Dim: benchHeadDim}, f, 0)
 					x := normals(newRand(1), rows*benchHeadDim)
 					a := &tileArgs{
-						dst: make([]float32, rows*benchHeadDim), x: x, tile: heapAllocate(s.tileBytes), rows: rows, room: make([]float32, tileRoom(rows)),
+						dst: make([]float32, rows*benchHeadDim), x: x, tile: heapAllocate(s.tileBytes), rows: rows, room: make([]float32, tileRoom(rows, benchHeadDim)),
 					}
 					b.SetBytes(int64(2 * s.tileBytes))
 					for b.Loop() {

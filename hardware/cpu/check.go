@@ -77,7 +77,7 @@ func checkTiles(k, generic *kernels, x []float32) error {
 			kernel, wanted func(*tileArgs)
 		}{{"keys", ours.keys, wanted.keys}, {"values", ours.values, wanted.values}} {
 			for _, rows := range []int{1, 13} {
-				a := tileArgs{dstStride: dim, x: x, xStride: 15, tile: tile, k: dim, panels: dim / panelCols, rows: rows, room: make([]float32, tileRoom(rows))}
+				a := tileArgs{dstStride: dim, x: x, xStride: 15, tile: tile, k: dim, panels: dim / panelCols, rows: rows, room: make([]float32, tileRoom(rows, dim))}
 				got, want := make([]float32, rows*dim), make([]float32, rows*dim)
 				a.dst = got
 				c.kernel(&a)

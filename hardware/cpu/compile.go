@@ -14,9 +14,11 @@ type compiler struct {
 	byWeight []*weight // by declaration, nil for those not used
 	byRoutes []*routes // by declaration
 	byRope   map[ropeUse]*rotation
-	byGroup  map[int]*attentionPlan
+	byShape  map[attentionShape]*attentionPlan
+	byChoice []*selection // by declaration
 	outputOf map[int]bool // base tensors that are outputs, or carried
 
+	sources int // of attention that are gathered
 	section int
 	group   int // groups of operations so far in this section
 	phases  []operation
@@ -39,7 +41,7 @@ func compile(d *device, p *hardware.Program, l hardware.Limits) (*queue, error) 
 	q := &queue{device: d, program: p, limits: l}
 	c := &compiler{
 		queue: q, byWeight: make([]*weight, p.NumWeights()), byRope: map[ropeUse]*rotation{},
-		byGroup: map[int]*attentionPlan{}, outputOf: map[int]bool{},
+		byShape: map[attentionShape]*attentionPlan{}, outputOf: map[int]bool{},
 	}
 	q.needInputs = make([]bool, p.NumSections())
 	q.step.workers = d.pool.size
@@ -114,7 +116,7 @@ func (c *compiler) streamsAndTensors() error {
 		c.tensors[t.Base()].carried = true
 		c.outputOf[t.Base()] = true // what another section reads is stored, and stays
 	}
-	c.byRoutes = make([]*routes, c.program.NumRoutes())
+	c.byRoutes, c.byChoice = make([]*routes, c.program.NumRoutes()), make([]*selection, c.program.NumSelections())
 	for o := range c.program.NumOutputs() {
 		_, t := c.program.OutputTensor(hardware.Output(o))
 		c.outputOf[t.Base()] = true
@@ -162,9 +164,9 @@ func (c *compiler) prelude(ops []hardware.Op) {
 	for _, op := range ops {
 		switch a := op.Args.(type) {
 		case *hardware.StoreArgs:
-			if s := c.streams[a.Stream.Index()]; !slices.Contains(fresh.streams, s) {
-				fresh.streams = append(fresh.streams, s)
-			}
+			fresh.add(c.streams[a.Stream.Index()])
+		case *hardware.CompressArgs:
+			fresh.add(c.streams[a.Dst.Index()])
 		case *hardware.RoPEArgs:
 			if r := c.rotation(a.Rope, a.Inverse); !slices.Contains(angles.ops, rowOperation(r)) {
 				angles.ops = append(angles.ops, r)
@@ -180,16 +182,10 @@ func (c *compiler) prelude(ops []hardware.Op) {
 	}
 }
 
-// onlyPlain are the operations that run in their plain form alone, if they have one.
-var onlyPlain = []hardware.OpKind{hardware.OpAttention, hardware.OpSelect, hardware.OpCompress}
-
 // emit turns a group of operations into phases.
 func (c *compiler) emit(ops []hardware.Op) error {
 	elided := c.elided(ops)
 	for _, op := range ops {
-		if slices.Contains(onlyPlain, op.Args.Kind()) && !c.program.Plain(op.Args) {
-			return fmt.Errorf("%w: cpu: %s", hardware.ErrUnsupported, place(op))
-		}
 		if err := c.touch(op, elided); err != nil {
 			return err
 		}
@@ -204,7 +200,14 @@ func (c *compiler) emit(ops []hardware.Op) error {
 		}
 		return c.emitMatMul(ops)
 	case *hardware.AttentionArgs:
-		return c.emitAttention(ops[0], a)
+		c.emitAttention(a)
+		return nil
+	case *hardware.SelectArgs:
+		c.emitSelect(a)
+		return nil
+	case *hardware.CompressArgs:
+		c.emitCompress(a)
+		return nil
 	case *hardware.ExpertsArgs:
 		return c.emitExperts(ops[0], a)
 	case *hardware.ConvArgs:
@@ -354,28 +357,6 @@ func (c *compiler) emitMatMul(ops []hardware.Op) error {
 	o := newMatmul(products, &c.queue.tiles, c.device.pool.size)
 	c.tileBytes = max(c.tileBytes, o.grow(&c.sizes, maxRows(o.sets[0].x.t.rows, &c.limits)))
 	c.phases = append(c.phases, o.phases()...)
-	return nil
-}
-
-// emitAttention compiles attention: the units, then the merging of partitions.
-func (c *compiler) emitAttention(op hardware.Op, a *hardware.AttentionArgs) error {
-	key, value := c.streams[a.Sources[0].K.Index()], c.streams[a.Sources[0].V.Index()]
-	group := a.Q.NumHeads() / key.heads
-	plan := c.byGroup[group]
-	if plan == nil {
-		plan = newAttentionPlan(group, &c.limits)
-		c.byGroup[group] = plan
-		c.plans = append(c.plans, plan)
-	}
-	o := &attention{
-		query: c.view(a.Q), dst: c.view(a.Dst), key: key, value: value, scale: a.Scale,
-		group: group, valueCols: roundUp(value.dim, panelCols), plan: plan, partials: &c.queue.partials,
-	}
-	n := &c.sizes
-	n.attentionRows = max(n.attentionRows, plan.tokens*group)
-	n.keyDim, n.valueCols = max(n.keyDim, key.dim), max(n.valueCols, o.valueCols)
-	c.partialCount = max(c.partialCount, plan.slots*a.Q.NumHeads()*o.partialCols())
-	c.phases = append(c.phases, o, attentionMerge{o})
 	return nil
 }
 

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"syscall"
 	"testing"
-
-	"hearth/hardware"
 )
 
 // fenced returns n bytes between pages that nobody may touch: they end where the second one begins, or start where the
@@ -113,10 +111,10 @@ func TestTileFences(t *testing.T) {
 			copy(tile, c.tile.data)
 			for rows := 1; rows <= 13; rows++ {
 				for _, positions := range []int{37, blockLen} {
-					a := &tileArgs{tile: tile, rows: rows, room: fencedFloats(t, make([]float32, tileRoom(rows)), atStart)}
+					a := &tileArgs{tile: tile, rows: rows, room: fencedFloats(t, make([]float32, tileRoom(rows, c.stream.dim)), atStart)}
 					multiply := k.tiles(c.stream.format).keys
 					a.k, a.panels, a.xStride, a.dstStride = c.stream.dim, (positions+panelCols-1)/panelCols, c.stream.dim, blockLen
-					if c.stream.class == hardware.ValueStream {
+					if !c.stream.isKeys {
 						multiply = k.tiles(c.stream.format).values
 						a.k, a.panels, a.xStride = positions, (c.stream.dim+panelCols-1)/panelCols, blockLen
 						a.dstStride = a.panels * panelCols

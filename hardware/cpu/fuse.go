@@ -155,7 +155,7 @@ func uses(ops []hardware.Op, base int) int {
 func isRowOperation(args hardware.Args) bool {
 	switch args.Kind() {
 	case hardware.OpMatMul, hardware.OpAttention, hardware.OpExperts, hardware.OpSoftmaxParts, hardware.OpConv, hardware.OpDeltaRule,
-		hardware.OpRemember:
+		hardware.OpRemember, hardware.OpSelect, hardware.OpCompress:
 		return false
 	}
 	return true

@@ -43,6 +43,7 @@ type queue struct {
 	ropes      []*rotation
 	routes     []*routes
 	plans      []*attentionPlan
+	selections []*selection
 	sections   [][]operation
 	vocab      []int        // of each section's tokens
 	moved      [][]*history // by each section
@@ -61,6 +62,8 @@ type queue struct {
 	onesCount    int
 	partials     []float32
 	partialCount int
+	scores       []float32 // of index streams
+	scoreCount   int
 	experts      expertSpace
 	expertSizes  expertSizes
 	sizes        workerSizes
@@ -152,7 +155,7 @@ func (q *queue) begin(b *hardware.Batch) {
 		}
 	}
 	for _, p := range q.plans {
-		p.fill(b)
+		p.fill(b, s.workers)
 	}
 }
 
@@ -279,7 +282,11 @@ func (q *queue) reserveScratch(c *carver) {
 	for _, p := range q.plans {
 		p.reserve(c)
 	}
+	for _, s := range q.selections {
+		s.reserve(c, &q.limits)
+	}
 	q.tiles, q.partials = c.bytes(q.tileBytes), carve[float32](c, q.partialCount)
+	q.scores = carve[float32](c, q.scoreCount)
 	q.experts.reserve(c, &q.expertSizes)
 	q.step.positions, q.step.blocks = carve[int32](c, q.limits.Tokens), carve[int32](c, q.limits.Tokens)
 	q.step.spans = carve[int32](c, q.limits.Tokens)

@@ -45,15 +45,26 @@ func (o *rotation) shape() (hardware.Rows, int) { return hardware.Tokens, 1 }
 // block computes the cosines and sines of rows, once per step for all layers.
 func (o *rotation) block(w *worker, b rowBlock) {
 	for r := b.first; r < b.last; r++ {
-		position := int(w.step.positions[r])
-		cosA, sinA := o.coarseCos[position/ropeFine*o.pairs:], o.coarseSin[position/ropeFine*o.pairs:]
-		cosB, sinB := o.fineCos[position%ropeFine*o.pairs:], o.fineSin[position%ropeFine*o.pairs:]
-		cos, sin := o.cos[r*o.pairs:][:o.pairs], o.sin[r*o.pairs:][:o.pairs]
-		for i := range cos {
-			cos[i] = float32(o.magnitude * (float64(cosA[i]*cosB[i]) - float64(sinA[i]*sinB[i])))
-			sin[i] = float32(o.magnitude * (float64(sinA[i]*cosB[i]) + float64(cosA[i]*sinB[i])))
-		}
+		o.angles(o.cos[r*o.pairs:][:o.pairs], o.sin[r*o.pairs:][:o.pairs], int(w.step.positions[r]))
 	}
+}
+
+// angles computes the cosines and sines of a position.
+func (o *rotation) angles(cos, sin []float32, position int) {
+	cosA, sinA := o.coarseCos[position/ropeFine*o.pairs:], o.coarseSin[position/ropeFine*o.pairs:]
+	cosB, sinB := o.fineCos[position%ropeFine*o.pairs:], o.fineSin[position%ropeFine*o.pairs:]
+	for i := range cos {
+		cos[i] = float32(o.magnitude * (float64(cosA[i]*cosB[i]) - float64(sinA[i]*sinB[i])))
+		sin[i] = float32(o.magnitude * (float64(sinA[i]*cosB[i]) + float64(cosA[i]*sinB[i])))
+	}
+}
+
+// turns returns the kernel that rotates the pairs of a head.
+func (o *rotation) turns(k *kernels) func(dst, x, cos, sin []float32) {
+	if o.pairing == hardware.HalfSplit {
+		return k.rotateHalves
+	}
+	return k.rotatePairs
 }
 
 // rope turns the pairs of each head.
@@ -65,10 +76,7 @@ type rope struct {
 func (o *rope) shape() (hardware.Rows, int) { return hardware.Tokens, o.x.heads }
 
 func (o *rope) block(w *worker, b rowBlock) {
-	rotate := w.kernels.rotatePairs
-	if o.by.pairing == hardware.HalfSplit {
-		rotate = w.kernels.rotateHalves
-	}
+	rotate := o.by.turns(w.kernels)
 	n := 2 * o.by.pairs
 	lo, hi := b.heads(o.x.heads)
 	for r := b.first; r < b.last; r++ {

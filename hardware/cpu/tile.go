@@ -7,6 +7,9 @@ import "hearth/hardware/quant"
 //	keys:   4 panels of 16 positions     [dim][16]      columns are positions
 //	values: dim/16 panels of 16 elements [64][16]       columns are elements; the last panel may be part empty
 //
+// Latents, which are keys and values at once, and index keys lie as values do. So do streams with an entry for several
+// positions, whose tiles have fewer than 64 entries.
+//
 // In Q8_0 there are such panels for each run of 32 elements of the head, behind the run's scales:
 //
 //	scales  half [64 positions]                          128 bytes
@@ -30,6 +33,9 @@ const (
 type tileKernels struct {
 	keys   func(a *tileArgs) // dst[r][c] = sum over i < k of x[r][i] * key c's element i, for whole panels of columns
 	values func(a *tileArgs) // dst[r][c] += sum over i < k of x[r][i] * value i's element c
+	// latents is dst[r][c] = sum over i < k of x[r][i] * value c's element i, for c < entries: scores from values' panels.
+	// k is a multiple of panelCols, and x is 0 from the end of the head on.
+	latents func(a *tileArgs)
 }
 
 // tileArgs is one call of a tile kernel.
@@ -43,12 +49,16 @@ type tileArgs struct {
 	rows      int
 	ahead     []byte // a tile that is read after this one, nil if it is not known
 
-	room []float32 // tileRoom(rows) elements
+	slots, entries int // of latents: entries that the tile has room for, and how many of them are multiplied
+
+	room []float32 // tileRoom(rows, k) elements
 	gemm gemmArgs  // room for the call of a float kernel, which would else be allocated
 }
 
-// tileRoom is the size of tileArgs.room: a panel of Q8_0 as float32, and rows beside it.
-func tileRoom(rows int) int { return valuePanelBytes + rows*blockLen }
+// tileRoom is the size of tileArgs.room for heads of dim: a panel of Q8_0 or of latents as float32, and rows beside it.
+func tileRoom(rows, dim int) int {
+	return max(valuePanelBytes, roundUp(dim, panelCols)*panelCols) + rows*blockLen
+}
 
 // tiles returns the kernels for the cache's format.
 func (k *kernels) tiles(f *quant.Format) *tileKernels {
@@ -70,18 +80,21 @@ func (k *kernels) complete() *kernels {
 		kernels *tileKernels
 		made    tileKernels
 	}{
-		{&k.tilesF32, tilesOfGemm(k.gemmF32, elementF32)}, {&k.tilesF16, tilesOfGemm(k.gemmF16, elementF16)},
-		{&k.tilesBF16, tilesOfGemm(k.gemmBF16, elementBF16)}, {&k.tilesQ8_0, scaledTiles(k)},
+		{&k.tilesF32, tilesOfGemm(k, k.gemmF32, elementF32)}, {&k.tilesF16, tilesOfGemm(k, k.gemmF16, elementF16)},
+		{&k.tilesBF16, tilesOfGemm(k, k.gemmBF16, elementBF16)}, {&k.tilesQ8_0, scaledTiles(k)},
 	} {
 		if t.kernels.keys == nil {
-			*t.kernels = t.made
+			t.kernels.keys, t.kernels.values = t.made.keys, t.made.values
+		}
+		if t.kernels.latents == nil {
+			t.kernels.latents = t.made.latents
 		}
 	}
 	return k
 }
 
 // tilesOfGemm multiplies a tile panel by panel.
-func tilesOfGemm(gemm func(*gemmArgs), e element) tileKernels {
+func tilesOfGemm(k *kernels, gemm func(*gemmArgs), e element) tileKernels {
 	multiply := func(a *tileArgs, panelBytes int, add bool) {
 		for p := range a.panels {
 			a.gemm = gemmArgs{
@@ -94,6 +107,29 @@ func tilesOfGemm(gemm func(*gemmArgs), e element) tileKernels {
 	return tileKernels{
 		keys:   func(a *tileArgs) { multiply(a, a.k*panelCols*e.bytes(), false) },
 		values: func(a *tileArgs) { multiply(a, blockLen*panelCols*e.bytes(), true) },
+		latents: func(a *tileArgs) {
+			k.transposed(a, func(column []float32, entry int) {
+				for i := range a.k {
+					column[i*panelCols] = e.at(a.tile, (i/panelCols*a.slots+entry)*panelCols+i%panelCols)
+				}
+			})
+		},
+	}
+}
+
+// transposed multiplies rows with panels of 16 entries each, as float32, of which read fills the columns.
+func (k *kernels) transposed(a *tileArgs, read func(column []float32, entry int)) {
+	panel, sums := a.room[:a.k*panelCols], a.room[a.k*panelCols:]
+	for first := 0; first < a.entries; first += panelCols {
+		n := min(panelCols, a.entries-first)
+		for c := range n {
+			read(panel[c:], first+c)
+		}
+		a.gemm = gemmArgs{dst: sums, dstStride: panelCols, x: a.x, xStride: a.xStride, panel: floatBytes(panel), k: a.k, rows: a.rows}
+		k.gemmF32(&a.gemm)
+		for r := range a.rows {
+			copy(a.dst[r*a.dstStride+first:][:n], sums[r*panelCols:])
+		}
 	}
 }
 
@@ -139,6 +175,15 @@ func scaledTiles(k *kernels) tileKernels {
 					k.gemmF32(&a.gemm)
 				}
 			}
+		},
+		latents: func(a *tileArgs) {
+			k.transposed(a, func(column []float32, entry int) {
+				for i := range a.k {
+					from := a.tile[i/shortRun*a.slots*runBlockBytes:]
+					at := 2*a.slots + (i%shortRun/panelCols*a.slots+entry)*panelCols + i%panelCols
+					column[i*panelCols] = halfAt(from[2*entry:]) * float32(int8(from[at]))
+				}
+			})
 		},
 	}
 }

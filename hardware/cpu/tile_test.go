@@ -41,7 +41,7 @@ func newTileCase(t *testing.T, f *quant.Format, class hardware.StreamClass, dim 
 
 // element returns column c of row i of the product's right side.
 func (c *tileCase) element(i, column int) float64 {
-	if c.stream.class == hardware.KeyStream {
+	if c.stream.isKeys {
 		return float64(c.rows[column][i])
 	}
 	if column >= c.stream.dim {
@@ -84,7 +84,7 @@ func (c *tileCase) try(t *testing.T, k *kernels, rows, positions int) {
 	t.Helper()
 	what := fmt.Sprintf("%d rows, %d positions", rows, positions)
 	r := newRand(uint64(rows*100 + positions))
-	isKey := c.stream.class == hardware.KeyStream
+	isKey := c.stream.isKeys
 	n, columns := c.stream.dim, roundUp(positions, panelCols)
 	multiply, written := k.tiles(c.stream.format).keys, blockLen
 	if !isKey {
@@ -96,7 +96,7 @@ func (c *tileCase) try(t *testing.T, k *kernels, rows, positions int) {
 	g, dst := newGuardedFloats((rows-1)*dstStride+written, 0)
 	old := normals(r, len(dst))
 	copy(dst, old)
-	room, roomFloats := newGuardedFloats(tileRoom(rows), 0)
+	room, roomFloats := newGuardedFloats(tileRoom(rows, c.stream.dim), 0)
 	a := &tileArgs{
 		dst: dst, dstStride: dstStride, x: x, xStride: xStride, tile: c.tile.data, k: n, panels: columns / panelCols,
 		rows: rows, ahead: c.tile.data[:len(c.tile.data)/2], room: roomFloats,
@@ -145,9 +145,9 @@ func TestTileLevelsAgree(t *testing.T) {
 		product := func(k *kernels) []float32 {
 			a := &tileArgs{
 				dst: make([]float32, 5*columns), dstStride: columns, x: normals(newRand(1), 5*columns), xStride: columns,
-				tile: c.tile.data, k: c.stream.dim, panels: keyPanels, rows: 5, room: make([]float32, tileRoom(5)),
+				tile: c.tile.data, k: c.stream.dim, panels: keyPanels, rows: 5, room: make([]float32, tileRoom(5, c.stream.dim)),
 			}
-			if c.stream.class == hardware.KeyStream {
+			if c.stream.isKeys {
 				k.tiles(c.stream.format).keys(a)
 			} else {
 				a.k, a.panels = blockLen, roundUp(c.stream.dim, panelCols)/panelCols
@@ -163,13 +163,13 @@ func TestTileLevelsAgree(t *testing.T) {
 func TestTileAllocatesNothing(t *testing.T) {
 	forEachTile(t, func(t *testing.T, k *kernels, c *tileCase) {
 		multiply, n, columns := k.tiles(c.stream.format).keys, c.stream.dim, blockLen
-		if c.stream.class == hardware.ValueStream {
+		if !c.stream.isKeys {
 			multiply, n, columns = k.tiles(c.stream.format).values, blockLen, roundUp(c.stream.dim, panelCols)
 		}
 		stride := max(n, columns)
 		a := &tileArgs{
 			dst: make([]float32, 8*stride), dstStride: stride, x: make([]float32, 8*stride), xStride: stride,
-			tile: c.tile.data, k: n, panels: columns / panelCols, rows: 8, room: make([]float32, tileRoom(8)),
+			tile: c.tile.data, k: n, panels: columns / panelCols, rows: 8, room: make([]float32, tileRoom(8, c.stream.dim)),
 		}
 		if n := testing.AllocsPerRun(2, func() { multiply(a) }); n != 0 {
 			t.Errorf("%v allocations", n)

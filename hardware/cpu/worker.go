@@ -27,13 +27,17 @@ type worker struct {
 
 // attentionSpace is the memory of one unit of attention.
 type attentionSpace struct {
-	query                []float32 // [rows][key dim], scaled
-	scores               []float32 // [rows][scoreStride], of a partition
-	acc                  []float32 // [rows][valueCols], weighted values of the partition
-	merged               []float32 // [rows][valueCols], of the partitions before it
-	max, sum             []float32 // [rows]
-	mergedMax, mergedSum []float32 // [rows]
-	tile                 tileArgs  // with the kernels' room
+	query                []float32  // [rows][keyCols], scaled
+	scores               []float32  // [rows][scoreStride], of a partition
+	acc                  []float32  // [rows][valueCols], weighted values of the partition
+	merged               []float32  // [rows][valueCols], of the partitions before it
+	max, sum             []float32  // [rows]
+	mergedMax, mergedSum []float32  // [rows]
+	tile                 tileArgs   // with the kernels' room
+	gathered             []byte     // tiles of sources that are not direct
+	has                  []gathered // what lies in them
+	indexQuery           []float32  // [index heads][keyCols]
+	indexScores          []float32  // [index heads][blockLen]
 }
 
 // workerSizes are the largest sizes that a program's operations ask of a worker, in elements or bytes as the fields of
@@ -41,7 +45,9 @@ type attentionSpace struct {
 type workerSizes struct {
 	tiles, product, row, short, scratch int
 	expanded                            int
-	attentionRows, keyDim, valueCols    int
+	attentionRows, keyCols, valueCols   int
+	gatheredBytes, gatheredTiles        int
+	indexRows                           int
 	deltaKeyDim, deltaValueCols         int
 }
 
@@ -53,12 +59,14 @@ func (w *worker) reserve(c *carver, n *workerSizes) {
 	w.multiply.scratch = carve[float32](c, n.scratch)
 	w.expanded = c.bytes(n.expanded)
 	a := &w.attention
-	a.query = carve[float32](c, n.attentionRows*n.keyDim)
+	a.query = carve[float32](c, n.attentionRows*n.keyCols)
 	a.scores = carve[float32](c, n.attentionRows*scoreStride)
 	a.acc, a.merged = carve[float32](c, n.attentionRows*n.valueCols), carve[float32](c, n.attentionRows*n.valueCols)
 	a.max, a.sum = carve[float32](c, n.attentionRows), carve[float32](c, n.attentionRows)
 	a.mergedMax, a.mergedSum = carve[float32](c, n.attentionRows), carve[float32](c, n.attentionRows)
-	a.tile.room = carve[float32](c, tileRoom(n.attentionRows))
+	a.tile.room = carve[float32](c, tileRoom(max(n.attentionRows, n.indexRows), n.keyCols))
+	a.gathered, a.has = c.bytes(n.gatheredBytes), carve[gathered](c, n.gatheredTiles)
+	a.indexQuery, a.indexScores = carve[float32](c, n.indexRows*n.keyCols), carve[float32](c, n.indexRows*blockLen)
 	w.delta.reserve(c, n.deltaKeyDim, n.deltaValueCols)
 }
 

@@ -66,6 +66,7 @@ func Run(t *testing.T, open Open, c Config) {
 		t.Run("forms", func(t *testing.T) { testForms(t, d, &c) })
 	}
 	t.Run("model", func(t *testing.T) { testModels(t, d, &c) })
+	t.Run("attention", func(t *testing.T) { testAttentionForms(t, d, &c) })
 	t.Run("persistence", func(t *testing.T) { testPersistence(t, d) })
 	t.Run("state", func(t *testing.T) { testState(t, d, &c) })
 	t.Run("rollback", func(t *testing.T) { testRollback(t, d) })

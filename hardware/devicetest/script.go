@@ -175,16 +175,8 @@ func mixed(sequences [][]int32, maxRows int, rng *rand.Rand) script {
 // diffPlayers returns the first difference in logits, state or blocks of a sequence, "" for none. The sequences' blocks may
 // lie at different ids.
 func diffPlayers(got, want *player, sequence int) string {
-	for position, w := range want.logits[sequence] {
-		g := got.logits[sequence][position]
-		if w == nil || g == nil {
-			continue
-		}
-		for i := range w {
-			if w[i] != g[i] {
-				return fmt.Sprintf("sequence %d, position %d, logit %d: %v, want %v", sequence, position, i, g[i], w[i])
-			}
-		}
+	if diff := diffLogits(got, want, sequence); diff != "" {
+		return diff
 	}
 	if !bytes.Equal(got.state(sequence), want.state(sequence)) {
 		return fmt.Sprintf("sequence %d: other snapshots of position %d", sequence, want.lengths[sequence])
@@ -200,6 +192,22 @@ func diffPlayers(got, want *player, sequence int) string {
 				at++
 			}
 			return fmt.Sprintf("sequence %d, block %d, byte %d of %d: %#x, want %#x", sequence, i, at, len(w[i]), g[i][at], w[i][at])
+		}
+	}
+	return ""
+}
+
+// diffLogits returns the first difference in logits of a sequence, "" for none.
+func diffLogits(got, want *player, sequence int) string {
+	for position, w := range want.logits[sequence] {
+		g := got.logits[sequence][position]
+		if w == nil || g == nil {
+			continue
+		}
+		for i := range w {
+			if w[i] != g[i] {
+				return fmt.Sprintf("sequence %d, position %d, logit %d: %v, want %v", sequence, position, i, g[i], w[i])
+			}
 		}
 	}
 	return ""

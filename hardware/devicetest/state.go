@@ -63,7 +63,10 @@ func testState(t *testing.T, d hardware.Device, c *Config) {
 			testDeltaRule(t, d, c, &s)
 		})
 	}
-	t.Run("taken back", func(t *testing.T) { testStateRollback(t, d) })
+	t.Run("taken back", func(t *testing.T) {
+		m, l, sequences := stateModel()
+		testTakenBack(t, d, m, l, sequences)
+	})
 	t.Run("snapshots", func(t *testing.T) { testSnapshots(t, d, c) })
 	t.Run("broken", func(t *testing.T) { testBrokenState(t, d) })
 }
@@ -91,10 +94,10 @@ func stateModel() (*model, hardware.Limits, [][]int32) {
 	return m, l, sequences
 }
 
-// testStateRollback writes drafts that are taken back, in steps with another sequence, and wants the bytes of never having
-// had them.
-func testStateRollback(t *testing.T, d hardware.Device) {
-	m, l, sequences := stateModel()
+// testTakenBack writes drafts that are taken back, in steps with another sequence, and wants the bytes of never having had
+// them.
+func testTakenBack(t *testing.T, d hardware.Device, m *model, l hardware.Limits, sequences [][]int32) {
+	t.Helper()
 	want, got := newPlayer(t, d, m, l, sequences), newPlayer(t, d, m, l, sequences)
 	want.play(oneByOne(sequences))
 	rng := rand.New(rand.NewPCG(7, 8))
@@ -110,10 +113,12 @@ func testStateRollback(t *testing.T, d hardware.Device) {
 		for i := at + n - draft + accepted; i < at+n; i++ {
 			drafted[i] = int32(rng.IntN(m.vocab))
 		}
-		got.sequences = [][]int32{drafted, sequences[1]}
+		got.sequences = append([][]int32{drafted}, sequences[1:]...)
 		step := []advance{{sequence: 0, rows: n, at: at, draft: draft}}
-		if left := len(sequences[1]) - got.lengths[1]; left > 0 {
-			step = append(step, advance{sequence: 1, rows: min(left, 1+rng.IntN(30)), at: -1})
+		for other := 1; other < len(sequences); other++ {
+			if left := len(sequences[other]) - got.lengths[other]; left > 0 {
+				step = append(step, advance{sequence: other, rows: min(left, 1+rng.IntN(30)), at: -1})
+			}
 		}
 		got.play(script{step})
 		at += n - draft + accepted
