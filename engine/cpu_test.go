@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"hearth/cmd/sharedtest"
@@ -57,9 +58,9 @@ func loadEngine(t testing.TB, src weights.Source, opts Options) *Engine {
 func TestSameBitsOnTheCPU(t *testing.T) {
 	one := openOneThread(t)
 	sources := map[string]func(testing.TB) weights.Source{"embedded": openEmbedded}
-	for _, g := range golden {
-		if g.onDevice && g.name != "qwen35-mtp" { // whose trunk is that of qwen35
-			sources[g.name] = func(t testing.TB) weights.Source { return tinyModel(t, g.name) }
+	for _, name := range golden {
+		if name != "qwen35-mtp" && !strings.HasPrefix(name, "deepseek") { // whose trunk is that of qwen35
+			sources[name] = func(t testing.TB) weights.Source { return tinyModel(t, name) }
 		}
 	}
 	for name, open := range sources {
@@ -163,7 +164,7 @@ func sameBits(t *testing.T, device hardware.Device, open func(testing.TB) weight
 func nearly(tokens []int32) []int32 {
 	tokens = slices.Clone(tokens)
 	for i := 8; i < len(tokens); i += 9 {
-		tokens[i]++
+		tokens[i] ^= 1 // vocabularies are of even size
 	}
 	return tokens
 }

@@ -140,33 +140,24 @@ func compare(t *testing.T, src weights.Source, r *reference, opts LogitsOptions)
 	return got
 }
 
-// golden are the reference models, and whether a device runs their architecture: the others are held to the reference
-// implementation by the specification of the operations alone.
-var golden = []struct {
-	name     string
-	onDevice bool
-}{
-	{"llama", true}, {"qwen2", true}, {"qwen3", true}, {"qwen3moe", true},
-	{"qwen35", true}, {"qwen35-mtp", true}, {"qwen35moe", true}, {"minimax-m2", true}, {"minimax-m3", false},
-	{"deepseek2-lite", false}, {"deepseek2", false}, {"deepseek32", false}, {"deepseek4", false},
+// golden are the reference models.
+var golden = []string{
+	"llama", "qwen2", "qwen3", "qwen3moe", "qwen35", "qwen35-mtp", "qwen35moe", "minimax-m2", "minimax-m3",
+	"deepseek2-lite", "deepseek2", "deepseek32", "deepseek4",
 }
 
 // TestArchitecturesGolden compares every architecture with the reference implementation, whether the prompt is fed at
 // once, in chunks that no block boundary divides, or token by token; they agree bit for bit.
 func TestArchitecturesGolden(t *testing.T) {
 	device := openCPU(t)
-	for _, g := range golden {
-		t.Run(g.name, func(t *testing.T) {
-			r := readReference(t, g.name)
+	for _, name := range golden {
+		t.Run(name, func(t *testing.T) {
+			r := readReference(t, name)
 			chunks := []int{len(r.tokens), 7, 64, 100, 1}
 			if testing.Short() {
 				chunks = chunks[:2]
 			}
-			if g.onDevice {
-				compareChunks(t, g.name, r, device, chunks)
-			} else {
-				compareChunks(t, g.name, r, specification{}, chunks[:2])
-			}
+			compareChunks(t, name, r, device, chunks)
 		})
 	}
 }
@@ -190,14 +181,11 @@ func compareChunks(t *testing.T, name string, r *reference, device hardware.Devi
 // TestHuggingFaceGolden writes the reference models as their makers publish them, and wants the same logits.
 func TestHuggingFaceGolden(t *testing.T) {
 	device := openCPU(t)
-	for _, m := range golden {
-		if !m.onDevice {
-			continue
-		}
-		t.Run(m.name, func(t *testing.T) {
-			gguf := tinyModel(t, m.name)
+	for _, name := range golden {
+		t.Run(name, func(t *testing.T) {
+			gguf := referenceModel(t, name)
 			var folder string
-			if m.name == "llama" { // its rows of queries and keys lie in another order
+			if name == "llama" { // its rows of queries and keys lie in another order
 				folder = writeHuggingFace(t, gguf)
 			} else {
 				var tensors []weights.OutTensor
@@ -214,7 +202,7 @@ func TestHuggingFaceGolden(t *testing.T) {
 			if src.Origin() != weights.HuggingFace {
 				t.Errorf("origin %s", src.Origin())
 			}
-			compare(t, src, readReference(t, m.name), LogitsOptions{Device: device, Chunk: 64})
+			compare(t, src, readReference(t, name), LogitsOptions{Device: device, Chunk: 64})
 		})
 	}
 }

@@ -361,5 +361,5 @@ func TestMiniMaxM3(t *testing.T) {
 		experts: 8, topK: 2, sigmoidScores: true, scale: 2, clipped: true, dense: 1,
 		indexHeads: 2, unit: 16, local: 1, units: 4,
 	}
-	m.compare(t, readReference(t, "minimax-m3").tokens[:180], specification{}, 180, 50)
+	m.compare(t, readReference(t, "minimax-m3").tokens[:180], openCPU(t), 180, 50, 7, 1)
 }
