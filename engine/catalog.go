@@ -15,7 +15,6 @@ import (
 
 	"hearth/engine/chat"
 	"hearth/engine/embedded"
-	"hearth/engine/model"
 	"hearth/engine/tokenizer"
 	"hearth/engine/weights"
 	"hearth/hardware/quant"
@@ -119,7 +118,14 @@ func open(ctx context.Context, path, id string, opts Options) (*Served, error) {
 		return nil, err
 	}
 	defer src.Close()
-	m, err := model.Load(src)
+	drafts, err := OpenDraft(&opts)
+	if err != nil {
+		return nil, err
+	}
+	if drafts != nil {
+		defer drafts.Close()
+	}
+	m, err := LoadModel(src, &opts)
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +139,9 @@ func open(ctx context.Context, path, id string, opts Options) (*Served, error) {
 	read := make(chan vocabulary, 1)
 	go func() {
 		v := openVocabulary(src, m.Config.VocabSize)
+		if v.err == nil && drafts != nil {
+			v.checkDraft(drafts)
+		}
 		if v.err != nil {
 			cancel() // there is no use in packing
 		}
@@ -187,6 +196,16 @@ func openVocabulary(src weights.Source, rows int) (v vocabulary) {
 	}
 	v.template, v.err = OpenTemplate(src, v.tokenizer)
 	return v
+}
+
+// checkDraft compares a vocabulary with that of a draft model.
+func (v *vocabulary) checkDraft(src weights.Source) {
+	tok, err := OpenTokenizer(src)
+	if err != nil {
+		v.err = fmt.Errorf("engine: draft model: %w", err)
+		return
+	}
+	v.err = sameVocabulary(v.tokenizer, tok)
 }
 
 // Get returns a served model.

@@ -229,3 +229,35 @@ func TestDigestValues(t *testing.T) {
 		}
 	}
 }
+
+// TestDraftModelVocabulary refuses draft models whose tokens are others, and choices that ask for what is not there.
+func TestDraftModelVocabulary(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tiny-llama.gguf")
+	if err := os.WriteFile(path, sharedtest.ReadFile(t, "testdata", "golden", "tiny-llama.gguf.gz"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		opts Options
+		want string
+	}{
+		{Options{Speculate: SpeculateAuto, DraftPath: path}, "vocabulary"},
+		{Options{Speculate: SpeculateDraft}, "no draft model"},
+		{Options{Speculate: SpeculateMTP}, "predict further tokens"},
+		{Options{Speculate: SpeculateDraft, DraftPath: path + ".gguf"}, "draft model"},
+	} {
+		test.opts.Device, test.opts.Logger = openCPU(t), slog.New(slog.DiscardHandler)
+		if _, err := NewCatalog().Load(t.Context(), "", "", test.opts); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s with %q: %v, want an error with %q", test.opts.Speculate, test.opts.DraftPath, err, test.want)
+		}
+	}
+	opts := Options{Device: openCPU(t), Speculate: SpeculateDraft, DraftPath: embedded.Name, Logger: slog.New(slog.DiscardHandler)}
+	served, err := NewCatalog().Load(t.Context(), "", "", opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { served.Engine.Close() })
+	a := collect(t, submit(t, served.Engine, api.Request{Prompt: []int32{1, 403, 407}, MaxTokens: 100, Logprobs: -1}))
+	if u := a.done.Usage; u.AcceptedTokens == 0 || u.AcceptedTokens != u.DraftedTokens {
+		t.Errorf("a model that guesses for itself: %+v", u)
+	}
+}

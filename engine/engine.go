@@ -45,6 +45,8 @@ type Options struct {
 	Banned         []int32       // ids that are never drawn
 	Speculate      Speculate     // which guesses are checked; the zero value: none
 	MaxDraft       int           // most guesses checked for a sequence in a step; 0: 16
+	Draft          *model.Model  // a smaller model of the same vocabulary that guesses; nil: none
+	DraftPath      string        // where Catalog.Load finds it; "": nowhere
 	Logger         *slog.Logger  // nil: slog.Default
 	Progress       func(doneBytes, totalBytes int64)
 }
@@ -130,6 +132,9 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 		return nil, err
 	}
 	opts.setDefaults()
+	if err := opts.checkDraft(m); err != nil {
+		return nil, err
+	}
 	if err := checkTokens(m.Config.VocabSize, opts.StopTokens, opts.EndTokens, opts.Banned); err != nil {
 		return nil, err
 	}
@@ -142,6 +147,13 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 		return nil, err
 	}
 	m.Program.ReleaseData()
+	var drafts hardware.Queue
+	if opts.drafts() {
+		if drafts, err = opts.Device.Load(ctx, opts.Draft.Program, draftLimits(limits)); err != nil {
+			return nil, errors.Join(fmt.Errorf("engine: draft model: %w", err), queue.Close())
+		}
+		opts.Draft.Program.ReleaseData()
+	}
 	e := &Engine{
 		limits: limits, memory: memory, vocab: m.Config.VocabSize, seed: maphash.MakeSeed(),
 		maxLoad:     int64(opts.MaxWaiting + opts.MaxSequences),
@@ -154,7 +166,7 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 	}
 	cache, err := kvcache.New(cacheOpts)
 	if err != nil {
-		return nil, errors.Join(err, queue.Close())
+		return nil, errors.Join(err, queue.Close(), closeQueue(drafts))
 	}
 	e.loop = &loop{
 		model: m, queue: queue, limits: limits, cacheOpts: cacheOpts,
@@ -164,8 +176,15 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 		stats: &e.stats, log: opts.Logger,
 		finished: make([]*sequence, 0, opts.MaxWaiting+opts.MaxSequences),
 	}
-	e.loop.speculation = newSpeculation(&opts, limits, m.Program.Stateful(), &e.stats)
+	e.loop.speculation = newSpeculation(&opts, e.loop, drafts)
 	return e, nil
+}
+
+func closeQueue(q hardware.Queue) error {
+	if q == nil {
+		return nil
+	}
+	return q.Close()
 }
 
 // checkTokens reports a token that is not in the vocabulary.
@@ -190,7 +209,9 @@ func (e *Engine) setTokens(stops, ends, banned []int32) error {
 }
 
 // abandon frees an engine whose loop never ran.
-func (e *Engine) abandon() error { return e.loop.queue.Close() }
+func (e *Engine) abandon() error {
+	return errors.Join(e.loop.speculation.close(), e.loop.queue.Close())
+}
 
 // cacheFormat is float32 for a model whose weights all are, since its user chose precision; else float16, which halves
 // the cache and the time to read it, and rounds less than any quantized weight.
@@ -377,7 +398,7 @@ func (e *Engine) shutDown() {
 		}
 	}
 	e.counters = l.queue.Counters()
-	e.closeErr = l.queue.Close()
+	e.closeErr = errors.Join(l.speculation.close(), l.queue.Close())
 }
 
 // nudge wakes the loop if it sleeps.

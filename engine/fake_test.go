@@ -237,10 +237,7 @@ func loadFake(t testing.TB, device *fakeDevice, opts Options) *Engine {
 	opts.Device, opts.KV = device, quant.F32
 	opts.StopTokens, opts.EndTokens, opts.Banned = []int32{fakeEOS, fakeBOS}, []int32{fakeEOS}, []int32{fakeBanned}
 	opts.Logger = slog.New(slog.DiscardHandler)
-	m := &model.Model{
-		Config:  model.Config{VocabSize: fakeVocab, ContextLength: 1 << 17},
-		Program: hardware.NewProgram("fake"), Logits: fakeLogitsOutput, Parts: fakePartsOutput,
-	}
+	m := fakeModel()
 	if device.stateful {
 		m.Program.Ring(hardware.RingInfo{Name: "fake", Dim: 1, Reach: 1})
 	}
@@ -249,6 +246,14 @@ func loadFake(t testing.TB, device *fakeDevice, opts Options) *Engine {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// fakeModel is a model for the fake device.
+func fakeModel() *model.Model {
+	return &model.Model{
+		Config:  model.Config{VocabSize: fakeVocab, ContextLength: 1 << 17},
+		Program: hardware.NewProgram("fake"), Logits: fakeLogitsOutput, Parts: fakePartsOutput,
+	}
 }
 
 // fakeAnswer is what a request is answered with, computed without engine, cache and batch.

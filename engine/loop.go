@@ -66,13 +66,13 @@ func (l *loop) step() bool {
 	l.stats.steps.Add(1)
 	l.stats.rows.Add(uint64(decodes + prompts + drafts))
 	if l.speculation != nil {
-		if err := l.speculation.guess(items); err != nil {
+		if prompts == 0 {
+			l.speculation.control.Took(decodes+drafts, time.Since(start))
+		}
+		if err := l.speculation.guess(l.scheduler, items); err != nil {
 			l.log.Error("drafting failed", "error", err)
 			l.failAll(fmt.Errorf("%w: %w", api.ErrInternal, err))
 			return true
-		}
-		if prompts == 0 {
-			l.speculation.control.Took(decodes+drafts, time.Since(start))
 		}
 	}
 	l.closeFinished(end)
@@ -103,7 +103,7 @@ func (l *loop) fill(items []stepItem) {
 // were.
 func (l *loop) finish(items []stepItem, now time.Time) (decodes, prompts, drafts int) {
 	output := 0
-	for _, it := range items {
+	for i, it := range items {
 		seq, outputs := it.seq, it.outputs() // before scores are known, which need them no more
 		if seq.generated() > 0 && it.rows == 1 {
 			decodes++
@@ -119,6 +119,7 @@ func (l *loop) finish(items []stepItem, now time.Time) (decodes, prompts, drafts
 		if it.reaches() && seq.ended == nil {
 			right = l.drawAll(it, output-1-it.drafts, now)
 		}
+		items[i].right = right
 		l.scheduler.done(it, right)
 	}
 	return decodes, prompts, drafts
@@ -183,12 +184,7 @@ func (l *loop) next(seq *sequence, row *sample.Row) (token int32, logprob *api.L
 			return 0, nil, err
 		}
 	}
-	row.Ban(l.banned)
-	if seq.ignoreEOS {
-		row.Ban(l.ends)
-	} else if seq.generated() < seq.minTokens {
-		row.Ban(l.stops)
-	}
+	l.ban(seq, row, seq.generated())
 	if token, err = seq.sampler.Next(row, seq.tokens); err != nil {
 		return 0, nil, err
 	}
@@ -196,6 +192,16 @@ func (l *loop) next(seq *sequence, row *sample.Row) (token int32, logprob *api.L
 		logprob.Token, logprob.Logprob = token, row.Logprob(token)
 	}
 	return token, logprob, nil
+}
+
+// ban makes tokens impossible that may not be drawn after so many generated ones.
+func (l *loop) ban(seq *sequence, row *sample.Row, generated int) {
+	row.Ban(l.banned)
+	if seq.ignoreEOS {
+		row.Ban(l.ends)
+	} else if generated < seq.minTokens {
+		row.Ban(l.stops)
+	}
 }
 
 // values returns what a sequence asks for beside tokens, of the output of its last token.

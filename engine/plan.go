@@ -83,9 +83,17 @@ func planFor(m *model.Model, opts *Options) (limits hardware.Limits, memory hard
 	if memory, err = opts.Device.Measure(m.Program, oneOfEach(m.Program, kv, opts.maxDraft())); err != nil {
 		return limits, memory, err
 	}
+	blockBytes := memory.Block
+	if opts.drafts() { // which keeps as many blocks
+		drafts, err := opts.Device.Measure(opts.Draft.Program, oneOfEach(opts.Draft.Program, kv, 0))
+		if err != nil {
+			return limits, memory, fmt.Errorf("engine: draft model: %w", err)
+		}
+		blockBytes += drafts.Block
+	}
 	limits, err = Plan(PlanInput{
 		ModelContext: m.Config.ContextLength, ContextLength: opts.ContextLength, MaxSequences: opts.MaxSequences,
-		MaxBatchTokens: batchTokens, KV: kv, BlockBytes: memory.Block, KVBytes: opts.KVBytes, Blocks: opts.Blocks,
+		MaxBatchTokens: batchTokens, KV: kv, BlockBytes: blockBytes, KVBytes: opts.KVBytes, Blocks: opts.Blocks,
 		MaxDraft: opts.maxDraft(), Stateful: m.Program.Stateful(), SlotBytes: memory.Slot, SnapshotBytes: memory.Snapshot,
 	})
 	if err != nil {

@@ -38,6 +38,7 @@ type stepItem struct {
 	seq    *sequence
 	rows   int // tokens[computed : computed+rows]
 	drafts int // guesses checked behind them, the first of the sequence's draft
+	right  int // of these, after the step
 }
 
 // reaches reports whether the step brings the sequence to its end, so that its next token can be drawn.
@@ -307,6 +308,11 @@ func (s *scheduler) chooseDrafts(budget int) {
 		budget -= n
 		spare -= n
 	}
+}
+
+// reserve gets blocks for positions that guesses may have, if there are some to spare.
+func (s *scheduler) reserve(seq *sequence, length int) {
+	_ = s.cache.Grow(seq.table, length) // without them less is guessed
 }
 
 // done records that a step was computed, and that so many of its guesses were right and are tokens now: full blocks become

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"testing"
 
 	"hearth/engine/api"
 	"hearth/engine/draft"
+	"hearth/engine/model"
 	"hearth/hardware"
 	"hearth/hardware/quant"
 )
@@ -246,5 +248,105 @@ func TestGuessingAllocatesNothing(t *testing.T) {
 	}
 	if d := e.Stats().Drafts[draft.NGram]; d.Accepted == 0 || d.Accepted == d.Drafted {
 		t.Errorf("%+v: the test tests too little", d)
+	}
+}
+
+// TestDraftModel has a model guess for itself: where its cache holds what it should, every guess is right, greedy or drawn.
+// Prompts share prefixes, are computed in chunks, are preempted and come back.
+func TestDraftModel(t *testing.T) {
+	for name, opts := range map[string]Options{
+		"all": {MaxSequences: 24}, "budget of 40": {MaxBatchTokens: 40, MaxSequences: 5}, "drafts of 3": {MaxDraft: 3},
+		"few blocks": {Blocks: 12, ContextLength: 12 * hardware.BlockLen, MaxSequences: 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opts.Draft, opts.Speculate = fakeModel(), SpeculateDraft
+			e := guessing(t, &fakeDevice{}, opts)
+			var requests []api.Request
+			for i := range 24 {
+				r := api.Request{
+					Prompt: slices.Concat(words(1, 130*(i%2)), words(uint64(i), 5+9*i)), MaxTokens: 20 + 11*i, Logprobs: -1, IgnoreEOS: true,
+				}
+				if i%2 > 0 {
+					r.Sampling = api.Sampling{Temperature: 1, PresencePenalty: 1, Seed: uint64(i)}
+				}
+				requests = append(requests, r)
+			}
+			for range 2 { // the second time prefixes come from the cache
+				var channels []<-chan api.Event
+				for _, r := range requests {
+					channels = append(channels, submit(t, e, r))
+				}
+				for i, r := range requests {
+					got := collect(t, channels[i])
+					if tokens, _ := fakeAnswer(t, r); !slices.Equal(got.tokens, tokens) {
+						t.Errorf("request %d gives\n%v, without guesses\n%v", i, got.tokens, tokens)
+					}
+				}
+			}
+			if d := e.Stats().Drafts[draft.OtherModel]; d.Drafted < 1000 || d.Accepted != d.Drafted {
+				t.Errorf("%+v: want all of many guesses to be right", d)
+			}
+			if opts.Blocks > 0 && e.Stats().Preemptions == 0 {
+				t.Error("nobody was preempted")
+			}
+		})
+	}
+}
+
+// TestPredictingLayers runs a model with layers that predict further tokens, alone and beside prompt lookup: the
+// answers are those without guesses.
+func TestPredictingLayers(t *testing.T) {
+	requests := bitRequests(512, 512)[:8]
+	for i := range requests {
+		requests[i].MaxTokens = 40
+		requests[i].Sampling.LogitBias = map[int32]float32{}
+		for token := range int32(512) {
+			if token%128 > 1 { // of few tokens, so that guesses are right now and then
+				requests[i].Sampling.LogitBias[token] = -100
+			}
+		}
+	}
+	var want []answer
+	for _, test := range []struct {
+		name      string
+		device    hardware.Device
+		speculate Speculate
+	}{
+		{"alone", openOneThread(t), SpeculateOff}, {"heads", openOneThread(t), SpeculateMTP}, {"all", openOneThread(t), SpeculateAuto},
+	} {
+		m, err := model.LoadDrafting(tinyModel(t, "qwen35-mtp"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := load(t.Context(), m, Options{
+			Device: test.device, KV: quant.F32, Speculate: test.speculate, MaxDraft: 4, Blocks: 40, ContextLength: 512, MaxSequences: 8,
+			Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.loop.speculation != nil {
+			e.loop.speculation.control.Always = true
+		}
+		go e.run()
+		var channels []<-chan api.Event
+		for _, r := range requests {
+			channels = append(channels, submit(t, e, r))
+		}
+		for i, events := range channels {
+			got := collect(t, events)
+			if test.name == "alone" {
+				want = append(want, got)
+			} else if !slices.Equal(got.tokens, want[i].tokens) || !equalLogprobs(got.logprobs, want[i].logprobs) {
+				t.Errorf("%s: request %d gives\n%v, without guesses\n%v", test.name, i, got.tokens, want[i].tokens)
+			}
+		}
+		t.Logf("%s: %+v", test.name, e.Stats().Drafts)
+		if s := e.Stats().Drafts[draft.Heads]; test.speculate != SpeculateOff && (s.Accepted == 0 || s.Accepted == s.Drafted) {
+			t.Errorf("%s: %+v: the test tests too little", test.name, s)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

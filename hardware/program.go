@@ -407,8 +407,8 @@ func (p *Program) SelectionInfo(s Selection) *SelectionInfo { return &p.chosen[s
 // NumSelections returns how many selections were declared.
 func (p *Program) NumSelections() int { return len(p.chosen) }
 
-// Carry says that a tensor of tokens survives Run: a later section gathers its rows by Batch.Inputs. It holds the rows of
-// the last Run of the section that writes it.
+// Carry says that a tensor of tokens survives Run: a later section gathers its rows by Batch.Inputs, and may write it
+// again behind that, for its own next Run. It holds the rows of the last Run of a section that writes it.
 func (p *Program) Carry(t Tensor) {
 	if !p.ok("Carry", t) {
 		return

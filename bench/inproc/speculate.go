@@ -12,7 +12,6 @@ import (
 
 	"hearth/engine"
 	"hearth/engine/api"
-	"hearth/engine/model"
 	"hearth/hardware"
 )
 
@@ -22,6 +21,7 @@ type SpeculateOptions struct {
 	Path     string           // model file or folder; "": the embedded model
 	Mode     engine.Speculate // where guesses come from
 	MaxDraft int              // most guesses at once; 0: the engine's choice
+	Draft    string           // a draft model's file or folder; "": none
 	Generate int              // tokens of each answer
 	Repeat   int              // answers with guesses between two without, of which the median counts
 	Sequence int              // answers at once
@@ -92,17 +92,26 @@ func Speculate(ctx context.Context, o SpeculateOptions) ([]SpeculateRow, error) 
 		return nil, err
 	}
 	defer src.Close()
-	m, err := model.Load(src)
+	opts := engine.Options{
+		Device: o.Device, MaxSequences: o.Sequence, Speculate: o.Mode, MaxDraft: o.MaxDraft, DraftPath: o.Draft, Progress: o.Loading,
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	drafts, err := engine.OpenDraft(&opts)
+	if err != nil {
+		return nil, err
+	}
+	if drafts != nil {
+		defer drafts.Close()
+	}
+	m, err := engine.LoadModel(src, &opts)
 	if err != nil {
 		return nil, err
 	}
 	const promptLen = 8
 	length := promptLen + o.Generate + 1
 	b := &speculateBench{SpeculateOptions: o, vocab: m.Config.VocabSize, promptLen: promptLen}
-	b.engine, err = engine.New(ctx, m, engine.Options{
-		Device: o.Device, ContextLength: length, MaxSequences: o.Sequence, Blocks: o.Sequence*(blocksFor(length)+1) + 2,
-		Speculate: o.Mode, MaxDraft: o.MaxDraft, Progress: o.Loading, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
+	opts.ContextLength, opts.Blocks = length, o.Sequence*(blocksFor(length)+1)+2
+	b.engine, err = engine.New(ctx, m, opts)
 	if err != nil {
 		return nil, err
 	}

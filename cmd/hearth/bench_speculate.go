@@ -50,6 +50,7 @@ func newBenchSpeculateCommand() *cobra.Command {
 			}
 			defer dev.Close()
 			options.Device, options.Mode, options.MaxDraft = dev, engine.Speculate(draft.speculate), draft.most
+			options.Draft = draft.path
 			status, bar := newStatusLine(), newProgressBar("loading", 0)
 			options.Loading, options.Progress = bar.report, status.show
 			out := &tableWriter{out: cmd.OutOrStdout()}

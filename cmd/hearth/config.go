@@ -54,6 +54,7 @@ func (e *engineFlags) add(flags *pflag.FlagSet) {
 // draftFlags say how sequences are guessed on.
 type draftFlags struct {
 	speculate speculateFlag
+	path      string
 	most      int
 }
 
@@ -61,6 +62,7 @@ func (d *draftFlags) add(flags *pflag.FlagSet) {
 	d.speculate = speculateFlag(engine.SpeculateAuto)
 	flags.Var(&d.speculate, "speculate", "guess tokens and check several in one step where that is faster: "+
 		strings.Join(engine.SpeculateNames(), ", ")+"; answers stay the same")
+	flags.StringVar(&d.path, "draft", "", "smaller model of the same vocabulary that guesses tokens: file or folder")
 	flags.IntVar(&d.most, "max-draft", 0, "most tokens guessed at once for a sequence (default 16)")
 }
 
@@ -95,7 +97,7 @@ func (e *engineFlags) options(device hardware.Device, models []modelArg, logger 
 	opts := engine.Options{
 		Device: device, KV: kv, ContextLength: e.context, MaxSequences: e.parallel, MaxBatchTokens: e.maxBatchTokens,
 		MaxWaiting: e.maxWaiting, KVBytes: int64(e.kvMemory), Logger: logger,
-		Speculate: engine.Speculate(e.draft.speculate), MaxDraft: e.draft.most,
+		Speculate: engine.Speculate(e.draft.speculate), MaxDraft: e.draft.most, DraftPath: e.draft.path,
 	}
 	if opts.KVBytes == 0 {
 		weights := uint64(0)

@@ -14,11 +14,12 @@ type Control struct {
 
 	costs  costs
 	shares [NumSources][NumClasses]share
+	effort [NumSources]effort
 }
 
 // first are the shares taken for right before anything was measured.
 var first = [NumSources][NumClasses]float64{
-	NGram: {0.3, 0.4, 0.5, 0.6, 0.75, 0.9},
+	NGram: {0.3, 0.4, 0.5, 0.6, 0.75, 0.9}, Heads: {0.7}, OtherModel: {0.6},
 }
 
 // share estimates a probability from trials, of which older ones count less.
@@ -56,42 +57,92 @@ func (c *Control) Right(l *Lane, source Source, class int) float64 {
 	return l.rates[source][class].given(all, presumedTrials)
 }
 
+// effort is the measured time of a drafter that is a model.
+type effort struct {
+	follow float64 // seconds to follow a step without guessing; 0: never measured
+	guess  float64 // seconds for each guess of all lanes behind that; 0: never measured
+}
+
+// Drafted records how long a drafter took that is a model, for so many guesses of the lane that wanted most.
+func (c *Control) Drafted(source Source, guesses int, took time.Duration) {
+	e, seconds := &c.effort[source], took.Seconds()
+	if guesses == 0 {
+		e.follow = mean(e.follow, seconds)
+		return
+	}
+	e.guess = mean(e.guess, max(seconds-e.follow, 0)/float64(guesses))
+}
+
+// mean is a moving average that begins with the first measure, and does not take one that was held up for all it says.
+func mean(average, measure float64) float64 {
+	if average == 0 {
+		return measure
+	}
+	return average + newest*(min(measure, 2*average)-average)
+}
+
+// Wish says how many guesses, at most Most, lanes ask of a drafter that is a model, by setting Most.
+func (c *Control) Wish(lanes []*Lane, source Source, rows, room int) {
+	for _, l := range lanes {
+		l.right, l.length = c.Right(l, source, 0), l.Most
+	}
+	c.best(lanes, rows, room, c.effort[source].guess)
+	for _, l := range lanes {
+		l.Most = l.keep
+		if l.keep == 0 {
+			l.quiet++
+			if room > 0 && l.quiet >= max(l.pause, firstPause) {
+				l.Most = 1
+			}
+		}
+	}
+}
+
 // Choose shortens the drafts of a step's lanes to what pays, together at most room. Of lanes whose drafts do not pay one
 // is tried now and then, since that may change.
 func (c *Control) Choose(lanes []*Lane, room int) {
-	rows, tokens := len(lanes), float64(len(lanes))
-	if rows > 0 && !c.costs.known(rows) && !c.Always {
-		room = 0 // nothing can be compared with what is not known
-	}
-	best, bestRows := tokens/c.costs.of(rows), 0
 	for _, l := range lanes {
-		l.right = c.Right(l, l.Source, l.Class)
-		l.next, l.keep = l.right, 0
-		l.length = 0
+		l.right, l.length = c.Right(l, l.Source, l.Class), len(l.Draft)
 	}
-	for taken := 1; taken <= room; taken++ { // the surest guesses first
+	taken := c.best(lanes, len(lanes), room, 0)
+	for _, l := range lanes {
+		c.shorten(l, taken < room && c.costs.known(len(lanes)))
+	}
+}
+
+// best sets keep of each lane to how many guesses, up to length, promise the most tokens per second in a step of so many
+// rows without them, where each depth costs so many seconds to draft. It returns their sum, at most room.
+func (c *Control) best(lanes []*Lane, rows, room int, depthSeconds float64) (taken int) {
+	tokens, depth := float64(rows), 0
+	best := tokens / c.costs.of(rows)
+	for _, l := range lanes {
+		l.next, l.taken, l.keep = l.right, 0, 0
+	}
+	if !c.costs.known(rows) && !c.Always {
+		return 0 // nothing can be compared with what is not known
+	}
+	for n := 1; n <= room; n++ { // the surest guesses first
 		var pick *Lane
 		for _, l := range lanes {
-			if l.length < len(l.Draft) && (pick == nil || l.next > pick.next) {
+			if l.taken < l.length && (pick == nil || l.next > pick.next) {
 				pick = l
 			}
 		}
 		if pick == nil || pick.next < leastGain && !c.Always {
 			break
 		}
-		pick.length++
+		pick.taken++
+		depth = max(depth, pick.taken)
 		tokens += pick.next
 		pick.next *= pick.right
-		if rate := tokens / c.costs.of(rows+taken); rate > best || c.Always {
-			best, bestRows = rate, taken
+		if rate := tokens / (c.costs.of(rows+n) + float64(depth)*depthSeconds); rate > best || c.Always {
+			best, taken = rate, n
 			for _, l := range lanes {
-				l.keep = l.length
+				l.keep = l.taken
 			}
 		}
 	}
-	for _, l := range lanes {
-		c.shorten(l, bestRows < room)
-	}
+	return taken
 }
 
 // shorten cuts a lane's draft to what was chosen, or to a trial.

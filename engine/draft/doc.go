@@ -17,7 +17,8 @@
 //
 // # Where guesses come from
 //
-//	ngram.go    what followed the last tokens when they occurred before, in the prompt or the answer
+//	ngram.go    what followed the last tokens when they occurred before, in the prompt, the answer or an expected text
+//	model.go    a smaller model of the same vocabulary, or layers of the model that predict further tokens
 //
 // # When it pays
 //

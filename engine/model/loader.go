@@ -18,9 +18,10 @@ type Loader struct {
 	*mistake
 	Config *Config
 
-	keys    *keys // of the architecture, for what Config does not hold
-	src     weights.Source
-	program *hardware.Program
+	keys     *keys // of the architecture, for what Config does not hold
+	src      weights.Source
+	program  *hardware.Program
+	predicts bool // whether weights that guess further tokens are wanted
 }
 
 // Has reports whether the source has a tensor, for those that may be absent.

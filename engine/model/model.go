@@ -41,8 +41,21 @@ type Model struct {
 	Trunk   hardware.Section // the forward pass
 	Logits  hardware.Output  // of Trunk, [outputs, VocabSize]
 	Parts   hardware.Output  // of Trunk, [outputs, parts, 2]: SoftmaxParts of Logits
-	Pools   bool             // whether there is Pooled
-	Pooled  hardware.Output  // of Trunk, what Config.Pooling gives: [outputs, HiddenSize], or [outputs, NumClasses] for PoolRank
+	Drafts  bool             // whether there is a section that guesses further tokens, by the carried rows of the one before
+	Draft   hardware.Section
+	Guess   Guess           // of Draft
+	Pools   bool            // whether there is Pooled
+	Pooled  hardware.Output // of Trunk, what Config.Pooling gives: [outputs, HiddenSize], or [outputs, NumClasses] for PoolRank
+}
+
+// Guess is what the section Draft gives, as Logits and Parts of the trunk.
+type Guess struct{ Logits, Parts hardware.Output }
+
+// drafter is a Forwarder whose architecture has weights that guess further tokens.
+type drafter interface {
+	// Draft records the section "draft" after Forward, if there are such weights, and returns the logits of the rows whose
+	// outputs are asked for.
+	Draft(p *hardware.Program) (logits hardware.Tensor, ok bool)
 }
 
 var registry []*Arch
@@ -74,15 +87,20 @@ func lookup(name string) (*Arch, error) {
 
 // Load reads a model: configuration, weights and forward pass. Weights are not copied: the program's are the source's
 // mapped bytes, and the source must stay open until a device has packed them. Errors name the key or the tensor.
-func Load(src weights.Source) (*Model, error) {
-	m, err := load(src)
+func Load(src weights.Source) (*Model, error) { return loadNamed(src, false) }
+
+// LoadDrafting is Load with the weights that guess further tokens, where the file has them.
+func LoadDrafting(src weights.Source) (*Model, error) { return loadNamed(src, true) }
+
+func loadNamed(src weights.Source, predicts bool) (*Model, error) {
+	m, err := load(src, predicts)
 	if err != nil {
 		return nil, fmt.Errorf("model: %s: %w", src.Path(), err)
 	}
 	return m, nil
 }
 
-func load(src weights.Source) (*Model, error) {
+func load(src weights.Source, predicts bool) (*Model, error) {
 	config, err := ReadConfig(src)
 	if err != nil {
 		return nil, err
@@ -92,7 +110,7 @@ func load(src weights.Source) (*Model, error) {
 		return nil, err
 	}
 	m := &Model{Config: *config, Program: hardware.NewProgram(k.arch)}
-	l := &Loader{mistake: k.mistake, Config: &m.Config, keys: k, src: src, program: m.Program}
+	l := &Loader{mistake: k.mistake, Config: &m.Config, keys: k, src: src, program: m.Program, predicts: predicts}
 	forwarder := arch.Load(l)
 	if l.err != nil {
 		return nil, l.err
@@ -105,10 +123,25 @@ func load(src weights.Source) (*Model, error) {
 	if pooled, ok := l.pool(trunk.Hidden); ok {
 		m.Pools, m.Pooled = true, m.Program.Output("pooled", pooled)
 	}
+	if d, ok := forwarder.(drafter); ok && predicts {
+		m.recordDraft(d)
+	}
 	if l.err != nil {
 		return nil, l.err
 	}
 	return m, m.Program.Err()
+}
+
+// recordDraft records the section that guesses further tokens, if there is one.
+func (m *Model) recordDraft(d drafter) {
+	logits, ok := d.Draft(m.Program)
+	if !ok {
+		return
+	}
+	m.Drafts, m.Draft = true, hardware.Section(m.Program.NumSections()-1)
+	m.Guess.Logits = m.Program.Output("draft logits", logits)
+	parts := m.Program.SoftmaxParts(logits)
+	m.Guess.Parts = m.Program.Output("draft parts", parts.Cols(0, parts.Size()))
 }
 
 // KVBytesPerBlock returns the bytes of one cache block, hardware.BlockLen positions of one sequence, with rows of a format:

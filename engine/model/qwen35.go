@@ -37,7 +37,7 @@ func newHybrid(l *Loader, heads hardware.HeadMap, ffn func(layer int) block) For
 	delta, recurrent := readDeltaConfig(l.keys), recurrentLayers(l.keys, l.Config.NumLayers)
 	rope := l.Rope(l.Config.Rope, hardware.HalfSplit)
 	return newTransformer(l, skeleton{FFNNorm: "post_attention_norm"}, func(i int) (block, block) {
-		if recurrent[i] {
+		if i < len(recurrent) && recurrent[i] { // the blocks behind the layers, which predict, have attention
 			mixer := newDeltaNet(l, i, delta, heads)
 			return &mixer, ffn(i)
 		}

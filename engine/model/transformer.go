@@ -10,6 +10,8 @@ type transformer struct {
 	outputNorm hardware.Weight // [hidden]
 	output     hardware.Weight // [vocab, hidden], the embedding itself where they are tied
 	layers     []layer
+	predictor  *predictor      // nil: none, or not wanted
+	hidden     hardware.Tensor // [tokens, hidden] after the final norm, carried to the predictor
 }
 
 // layer is one layer of a transformer.
@@ -45,6 +47,9 @@ func newTransformer(l *Loader, s skeleton, halves func(layer int) (mixer, ffn bl
 		}
 		m.layers = append(m.layers, newLayer(l, s, i, halves))
 	}
+	if l.predicts && c.NumNextNLayers > 0 && l.Has(blockPrefix(c.NumLayers)+"nextn.eh_proj.weight") {
+		m.predictor = newPredictor(l, m, newLayer(l, s, c.NumLayers, halves))
+	}
 	return m
 }
 
@@ -78,8 +83,24 @@ func (m *transformer) Forward(p *hardware.Program) Trunk {
 		l.forward(p, i, x, m.eps)
 	}
 	p.Tail()
-	hidden := p.Norm(p.Gather(x), m.outputNorm, m.eps)
+	var hidden hardware.Tensor
+	if m.predictor == nil {
+		hidden = p.Norm(p.Gather(x), m.outputNorm, m.eps)
+	} else { // all rows, for the predictor
+		m.hidden = p.Norm(x, m.outputNorm, m.eps)
+		p.Carry(m.hidden)
+		hidden = p.Gather(m.hidden)
+	}
 	return Trunk{Hidden: hidden, Logits: p.MatMul(hidden, m.output)}
+}
+
+// Draft records the section "draft" and returns its logits.
+func (m *transformer) Draft(p *hardware.Program) (logits hardware.Tensor, ok bool) {
+	if m.predictor == nil {
+		return logits, false
+	}
+	p.Section("draft")
+	return m.predictor.forward(p, len(m.layers), m.hidden), true
 }
 
 // forward records one layer: both halves add to x.

@@ -1,0 +1,149 @@
+package model
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"hearth/hardware"
+	"hearth/hardware/cpu"
+	"hearth/hardware/devicetest"
+	"hearth/hardware/quant"
+)
+
+// predictBatch is rows of one sequence at a position.
+func predictBatch(l hardware.Limits, start int, tokens []int32, inputs []int32) *hardware.Batch {
+	b := hardware.NewBatch(l)
+	b.Tokens = append(b.Tokens, tokens...)
+	b.Inputs = append(b.Inputs, inputs...)
+	b.Spans = append(b.Spans, hardware.Span{Len: int32(len(tokens)), Start: int32(start)})
+	for i := range l.Blocks {
+		b.Tables = append(b.Tables, int32(i))
+	}
+	for i := range tokens {
+		b.Outputs = append(b.Outputs, int32(i))
+	}
+	return b
+}
+
+func predictTokens(n int) ([]int32, []int32) {
+	tokens, rows := make([]int32, n), make([]int32, n)
+	for i := range tokens {
+		tokens[i], rows[i] = int32((7+i*i*13)%512), int32(i)
+	}
+	return tokens, rows
+}
+
+// TestPredictorFormula makes a model of which every layer adds nothing, and whose predictor takes the embedding alone: what
+// it predicts of a hidden row and the token behind it is what the trunk predicts of that token. Fed the hidden row alone,
+// it predicts what the trunk does of the row itself.
+func TestPredictorFormula(t *testing.T) {
+	const n, hidden = 20, 128
+	for _, half := range []string{"embedding", "hidden"} {
+		o := newOverlay(t, "qwen35-mtp")
+		for _, name := range o.Names() {
+			info, err := o.Source.Describe(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(name, "attn_output.weight") || strings.HasSuffix(name, "ssm_out.weight") || strings.HasSuffix(name, "ffn_down.weight") {
+				o.set(name, make([]float32, info.Shape[0]*info.Shape[1]), info.Shape...)
+			}
+		}
+		projection := make([]float32, hidden*2*hidden)
+		for i := range hidden {
+			at := i
+			if half == "hidden" {
+				at += hidden
+			}
+			projection[i*2*hidden+at] = 1
+		}
+		o.set("blk.4.nextn.eh_proj.weight", projection, hidden, 2*hidden)
+		ones := make([]float32, hidden)
+		for i := range ones {
+			ones[i] = 1
+		}
+		for _, name := range []string{"output_norm.weight", "blk.4.nextn.enorm.weight", "blk.4.nextn.hnorm.weight", "blk.4.nextn.shared_head_norm.weight"} {
+			o.set(name, ones, hidden)
+		}
+		m, err := LoadDrafting(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		limits := hardware.Limits{Tokens: n, Spans: 1, Outputs: n, Blocks: 1, MaxLen: 64, KV: quant.F32, Slots: 1}
+		tokens, rows := predictTokens(n)
+		reference := devicetest.NewReference(m.Program, limits)
+		reference.Run(m.Trunk, predictBatch(limits, 0, tokens, nil))
+		var trunk, guesses [][]float64
+		for i := range n {
+			trunk = append(trunk, reference.Output(m.Logits, i))
+		}
+		reference.Run(m.Draft, predictBatch(limits, 0, tokens[1:], rows[:n-1]))
+		for i := range n - 1 {
+			guesses = append(guesses, reference.Output(m.Guess.Logits, i))
+		}
+		want := trunk[1:]
+		if half == "hidden" {
+			want = trunk[:n-1]
+		}
+		if d := distance(guesses, want); d > 1e-9 { // eps is added twice
+			t.Errorf("%s alone: a squared error of %.3g", half, d)
+		}
+	}
+}
+
+// TestPredictorOnTheCPU compares the predictor with the specification of its operations: for a prompt in two steps, for
+// rows that were chosen among those of a step, and for two guesses from guesses.
+func TestPredictorOnTheCPU(t *testing.T) {
+	src := openGolden(t, "qwen35-mtp")
+	m, err := LoadDrafting(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	device, err := cpu.Open(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	limits := hardware.Limits{Tokens: 80, Spans: 1, Outputs: 80, Blocks: 2, MaxLen: 128, KV: quant.F32, Slots: 1, MaxDraft: 2}
+	queue, err := device.Load(t.Context(), m.Program, limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer queue.Close()
+	reference := devicetest.NewReference(m.Program, limits)
+	tokens, rows := predictTokens(100)
+	for _, step := range []struct {
+		section hardware.Section
+		start   int
+		tokens  []int32
+		inputs  []int32
+	}{
+		{m.Trunk, 0, tokens[:70], nil}, {m.Draft, 0, tokens[1:71], rows[:70]},
+		{m.Trunk, 70, tokens[70:75], nil}, {m.Draft, 70, tokens[71:74], rows[:3]}, // two rows were wrong guesses
+		{m.Draft, 73, []int32{5}, []int32{2}}, {m.Draft, 74, []int32{9}, []int32{0}}, // from the guesses before
+		{m.Trunk, 73, tokens[73:76], nil}, {m.Draft, 73, tokens[74:77], rows[:3]},
+	} {
+		b := predictBatch(limits, step.start, step.tokens, step.inputs)
+		queue.Run(step.section, b)
+		if err := queue.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		reference.Run(step.section, b)
+		output := m.Logits
+		if step.section == m.Draft {
+			output = m.Guess.Logits
+		}
+		var got, want [][]float64
+		for i := range step.tokens {
+			var row []float64
+			for _, l := range queue.Output(output, i) {
+				row = append(row, float64(l))
+			}
+			got, want = append(got, row), append(want, reference.Output(output, i))
+		}
+		if d := distance(got, want); !(d < 1e-10) || math.IsNaN(d) {
+			t.Errorf("section %d at %d: a squared error of %.3g", step.section, step.start, d)
+		}
+	}
+}
