@@ -17,53 +17,34 @@ type LogitsOptions struct {
 }
 
 // Logits runs a model over tokens once and returns the logits at the given positions, ascending, each [VocabSize].
-// It is the reference path of tests and tools: one sequence, no scheduler.
 func Logits(ctx context.Context, m *model.Model, tokens []int32, positions []int, opts LogitsOptions) ([][]float32, error) {
-	if opts.KV == nil {
-		opts.KV = quant.F32
-	}
 	if opts.Chunk == 0 {
 		opts.Chunk = 512
 	}
 	if err := checkPositions(m, tokens, positions); err != nil {
 		return nil, err
 	}
-	limits := hardware.Limits{
-		Tokens: min(opts.Chunk, len(tokens)), Spans: 1, Outputs: min(opts.Chunk, len(positions)),
-		Blocks: blocksFor(len(tokens)), MaxLen: len(tokens), KV: opts.KV,
-	}
-	if m.Program.Stateful() {
-		limits.Slots = 1
-	}
-	queue, err := opts.Device.Load(ctx, m.Program, limits)
+	s, err := NewScorer(ctx, m, ScorerOptions{
+		Device: opts.Device, KV: opts.KV, MaxLen: len(tokens), Chunk: opts.Chunk, Outputs: max(1, min(opts.Chunk, len(positions))),
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer queue.Close()
-	batch := hardware.NewBatch(limits)
+	defer s.Close()
 	logits := make([][]float32, 0, len(positions))
 	for start := 0; start < len(tokens); start += opts.Chunk {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		n := min(opts.Chunk, len(tokens)-start)
-		batch.Reset()
-		batch.Tokens = append(batch.Tokens, tokens[start:start+n]...)
-		batch.Spans = append(batch.Spans, hardware.Span{Len: int32(n), Start: int32(start)})
-		for block := range blocksFor(start + n) {
-			batch.Tables = append(batch.Tables, int32(block))
-		}
+		end := min(start+opts.Chunk, len(tokens))
+		var outputs []int32
 		for _, p := range positions[len(logits):] {
-			if p < start+n {
-				batch.Outputs = append(batch.Outputs, int32(p-start))
+			if p < end {
+				outputs = append(outputs, int32(p-start))
 			}
 		}
-		queue.Run(m.Trunk, batch)
-		if err := queue.Sync(); err != nil {
+		if err := s.Feed(ctx, tokens[start:end], outputs); err != nil {
 			return nil, err
 		}
-		for row := range batch.Outputs {
-			logits = append(logits, append([]float32(nil), queue.Output(m.Logits, row)...))
+		for i := range outputs {
+			logits = append(logits, append([]float32(nil), s.Row(i)...))
 		}
 	}
 	return logits, nil

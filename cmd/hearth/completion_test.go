@@ -19,6 +19,8 @@ func TestCompletion(t *testing.T) {
 		{[]string{"bench", "kernels", "--format", ""}, "q6_k\n"},
 		{[]string{"bench", "model", "--kv-type", ""}, "q8_0\n"},
 		{[]string{"synth", "--arch", "llama", "--size", ""}, "8b\n"},
+		{[]string{"perplexity", "--kv-type", ""}, "q8_0\n"},
+		{[]string{"perplexity", "--reference-kv-type", ""}, "q8_0\n"},
 		{[]string{"quantize", "--type", ""}, "q4_k_m\n"},
 	} {
 		if out, err := execute(t, append([]string{"__complete"}, c.args...)...); err != nil || !strings.Contains(out, c.want) {

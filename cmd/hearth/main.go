@@ -20,6 +20,7 @@ var commands = []func() *cobra.Command{
 	newInspectCommand,
 	newSynthCommand,
 	newQuantizeCommand,
+	newPerplexityCommand,
 	newTokenizeCommand,
 	newDetokenizeCommand,
 	newTemplateCommand,

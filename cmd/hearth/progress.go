@@ -15,9 +15,10 @@ import (
 // progressBar draws how much of a number of bytes is done on one line of a terminal. On anything else it is silent. Its
 // methods are safe for concurrent use.
 type progressBar struct {
-	label string
-	total int64
-	width int // of the terminal; 0: silent
+	label  string
+	total  int64
+	width  int                   // of the terminal; 0: silent
+	amount func(n uint64) string // writes an amount; bytes unless it counts something else
 
 	mu    sync.Mutex // guards the rest
 	out   io.Writer
@@ -31,7 +32,7 @@ const redraw = 100 * time.Millisecond
 
 // newProgressBar returns a bar on standard error.
 func newProgressBar(label string, total int64) *progressBar {
-	p := &progressBar{label: label, total: total, out: os.Stderr, start: time.Now()}
+	p := &progressBar{label: label, total: total, amount: formatBytes, out: os.Stderr, start: time.Now()}
 	if fd := int(os.Stderr.Fd()); term.IsTerminal(fd) {
 		if width, _, err := term.GetSize(fd); err == nil {
 			p.width = width
@@ -68,9 +69,9 @@ func (p *progressBar) set(done int64) {
 // line is the text of the bar.
 func (p *progressBar) line(elapsed time.Duration) string {
 	fraction := min(float64(p.done)/float64(p.total), 1)
-	text := fmt.Sprintf("%s %3.0f%%  %s of %s", p.label, 100*fraction, formatBytes(uint64(p.done)), formatBytes(uint64(p.total)))
+	text := fmt.Sprintf("%s %3.0f%%  %s of %s", p.label, 100*fraction, p.amount(uint64(p.done)), p.amount(uint64(p.total)))
 	if elapsed > time.Second {
-		text += fmt.Sprintf("  %s/s", formatBytes(uint64(float64(p.done)/elapsed.Seconds())))
+		text += fmt.Sprintf("  %s/s", p.amount(uint64(float64(p.done)/elapsed.Seconds())))
 	}
 	if cells := min(p.width-len(text)-4, 40); cells >= 10 {
 		filled := int(fraction * float64(cells))

@@ -24,6 +24,7 @@ type quantizeOptions struct {
 	recipe     string
 	overrides  []string // PATTERN=TYPE
 	imatrix    string
+	thorough   bool
 	requantize bool
 	force      bool
 	dryRun     bool
@@ -71,6 +72,7 @@ an original.
 	flags.StringVar(&o.recipe, "type", "", "type to write: "+strings.Join(weights.RecipeNames(), ", "))
 	flags.StringArrayVar(&o.overrides, "tensor", nil, "type of single tensors, as PATTERN=TYPE, where * stands for anything; may be repeated, the first that matches counts")
 	flags.StringVar(&o.imatrix, "imatrix", "", "importance matrix, a GGUF file: how much each column matters")
+	flags.BoolVar(&o.thorough, "thorough", false, "search longer for the best blocks: smaller errors than the usual ones, in more time")
 	flags.BoolVar(&o.requantize, "allow-requantize", false, "quantize weights that are quantized already")
 	flags.BoolVar(&o.force, "force", false, "replace OUT if it is there")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "show what would be written")
@@ -148,7 +150,7 @@ func (o *quantizeOptions) convertOptions() (options weights.ConvertOptions, err 
 	case o.threads < 0:
 		return options, fmt.Errorf("--threads: %d is negative", o.threads)
 	}
-	options = weights.ConvertOptions{Recipe: recipe, Requantize: o.requantize, Workers: o.threads}
+	options = weights.ConvertOptions{Recipe: recipe, Thorough: o.thorough, Requantize: o.requantize, Workers: o.threads}
 	for _, text := range o.overrides {
 		override, err := parseOverride(text)
 		if err != nil {

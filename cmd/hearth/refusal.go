@@ -20,6 +20,7 @@ var flagOf = map[string]string{
 	"option Addr": "--addr", "option APIKeys": "--api-key", "option AllowedHosts": "--allowed-host", "option CORSOrigins": "--cors-origin",
 	"option MaxBodyBytes": "--max-body", "option RequestTimeout": "--request-timeout", "option DrainTimeout": "--drain-timeout",
 	"engine: context length": "--ctx", "cpu: level": "--isa", "option Formats": "--format",
+	"option Window": "--ctx", "option Stride": "--stride", "option MaxWindows": "--windows",
 }
 
 // refusal says with which flag of the command line the reason of an error can be mended, where there is one.

@@ -20,6 +20,9 @@ type ConvertOptions struct {
 	// Importance says how much each column of a matrix matters, by the tensor's name: [columns], or [experts * columns] of
 	// a stack. Matrices without it have columns that all matter alike.
 	Importance map[string][]float32
+	// Thorough has the quantizers search as long for matrices without importance as for those with it. The bytes are then
+	// not those of the reference recipes, the errors smaller.
+	Thorough bool
 	// Metadata are the keys of the result, but for those of its types and of the source's files; nil: those of the source.
 	Metadata *Metadata
 	// Extra are further small tensors, float32, put first.
@@ -72,6 +75,7 @@ type Conversion struct {
 	inputs  []input // [tensors]
 	layout  layout
 
+	ones     []float32 // importance of columns that matter alike, of the longest row so far
 	progress progress
 }
 
@@ -282,6 +286,11 @@ func (c *Conversion) refine(in *input) error {
 			return fmt.Errorf("%w: the importance of column %d is %v", ErrCorrupt, i%in.columns, weights[i])
 		}
 		in.importance = weights
+	} else if c.options.Thorough {
+		if len(c.ones) < in.columns {
+			c.ones = slices.Repeat([]float32{1}, in.columns)
+		}
+		in.importance = c.ones[:in.columns]
 	}
 	if c.src.origin != HuggingFace {
 		return nil

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -78,12 +77,17 @@ func (p *partial) lock() error {
 	if err := lockFile(p.file); err != nil {
 		return fmt.Errorf("another conversion writes it: %w", err)
 	}
+	return p.inPlace()
+}
+
+// inPlace fails when the file is no longer at its path.
+func (p *partial) inPlace() error {
 	opened, err := p.file.Stat()
 	if err != nil {
 		return err
 	}
 	if now, err := os.Stat(p.path); err != nil || !os.SameFile(opened, now) {
-		return errors.New("another conversion has just finished it")
+		return fmt.Errorf("%s was renamed or removed meanwhile", p.path)
 	}
 	return nil
 }
@@ -162,13 +166,20 @@ func (p *partial) verify(ctx context.Context, r record, offset, size int64, piec
 	return bytes.Equal(sums.Sum(nil), r.sum[:]), nil
 }
 
+// syncBytes is the size from which a file is worth waiting for the disk: it took long to make, and a machine that loses
+// its power must not take it back once it was renamed.
+const syncBytes = 64 << 20
+
 // rename makes the file what it is to be, and puts it at its path.
 func (p *partial) rename(path string) error {
-	_, err := p.file.WriteAt(p.layout.header, 0)
+	err := p.inPlace()
+	if err == nil {
+		_, err = p.file.WriteAt(p.layout.header, 0)
+	}
 	if err == nil {
 		err = p.file.Truncate(p.layout.size)
 	}
-	if err == nil {
+	if err == nil && p.layout.size >= syncBytes {
 		err = p.file.Sync()
 	}
 	if closeErr := p.file.Close(); err == nil {

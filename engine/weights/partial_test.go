@@ -194,3 +194,24 @@ func TestPartialIsLocked(t *testing.T) {
 		t.Errorf("a second conversion to the same file: %v", second)
 	}
 }
+
+// TestPartialRemoved removes the file in the making: the conversion fails, and leaves what another one may have put there.
+func TestPartialRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.gguf")
+	plan, err := PlanConversion(open(t, stoppable(t)), ConvertOptions{Recipe: recipeOf(t, "q8_0"), Progress: func(done, all int64) {
+		if done == all {
+			if err := errors.Join(os.Remove(PartialPath(path)), os.WriteFile(PartialPath(path), []byte("another"), 0o644)); err != nil {
+				t.Error(err)
+			}
+		}
+	}})
+	if err == nil {
+		_, err = plan.Save(t.Context(), path)
+	}
+	if err == nil || !strings.Contains(err.Error(), "renamed or removed") {
+		t.Errorf("%v, want an error that says so", err)
+	}
+	if data, err := os.ReadFile(PartialPath(path)); string(data) != "another" {
+		t.Errorf("the other file holds %.20q, %v", data, err)
+	}
+}
