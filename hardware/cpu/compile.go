@@ -217,7 +217,8 @@ func (c *compiler) emit(ops []hardware.Op) error {
 		c.phases = append(c.phases, &convolution{x: c.view(a.X), dst: c.view(a.Dst), ring: c.rings[a.Ring.Index()], weight: w})
 		return nil
 	case *hardware.DeltaRuleArgs:
-		c.phases = append(c.phases, c.deltaRule(a))
+		o := c.deltaRule(a)
+		c.phases = append(c.phases, o, deltaKeep{o})
 		return nil
 	case *hardware.RememberArgs:
 		c.phases = append(c.phases, &remember{c.view(a.X), c.rings[a.Ring.Index()]})
@@ -319,6 +320,7 @@ func (c *compiler) norm(a *hardware.NormArgs) *norm {
 func (c *compiler) deltaRule(a *hardware.DeltaRuleArgs) *deltaRule {
 	d := c.deltas[a.State.Index()]
 	c.sizes.deltaKeyDim = max(c.sizes.deltaKeyDim, d.info.KeyDim)
+	c.sizes.deltaGroup = max(c.sizes.deltaGroup, d.group())
 	c.sizes.deltaValueCols = max(c.sizes.deltaValueCols, d.panels*panelCols)
 	return &deltaRule{
 		q: c.view(a.Q), k: c.view(a.K), v: c.view(a.V), a: c.view(a.A), b: c.view(a.B), dst: c.view(a.Dst),

@@ -52,28 +52,36 @@ func (d *delta) valueHead(keyHead, i int) int {
 	return keyHead*d.group() + i
 }
 
-// deltaHead is what a slot holds of one value head, and of its key head.
+// deltaHead is what a slot holds of some panels of one value head, and of its key head.
 type deltaHead struct {
-	state []float32 // [panels][key dim][16]
-	rows  []float32 // [panels][64][16]
-	decay []float32 // [64], -G of each row
-	keys  []float32 // [4][key dim][16]
+	valueHead, panel, panels int
+	state                    []float32 // [panels][key dim][16]
+	rows                     []float32 // [panels][64][16]
+	decay                    []float32 // [64], -G of each row
+	keys                     []float32 // [4][key dim][16]
 }
 
-// head returns a value head's part of a slot.
-func (d *delta) head(slot []byte, keyHead, valueHead int) deltaHead {
+// cols is the number of columns of the head's panels.
+func (h *deltaHead) cols() int { return h.panels * panelCols }
+
+// head returns panels lo to hi-1 of a value head in a slot.
+func (d *delta) head(slot []byte, keyHead, valueHead, lo, hi int) deltaHead {
 	x := floatsOf(slot[d.offset:][:d.bytes()])
 	part := func(heads, head, size int) []float32 {
 		all := x[:heads*size]
 		x = x[heads*size:]
 		return all[head*size:][:size]
 	}
-	return deltaHead{
+	h := deltaHead{
+		valueHead: valueHead, panel: lo, panels: hi - lo,
 		state: part(d.info.ValueHeads, valueHead, d.stateSize()),
 		rows:  part(d.info.ValueHeads, valueHead, d.rowsSize()),
 		decay: part(d.info.ValueHeads, valueHead, blockLen),
 		keys:  part(d.info.KeyHeads, keyHead, d.keysSize()),
 	}
+	state, rows := d.info.KeyDim*panelCols, blockLen*panelCols
+	h.state, h.rows = h.state[lo*state:hi*state], h.rows[lo*rows:hi*rows]
+	return h
 }
 
 // save copies the state that enters a position, which is the base or the end of a full chunk.
@@ -87,7 +95,7 @@ func (d *delta) save(w *worker, snapshot, slot []byte, position int, at progress
 	for keyHead := range d.info.KeyHeads {
 		for i := range d.group() {
 			h := d.valueHead(keyHead, i)
-			head := d.head(slot, keyHead, h)
+			head := d.head(slot, keyHead, h, 0, d.panels)
 			if i == 0 {
 				w.delta.transpose(head.keys, d.info.KeyDim)
 			}
@@ -115,7 +123,7 @@ func (d *delta) fold(w *worker, head *deltaHead, first bool) {
 	for i := range dim {
 		w.kernels.scaleMul(a.scaled[i*blockLen:][:blockLen], a.keysByDim[i*blockLen:][:blockLen], a.factors[:blockLen], 1)
 	}
-	for p := range d.panels {
+	for p := range head.panels {
 		a.tile.dst, a.tile.dstStride = head.state[p*dim*panelCols:], panelCols
 		a.tile.x, a.tile.xStride = a.scaled, blockLen
 		a.tile.tile, a.tile.ahead = floatBytes(head.rows[p*blockLen*panelCols:]), nil
@@ -134,15 +142,18 @@ type deltaSpace struct {
 	scaled    []float32 // [key dim][64]
 	factors   []float32 // [64]
 	beta      []float32 // [64]
+	keys      []float32 // [4][key dim][16], of the chunk, where several workers share a key head
+	decay     []float32 // [value heads of a key head][64], likewise
 	tile      tileArgs
 }
 
 // reserve takes the memory for heads of at most the given sizes; none when there are no delta rules.
-func (a *deltaSpace) reserve(c *carver, keyDim, valueCols int) {
+func (a *deltaSpace) reserve(c *carver, keyDim, valueCols, group int) {
 	if keyDim == 0 {
 		return
 	}
 	a.rows, a.sums = carve[float32](c, 2*blockLen*keyDim), carve[float32](c, 2*blockLen*valueCols)
+	a.keys, a.decay = carve[float32](c, blockLen*keyDim), carve[float32](c, blockLen*group)
 	a.products, a.weights = carve[float32](c, 2*blockLen*blockLen), carve[float32](c, 2*blockLen*blockLen)
 	a.keysByDim, a.scaled = carve[float32](c, keyDim*blockLen), carve[float32](c, keyDim*blockLen)
 	a.factors, a.beta = carve[float32](c, blockLen), carve[float32](c, blockLen)
@@ -157,79 +168,158 @@ func (a *deltaSpace) transpose(keys []float32, dim int) {
 	}
 }
 
-// deltaRule goes through each span chunk by chunk. An item is one key head of one span, with the value heads that use it.
+// deltaRule goes through each span chunk by chunk. An item is some panels of the value heads of one key head of a span:
+// columns of the state do not know of each other.
 type deltaRule struct {
 	q, k, v, a, b, dst view
 	decay, bias        *weight
 	state              *delta
 }
 
-func (o *deltaRule) items(s *step) int { return len(s.batch.Spans) * o.state.info.KeyHeads }
+// parts is the number of items of a key head: one, unless workers would have nothing to do.
+func (o *deltaRule) parts(s *step) int {
+	heads := len(s.batch.Spans) * o.state.info.KeyHeads
+	if heads >= s.workers {
+		return 1
+	}
+	return min((2*s.workers+heads-1)/heads, o.state.group()*o.state.panels)
+}
+
+func (o *deltaRule) items(s *step) int {
+	return len(s.batch.Spans) * o.state.info.KeyHeads * o.parts(s)
+}
 
 func (o *deltaRule) run(w *worker, item int) {
-	d := o.state
-	span, keyHead := &w.step.batch.Spans[item/d.info.KeyHeads], item%d.info.KeyHeads
-	slot, from := w.queue.slot(int(span.Slot)), d.from(span)
-	base := int(from.base)
+	d, parts := o.state, o.parts(w.step)
+	span, keyHead := &w.step.batch.Spans[item/parts/d.info.KeyHeads], item/parts%d.info.KeyHeads
+	panels := d.group() * d.panels
+	c := deltaChunk{deltaRule: o, w: w, slot: w.queue.slot(int(span.Slot)), keyHead: keyHead, lo: panels * (item % parts) / parts, hi: panels * (item%parts + 1) / parts}
+	if parts > 1 {
+		c.copyRows()
+	}
+	base := int(d.from(span).base)
 	for start, end := int(span.Start), int(span.Start+span.Len); start < end; {
+		c.isFirst = base == 0
 		if start == base+blockLen {
-			o.foldChunk(w, slot, keyHead, base == 0)
-			base = start
+			c.fold()
+			c.isFirst, base = false, start
 		}
-		c := deltaChunk{deltaRule: o, w: w, row: int(span.Row-span.Start) + start, first: start - base, last: min(end-base, blockLen), isZero: base == 0}
-		c.run(slot, keyHead)
+		c.row, c.first, c.last = int(span.Row-span.Start)+start, start-base, min(end-base, blockLen)
+		c.run()
 		start = base + c.last
 	}
 }
 
-// foldChunk takes a full chunk into the states of a key head's value heads.
-func (o *deltaRule) foldChunk(w *worker, slot []byte, keyHead int, first bool) {
+// deltaKeep writes the rows of keys and decay that items with a part of a key head have computed each for itself.
+type deltaKeep struct{ *deltaRule }
+
+func (o deltaKeep) items(s *step) int {
+	if o.parts(s) == 1 {
+		return 0
+	}
+	return len(s.batch.Spans) * o.state.info.KeyHeads
+}
+
+func (o deltaKeep) run(w *worker, item int) {
 	d := o.state
+	span, keyHead := &w.step.batch.Spans[item/d.info.KeyHeads], item%d.info.KeyHeads
+	next := after(span)
+	start := max(span.Start, next.base)
+	c := deltaChunk{
+		deltaRule: o.deltaRule, w: w, slot: w.queue.slot(int(span.Slot)), keyHead: keyHead, hi: d.group() * d.panels,
+		row: int(span.Row - span.Start + start), first: int(start - next.base), last: int(next.end - next.base),
+	}
 	for i := range d.group() {
-		head := d.head(slot, keyHead, d.valueHead(keyHead, i))
+		head := c.head(i)
 		if i == 0 {
-			w.delta.transpose(head.keys, d.info.KeyDim)
+			c.addKeys(&head)
 		}
-		d.fold(w, &head, first)
+		c.gates(&head)
 	}
 }
 
-// deltaChunk is some rows of a chunk: those with index first to last-1 in it, from a row of the batch on.
+// deltaChunk is some rows of a chunk, those with index first to last-1 in it, from a row of the batch on, for panels lo to
+// hi-1 of all value heads of a key head.
 type deltaChunk struct {
 	*deltaRule
 	w           *worker
+	slot        []byte
+	keyHead     int
+	lo, hi      int
 	row         int
 	first, last int
-	isZero      bool // no chunk is folded in yet: the state is zero
+	isFirst     bool // the chunk is a sequence's first one: the state is zero
+	isShared    bool // others work on the key head too
 }
 
-func (c *deltaChunk) run(slot []byte, keyHead int) {
-	for i := range c.state.group() {
-		valueHead := c.state.valueHead(keyHead, i)
-		head := c.state.head(slot, keyHead, valueHead)
-		if i == 0 {
-			c.multiplyKeys(&head, keyHead)
+// head returns the chunk's panels of the i-th value head of its key head.
+func (c *deltaChunk) head(i int) deltaHead {
+	d := c.state
+	h := d.head(c.slot, c.keyHead, d.valueHead(c.keyHead, i), max(c.lo-i*d.panels, 0), min(c.hi-i*d.panels, d.panels))
+	if c.isShared {
+		h.keys, h.decay = c.w.delta.keys[:d.keysSize()], c.w.delta.decay[i*blockLen:][:blockLen]
+	}
+	return h
+}
+
+// heads returns which of the key head's value heads have panels in the chunk.
+func (c *deltaChunk) heads() (first, last int) {
+	return c.lo / c.state.panels, (c.hi-1)/c.state.panels + 1
+}
+
+// copyRows copies the keys and the decay of the slot's chunk, which others read while the worker writes.
+func (c *deltaChunk) copyRows() {
+	for i, last := c.heads(); i < last; i++ {
+		h := c.head(i)
+		copy(c.w.delta.keys, h.keys)
+		copy(c.w.delta.decay[i*blockLen:], h.decay)
+	}
+	c.isShared = true
+}
+
+// fold takes the chunk, which is full, into the states.
+func (c *deltaChunk) fold() {
+	for i, last := c.heads(); i < last; i++ {
+		head := c.head(i)
+		if i*c.state.panels <= c.lo {
+			c.w.delta.transpose(head.keys, c.state.info.KeyDim)
 		}
-		c.gates(&head, valueHead)
+		c.state.fold(c.w, &head, c.isFirst)
+	}
+}
+
+func (c *deltaChunk) run() {
+	for i, last := c.heads(); i < last; i++ {
+		head := c.head(i)
+		if i*c.state.panels <= c.lo {
+			c.multiplyKeys(&head)
+		}
+		c.gates(&head)
 		c.multiplyState(&head)
 		for group := c.first / deltaGroup * deltaGroup; group < c.last; group += deltaGroup {
-			c.rows(&head, valueHead, group)
+			c.rows(&head, group)
 		}
 	}
 }
 
-// multiplyKeys adds the rows' keys to those of the chunk, and multiplies keys and queries with all of them.
-func (c *deltaChunk) multiplyKeys(head *deltaHead, keyHead int) {
-	a, dim, n := &c.w.delta, c.state.info.KeyDim, c.last-c.first
-	for i := range n {
-		k := c.k.head(c.row+i, keyHead)
-		copy(a.rows[i*dim:][:dim], k)
-		copy(a.rows[(n+i)*dim:][:dim], c.q.head(c.row+i, keyHead))
-		at := c.first + i
+// addKeys adds the rows' keys to those of the chunk.
+func (c *deltaChunk) addKeys(head *deltaHead) {
+	dim := c.state.info.KeyDim
+	for at := c.first; at < c.last; at++ {
 		panel := head.keys[at/panelCols*panelCols*dim+at&keyPanelMask:]
-		for j, v := range k {
+		for j, v := range c.k.head(c.row+at-c.first, c.keyHead) {
 			panel[j*panelCols] = v
 		}
+	}
+}
+
+// multiplyKeys multiplies the rows' keys and queries with all keys of the chunk.
+func (c *deltaChunk) multiplyKeys(head *deltaHead) {
+	c.addKeys(head)
+	a, dim, n := &c.w.delta, c.state.info.KeyDim, c.last-c.first
+	for i := range n {
+		copy(a.rows[i*dim:][:dim], c.k.head(c.row+i, c.keyHead))
+		copy(a.rows[(n+i)*dim:][:dim], c.q.head(c.row+i, c.keyHead))
 	}
 	a.tile.dst, a.tile.dstStride = a.products, blockLen
 	a.tile.x, a.tile.xStride = a.rows, dim
@@ -239,11 +329,12 @@ func (c *deltaChunk) multiplyKeys(head *deltaHead, keyHead int) {
 }
 
 // gates computes the rows' decay and beta.
-func (c *deltaChunk) gates(head *deltaHead, valueHead int) {
-	decay, bias := c.decay.vector[valueHead], c.bias.vector[valueHead]
+func (c *deltaChunk) gates(head *deltaHead) {
+	h := head.valueHead
+	decay, bias := c.decay.vector[h], c.bias.vector[h]
 	for i := c.first; i < c.last; i++ {
 		row := c.row + i - c.first
-		a, b := float64(c.a.element(row, valueHead)+bias), float64(c.b.element(row, valueHead))
+		a, b := float64(c.a.element(row, h)+bias), float64(c.b.element(row, h))
 		head.decay[i] = -float32(decay * float32(max(a, 0)+math.Log1p(math.Exp(-math.Abs(a)))))
 		if i > 0 {
 			head.decay[i] += head.decay[i-1]
@@ -254,15 +345,15 @@ func (c *deltaChunk) gates(head *deltaHead, valueHead int) {
 
 // multiplyState multiplies keys and queries with the state, decayed up to each row.
 func (c *deltaChunk) multiplyState(head *deltaHead) {
-	a, n, cols := &c.w.delta, c.last-c.first, c.state.panels*panelCols
-	if c.isZero {
+	a, n, cols := &c.w.delta, c.last-c.first, head.cols()
+	if c.isFirst {
 		clear(a.sums[:2*n*cols])
 		return
 	}
 	a.tile.dst, a.tile.dstStride = a.sums, cols
 	a.tile.x, a.tile.xStride = a.rows, c.state.info.KeyDim
 	a.tile.tile, a.tile.ahead = floatBytes(head.state), nil
-	a.tile.k, a.tile.panels, a.tile.rows = c.state.info.KeyDim, c.state.panels, 2*n
+	a.tile.k, a.tile.panels, a.tile.rows = c.state.info.KeyDim, head.panels, 2*n
 	c.w.kernels.tilesF32.keys(&a.tile)
 	for i := range n {
 		factor := exp(-head.decay[c.first+i])
@@ -277,8 +368,10 @@ func (c *deltaChunk) multiplyState(head *deltaHead) {
 const deltaGroup = 8
 
 // rows computes d and the results of a group's rows.
-func (c *deltaChunk) rows(head *deltaHead, valueHead, group int) {
-	a, n, cols := &c.w.delta, c.last-c.first, c.state.panels*panelCols
+func (c *deltaChunk) rows(head *deltaHead, group int) {
+	a, n, cols := &c.w.delta, c.last-c.first, head.cols()
+	col := head.panel * panelCols
+	known := min(cols, c.state.info.ValueDim-col) // columns that are no padding
 	first, last := max(group, c.first), min(group+deltaGroup, c.last)
 	for i := first; i < last; i++ {
 		k, q := (i-c.first)*blockLen, (n+i-c.first)*blockLen
@@ -293,14 +386,14 @@ func (c *deltaChunk) rows(head *deltaHead, valueHead, group int) {
 		c.addRows(head, k+i-first, 1, group, i)
 		d := a.sums[(k+i-first)*cols:][:cols]
 		c.w.kernels.scale(d, -a.beta[i])
-		c.w.kernels.addScaled(d[:c.state.info.ValueDim], c.v.head(c.row+i-c.first, valueHead), a.beta[i])
-		for p := range c.state.panels {
+		c.w.kernels.addScaled(d[:known], c.v.head(c.row+i-c.first, head.valueHead)[col:][:known], a.beta[i])
+		for p := range head.panels {
 			copy(head.rows[(p*blockLen+i)*panelCols:][:panelCols], d[p*panelCols:])
 		}
 	}
 	for i := first; i < last; i++ {
 		c.addRows(head, q+i-first, 1, group, i+1)
-		copy(c.dst.head(c.row+i-c.first, valueHead), a.sums[(q+i-first)*cols:])
+		copy(c.dst.head(c.row+i-c.first, head.valueHead)[col:], a.sums[(q+i-first)*cols:][:cols])
 	}
 }
 
@@ -309,10 +402,10 @@ func (c *deltaChunk) addRows(head *deltaHead, sum, sums, lo, hi int) {
 	if lo == hi {
 		return
 	}
-	a, cols := &c.w.delta, c.state.panels*panelCols
+	a, cols := &c.w.delta, head.cols()
 	a.tile.dst, a.tile.dstStride = a.sums[sum*cols:], cols
 	a.tile.x, a.tile.xStride = a.weights[sum*blockLen+lo:], blockLen
 	a.tile.tile, a.tile.ahead = floatBytes(head.rows[lo*panelCols:]), nil
-	a.tile.k, a.tile.panels, a.tile.rows = hi-lo, c.state.panels, sums
+	a.tile.k, a.tile.panels, a.tile.rows = hi-lo, head.panels, sums
 	c.w.kernels.tilesF32.values(&a.tile)
 }

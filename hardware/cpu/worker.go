@@ -49,6 +49,7 @@ type workerSizes struct {
 	gatheredBytes, gatheredTiles        int
 	indexRows                           int
 	deltaKeyDim, deltaValueCols         int
+	deltaGroup                          int
 }
 
 // reserve takes the worker's memory.
@@ -67,7 +68,7 @@ func (w *worker) reserve(c *carver, n *workerSizes) {
 	a.tile.room = carve[float32](c, tileRoom(max(n.attentionRows, n.indexRows), n.keyCols))
 	a.gathered, a.has = c.bytes(n.gatheredBytes), carve[gathered](c, n.gatheredTiles)
 	a.indexQuery, a.indexScores = carve[float32](c, n.indexRows*n.keyCols), carve[float32](c, n.indexRows*blockLen)
-	w.delta.reserve(c, n.deltaKeyDim, n.deltaValueCols)
+	w.delta.reserve(c, n.deltaKeyDim, n.deltaValueCols, n.deltaGroup)
 }
 
 // share works on a phase's items: first on the worker's own consecutive part, then on what the others have left.
