@@ -35,10 +35,13 @@ func (j *panelJob) runExpanded(w *worker, rows int) {
 	pass := max(1, expandedRows/height) * height
 	for first := 0; first < rows; first += pass {
 		for p := 0; p < j.panels; p += expandedPanels {
-			part := panelJob{linearProduct: j.linearProduct, firstPanel: j.firstPanel + p, panels: min(expandedPanels, j.panels-p), tiles: j.tiles[first/height*j.set.tileBytes:]}
+			part := *j
+			part.firstPanel, part.panels = j.firstPanel+p, min(expandedPanels, j.panels-p)
+			part.tiles = j.tiles[first/height*j.set.tileBytes:]
 			n := min(pass, rows-first)
 			part.expandedProduct(w, w.product, part.weight, n, height)
 			if part.up != nil {
+				part.tiles = part.tiles[j.upOffset:]
 				part.expandedProduct(w, w.productUp, part.up, n, height)
 			}
 			part.write(w, first, n)
@@ -52,7 +55,7 @@ func (j *panelJob) expandedProduct(w *worker, dst []float32, weight *weight, row
 	clear(dst[:rows*stride])
 	a := &w.multiplyExpanded
 	a.dstStride = stride
-	packed := weight.panel(0, j.firstPanel)
+	packed := weight.panel(j.expert, j.firstPanel)
 	blocks, piece := weight.panelBytes/e.panelBytes, expandedBytes/e.bytes
 	for first := 0; first < blocks; first += piece {
 		a.blocks = min(piece, blocks-first)
@@ -69,5 +72,5 @@ func (j *panelJob) expandedProduct(w *worker, dst []float32, weight *weight, row
 			preempt(row)
 		}
 	}
-	w.scaleAndBias(dst, weight, panelRange{0, j.firstPanel, j.panels, rows})
+	w.scaleAndBias(dst, weight, panelRange{j.expert, j.firstPanel, j.panels, rows})
 }

@@ -7,21 +7,24 @@ import "hearth/hardware"
 //
 //	sort -> gather and prepare -> gate, up and GLU -> prepare -> down -> sum by rank
 //
-// Every slot's arithmetic is that of a plain matrix product of its row.
+// With few rows every worker prepares those of its experts for itself, which is cheaper than waiting for each other. Every
+// slot's arithmetic is that of a plain matrix product of its row.
 
 // expertSpace is memory that all experts operations share: only one runs at a time.
 type expertSpace struct {
-	order   []int32   // [slots] slots, sorted by expert
-	place   []int32   // [slots] the inverse
-	first   []int32   // [experts+1] first place of each expert
-	active  []int32   // [experts] those that were chosen
-	tiles   []int32   // [tiles] expert of each tile, counted over all experts
-	tileAt  []int32   // [experts+1] first tile of each expert
-	hidden  []float32 // [slots][ffn], by place
-	results []float32 // [slots][in], by place
-	packed  []byte    // tiles for gate and up
-	packed2 []byte    // tiles for down
-	counts  expertCounts
+	order  []int32 // [slots] slots, sorted by expert
+	place  []int32 // [slots] the inverse
+	first  []int32 // [experts+1] first place of each expert
+	active []int32 // [experts] those that were chosen
+	tiles  []int32 // [tiles] expert of each tile, counted over all experts
+	tileAt []int32 // [experts+1] first tile of each expert
+
+	hidden, results []float32 // [slots][ffn] and [slots][in], by place
+	hiddenOf        []*tensor // hidden and results, as the operations see them
+	resultsOf       []*tensor
+	packed          []byte // tiles for gate and up
+	packed2         []byte // tiles for down
+	counts          expertCounts
 }
 
 // expertSizes are the largest sizes that a program's experts ask for.
@@ -37,6 +40,9 @@ func (s *expertSpace) reserve(c *carver, n *expertSizes) {
 	s.first, s.active, s.tileAt = carve[int32](c, n.experts+1), carve[int32](c, n.experts), carve[int32](c, n.experts+1)
 	s.tiles = carve[int32](c, n.tiles)
 	s.hidden, s.results = carve[float32](c, n.hidden), carve[float32](c, n.results)
+	for i := range s.hiddenOf {
+		s.hiddenOf[i].mem, s.resultsOf[i].mem = s.hidden, s.results
+	}
 	s.packed, s.packed2 = c.bytes(n.packed), c.bytes(n.packed2)
 }
 
@@ -50,27 +56,34 @@ type experts struct {
 	gate, up, down *weight
 	act            activation
 	space          *expertSpace
-	tileRows       int // rows of one expert that are prepared together
 
-	gateTileBytes, upTileBytes, downTileBytes int
-	sameLinear                                bool // gate and up read the same tiles
-	gateItemPanels, downItemPanels            int
-	gateItems, downItems                      int // of one expert
+	tileRows      int           // rows of one expert that are prepared together
+	gateTileBytes int           // of gate's rows in a tile, before those of up where these are others
+	gates         linearProduct // gate and up into hidden, items of one expert
+	downs         linearProduct // down into results
 }
 
 // newExperts cuts the work of one expert into items.
 func newExperts(o experts) *experts {
 	o.tileRows = min(o.gate.linear.tileRows, o.up.linear.tileRows, o.down.linear.tileRows)
-	o.sameLinear = o.gate.linear == o.up.linear
 	o.gateTileBytes = o.gate.linear.tileBytes(o.gate.in, o.tileRows)
-	if !o.sameLinear {
-		o.upTileBytes = o.up.linear.tileBytes(o.up.in, o.tileRows)
+	hidden := &tensor{rows: o.routes.rows, cols: o.gate.out, stride: o.gate.out}
+	results := &tensor{rows: o.routes.rows, cols: o.down.out, stride: o.down.out}
+	o.space.hiddenOf, o.space.resultsOf = append(o.space.hiddenOf, hidden), append(o.space.resultsOf, results)
+	o.gates = linearProduct{
+		weight: o.gate, up: o.up, act: o.act, dst: view{t: hidden, heads: 1, dim: o.gate.out},
+		set: &tileSet{linear: o.gate.linear, in: o.gate.in, tileRows: o.tileRows, tileBytes: o.gateTileBytes},
 	}
-	o.downTileBytes = o.down.linear.tileBytes(o.down.in, o.tileRows)
-	o.gateItemPanels = max(1, itemBytes/(o.gate.panelBytes+o.up.panelBytes))
-	o.downItemPanels = max(1, itemBytes/o.down.panelBytes)
-	o.gateItems = (o.gate.numPanels + o.gateItemPanels - 1) / o.gateItemPanels
-	o.downItems = (o.down.numPanels + o.downItemPanels - 1) / o.downItemPanels
+	if o.up.linear != o.gate.linear {
+		o.gates.upOffset = o.gateTileBytes
+		o.gates.set.tileBytes += o.up.linear.tileBytes(o.up.in, o.tileRows)
+	}
+	o.downs = linearProduct{
+		weight: o.down, dst: view{t: results, heads: 1, dim: o.down.out},
+		set: &tileSet{linear: o.down.linear, in: o.down.in, tileRows: o.tileRows, tileBytes: o.down.linear.tileBytes(o.down.in, o.tileRows)},
+	}
+	o.gates.cut(1)
+	o.downs.cut(1)
 	return &o
 }
 
@@ -86,6 +99,14 @@ func (o *experts) found(s *step) expertCounts {
 		return expertCounts{} // nothing was sorted
 	}
 	return o.space.counts
+}
+
+// sharedTiles is the number of tiles that are prepared for all workers in this step.
+func (o *experts) sharedTiles(s *step) int {
+	if o.rows(s) <= fewRows {
+		return 0
+	}
+	return o.found(s).tiles
 }
 
 // expertSort sorts the slots by expert, by counting.
@@ -127,91 +148,94 @@ func (o expertSort) run(w *worker, _ int) {
 	first[o.routes.experts] = int32(n)
 }
 
-// tileRange returns the places of a tile's rows.
-func (o *experts) tileRange(tile int) (first, n int) {
-	e := o.space.tiles[tile]
-	first = int(o.space.first[e]) + (tile-int(o.space.tileAt[e]))*o.tileRows
-	return first, min(o.tileRows, int(o.space.first[e+1])-first)
+// placesOf returns the places of an expert's rows.
+func (o *experts) placesOf(e int) (first, n int) {
+	return int(o.space.first[e]), int(o.space.first[e+1] - o.space.first[e])
 }
 
-// expertGather gathers the rows of a tile and prepares them for gate and up.
-type expertGather struct{ *experts }
+// tileRange returns the places of a tile's rows.
+func (o *experts) tileRange(tile int) (first, n int) {
+	e := int(o.space.tiles[tile])
+	first, n = o.placesOf(e)
+	height := o.gates.set.height(n)
+	skip := (tile - int(o.space.tileAt[e])) * height
+	return first + skip, min(height, n-skip)
+}
 
-func (o expertGather) items(s *step) int { return o.found(s).tiles }
-
-func (o expertGather) run(w *worker, tile int) {
-	first, n := o.tileRange(tile)
+// prepareGate gathers the rows of n places and prepares them for gate and up.
+func (o *experts) prepareGate(w *worker, tile []byte, first, n int) {
 	in := o.gate.in
 	for i := range n {
 		copy(w.row[i*in:][:in], o.x.row(int(o.space.order[first+i])/o.routes.topK))
 	}
-	packed := o.space.packed[tile*(o.gateTileBytes+o.upTileBytes):]
-	o.gate.linear.prepare(packed[:o.gateTileBytes], w.row, in, n, in)
-	if !o.sameLinear {
-		o.up.linear.prepare(packed[o.gateTileBytes:][:o.upTileBytes], w.row, in, n, in)
+	o.gate.linear.prepare(tile[:o.gateTileBytes], w.row, in, n, in)
+	if o.gates.upOffset > 0 {
+		o.up.linear.prepare(tile[o.gates.upOffset:o.gates.set.tileBytes], w.row, in, n, in)
 	}
 }
 
-// expertGate is gate, up and the gated linear unit of every chosen expert.
-type expertGate struct{ *experts }
-
-func (o expertGate) items(s *step) int { return o.found(s).active * o.gateItems }
-
-func (o expertGate) run(w *worker, item int) {
-	e := int(o.space.active[item/o.gateItems])
-	firstPanel := item % o.gateItems * o.gateItemPanels
-	panels := min(o.gateItemPanels, o.gate.numPanels-firstPanel)
-	w.weightBytes += uint64(panels * (o.gate.panelBytes + o.up.panelBytes))
-	ffn := o.gate.out
-	firstCol := firstPanel * panelCols
-	cols := min(panels*panelCols, ffn-firstCol)
-	for tile := int(o.space.tileAt[e]); tile < int(o.space.tileAt[e+1]); tile++ {
-		first, n := o.tileRange(tile)
-		packed := o.space.packed[tile*(o.gateTileBytes+o.upTileBytes):]
-		w.multiplyPanels(w.product, o.gate, packed, panelRange{e, firstPanel, panels, n})
-		if !o.sameLinear {
-			packed = packed[o.gateTileBytes:]
-		}
-		w.multiplyPanels(w.productUp, o.up, packed, panelRange{e, firstPanel, panels, n})
-		for i := range n {
-			at := i * panels * panelCols
-			o.act.apply(w.kernels, o.space.hidden[(first+i)*ffn+firstCol:][:cols], w.product[at:][:cols], w.productUp[at:][:cols])
-		}
-		preempt(tile)
-	}
+// prepareDown prepares the hidden rows of n places for down.
+func (o *experts) prepareDown(_ *worker, tile []byte, first, n int) {
+	ffn := o.down.in
+	o.down.linear.prepare(tile[:o.downs.set.tileBytes], o.space.hidden[first*ffn:], ffn, n, ffn)
 }
 
-// expertPrepare prepares the hidden rows for down.
+// expertGather prepares the tiles for gate and up.
+type expertGather struct{ *experts }
+
+func (o expertGather) items(s *step) int { return o.sharedTiles(s) }
+
+func (o expertGather) run(w *worker, tile int) {
+	first, n := o.tileRange(tile)
+	o.prepareGate(w, o.space.packed[tile*o.gates.set.tileBytes:], first, n)
+}
+
+// expertPrepare prepares the tiles for down.
 type expertPrepare struct{ *experts }
 
-func (o expertPrepare) items(s *step) int { return o.found(s).tiles }
+func (o expertPrepare) items(s *step) int { return o.sharedTiles(s) }
 
 func (o expertPrepare) run(w *worker, tile int) {
 	first, n := o.tileRange(tile)
-	ffn := o.down.in
-	o.down.linear.prepare(o.space.packed2[tile*o.downTileBytes:][:o.downTileBytes], o.space.hidden[first*ffn:], ffn, n, ffn)
+	o.prepareDown(w, o.space.packed2[tile*o.downs.set.tileBytes:], first, n)
 }
 
-// expertDown is down of every chosen expert.
-type expertDown struct{ *experts }
+// expertProduct is one product of every chosen expert.
+type expertProduct struct {
+	*experts
+	product *linearProduct
+	packed  *[]byte                                    // the tiles that workers share
+	prepare func(w *worker, tile []byte, first, n int) // one tile
+}
 
-func (o expertDown) items(s *step) int { return o.found(s).active * o.downItems }
+func (o *expertProduct) items(s *step) int { return o.found(s).active * o.product.items }
 
-func (o expertDown) run(w *worker, item int) {
-	e := int(o.space.active[item/o.downItems])
-	firstPanel := item % o.downItems * o.downItemPanels
-	panels := min(o.downItemPanels, o.down.numPanels-firstPanel)
-	w.weightBytes += uint64(panels * o.down.panelBytes)
-	firstCol := firstPanel * panelCols
-	cols := min(panels*panelCols, o.down.out-firstCol)
+func (o *expertProduct) run(w *worker, item int) {
+	p := o.product
+	e := int(o.space.active[item/p.items])
+	j := panelJob{linearProduct: p, expert: e, firstPanel: item % p.items * p.itemPanels}
+	j.panels = min(p.itemPanels, p.weight.numPanels-j.firstPanel)
+	first, rows := o.placesOf(e)
+	j.firstRow = first
+	if o.rows(w.step) <= fewRows {
+		j.tiles = o.own(w, e)
+	} else {
+		j.tiles = (*o.packed)[int(o.space.tileAt[e])*p.set.tileBytes:]
+	}
+	j.run(w, rows)
+}
+
+// own returns the worker's own tiles of an expert, which it prepares at its first item of that.
+func (o *expertProduct) own(w *worker, e int) []byte {
+	if w.prepared == operation(o) && w.preparedStep == w.step.number && w.preparedExpert == e {
+		return w.tiles
+	}
 	for tile := int(o.space.tileAt[e]); tile < int(o.space.tileAt[e+1]); tile++ {
 		first, n := o.tileRange(tile)
-		w.multiplyPanels(w.product, o.down, o.space.packed2[tile*o.downTileBytes:], panelRange{e, firstPanel, panels, n})
-		for i := range n {
-			copy(o.space.results[(first+i)*o.down.out+firstCol:][:cols], w.product[i*panels*panelCols:])
-		}
-		preempt(tile)
+		o.prepare(w, w.tiles[(tile-int(o.space.tileAt[e]))*o.product.set.tileBytes:], first, n)
 	}
+	w.prepared, w.preparedStep, w.preparedExpert = o, w.step.number, e
+	return w.tiles
 }
 
 // expertSum adds the results of each row by rank, and the sum to the destination.
@@ -238,15 +262,23 @@ func (o *experts) grow(n *expertSizes, w *workerSizes, maxRows int) {
 	tiles := o.maxTiles(slots)
 	n.slots, n.experts, n.tiles = max(n.slots, slots), max(n.experts, o.routes.experts), max(n.tiles, tiles)
 	n.hidden, n.results = max(n.hidden, slots*o.gate.out), max(n.results, slots*o.down.out)
-	n.packed = max(n.packed, tiles*(o.gateTileBytes+o.upTileBytes))
-	n.packed2 = max(n.packed2, tiles*o.downTileBytes)
+	n.packed = max(n.packed, tiles*o.gates.set.tileBytes)
+	n.packed2 = max(n.packed2, tiles*o.downs.set.tileBytes)
 	w.row = max(w.row, o.tileRows*o.gate.in, o.down.out)
-	w.product = max(w.product, o.tileRows*panelCols*max(o.gateItemPanels, o.downItemPanels))
-	w.scratch = max(w.scratch, o.gate.linear.scratch, o.up.linear.scratch, o.down.linear.scratch)
+	// A table may give a token the same expert at every rank.
+	ofFew := o.gates.set.count(min(fewRows, maxRows) * o.routes.topK)
+	w.tiles = max(w.tiles, ofFew*o.gates.set.tileBytes, ofFew*o.downs.set.tileBytes)
+	o.gates.grow(w, slots)
+	o.downs.grow(w, slots)
 }
 
 // phases are the operation's phases.
 func (o *experts) phases() []operation {
 	sum := &rowPhase{kind: o.routes.rows, ops: []rowOperation{expertSum{o}}, width: o.down.out * o.routes.topK, parts: 1}
-	return []operation{expertSort{o}, expertGather{o}, expertGate{o}, expertPrepare{o}, expertDown{o}, sum}
+	return []operation{
+		expertSort{o},
+		expertGather{o}, &expertProduct{o, &o.gates, &o.space.packed, o.prepareGate},
+		expertPrepare{o}, &expertProduct{o, &o.downs, &o.space.packed2, o.prepareDown},
+		sum,
+	}
 }

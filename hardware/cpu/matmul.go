@@ -18,17 +18,18 @@ type tileSet struct {
 	norm      *norm // of the rows, before anything else; nil for none
 	in        int
 	linear    *linear
-	tileBytes int // of a full tile
+	tileRows  int // rows of a full tile
+	tileBytes int // from tile to tile
 	offset    int // in the tiles that workers share
 	private   int // in a worker's own
 }
 
 func newTileSet(x view, norm *norm, l *linear) *tileSet {
-	return &tileSet{x: x, norm: norm, in: x.size(), linear: l, tileBytes: l.tileBytes(x.size(), l.tileRows)}
+	return &tileSet{x: x, norm: norm, in: x.size(), linear: l, tileRows: l.tileRows, tileBytes: l.tileBytes(x.size(), l.tileRows)}
 }
 
 // count is the number of tiles of so many rows.
-func (s *tileSet) count(rows int) int { return (rows + s.linear.tileRows - 1) / s.linear.tileRows }
+func (s *tileSet) count(rows int) int { return (rows + s.tileRows - 1) / s.tileRows }
 
 // height is the number of rows of each tile but the last. Tiles are about equally high: a kernel
 // has more to load per product when it has few rows.
@@ -87,6 +88,7 @@ func (o *preparation) run(w *worker, item int) {
 type linearProduct struct {
 	weight     *weight
 	up         *weight    // nil, or the other half of a gated linear unit
+	upOffset   int        // of up's rows in a tile, where it has some of its own
 	act        activation // of that unit
 	set        *tileSet
 	dst        view
@@ -146,7 +148,7 @@ func (o *matmul) run(w *worker, item int) {
 
 // own returns the worker's own tiles, which it prepares at its first item of the phase.
 func (o *matmul) own(w *worker, rows int) []byte {
-	if w.prepared != o || w.preparedStep != w.step.number {
+	if w.prepared != operation(o) || w.preparedStep != w.step.number {
 		for _, set := range o.sets {
 			for tile := range set.count(rows) {
 				set.prepare(w, w.tiles[set.private:], tile, rows)
@@ -157,10 +159,12 @@ func (o *matmul) own(w *worker, rows int) []byte {
 	return w.tiles
 }
 
-// panelJob is some consecutive panels times all rows.
+// panelJob is some consecutive panels of an expert, 0 of a plain weight, times all of its rows.
 type panelJob struct {
 	*linearProduct
+	expert             int
 	firstPanel, panels int
+	firstRow           int    // of the destination
 	tiles              []byte // of all rows, as linearProduct.set prepares them
 }
 
@@ -170,7 +174,7 @@ func (j *panelJob) run(w *worker, rows int) {
 	if j.up != nil {
 		w.weightBytes += uint64(j.panels * j.up.panelBytes)
 	}
-	if j.weight.linear.expanded != nil && j.set.count(rows) >= expandedTiles {
+	if j.canExpand() && j.set.count(rows) >= expandedTiles {
 		j.runExpanded(w, rows)
 		return
 	}
@@ -178,9 +182,9 @@ func (j *panelJob) run(w *worker, rows int) {
 	for first := 0; first < rows; first += height {
 		n := min(height, rows-first)
 		tile := j.tiles[first/height*j.set.tileBytes:]
-		w.multiplyPanels(w.product, j.weight, tile, panelRange{0, j.firstPanel, j.panels, n})
+		w.multiplyPanels(w.product, j.weight, tile, panelRange{j.expert, j.firstPanel, j.panels, n})
 		if j.up != nil {
-			w.multiplyPanels(w.productUp, j.up, tile, panelRange{0, j.firstPanel, j.panels, n})
+			w.multiplyPanels(w.productUp, j.up, tile[j.upOffset:], panelRange{j.expert, j.firstPanel, j.panels, n})
 		}
 		j.write(w, first, n)
 		preempt(first)
@@ -197,7 +201,7 @@ func (j *panelJob) cols() (first, n int) {
 func (j *panelJob) write(w *worker, firstRow, rows int) {
 	first, n := j.cols()
 	stride := j.panels * panelCols
-	dst, dstStride := j.dst.from(firstRow)[first:], j.dst.t.stride
+	dst, dstStride := j.dst.from(j.firstRow + firstRow)[first:], j.dst.t.stride
 	switch {
 	case j.up != nil:
 		for r := range rows {
@@ -264,19 +268,32 @@ func (o *matmul) grow(w *workerSizes, maxRows int) int {
 		shared += s.count(maxRows) * s.tileBytes
 		private += s.count(min(fewRows, maxRows)) * s.tileBytes
 		if s.norm != nil {
-			w.row = max(w.row, min(s.linear.tileRows, maxRows)*s.in)
+			w.row = max(w.row, min(s.tileRows, maxRows)*s.in)
 		}
 	}
 	w.tiles = max(w.tiles, private)
 	for _, p := range o.products {
-		w.product = max(w.product, min(p.set.linear.tileRows, maxRows)*p.itemPanels*panelCols)
-		if p.set.linear.expanded != nil && p.set.count(maxRows) >= expandedTiles {
-			w.product = max(w.product, min(maxRows, expandedRows)*expandedPanels*panelCols)
-			w.expanded = expandedPanels * expandedBytes
-		}
-		w.scratch = max(w.scratch, p.set.linear.scratch)
+		p.grow(w, maxRows)
 	}
 	return shared
+}
+
+// grow raises a worker's sizes to what the product of so many rows needs.
+func (p *linearProduct) grow(w *workerSizes, maxRows int) {
+	w.product = max(w.product, min(p.set.tileRows, maxRows)*p.itemPanels*panelCols)
+	if p.canExpand() && p.set.count(maxRows) >= expandedTiles {
+		w.product = max(w.product, min(maxRows, expandedRows)*expandedPanels*panelCols)
+		w.expanded = expandedPanels * expandedBytes
+	}
+	w.scratch = max(w.scratch, p.weight.linear.scratch)
+	if p.up != nil {
+		w.scratch = max(w.scratch, p.up.linear.scratch)
+	}
+}
+
+// canExpand reports whether the product has the second way to multiply.
+func (p *linearProduct) canExpand() bool {
+	return p.weight.linear.expanded != nil && (p.up == nil || p.up.linear.expanded != nil)
 }
 
 // phases are the operation's phases.

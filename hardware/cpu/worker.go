@@ -20,9 +20,10 @@ type worker struct {
 	expanded           []byte       // some panels' pieces
 	multiplyExpanded   expandedArgs
 
-	prepared     *matmul // whose rows are in tiles, of step preparedStep
-	preparedStep uint64
-	weightBytes  uint64 // of panels multiplied
+	prepared       operation // whose rows are in tiles, of step preparedStep
+	preparedStep   uint64
+	preparedExpert int    // and of this expert, where there are experts
+	weightBytes    uint64 // of panels multiplied
 }
 
 // attentionSpace is the memory of one unit of attention.
