@@ -34,7 +34,7 @@ func BenchmarkLinear(b *testing.B) {
 
 // linearsOfAllFormats are those of a level, and its fallback for every other format.
 func linearsOfAllFormats(k *kernels) []*linear {
-	all := slices.Clone(k.linears)
+	all := slices.Concat(k.linears, fp8Linears(k))
 	for _, f := range quant.All() {
 		if !slices.ContainsFunc(all, func(l *linear) bool { return l.format == f }) && f.CanQuantize() {
 			all = append(all, newFallbackLinear(k, f))
@@ -48,8 +48,10 @@ func benchLinear(b *testing.B, l *linear, rows, in, out int) {
 	weights := heapAllocate(out / panelCols * l.panelBytes(in))
 	rowBytes, _ := l.format.RowBytes(in)
 	row := make([]byte, panelCols*rowBytes)
-	for c := range panelCols {
-		l.format.Quantize(row[c*rowBytes:], normals(r, in))
+	if l.format.CanQuantize() {
+		for c := range panelCols {
+			l.format.Quantize(row[c*rowBytes:], normals(r, in))
+		}
 	}
 	size := l.panelBytes(in)
 	l.pack(weights, row, panelCols, in)

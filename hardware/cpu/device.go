@@ -17,6 +17,7 @@ package cpu
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"hearth/hardware"
@@ -66,7 +67,7 @@ func Open(o Options) (hardware.Device, error) {
 	for _, f := range quant.All() {
 		d.linears[f] = newFallbackLinear(k, f)
 	}
-	for _, l := range k.linears {
+	for _, l := range slices.Concat(fp8Linears(k), k.linears) {
 		d.linears[l.format] = l
 	}
 	return d, nil

@@ -53,7 +53,7 @@ func TestLinearFences(t *testing.T) {
 					x, tile := fencedFloats(t, normals(r, rows*in), atStart), fenced(t, l.tileBytes(in, rows), atStart)
 					l.prepare(tile, x, in, rows, in)
 					dst := fencedFloats(t, make([]float32, rows*panelCols), atStart)
-					l.multiply(&multiplyArgs{dst: dst, dstStride: panelCols, panels: panels, numPanels: 1, tile: tile, rows: rows, in: in})
+					l.multiply(&multiplyArgs{dst: dst, dstStride: panelCols, panels: panels, numPanels: 1, tile: tile, rows: rows, in: in, scratch: fencedFloats(t, make([]float32, l.scratch), atStart)})
 				}
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"hearth/hardware/quant"
@@ -12,7 +13,7 @@ import (
 // forEachLinear runs a test once per level and format, and for the specifications that are no level's.
 func forEachLinear(t *testing.T, f func(t *testing.T, l *linear)) {
 	forEachLevel(t, func(t *testing.T, k *kernels) {
-		for _, l := range k.linears {
+		for _, l := range slices.Concat(k.linears, fp8Linears(k)) {
 			t.Run(l.format.Name, func(t *testing.T) { f(t, l) })
 		}
 		if k.level == "go" {
@@ -29,6 +30,12 @@ func pairLinearBF16Generic() *linear {
 func weightBytes(r *rand.Rand, f *quant.Format, out, in int) []byte {
 	rowBytes, _ := f.RowBytes(in)
 	data := make([]byte, out*rowBytes)
+	if isFP8(f) {
+		for at := 0; at < len(data); at += f.BlockBytes {
+			randomFP8(r, data[at:][:f.BlockBytes])
+		}
+		return data
+	}
 	for o := range out {
 		w := normals(r, in)
 		factor := []float32{1, 1, 1, 0, 1e-3, 100}[r.IntN(6)]
@@ -38,6 +45,24 @@ func weightBytes(r *rand.Rand, f *quant.Format, out, in int) []byte {
 		f.Quantize(data[o*rowBytes:], w)
 	}
 	return data
+}
+
+func isFP8(f *quant.Format) bool { return f == quant.F8_E4M3 || f == quant.MXFP8 }
+
+// randomFP8 fills a block with codes, none of them NaN, and a scale of some size.
+func randomFP8(r *rand.Rand, block []byte) {
+	codes := block[1:]
+	if len(block) == quant.F8_E4M3.BlockBytes {
+		codes = block[4:]
+		putFloat(block, r.Float32()*[]float32{1, 1e-3, 100}[r.IntN(3)])
+	} else {
+		block[0] = byte(120 + r.IntN(14))
+	}
+	for i := range codes {
+		if codes[i] = byte(r.Uint32()); codes[i]&0x7f == 0x7f {
+			codes[i] = 0
+		}
+	}
 }
 
 // packAll packs a weight into panels, each checked for writing beside it.
@@ -84,7 +109,9 @@ func multiplied(t *testing.T, l *linear, panels []byte, m matrixRows) []float32 
 
 	dstStride := width + 5
 	g, dst := newGuardedFloats((rows-1)*dstStride+width, 3)
-	l.multiply(&multiplyArgs{dst: dst, dstStride: dstStride, panels: panels, numPanels: numPanels, tile: tile.data, rows: rows, in: in})
+	l.multiply(&multiplyArgs{
+		dst: dst, dstStride: dstStride, panels: panels, numPanels: numPanels, tile: tile.data, rows: rows, in: in, scratch: make([]float32, l.scratch),
+	})
 	g.check(t, "multiply")
 	if before != string(tile.data) {
 		t.Fatal("multiply changed the tile")
@@ -111,6 +138,9 @@ type reference struct {
 func referenceDot(l *linear, w, x []float32) reference {
 	var ref reference
 	run := l.format.BlockLen // activations share a scale as weights do
+	if isFP8(l.format) {
+		run = 1 // they are floats
+	}
 	for i := 0; i < len(x); i += run {
 		var most, magnitude float64
 		for j := i; j < i+run; j++ {
@@ -234,8 +264,9 @@ func TestLinearRows(t *testing.T) {
 			for row := range want {
 				want[row] = multiplied(t, l, panels, matrixRows{x[row*in:], in, 1, in})
 			}
-			for rows := 2; rows <= l.tileRows; rows++ {
-				for first := range l.tileRows - rows + 1 {
+			step := max(1, l.tileRows/16)
+			for rows := 2; rows <= l.tileRows; rows += step {
+				for first := 0; first <= l.tileRows-rows; first += step {
 					y := multiplied(t, l, panels, matrixRows{x[first*in:], in, rows, in})
 					for row := range rows {
 						sameBits(t, fmt.Sprintf("in %d, row %d of %d", in, row, rows), y[row*out:][:out], want[first+row])
@@ -266,6 +297,23 @@ func TestLinearRow(t *testing.T) {
 	})
 }
 
+// TestFP8NotANumber wants a code that is not a number to show in every product with its block's row, and only there.
+func TestFP8NotANumber(t *testing.T) {
+	forEachLevel(t, func(t *testing.T, k *kernels) {
+		for _, l := range fp8Linears(k) {
+			const in, out = 256, 16
+			data := weightBytes(newRand(3), l.format, out, in)
+			rowBytes, _ := l.format.RowBytes(in)
+			data[5*rowBytes-1] = 0xff // the last code of row 4
+			for o, y := range multiplied(t, l, packAll(t, l, data, out, in), matrixRows{normals(newRand(4), in), in, 1, in}) {
+				if isNaN := y != y; isNaN != (o == 4) {
+					t.Errorf("%s: column %d is %v", l.format, o, y)
+				}
+			}
+		}
+	})
+}
+
 // TestLinearExtremes feeds rows of zeros, of tiny, huge and non-finite elements. A row that is not finite gives NaN in
 // integer formats and follows the arithmetic in float ones; the other rows of the tile are what they are without it.
 func TestLinearExtremes(t *testing.T) {
@@ -275,6 +323,10 @@ func TestLinearExtremes(t *testing.T) {
 		data := make([]byte, 0)
 		rowBytes, _ := l.format.RowBytes(in)
 		for range out {
+			if isFP8(l.format) {
+				data = append(data, weightBytes(newRand(7), l.format, 1, in)...)
+				continue
+			}
 			w := normals(newRand(7), in)
 			b := make([]byte, rowBytes)
 			l.format.Quantize(b, w)
@@ -375,7 +427,7 @@ func TestLinearAllocatesNothing(t *testing.T) {
 		panels := packAll(t, l, weightBytes(r, l.format, out, in), out, in)
 		x := normals(r, l.tileRows*in)
 		tile := heapAllocate(l.tileBytes(in, l.tileRows))
-		args := &multiplyArgs{dst: make([]float32, l.tileRows*out), dstStride: out, panels: panels, numPanels: 2, tile: tile, rows: l.tileRows, in: in}
+		args := &multiplyArgs{dst: make([]float32, l.tileRows*out), dstStride: out, panels: panels, numPanels: 2, tile: tile, rows: l.tileRows, in: in, scratch: make([]float32, l.scratch)}
 		if n := testing.AllocsPerRun(5, func() {
 			l.prepare(tile, x, in, l.tileRows, in)
 			l.multiply(args)
@@ -389,8 +441,8 @@ func TestLinearAllocatesNothing(t *testing.T) {
 // activations that are all as large as their run allows, in the worst of signs: no sum on the way may overflow or saturate.
 func TestLinearFullRange(t *testing.T) {
 	forEachLinear(t, func(t *testing.T, l *linear) {
-		if l.format.BlockLen == 1 {
-			t.Skip("float products have no codes")
+		if l.format.BlockLen == 1 || isFP8(l.format) {
+			t.Skip("float products overflow as floats do")
 		}
 		in := max(2*l.format.BlockLen, 4*shortRun)
 		w := make([]float32, panelCols*in)
