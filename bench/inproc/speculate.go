@@ -25,6 +25,7 @@ type SpeculateOptions struct {
 	Generate int              // tokens of each answer
 	Repeat   int              // answers with guesses between two without, of which the median counts
 	Sequence int              // answers at once
+	Texts    []string         // kinds of text, of SpeculateTexts; nil: all
 
 	Loading  func(doneBytes, totalBytes int64) // may be nil
 	Progress func(what string)                 // may be nil
@@ -79,6 +80,15 @@ var speculateTexts = []speculateText{
 	}, false},
 }
 
+// SpeculateTexts lists the kinds of text.
+func SpeculateTexts() []string {
+	names := make([]string, len(speculateTexts))
+	for i, t := range speculateTexts {
+		names[i] = t.name
+	}
+	return names
+}
+
 // Speculate loads a model and measures what guessing tokens does to the speed of different texts: one that repeats most
 // of a text that is known, with edits; one that repeats itself; what the model writes by itself; random tokens, in which
 // nothing is found to guess; and random ones of a few, which mislead, since everything occurs again and goes on otherwise.
@@ -118,6 +128,9 @@ func Speculate(ctx context.Context, o SpeculateOptions) ([]SpeculateRow, error) 
 	defer b.engine.Close()
 	var rows []SpeculateRow
 	for _, text := range speculateTexts {
+		if o.Texts != nil && !slices.Contains(o.Texts, text.name) {
+			continue
+		}
 		row, err := b.measure(ctx, text)
 		if err != nil {
 			return nil, fmt.Errorf("inproc: %s: %w", text.name, err)

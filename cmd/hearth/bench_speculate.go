@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -44,6 +46,11 @@ func newBenchSpeculateCommand() *cobra.Command {
 					return fmt.Errorf("--%s: %d, want %d to %d", f.name, f.value, f.least, f.most)
 				}
 			}
+			for _, text := range options.Texts {
+				if known := inproc.SpeculateTexts(); !slices.Contains(known, text) {
+					return fmt.Errorf("--text: %q is none of %s", text, strings.Join(known, ", "))
+				}
+			}
 			dev, err := device.open(warnings(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
@@ -84,10 +91,12 @@ func newBenchSpeculateCommand() *cobra.Command {
 	flags.IntVarP(&options.Generate, "generate", "n", 256, "tokens of each answer")
 	flags.IntVarP(&options.Sequence, "batch", "b", 1, "answers written at once")
 	flags.IntVar(&options.Repeat, "repeat", 5, "answers with guesses between two without, of which the median counts")
+	flags.StringSliceVar(&options.Texts, "text", nil, "kinds of text, separated by commas (default: all)")
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
 	device.add(flags)
 	draft.add(flags)
 	completeDevice(command)
 	completeDraft(command)
+	complete(command, "text", inproc.SpeculateTexts()...)
 	return command
 }
