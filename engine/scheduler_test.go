@@ -23,6 +23,7 @@ import (
 //	arrive NAME PROMPT [priority=N] [salt=N] [scored]   PROMPT: text:length, joined by +; equal texts are equal tokens
 //	step BUDGET          each choice: NAME [from,to), and "draws" when the row gives a new token; before and after them
 //	                     NAME loads|keeps POSITION, where a state is copied from or to a snapshot
+//	guess NAME N [right=N]   the sequence has so many guesses for the next step; those that it checks come as "+N"
 //	finish NAME          the sequence ended, or its caller left; the state that is kept of it
 //	state                who runs, who waits, blocks in use, kept for others, and free
 //
@@ -72,6 +73,7 @@ type play struct {
 	states    *fakeStates
 	sequences map[string]*sequence
 	arrivals  uint64
+	right     int // of the guesses of a step
 }
 
 func newPlay(t *testing.T, options kvcache.Options, outputs int) *play {
@@ -110,6 +112,13 @@ func (p *play) command(line string) []string {
 			p.t.Fatal(err)
 		}
 		return p.step(budget)
+	case "guess":
+		n, err := strconv.Atoi(fields[2])
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		p.sequences[fields[1]].lane.Draft = slices.Repeat([]int32{5}, n)
+		p.right = options["right"]
 	case "finish":
 		p.scheduler.remove(p.sequences[fields[1]])
 		delete(p.sequences, fields[1])
@@ -187,6 +196,9 @@ func (p *play) step(budget int) (choices []string) {
 	for _, it := range items {
 		seq := it.seq
 		choice := fmt.Sprintf("%s [%d,%d)", seq.id, seq.computed, seq.computed+it.rows)
+		if it.drafts > 0 {
+			choice += fmt.Sprintf("+%d", it.drafts)
+		}
 		if it.reaches() {
 			choice += " draws"
 		}
@@ -197,11 +209,13 @@ func (p *play) step(budget int) (choices []string) {
 		} else {
 			prompts += it.rows
 		}
+		prompts += it.drafts
 		table := seq.table.Blocks()
 		if err := p.memory.verify(table, seq.tokens[:seq.computed]); err != nil {
 			p.t.Fatalf("%s: %v", seq.id, err)
 		}
 		p.memory.write(table, seq.tokens[seq.computed:seq.computed+it.rows], seq.computed)
+		p.memory.write(table, seq.lane.Draft[:it.drafts], seq.computed+it.rows)
 		if p.scheduler.stateful {
 			p.states.write(seq.table.Slot(), seq.computed, seq.tokens[seq.computed:seq.computed+it.rows], nil)
 		}
@@ -214,8 +228,11 @@ func (p *play) step(budget int) (choices []string) {
 		if it.seq.scoring() {
 			it.seq.scoredUpTo = min(it.seq.computed+it.rows, it.seq.promptLen-1)
 		}
-		p.scheduler.done(it, 0)
+		right := min(p.right, it.drafts)
+		it.seq.tokens = append(it.seq.tokens, it.seq.lane.Draft[:right]...)
+		p.scheduler.done(it, right)
 		if reaches {
+			it.seq.lane.Draft = it.seq.lane.Draft[:0]
 			attended := p.memory.attend(it.seq.table.Blocks(), len(it.seq.tokens))
 			it.seq.tokens = append(it.seq.tokens, int32(4+attended%(fakeVocab-4)))
 		}
