@@ -35,10 +35,14 @@ func (o *convolution) row(w *worker, r, lo, hi int) {
 	span, position := &w.step.batch.Spans[w.step.spans[r]], int(w.step.positions[r])
 	ring, dst := o.ring.rows(w.queue.slot(int(span.Slot))), o.dst.row(r)[lo:hi]
 	taps := o.weight.in
-	clear(dst)
-	for j := max(0, taps-1-position); j < taps; j++ {
-		x := latestRow(&o.x, o.ring, ring, span, position-taps+1+j)
-		w.kernels.mulAdd(dst, x[lo:hi], o.weight.vector[j*o.x.size():][lo:hi])
+	first := max(0, taps-1-position)
+	for j := first; j < taps; j++ {
+		x, weight := latestRow(&o.x, o.ring, ring, span, position-taps+1+j)[lo:hi], o.weight.vector[j*o.x.size():][lo:hi]
+		if j == first {
+			w.kernels.scaleMul(dst, x, weight, 1)
+		} else {
+			w.kernels.mulAdd(dst, x, weight)
+		}
 	}
 	w.kernels.siluMul(dst, dst, w.queue.ones[:hi-lo])
 }
