@@ -270,6 +270,43 @@ func convert(data []byte, from, to *quant.Format) []byte {
 	return out
 }
 
+// TestHuggingFaceFP8 publishes a reference model in FP8: its logits are those of the numbers that the codes and scales stand
+// for.
+func TestHuggingFaceFP8(t *testing.T) {
+	device := openCPU(t)
+	gguf := tinyModel(t, "minimax-m2")
+	scaling := checkpointtest.Scaling{Rows: 128, Cols: 128, Type: "F32", Suffix: ".weight_scale_inv"}
+	var few, plain []weights.OutTensor
+	for _, n := range checkpointtest.Tensors(t, gguf) {
+		if !strings.Contains(n.Name, "_proj.") && !strings.Contains(n.Name, ".experts.") {
+			few, plain = append(few, n.Plain()), append(plain, n.Plain())
+			continue
+		}
+		weight, scale, rounded := n.FP8(scaling)
+		few, plain = append(few, weight, scale), append(plain, rounded.Plain())
+	}
+	var rows [2][][]float32
+	for i, tensors := range [][]weights.OutTensor{few, plain} {
+		src, err := weights.Open(checkpointtest.Write(t, checkpointtest.Config(gguf), tensors))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		m, err := model.Load(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows[i], err = Logits(t.Context(), m, readReference(t, "minimax-m2").tokens[:70], []int{0, 33, 69}, LogitsOptions{Device: device}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range rows[0] {
+		if e := nmse(rows[0][i], rows[1][i]); !(e <= maxNMSE) {
+			t.Errorf("row %d: FP8 and F32 differ by %.3g", i, e)
+		}
+	}
+}
+
 // TestTrainedHuggingFace compares both forms of a trained model.
 func TestTrainedHuggingFace(t *testing.T) {
 	device := openCPU(t)

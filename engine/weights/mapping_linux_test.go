@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,6 +55,46 @@ func TestRelease(t *testing.T) {
 	s.Release(m.data)
 	if resident := residentBytes(t, path); resident > 0 {
 		t.Errorf("%d bytes are resident after the whole was released", resident)
+	}
+}
+
+// TestMadeRows reads a tensor that is made of a file's bytes, as loading does: they are given back, and an error says when
+// they are no longer there.
+func TestMadeRows(t *testing.T) {
+	const rows, cols = 1 << 13, 1 << 10
+	const name = "model.layers.0.self_attn.q_proj.weight"
+	dir := folder(t, object{
+		"config.json": object{"model_type": "qwen3"},
+		"model.safetensors": safetensors(t, OutTensor{Name: name, DType: "F8_E4M3", Shape: []int{rows, cols}, Data: make([]byte, rows*cols)},
+			floats(name+"_scale_inv", 1, rows/128, cols/128)),
+	})
+	src, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	tensor, err := src.Rows("blk.0.attn_q.weight")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const piece = 128
+	rowBytes, _ := tensor.Format.RowBytes(cols)
+	buf := make([]byte, piece*rowBytes)
+	for first := 0; first < rows; first += piece {
+		if err := tensor.Read(buf, 0, first, first+piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "model.safetensors")
+	if resident := residentBytes(t, path); resident > 2*windowBytes {
+		t.Errorf("%d bytes of %d are resident after all rows were read", resident, rows*cols)
+	}
+	if err := os.Truncate(path, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	if err := tensor.Read(buf, 0, rows-piece, rows); err == nil || !strings.Contains(err.Error(), "no longer") {
+		t.Errorf("rows of a file that was cut off: %v", err)
 	}
 }
 
