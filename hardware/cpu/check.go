@@ -75,9 +75,12 @@ func checkTiles(k, generic *kernels, x []float32) error {
 		for _, c := range []struct {
 			what           string
 			kernel, wanted func(*tileArgs)
-		}{{"keys", ours.keys, wanted.keys}, {"values", ours.values, wanted.values}} {
+		}{{"keys", ours.keys, wanted.keys}, {"values", ours.values, wanted.values}, {"latents", ours.latents, wanted.latents}} {
 			for _, rows := range []int{1, 13} {
-				a := tileArgs{dstStride: dim, x: x, xStride: 15, tile: tile, k: dim, panels: dim / panelCols, rows: rows, room: make([]float32, tileRoom(rows, dim))}
+				a := tileArgs{
+					dstStride: dim, x: x, xStride: 15, tile: tile, k: dim, panels: dim / panelCols, rows: rows,
+					slots: blockLen, entries: blockLen - 1, room: make([]float32, tileRoom(rows, dim)),
+				}
 				got, want := make([]float32, rows*dim), make([]float32, rows*dim)
 				a.dst = got
 				c.kernel(&a)

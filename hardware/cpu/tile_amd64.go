@@ -12,6 +12,44 @@ type (
 	valuesKernel = func(dst, x *float32, panel, scales *byte, k, dstStride, xStride int, room *float32, ahead *byte)
 )
 
+// latentsKernel multiplies groups of entries of a tile with the rows that it is for, with strides in bytes. There are scales
+// in Q8_0 only.
+type latentsKernel = func(dst, x *float32, tile, scales *byte, panels, groups, dstStride, xStride, panelBytes int, ahead *byte)
+
+// latentsKernels are those for 1, 2 and 4 entries, of which the last may be missing.
+type latentsKernels struct{ one, two, four []latentsKernel }
+
+// multiply goes through the entries in the largest groups that there are kernels for: with many rows groups are small.
+func (l *latentsKernels) multiply(a *tileArgs, elementBytes, panels int) {
+	for first := 0; first < a.entries; {
+		kernels, n := l.one, 1
+		switch left := a.entries - first; {
+		case left >= 4 && a.rows <= len(l.four):
+			kernels, n = l.four, 4
+		case left >= 2:
+			kernels, n = l.two, 2
+		}
+		groups := (a.entries - first) / n
+		tile, ahead := &a.tile[panels+first*panelCols*elementBytes], a.aheadAt(first*len(a.tile)/a.slots)
+		eachShare(a.rows, len(kernels), func(row, rows int) {
+			kernels[rows-1](&a.dst[row*a.dstStride+first], &a.x[row*a.xStride], tile, &a.tile[2*first], a.k/panelCols, groups,
+				4*a.dstStride, 4*a.xStride, a.slots*panelCols*elementBytes, ahead)
+			ahead = &a.tile[0] // once is enough
+		})
+		first += groups * n
+	}
+}
+
+// of returns the kernels as those of a format of floats.
+func (l latentsKernels) of(e element) func(a *tileArgs) {
+	return func(a *tileArgs) { l.multiply(a, e.bytes(), 0) }
+}
+
+// ofQ8_0 returns them as those of Q8_0, whose panels lie behind scales.
+func (l latentsKernels) ofQ8_0() func(a *tileArgs) {
+	return func(a *tileArgs) { l.multiply(a, 1, 2*a.slots) }
+}
+
 // cacheAVX2 sets the kernels on the cache.
 func (k *kernels) cacheAVX2() {
 	k.tilesF32 = floatTiles(elementF32, tileF32AVX2Panels2(), tileF32AVX2Panels4(), gemmF32AVX2())
@@ -21,6 +59,10 @@ func (k *kernels) cacheAVX2() {
 		keys1: keysQ8_0AVX2Panels1(), keys2: keysQ8_0AVX2Panels2(), keys4: keysQ8_0AVX2Panels4(),
 		values1: valuesQ8_0AVX2Panels1(), values2: valuesQ8_0AVX2Panels2(),
 	}.tiles()
+	k.tilesF32.latents = latentsKernels{latentsF32AVX2Entries1(), latentsF32AVX2Entries2(), latentsF32AVX2Entries4()}.of(elementF32)
+	k.tilesF16.latents = latentsKernels{latentsF16AVX2Entries1(), latentsF16AVX2Entries2(), latentsF16AVX2Entries4()}.of(elementF16)
+	k.tilesBF16.latents = latentsKernels{latentsBF16AVX2Entries1(), latentsBF16AVX2Entries2(), latentsBF16AVX2Entries4()}.of(elementBF16)
+	k.tilesQ8_0.latents = latentsKernels{one: latentsQ8_0AVX2Entries1(), two: latentsQ8_0AVX2Entries2()}.ofQ8_0()
 	k.quantizeQ8_0 = quantizeQ8_0
 }
 
@@ -32,6 +74,10 @@ func (k *kernels) cacheAVX512() {
 	k.tilesQ8_0 = scaledKernels{
 		keys1: keysQ8_0AVX512Panels1(), keys4: keysQ8_0AVX512Panels4(), values1: valuesQ8_0AVX512Panels1(), values2: valuesQ8_0AVX512Panels2(),
 	}.tiles()
+	k.tilesF32.latents = latentsKernels{latentsF32AVX512Entries1(), latentsF32AVX512Entries2(), latentsF32AVX512Entries4()}.of(elementF32)
+	k.tilesF16.latents = latentsKernels{latentsF16AVX512Entries1(), latentsF16AVX512Entries2(), latentsF16AVX512Entries4()}.of(elementF16)
+	k.tilesBF16.latents = latentsKernels{latentsBF16AVX512Entries1(), latentsBF16AVX512Entries2(), latentsBF16AVX512Entries4()}.of(elementBF16)
+	k.tilesQ8_0.latents = latentsKernels{one: latentsQ8_0AVX512Entries1(), two: latentsQ8_0AVX512Entries2()}.ofQ8_0()
 }
 
 // floatTiles multiplies several panels at once where there are kernels for so many rows: two panels and four. The others

@@ -17,22 +17,22 @@ type tileCase struct {
 	rows   [blockLen][]float32
 }
 
-// newTileCase stores 64 rows of a head, with the conversions of plain Go: only the products are in question here.
-func newTileCase(t *testing.T, f *quant.Format, class hardware.StreamClass, dim int) *tileCase {
+// newTileCase stores as many rows of a head as a tile has, with the conversions of plain Go: only the products are in question here.
+func newTileCase(t *testing.T, f *quant.Format, info hardware.StreamInfo) *tileCase {
 	t.Helper()
-	s, err := newStream(hardware.StreamInfo{Name: "s", Heads: 1, Dim: dim, Class: class}, f, 0)
+	s, err := newStream(info, f, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &tileCase{stream: s, tile: newGuarded(s.tileBytes, 0)}
 	clear(c.tile.data)
 	w := &worker{kernels: goKernels(), short: make([]byte, s.rowBytes)}
-	r := newRand(uint64(dim))
-	for slot := range c.rows {
-		x := normals(r, dim)
+	r := newRand(uint64(s.dim))
+	for slot := range s.slots {
+		x := normals(r, s.dim)
 		s.write(w, c.tile.data, slot, x)
 		f.Quantize(w.short, x)
-		c.rows[slot] = make([]float32, dim)
+		c.rows[slot] = make([]float32, s.dim)
 		f.Dequantize(c.rows[slot], w.short)
 	}
 	c.tile.check(t, "store")
@@ -60,7 +60,7 @@ func forEachTile(t *testing.T, f func(t *testing.T, k *kernels, c *tileCase)) {
 				}
 				for _, class := range []hardware.StreamClass{hardware.KeyStream, hardware.ValueStream} {
 					t.Run(fmt.Sprintf("%s/class=%d/dim=%d", format, class, dim), func(t *testing.T) {
-						f(t, k, newTileCase(t, format, class, dim))
+						f(t, k, newTileCase(t, format, hardware.StreamInfo{Name: "s", Heads: 1, Dim: dim, Class: class}))
 					})
 				}
 			}

@@ -58,9 +58,12 @@ func generate() map[string]string {
 	files = append(files, prepareShort(&short), shortExpanders(&short))
 	var tile stubs
 	files = append(files, tiles(&tile, avx2), tiles(&tile, avx512), cache(&tile))
+	var latent stubs
+	files = append(files, latents(&latent, avx2), latents(&latent, avx512))
 	texts := map[string]string{
 		"kernels_amd64.go": s.text(), "kernels_short_amd64.go": short.text(), "kernels_runs_amd64.go": long.text(), "kernels_tile_amd64.go": tile.text(),
-		"kernels_peak_amd64.go": peak.text(), "kernels_expanded_amd64.go": unpacked.text(),
+		"kernels_latents_amd64.go": latent.text(),
+		"kernels_peak_amd64.go":    peak.text(), "kernels_expanded_amd64.go": unpacked.text(),
 	}
 	for _, f := range files {
 		texts[f.name] = f.text()
