@@ -43,9 +43,10 @@ func (s *share) given(presumed, weight float64) float64 {
 const (
 	leastGain = 0.02 // of a token; a row that promises less is not worth a thought
 
-	presumedTrials = 4    // what a presumption is worth
-	keepOfAll      = 0.99 // a hundred guesses of all sequences count
+	presumedTrials = 2    // what a presumption is worth
+	keepOfAll      = 0.97 // some thirty guesses of all sequences count
 	keepOfLane     = 0.95 // twenty of one's own
+	firstReach     = 4    // guesses of a lane that has none yet: what is right doubles them, what is wrong halves them
 
 	firstPause = 32   // proposals between two trials where guesses do not pay
 	lastPause  = 1024 // each trial that fails doubles it up to this
@@ -84,7 +85,7 @@ func mean(average, measure float64) float64 {
 // Wish says how many guesses, at most Most, lanes ask of a drafter that is a model, by setting Most.
 func (c *Control) Wish(lanes []*Lane, source Source, rows, room int) {
 	for _, l := range lanes {
-		l.right, l.length = c.Right(l, source, 0), l.Most
+		l.right, l.length = c.Right(l, source, 0), min(l.Most, c.reach(l))
 	}
 	c.best(lanes, rows, room, c.effort[source].guess)
 	for _, l := range lanes {
@@ -102,12 +103,20 @@ func (c *Control) Wish(lanes []*Lane, source Source, rows, room int) {
 // is tried now and then, since that may change.
 func (c *Control) Choose(lanes []*Lane, room int) {
 	for _, l := range lanes {
-		l.right, l.length = c.Right(l, l.Source, l.Class), len(l.Draft)
+		l.right, l.length = c.Right(l, l.Source, l.Class), min(len(l.Draft), c.reach(l))
 	}
 	taken := c.best(lanes, len(lanes), room, 0)
 	for _, l := range lanes {
 		c.shorten(l, taken < room && c.costs.known(len(lanes)))
 	}
+}
+
+// reach is the most guesses of a lane that may be checked in the next step.
+func (c *Control) reach(l *Lane) int {
+	if c.Always {
+		return maxRows
+	}
+	return max(l.reach, 1)
 }
 
 // best sets keep of each lane to how many guesses, up to length, promise the most tokens per second in a step of so many
@@ -172,6 +181,12 @@ func (c *Control) Checked(l *Lane, checked, right int) {
 		l.pause = firstPause
 	}
 	l.quiet = 0
+	switch right {
+	case checked:
+		l.reach = min(2*max(l.reach, 1), maxRows)
+	case 0:
+		l.reach /= 2
+	}
 }
 
 // Took records how long a step took that had so many rows, all of them next tokens and guesses.

@@ -71,6 +71,22 @@ func TestControlTriesAgain(t *testing.T) {
 	}
 }
 
+// TestNewLanesBeginCarefully has many short texts of which nothing is guessed right, after one that always was: little is
+// checked in vain.
+func TestNewLanesBeginCarefully(t *testing.T) {
+	took := func(rows int) time.Duration { return time.Duration(9+rows) * 100 * time.Microsecond }
+	c := &Control{}
+	simulate(c, 1000, 1, 5, took)
+	var with, without time.Duration
+	for range 20 {
+		w, o := simulate(c, 50, 0, 5, took)
+		with, without = with+w, without+o
+	}
+	if float64(with) > 1.03*float64(without) {
+		t.Errorf("the time is %.3f of that without guesses", float64(with)/float64(without))
+	}
+}
+
 // TestChooseRoom never takes more than there is room for, and the surest first.
 func TestChooseRoom(t *testing.T) {
 	c := &Control{Always: true}

@@ -76,6 +76,9 @@ func (c *costs) guess() {
 	for i := last + 1; i <= maxRows; i++ {
 		c.guessed[i] = c.seconds[last] + float64(i-last)*slope
 	}
+	for i := maxRows - 1; i > 0; i-- { // fewer rows do not take longer: a step was held up that seems to say so
+		c.guessed[i] = min(c.guessed[i], c.guessed[i+1])
+	}
 }
 
 // of is about the time of a step of so many rows, in an unknown unit before anything was measured.

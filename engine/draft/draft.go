@@ -51,6 +51,7 @@ type Lane struct {
 	rates [NumSources][NumClasses]share // of the lane itself
 	quiet int                           // proposals that were not checked since the last one that was
 	pause int                           // how many of them until the next is tried all the same
+	reach int                           // guesses of it that may be checked in the next step, as those before went
 
 	right       float64 // while Control chooses: probability that a guess is right,
 	next        float64 // that the next one brings a token,
@@ -60,5 +61,5 @@ type Lane struct {
 
 // NewLane returns the memory of a sequence that may have so many guesses at once.
 func NewLane(most int) Lane {
-	return Lane{Draft: make([]int32, 0, most), ahead: make([]int32, 0, most)}
+	return Lane{Draft: make([]int32, 0, most), ahead: make([]int32, 0, most), reach: firstReach}
 }
