@@ -69,6 +69,19 @@ func testState(t *testing.T, d hardware.Device, c *Config) {
 	})
 	t.Run("snapshots", func(t *testing.T) { testSnapshots(t, d, c) })
 	t.Run("broken", func(t *testing.T) { testBrokenState(t, d) })
+	m, l, sequences := stateModel()
+	t.Run("allocations", func(t *testing.T) {
+		if c.Allocates {
+			t.Skip("the device may allocate")
+		}
+		testAllocations(t, newPlayer(t, d, m, l, sequences))
+		for _, v := range c.Variants {
+			testAllocations(t, newPlayer(t, opened(t, v.Open), m, l, sequences))
+		}
+	})
+	for _, v := range c.Variants {
+		t.Run("trace/"+v.Name, func(t *testing.T) { testTrace(t, opened(t, v.Open), m, l, sequences) })
+	}
 }
 
 // testDeltaRule compares with the reference, with steps on both sides of chunks.
