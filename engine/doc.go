@@ -15,7 +15,8 @@
 // cancellation; the loop never waits for a reader.
 //
 // The invariant that users care about: the same request gives the same tokens and the same log-probabilities, alone or
-// in any batch, with any part of its prompt found in the cache, in chunks of any size, preempted or not. It holds
-// because a row's bits on an exact device depend on its sequence's past alone (package hardware), and because the draw
-// of a position depends on the request's seed and that position alone (package sample).
+// in any batch, with any part of its prompt found in the cache, in chunks of any size, preempted or not, with guesses of
+// its tokens (package draft) or without. It holds because a row's bits on an exact device depend on its sequence's past
+// alone (package hardware), and because the draw of a position depends on the request's seed and that position alone
+// (package sample).
 package engine

@@ -133,6 +133,7 @@ type speculation struct {
 	all      []*draft.Lane // of all sequences of the step
 	wishing  []*draft.Lane // of lanes, those that the model may guess for
 	items    []stepItem    // of all
+	unasked  int           // steps since the model was asked for guesses
 	stats    *counters
 }
 
@@ -234,6 +235,10 @@ func (s *speculation) enter(items []stepItem) {
 	}
 }
 
+// restAfter is after how many steps without guesses the predicting layers no longer follow answers, which costs as much as a
+// layer of the model. What they then lack makes later guesses worse and nothing else; prompts are followed all the same.
+const restAfter = 32
+
 // ask has the model guess for the lanes where it is surer than what was found, as much as pays.
 func (s *speculation) ask(scheduler *scheduler) error {
 	source := s.model.Source()
@@ -254,6 +259,12 @@ func (s *speculation) ask(scheduler *scheduler) error {
 			scheduler.reserve(seq, len(seq.tokens)+lane.Most)
 			lane.Table = seq.table.Blocks()
 		}
+	}
+	if s.unasked++; deepest > 0 {
+		s.unasked = 0
+	}
+	if source == draft.Heads && s.unasked > restAfter && len(s.all) == len(s.lanes) {
+		return nil
 	}
 	start := time.Now()
 	if err := s.model.Propose(s.all); err != nil {

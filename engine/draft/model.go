@@ -35,7 +35,7 @@ type ModelOptions struct {
 //
 // # Predicting layers
 //
-// They take the model's own hidden rows, which are there until its next step, so they follow every step at once.
+// They take the model's own hidden rows, which are there until its next step, so they follow a step at once or never.
 type Model struct {
 	ModelOptions
 	source Source
