@@ -11,7 +11,7 @@ import (
 
 // groupOf returns the cases of an operation in a format, on so many bytes where they are to come from memory.
 var groupOf = map[string]func(f *quant.Format, cold int) *group{
-	"linear": linearGroup, "attention": attentionGroup, "store": storeGroup, "embed": embedGroup,
+	"linear": linearGroup, "experts": expertsGroup, "attention": attentionGroup, "store": storeGroup, "embed": embedGroup,
 	"norm": normGroup, "rope": ropeGroup, "glu": gluGroup, "add": addGroup, "softmax": softmaxGroup,
 }
 
@@ -131,6 +131,60 @@ func linearGroup(f *quant.Format, cold int) *group {
 					section: section, base: noBase, times: len(use), batch: b.batch(rows, 0, tableRows),
 				})
 			}
+		}
+	}
+	g.limits = limitsOf(g.cases, quant.F16)
+	return g
+}
+
+// The experts of a model of 30 billion parameters with 3 billion active ones, and how many layers of them take turns.
+const (
+	expertWidth, expertFFN, expertTopK = 2048, 768, 8
+	expertLayers                       = 8
+)
+
+// expertsGroup chooses other experts in every layer, from so many that no cache holds those that are chosen.
+func expertsGroup(f *quant.Format, cold int) *group {
+	b := newBench("experts " + f.Name)
+	g := &group{what: b.Name(), program: b.Program}
+	matrixBytes := expertFFN * mustRowBytes(f, expertWidth)
+	n := max(expertTopK, (cold+3*matrixBytes-1)/(3*matrixBytes))
+	stack := func(out, in int) hardware.Weight {
+		return b.Weight(hardware.WeightInfo{Name: "w", Format: f, Out: out, In: in, Experts: n, Data: b.packed(f, n*out, in)})
+	}
+	gate, up, down := stack(expertFFN, expertWidth), stack(expertFFN, expertWidth), stack(expertWidth, expertFFN)
+	var routers [expertLayers]hardware.Weight
+	for i := range routers {
+		data := make([]byte, 4*n*expertWidth)
+		quant.F32.Quantize(data, b.normals(n*expertWidth))
+		routers[i] = b.matrix(quant.F32, n, expertWidth, data)
+	}
+	for _, c := range []struct {
+		layers int
+		rows   []int
+	}{{expertLayers, []int{1, 4, 16}}, {1, []int{512}}} {
+		route := func(section string) (s hardware.Section, x hardware.Tensor, routes []hardware.Routes) {
+			s = b.Section(section)
+			x = b.rows(expertWidth)
+			for _, w := range routers[:c.layers] {
+				routes = append(routes, b.Route(hardware.RouteArgs{Logits: b.MatMul(x, w), TopK: expertTopK, Normalize: true}))
+			}
+			return s, x, routes
+		}
+		base, _, _ := route("base")
+		section, x, routes := route("experts")
+		y := b.rows(expertWidth)
+		for _, r := range routes {
+			b.ExpertsAdd(hardware.ExpertsArgs{X: x, Routes: r, Gate: gate, Up: up, Down: down, Act: hardware.SiLU, Dst: y})
+		}
+		for _, rows := range c.rows {
+			g.cases = append(g.cases, kernelCase{
+				row: KernelRow{
+					Op: "experts", Format: f.Name, Shape: fmt.Sprintf("%dx%dx%d", n, expertFFN, expertWidth), Rows: rows, factors: f,
+					Ops: 2 * float64(rows) * expertTopK * 3 * expertWidth * expertFFN,
+				},
+				section: section, base: base, times: c.layers, batch: b.batch(rows, 0, tableRows),
+			})
 		}
 	}
 	g.limits = limitsOf(g.cases, quant.F16)

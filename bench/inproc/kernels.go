@@ -24,7 +24,7 @@ type KernelOptions struct {
 }
 
 // KernelOps are the names of what Kernels measures: operations of devices, the choice of tokens, and parts of operations.
-var KernelOps = []string{"linear", "attention", "store", "embed", "norm", "rope", "glu", "add", "softmax", "sample", "part"}
+var KernelOps = []string{"linear", "experts", "attention", "store", "embed", "norm", "rope", "glu", "add", "softmax", "sample", "part"}
 
 // Validate names the first option that is out of range.
 func (o *KernelOptions) Validate() error {
@@ -51,7 +51,7 @@ func (o *KernelOptions) Validate() error {
 func (o *KernelOptions) formats(op string) []*quant.Format {
 	var formats []*quant.Format
 	switch op {
-	case "linear":
+	case "linear", "experts":
 		formats = modelFormats
 	case "attention", "store":
 		formats = o.Device.Info().StreamFormats
@@ -63,7 +63,7 @@ func (o *KernelOptions) formats(op string) []*quant.Format {
 	if len(o.Formats) == 0 {
 		return formats
 	}
-	if op == "linear" || op == "embed" {
+	if op == "linear" || op == "experts" || op == "embed" {
 		return o.Formats
 	}
 	return slices.DeleteFunc(slices.Clone(formats), func(f *quant.Format) bool { return !slices.Contains(o.Formats, f) })
@@ -238,17 +238,24 @@ func (b *kernelBench) measure(ctx context.Context, g *group) error {
 // measure returns the row of one case.
 func (c *kernelCase) measure(q hardware.Queue) KernelRow {
 	r := c.row
-	before := q.Counters().WeightBytes
 	r.Seconds = timeRuns(func() { q.Run(c.section, c.batch) })
-	if packed := q.Counters().WeightBytes - before; packed > 0 { // as the device has them, scales included
-		q.Run(c.section, c.batch)
-		r.Bytes = float64(q.Counters().WeightBytes-before-packed) / float64(c.times)
-	}
+	packed := c.weightBytes(q, c.section)
 	if c.base != noBase {
 		r.Seconds = max(0, r.Seconds-timeRuns(func() { q.Run(c.base, c.batch) }))
+		packed -= c.weightBytes(q, c.base)
+	}
+	if packed > 0 { // as the device has them, scales included
+		r.Bytes = packed / float64(c.times)
 	}
 	r.Seconds /= float64(c.times)
 	return r
+}
+
+// weightBytes returns the bytes of weights that a section reads.
+func (c *kernelCase) weightBytes(q hardware.Queue, s hardware.Section) float64 {
+	before := q.Counters().WeightBytes
+	q.Run(s, c.batch)
+	return float64(q.Counters().WeightBytes - before)
 }
 
 // add completes rows with the bounds of their time.

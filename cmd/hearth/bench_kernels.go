@@ -27,7 +27,8 @@ func newBenchKernelsCommand() *cobra.Command {
 		Long: `Runs operations by themselves, as the device runs them in a model. Weights and caches are four times the processor's
 largest cache, and read in turns; other operands lie in its caches.
 
-  shape     weights: outputs x inputs; attention: sequences @ tokens before, of one layer with 16 heads of 128, 8 of keys
+  shape     weights: outputs x inputs; experts: their number, hidden elements of one, inputs, with 8 chosen by a token;
+            attention: sequences @ tokens before, of one layer with 16 heads of 128, 8 of keys
   rows      tokens of each sequence
   of read   bytes of weights, of the cache or of rows, as a fraction of the bandwidth at which all threads read memory;
             more than all where the operands lie in caches
