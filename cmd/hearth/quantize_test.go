@@ -96,6 +96,36 @@ func TestQuantizeTypes(t *testing.T) {
 	}
 }
 
+// TestQuantizeArchitectures runs the reference models of all architectures once they are quantized. Their weights are
+// representable in F16, so that all they differ by is the order of sums.
+func TestQuantizeArchitectures(t *testing.T) {
+	files, err := filepath.Glob(sharedtest.Path(t, "testdata", "golden", "*.gguf.gz"))
+	if err != nil || len(files) < 13 {
+		t.Fatalf("%d models, %v", len(files), err)
+	}
+	device := openCPU(t)
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".gz")
+		path := filepath.Join(t.TempDir(), name)
+		writeTest(t, path, sharedtest.ReadFile(t, "testdata", "golden", filepath.Base(file)))
+		want := rowsOf(t, device, path)
+		_, q4 := quantized(t, path, "--type", "q4_k_m")
+		rowsOf(t, device, q4)
+		_, f16 := quantized(t, path, "--type", "f16")
+		var squares, errors float64
+		for i, row := range rowsOf(t, device, f16) {
+			for j, v := range row {
+				d := float64(v) - float64(want[i][j])
+				squares += float64(want[i][j]) * float64(want[i][j])
+				errors += d * d
+			}
+		}
+		if !(errors <= 1e-8*squares) {
+			t.Errorf("%s: F16 moves the logits by %v of their squares", name, errors/squares)
+		}
+	}
+}
+
 // TestQuantizeFolder writes a Hugging Face folder as a GGUF file: logits, vocabulary and special tokens are the folder's.
 func TestQuantizeFolder(t *testing.T) {
 	folder := t.TempDir()
