@@ -104,6 +104,10 @@ func (r *memoryReport) measure(m *model.Model) (err error) {
 // plan asks for what a server would do without flags.
 func (r *memoryReport) plan(m *model.Model, device hardware.Device) {
 	machine := hardware.Probe("/")
+	if usable := machine.Limits.UsableBytes; usable > 0 && uint64(r.WeightBytes) > usable {
+		r.Plan = &planReport{Problem: fmt.Sprintf("the weights do not fit the %s that this process may use", formatBytes(usable))}
+		return
+	}
 	limits, memory, err := engine.PlanFor(m, engine.Options{Device: device, KVBytes: int64(machine.KVBytes(uint64(r.WeightBytes)))})
 	if err != nil {
 		r.Plan = &planReport{Problem: err.Error()}
@@ -189,7 +193,7 @@ func (r *memoryReport) rows(row func(name, format string, args ...any), h *hyper
 		if p.Snapshots > 0 {
 			states = fmt.Sprintf(", %s of states of which %d are kept", formatBytes(uint64(p.StateBytes)), p.Snapshots)
 		}
-		row("plan here", "%d sequences at once of up to %d tokens; %s of cache at %s%s",
+		row("plan here", "sequences at once: %d, of up to %d tokens each; %s of cache at %s%s",
 			p.Sequences, p.ContextLength, formatBytes(uint64(p.BlockBytes)), p.Format, states)
 	}
 }
@@ -223,8 +227,10 @@ func byFormat(bytes map[string]int64) string {
 	return strings.Join(parts, ", ")
 }
 
-// ranges writes ascending numbers, runs of them as the first and the last.
+// ranges writes ascending numbers, runs of them as the first and the last. Of many runs it writes some, and how many
+// numbers there are.
 func ranges(numbers []int) string {
+	const shown = 4
 	var parts []string
 	for i := 0; i < len(numbers); {
 		j := i + 1
@@ -237,7 +243,10 @@ func ranges(numbers []int) string {
 		}
 		parts, i = append(parts, part), j
 	}
-	return strings.Join(parts, ", ")
+	if len(parts) <= shown {
+		return strings.Join(parts, ", ")
+	}
+	return fmt.Sprintf("%s, … %s (%d)", strings.Join(parts[:shown-1], ", "), parts[len(parts)-1], len(numbers))
 }
 
 func ceilDiv(a, b int64) int64 { return (a + b - 1) / b }

@@ -56,7 +56,7 @@ func TestRanges(t *testing.T) {
 	for _, test := range []struct {
 		numbers []int
 		want    string
-	}{{nil, ""}, {[]int{3}, "3"}, {[]int{0, 1, 2, 4, 6, 7}, "0-2, 4, 6-7"}} {
+	}{{nil, ""}, {[]int{3}, "3"}, {[]int{0, 1, 2, 4, 6, 7}, "0-2, 4, 6-7"}, {[]int{1, 3, 5, 7, 9, 10}, "1, 3, 5, … 9-10 (6)"}} {
 		if got := ranges(test.numbers); got != test.want {
 			t.Errorf("ranges(%v) = %q, want %q", test.numbers, got, test.want)
 		}
