@@ -33,6 +33,10 @@ type kernels struct {
 	mulAdd     func(dst, x, w []float32)                     // dst[i] += x[i] * w[i]
 	halves     func(dst []byte, x []float32)                 // float32 to float16, round to nearest even
 
+	// halvesOfE4M3 writes codes, a multiple of 32, as halves of 1/256 of their value: sign, exponent and mantissa keep their
+	// order, and move to the upper end. Those of what is not a number become numbers.
+	halvesOfE4M3 func(dst, codes []byte)
+
 	// clippedMul is dst[i] = g * sigmoid(slope * g) * (u + shift), for g = gate[i] cut to at most limit and u = up[i] to
 	// -limit…limit; dst may be either.
 	clippedMul func(dst, gate, up []float32, slope, limit, shift float32)

@@ -1212,3 +1212,6 @@ func rotatePairsAVX2(dst, x, cos, sin []float32)
 
 //go:noescape
 func halvesAVX2(dst []byte, x []float32)
+
+//go:noescape
+func halvesOfE4M3AVX2(dst, codes []byte)

@@ -99,6 +99,7 @@ func goKernels() *kernels {
 		rotateHalves: rotateHalvesGeneric,
 		rotatePairs:  rotatePairsGeneric,
 		halves:       halvesGeneric,
+		halvesOfE4M3: halvesOfE4M3Generic,
 		copyRows:     copyRowsGeneric,
 		addRows:      addRows(addGeneric),
 

@@ -64,6 +64,7 @@ func avx2Kernels() *kernels {
 		rotateHalves: rotateHalvesAVX2,
 		rotatePairs:  rotatePairsAVX2,
 		halves:       halvesAVX2,
+		halvesOfE4M3: halvesOfE4M3AVX2,
 		copyRows:     copyRowsAVX2,
 		addRows:      addRowsAVX2,
 		peaks:        peaksAVX2(),

@@ -107,7 +107,7 @@ func (f *fp8Format) multiply(k *kernels, a *multiplyArgs) {
 			for c := range scales {
 				scales[c] = floatAt(block[4*c:]) * scaleOfHalves
 			}
-			halvesOfE4M3(halves, block[4*panelCols:])
+			k.halvesOfE4M3(halves, block[4*panelCols:])
 			a.gemm = gemmArgs{
 				dst: products, dstStride: panelCols, x: floatsOf(a.tile)[b*n:], xStride: floatTileStride(a.in), panel: halves, k: n, rows: a.rows,
 			}
@@ -119,9 +119,7 @@ func (f *fp8Format) multiply(k *kernels, a *multiplyArgs) {
 	}
 }
 
-// halvesOfE4M3 writes codes, a multiple of 8, as halves of 1/scaleOfHalves of their value: sign, exponent and mantissa keep
-// their order, and move to the upper end. Those of what is not a number become numbers.
-func halvesOfE4M3(dst, codes []byte) {
+func halvesOfE4M3Generic(dst, codes []byte) {
 	for i := 0; i+8 <= len(codes); i += 8 {
 		v := load64(codes[i:])
 		to := dst[2*i:][:16]

@@ -177,6 +177,17 @@ DATA sign<>+24(SB)/4, $0x80000000
 DATA sign<>+28(SB)/4, $0x80000000
 GLOBL sign<>(SB), RODATA|NOPTR, $32
 
+// the bits of a half that come from a code
+DATA keptE4M3<>+0(SB)/4, $0xbfffbfff
+DATA keptE4M3<>+4(SB)/4, $0xbfffbfff
+DATA keptE4M3<>+8(SB)/4, $0xbfffbfff
+DATA keptE4M3<>+12(SB)/4, $0xbfffbfff
+DATA keptE4M3<>+16(SB)/4, $0xbfffbfff
+DATA keptE4M3<>+20(SB)/4, $0xbfffbfff
+DATA keptE4M3<>+24(SB)/4, $0xbfffbfff
+DATA keptE4M3<>+28(SB)/4, $0xbfffbfff
+GLOBL keptE4M3<>(SB), RODATA|NOPTR, $32
+
 // func sumSquaresAVX2(x []float32) float32
 // CPU: AVX2, FMA, F16C.
 // Sum of x[i]^2: 32 lanes over 32 elements a round, the 8s that are left go to the first 8 lanes, then a tree.
@@ -1134,5 +1145,31 @@ onehalf:
 	VPEXTRW      $0, X0, (DI)                            // 1 half
 
 done:
+	VZEROUPPER                                           // spare the code outside a penalty
+	RET                                                  // done
+
+// func halvesOfE4M3AVX2(dst, codes []byte)
+// CPU: AVX2, FMA, F16C.
+// dst = codes as halves of 1/256 of their value.
+// Registers: DI dst, SI codes, CX what is left; Y0 and Y1 codes, Y2 the mask. There are no tails: codes come by 32.
+TEXT ·halvesOfE4M3AVX2(SB), NOSPLIT, $0-48
+	MOVQ         dst_base+0(FP), DI                      // dst
+	MOVQ         codes_base+24(FP), SI                   // codes
+	MOVQ         codes_len+32(FP), CX                    // elements to do
+	VMOVDQU      keptE4M3<>(SB), Y2                      // all bits but the one behind the sign
+
+loop:
+	VPMOVSXBW    (SI), Y0                                // 16 codes, the sign in front
+	VPMOVSXBW    16(SI), Y1                              // 16 codes, the sign in front
+	VPSLLW       $7, Y0, Y0                              // exponent and mantissa to their place
+	VPSLLW       $7, Y1, Y1                              // exponent and mantissa to their place
+	VPAND        Y2, Y0, Y0                              // the sign once
+	VPAND        Y2, Y1, Y1                              // the sign once
+	VMOVDQU      Y0, (DI)                                // 16 halves
+	VMOVDQU      Y1, 32(DI)                              // 16 halves
+	ADDQ         $32, SI                                 // next 32
+	ADDQ         $64, DI                                 // next 32
+	SUBQ         $32, CX                                 // 32 less
+	JNZ          loop                                    // until none is left
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done

@@ -319,6 +319,28 @@ func TestHalves(t *testing.T) {
 	})
 }
 
+// TestHalvesOfE4M3 unpacks every code that is a number, in runs of all lengths that kernels have.
+func TestHalvesOfE4M3(t *testing.T) {
+	forEachLevel(t, func(t *testing.T, k *kernels) {
+		for n := 32; n <= 256; n += 32 {
+			codes := make([]byte, n)
+			for i := range codes {
+				if codes[i] = byte(i * 9); codes[i]&0x7f == 0x7f {
+					codes[i] = 0
+				}
+			}
+			g := newGuarded(2*n, 2*(n/32%5))
+			k.halvesOfE4M3(g.data, codes)
+			g.check(t, "halvesOfE4M3")
+			for i, code := range codes {
+				if got, want := scaleOfHalves*element.at(elementF16, g.data, i), quant.E4M3ToF32(code); math.Float32bits(got) != math.Float32bits(want) {
+					t.Fatalf("code %#x of %d is %v, want %v", code, n, got, want)
+				}
+			}
+		}
+	})
+}
+
 func TestRows(t *testing.T) {
 	forEachLength(t, func(c *vectorCase, k *kernels) {
 		r := newRand(uint64(c.n))

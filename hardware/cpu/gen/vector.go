@@ -49,6 +49,7 @@ func vectors(s *stubs) *file {
 	v.rotateHalves()
 	v.rotatePairs()
 	v.halves()
+	v.halvesOfE4M3()
 	return v.file
 }
 
