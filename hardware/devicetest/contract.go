@@ -106,6 +106,8 @@ func testBrokenBatches(t *testing.T, p *player) {
 		{"block", func(b *hardware.Batch) { b.Tables[0] = -1 }},
 		{"block", func(b *hardware.Batch) { b.Tables[0] = 1000 }},
 		{"output", func(b *hardware.Batch) { b.Outputs[0] = 7 }},
+		{"inputs", func(b *hardware.Batch) { b.Inputs = append(b.Inputs, 0) }},
+		{"input", func(b *hardware.Batch) { b.Inputs = append(b.Inputs, 0, 1000) }},
 		{"spans cover", func(b *hardware.Batch) { b.Tokens = b.Tokens[:1]; b.Outputs = b.Outputs[:0] }},
 	}
 	for i, broken := range breaks {

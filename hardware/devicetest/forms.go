@@ -2,6 +2,7 @@ package devicetest
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"hearth/hardware"
@@ -255,4 +256,8 @@ func testCarry(t *testing.T, d hardware.Device, c *Config) {
 		}
 	}
 	total.check(t, "rows", c.floatBound())
+	batch.Inputs = batch.Inputs[:0]
+	if message := panicOf(func() { q.Run(draft, batch) }); !strings.Contains(message, "inputs") {
+		t.Errorf("a section that gathers by inputs without any: panic %q", message)
+	}
 }
