@@ -133,7 +133,7 @@ type speculation struct {
 	all      []*draft.Lane // of all sequences of the step
 	wishing  []*draft.Lane // of lanes, those that the model may guess for
 	items    []stepItem    // of all
-	unasked  int           // steps since the model was asked for guesses
+	unasked  int           // steps since the model was asked for more than a guess
 	stats    *counters
 }
 
@@ -260,10 +260,10 @@ func (s *speculation) ask(scheduler *scheduler) error {
 			lane.Table = seq.table.Blocks()
 		}
 	}
-	if s.unasked++; deepest > 0 {
+	if s.unasked++; deepest > 1 { // one may be a trial
 		s.unasked = 0
 	}
-	if source == draft.Heads && s.unasked > restAfter && len(s.all) == len(s.lanes) {
+	if source == draft.Heads && deepest == 0 && s.unasked > restAfter && len(s.all) == len(s.lanes) {
 		return nil
 	}
 	start := time.Now()

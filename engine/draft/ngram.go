@@ -102,6 +102,13 @@ func (x *Index) matched(place int) int {
 // matchClasses are the shortest matches of each class.
 var matchClasses = [NumClasses]int{minMatch, 4, 6, 8, 12, 20}
 
+// Where guesses failed again and again, a lane is looked up now and then only: what pays after all, a long text that is
+// repeated, is still found a few tokens later.
+const (
+	longPause   = 8 * firstPause
+	restedSteps = 4
+)
+
 // Lookup is the drafter that knows the sequences' own texts.
 type Lookup struct{}
 
@@ -119,7 +126,7 @@ func (Lookup) Source() Source { return NGram }
 // Propose is part of Drafter.
 func (Lookup) Propose(lanes []*Lane) error {
 	for _, l := range lanes {
-		if l.index == nil {
+		if l.index == nil || l.pause >= longPause && len(l.Tokens)%restedSteps != 0 {
 			continue
 		}
 		known := l.index.Len() - l.expected
