@@ -45,8 +45,7 @@ func weightedSearch(most int32) affineSearch {
 
 // search fills codes, and returns scale and minimum, neither negative. All three slices have one length, at most 32.
 func (s *affineSearch) search(codes []uint8, x, weights []float32) (scale, minimum float32) {
-	var buffer [32]uint8
-	trial := buffer[:len(x)]
+	var best, trial [32]float32 // codes, as numbers: they are multiplied more often than they are kept
 	lo, hi := x[0], x[0]
 	var sumW, sumX float32
 	for i, v := range x {
@@ -62,19 +61,11 @@ func (s *affineSearch) search(codes []uint8, x, weights []float32) (scale, minim
 
 	width := float32(s.most) / (hi - lo)
 	scale = 1 / width
-	s.assign(codes, x, width, lo)
-	best := s.err(codes, x, weights, scale, lo)
+	s.fit(&best, x, weights, width, lo)
+	least := s.err(&best, x, weights, scale, lo)
 	for i := float32(0); i <= s.steps; i++ {
 		width = (s.first + float32(s.step*i) + float32(s.most)) / (hi - lo)
-		s.assign(trial, x, width, lo)
-		var sumL, sumL2, sumXL float32
-		for j, c := range trial {
-			l := float32(c)
-			wl := float32(weights[j] * l)
-			sumL += wl
-			sumL2 += float32(wl * l)
-			sumXL += float32(wl * x[j])
-		}
+		sumL, sumL2, sumXL := s.fit(&trial, x, weights, width, lo)
 		det := float32(sumW*sumL2) - float32(sumL*sumL)
 		if !(det > 0) {
 			continue
@@ -84,26 +75,49 @@ func (s *affineSearch) search(codes []uint8, x, weights []float32) (scale, minim
 		if b > 0 {
 			a, b = sumXL/sumL2, 0
 		}
-		if err := s.err(trial, x, weights, a, b); err < best {
-			copy(codes, trial)
-			best, scale, lo = err, a, b
+		if err := s.err(&trial, x, weights, a, b); err < least {
+			best, least, scale, lo = trial, err, a, b
 		}
+	}
+	for i := range codes {
+		codes[i] = uint8(best[i])
 	}
 	return scale, -lo
 }
 
-// assign gives each element its nearest code.
-func (s *affineSearch) assign(codes []uint8, x []float32, width, lo float32) {
+// fit gives each element its nearest code, width·(element − lo) rounded as roundEven does, and returns the weighted sums of
+// the codes, of their squares, and of their products with the elements.
+func (s *affineSearch) fit(codes *[32]float32, x, weights []float32, width, lo float32) (sumL, sumL2, sumXL float32) {
+	const shift = 0x1.8p23 // see roundEven
+	most := float32(s.most)
+	row := codes[:len(x)]
+	weights = weights[:len(x)]
 	for i, v := range x {
-		codes[i] = uint8(roundEven(width*(v-lo), 0, s.most))
+		l := float32(width * (v - lo))
+		switch {
+		case !(l > 0):
+			l = 0
+		case l >= most:
+			l = most
+		default:
+			l = float32(l+shift) - shift
+		}
+		row[i] = l
+		wl := float32(weights[i] * l)
+		sumL += wl
+		sumL2 += float32(wl * l)
+		sumXL += float32(wl * v)
 	}
+	return sumL, sumL2, sumXL
 }
 
 // err returns the weighted error of x ≈ scale·code + lo.
-func (s *affineSearch) err(codes []uint8, x, weights []float32, scale, lo float32) float32 {
+func (s *affineSearch) err(codes *[32]float32, x, weights []float32, scale, lo float32) float32 {
 	var sum float32
-	for i, c := range codes {
-		d := float32(scale*float32(c)) + lo - x[i]
+	row := codes[:len(x)]
+	weights = weights[:len(x)]
+	for i, v := range x {
+		d := float32(scale*row[i]) + lo - v
 		if s.absolute {
 			d = max(d, -d)
 		} else {
