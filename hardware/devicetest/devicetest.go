@@ -64,9 +64,9 @@ func Run(t *testing.T, open Open, c Config) {
 	t.Run("operations", func(t *testing.T) { testOperations(t, d, &c) })
 	if !c.Plain {
 		t.Run("forms", func(t *testing.T) { testForms(t, d, &c) })
+		t.Run("attention", func(t *testing.T) { testAttentionForms(t, d, &c) })
 	}
 	t.Run("model", func(t *testing.T) { testModels(t, d, &c) })
-	t.Run("attention", func(t *testing.T) { testAttentionForms(t, d, &c) })
 	t.Run("persistence", func(t *testing.T) { testPersistence(t, d) })
 	t.Run("state", func(t *testing.T) { testState(t, d, &c) })
 	t.Run("rollback", func(t *testing.T) { testRollback(t, d) })
