@@ -11,7 +11,8 @@ import (
 
 // groupOf returns the cases of an operation in a format, on so many bytes where they are to come from memory.
 var groupOf = map[string]func(f *quant.Format, cold int) *group{
-	"linear": linearGroup, "experts": expertsGroup, "attention": attentionGroup, "store": storeGroup, "embed": embedGroup,
+	"linear": linearGroup, "experts": expertsGroup, "attention": attentionGroup, "latents": latentsGroup, "select": selectGroup,
+	"store": storeGroup, "embed": embedGroup,
 	"norm": normGroup, "rope": ropeGroup, "glu": gluGroup, "add": addGroup, "softmax": softmaxGroup,
 }
 

@@ -24,7 +24,9 @@ type KernelOptions struct {
 }
 
 // KernelOps are the names of what Kernels measures: operations of devices, the choice of tokens, and parts of operations.
-var KernelOps = []string{"linear", "experts", "attention", "store", "embed", "norm", "rope", "glu", "add", "softmax", "sample", "part"}
+var KernelOps = []string{
+	"linear", "experts", "attention", "latents", "select", "store", "embed", "norm", "rope", "glu", "add", "softmax", "sample", "part",
+}
 
 // Validate names the first option that is out of range.
 func (o *KernelOptions) Validate() error {
@@ -53,7 +55,7 @@ func (o *KernelOptions) formats(op string) []*quant.Format {
 	switch op {
 	case "linear", "experts":
 		formats = modelFormats
-	case "attention", "store":
+	case "attention", "latents", "select", "store":
 		formats = o.Device.Info().StreamFormats
 	case "embed":
 		formats = []*quant.Format{quant.F16, quant.Q8_0, quant.Q6_K}
