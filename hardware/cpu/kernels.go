@@ -30,8 +30,10 @@ type kernels struct {
 	siluMul    func(dst, gate, up []float32)                 // dst[i] = silu(gate[i]) * up[i]; dst may be either
 	sigmoidMul func(dst, gate, up []float32)                 // dst[i] = sigmoid(gate[i]) * up[i]; dst may be either
 	addScaled  func(dst, x []float32, s float32)             // dst[i] += s * x[i]
-	mulAdd     func(dst, x, w []float32)                     // dst[i] += x[i] * w[i]
-	halves     func(dst []byte, x []float32)                 // float32 to float16, round to nearest even
+	// addPositive is dst[i] += s * max(0, x[i]).
+	addPositive func(dst, x []float32, s float32)
+	mulAdd      func(dst, x, w []float32)     // dst[i] += x[i] * w[i]
+	halves      func(dst []byte, x []float32) // float32 to float16, round to nearest even
 
 	// halvesOfE4M3 writes codes, a multiple of 32, as halves of 1/256 of their value: sign, exponent and mantissa keep their
 	// order, and move to the upper end. Those of what is not a number become numbers.

@@ -1184,6 +1184,9 @@ func addScaledAVX2(dst, x []float32, s float32)
 func mulAddAVX2(dst, x, w []float32)
 
 //go:noescape
+func addPositiveAVX2(dst, x []float32, s float32)
+
+//go:noescape
 func scaleMulAVX2(dst, x, w []float32, scale float32)
 
 //go:noescape

@@ -156,13 +156,13 @@ func TestKernelsComplete(t *testing.T) {
 		t.Run(l.name, func(t *testing.T) {
 			k := l.open().complete()
 			if k.gemmF32 == nil || k.gemmF16 == nil || k.gemmBF16 == nil || k.sumSquares == nil || k.scaleMul == nil ||
-				k.maxOf == nil || k.expSum == nil || k.scale == nil || k.add == nil || k.siluMul == nil || k.addScaled == nil ||
+				k.maxOf == nil || k.expSum == nil || k.scale == nil || k.add == nil || k.siluMul == nil || k.addScaled == nil || k.addPositive == nil ||
 				k.rotateHalves == nil || k.rotatePairs == nil || k.halves == nil || k.quantizeQ8_0 == nil ||
 				k.copyRows == nil || k.addRows == nil || k.level != l.name {
 				t.Errorf("level %s lacks a kernel, or is named %s", l.name, k.level)
 			}
 			for _, f := range streamFormats() {
-				if tiles := k.tiles(f); tiles.keys == nil || tiles.values == nil {
+				if tiles := k.tiles(f); tiles.keys == nil || tiles.values == nil || tiles.latents == nil {
 					t.Errorf("level %s lacks a kernel for tiles of %s", k.level, f)
 				}
 			}

@@ -95,6 +95,7 @@ func goKernels() *kernels {
 		sigmoidMul:   sigmoidMulGeneric,
 		clippedMul:   clippedMulGeneric,
 		addScaled:    addScaledGeneric,
+		addPositive:  addPositiveGeneric,
 		mulAdd:       mulAddGeneric,
 		rotateHalves: rotateHalvesGeneric,
 		rotatePairs:  rotatePairsGeneric,

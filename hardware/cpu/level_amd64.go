@@ -60,6 +60,7 @@ func avx2Kernels() *kernels {
 		sigmoidMul:   sigmoidMulAVX2,
 		clippedMul:   clippedMulAVX2,
 		addScaled:    addScaledAVX2,
+		addPositive:  addPositiveAVX2,
 		mulAdd:       mulAddAVX2,
 		rotateHalves: rotateHalvesAVX2,
 		rotatePairs:  rotatePairsAVX2,

@@ -206,9 +206,7 @@ func (o *indexing) reduceHeads(w *worker, row, place, lo, hi int) {
 	clear(scores)
 	for h := range o.query.heads {
 		weight := o.weights.head(row, h/o.weights.dim)[h%o.weights.dim]
-		for e, product := range a.indexScores[h*blockLen:][:hi-lo] {
-			scores[e] += float32(weight * max(0, product))
-		}
+		w.kernels.addPositive(scores, a.indexScores[h*blockLen:][:hi-lo], weight)
 	}
 	w.kernels.scale(scores, o.scale)
 }

@@ -93,6 +93,12 @@ func mulAddGeneric(dst, x, w []float32) {
 	}
 }
 
+func addPositiveGeneric(dst, x []float32, s float32) {
+	for i, v := range x {
+		dst[i] += s * max(0, v)
+	}
+}
+
 func rotateHalvesGeneric(dst, x, cos, sin []float32) {
 	half := len(cos)
 	for i := range half {

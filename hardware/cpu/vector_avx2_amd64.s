@@ -442,6 +442,47 @@ done:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
+// func addPositiveAVX2(dst, x []float32, s float32)
+// CPU: AVX2, FMA, F16C.
+// dst[i] += s * max(0, x[i]).
+// Registers: Y0 to Y2 elements, Y8 the factor, Y9 mask. DI, SI, DX slices in order, CX what is left of them, R8 address of the mask. Tails: the last 1 to 7 under it.
+TEXT ·addPositiveAVX2(SB), NOSPLIT, $0-52
+	MOVQ         dst_base+0(FP), DI                      // dst
+	MOVQ         x_base+24(FP), SI                       // x
+	MOVQ         x_len+32(FP), CX                        // elements to do
+	VBROADCASTSS s+48(FP), Y8                            // s
+	VPXOR        Y10, Y10, Y10                           // 0
+	SUBQ         $8, CX                                  // eight are left?
+	JLT          tail                                    // no
+
+loop:
+	VMOVUPS      (DI), Y0                                // dst
+	VMOVUPS      (SI), Y1                                // x
+	VMAXPS       Y1, Y10, Y1                             // x, or 0 if that is more
+	VFMADD231PS  Y8, Y1, Y0                              // dst + s * that
+	VMOVUPS      Y0, (DI)                                // dst
+	ADDQ         $32, DI                                 // next 8
+	ADDQ         $32, SI                                 // next 8
+	SUBQ         $8, CX                                  // 8 less
+	JGE          loop                                    // while there are 8
+
+tail:
+	ADDQ         $8, CX                                  // 0 to 7 are left
+	JEQ          done                                    // none
+	LEAQ         lanes<>+32(SB), R8                      // masks
+	SHLQ         $2, CX                                  // CX is spent
+	SUBQ         CX, R8                                  // as many lanes before the zeros
+	VMOVDQU      (R8), Y9                                // lanes that are left
+	VMASKMOVPS   (DI), Y9, Y0                            // dst, 0 beyond
+	VMASKMOVPS   (SI), Y9, Y1                            // x, 0 beyond
+	VMAXPS       Y1, Y10, Y1                             // x, or 0 if that is more
+	VFMADD231PS  Y8, Y1, Y0                              // dst + s * that
+	VMASKMOVPS   Y0, Y9, (DI)                            // dst
+
+done:
+	VZEROUPPER                                           // spare the code outside a penalty
+	RET                                                  // done
+
 // func scaleMulAVX2(dst, x, w []float32, scale float32)
 // CPU: AVX2, FMA, F16C.
 // dst[i] = x[i] * scale * w[i].

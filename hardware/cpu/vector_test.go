@@ -91,6 +91,16 @@ func TestElementwise(t *testing.T) {
 		}
 
 		dst = c.buffer(y)
+		k.addPositive(dst, c.buffer(x), -0.3)
+		for i := range dst {
+			exact := float64(y[i]) - float64(float32(0.3))*max(0, float64(x[i]))
+			bound := (math.Abs(float64(y[i])) + math.Abs(float64(x[i]))) * 0x1p-23
+			if math.Abs(float64(dst[i])-exact) > bound {
+				t.Fatalf("addPositive: length %d, element %d is %v, want %v", c.n, i, dst[i], exact)
+			}
+		}
+
+		dst = c.buffer(y)
 		k.mulAdd(dst, c.buffer(x), c.buffer(z))
 		for i := range dst {
 			exact := float64(y[i]) + float64(x[i])*float64(z[i])

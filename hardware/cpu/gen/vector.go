@@ -32,6 +32,17 @@ func vectors(s *stubs) *file {
 		body: func(k *function) { k.op("dst + x * w", "VFMADD231PS Y2, Y1, Y0") },
 	})
 	v.elementwise(elementwise{
+		name: "addPositiveAVX2", params: "(dst, x []float32, s float32)", argSize: 52, meaning: "dst[i] += s * max(0, x[i]).", slices: []string{"dst", "x"}, length: "x",
+		setup: func(k *function) {
+			k.op("s", "VBROADCASTSS s+48(FP), Y8")
+			k.op("0", "VPXOR Y10, Y10, Y10")
+		},
+		body: func(k *function) {
+			k.op("x, or 0 if that is more", "VMAXPS Y1, Y10, Y1")
+			k.op("dst + s * that", "VFMADD231PS Y8, Y1, Y0")
+		},
+	})
+	v.elementwise(elementwise{
 		name: "scaleMulAVX2", params: "(dst, x, w []float32, scale float32)", argSize: 76, meaning: "dst[i] = x[i] * scale * w[i].", slices: []string{"dst:", "x", "w"}, length: "x",
 		setup: func(k *function) { k.op("scale", "VBROADCASTSS scale+72(FP), Y8") },
 		body: func(k *function) {
