@@ -130,7 +130,7 @@ type speculation struct {
 	queue    hardware.Queue // of a draft model; nil: none
 	control  draft.Control
 	lanes    []*draft.Lane // of sequences of the step that guesses are wanted for
-	all      []*draft.Lane // of all sequences of the step
+	all      []*draft.Lane // of all sequences that the drafter follows
 	wishing  []*draft.Lane // of lanes, those that the model may guess for
 	items    []stepItem    // of all
 	unasked  int           // steps since the model was asked for more than a guess
@@ -216,15 +216,15 @@ func (s *speculation) enter(items []stepItem) {
 		seq, lane := it.seq, &it.seq.lane
 		first := row
 		row += it.rows + it.drafts
-		if seq.ended != nil {
-			continue
+		if seq.ended != nil && s.queue == nil {
+			continue // another model notes that it has not seen blocks from which others may go on
 		}
 		kept := it.rows + it.right
 		lane.Item, lane.Row, lane.Start, lane.Kept = i, first, seq.computed-kept, kept
 		lane.Slot, lane.Table = seq.table.Slot(), seq.table.Blocks()
 		lane.Tokens, lane.Draft, lane.Most = seq.tokens, lane.Draft[:0], 0
 		s.all = append(s.all, lane)
-		if seq.pending() != 1 || seq.generated() == 0 || cap(lane.Draft) == 0 {
+		if seq.ended != nil || seq.pending() != 1 || seq.generated() == 0 || cap(lane.Draft) == 0 {
 			continue
 		}
 		lane.Most = min(s.most, seq.maxTokens-seq.generated()-1) // the last token is drawn from the row before it
@@ -270,7 +270,7 @@ func (s *speculation) ask(scheduler *scheduler) error {
 	if err := s.model.Propose(s.all); err != nil {
 		return err
 	}
-	if len(s.all) == len(s.lanes) { // else prompts are followed, which takes longer
+	if len(s.all) == len(s.lanes) { // else others are followed too, which takes longer
 		s.control.Drafted(source, deepest, time.Since(start))
 	}
 	return nil

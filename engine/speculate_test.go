@@ -293,6 +293,43 @@ func TestDraftModel(t *testing.T) {
 	}
 }
 
+// TestDraftModelKnowsItsBlocks has a prompt computed by a request that ends in the same step, in blocks that others filled
+// before: the model that guesses has seen nothing of it, and must not go on from what the blocks held.
+func TestDraftModelKnowsItsBlocks(t *testing.T) {
+	const blocks = 3
+	e := guessing(t, &fakeDevice{}, Options{
+		Draft: fakeModel(), Speculate: SpeculateDraft, Blocks: blocks, ContextLength: blocks * hardware.BlockLen, MaxSequences: 1,
+	})
+	prompt := words(7, hardware.BlockLen+5)
+	for _, r := range []api.Request{
+		{Prompt: words(5, 10), MaxTokens: 2 * hardware.BlockLen}, {Prompt: words(6, 10), MaxTokens: hardware.BlockLen - 9}, // three full blocks
+		{Prompt: prompt, MaxTokens: 1}, {Prompt: prompt, MaxTokens: 40},
+	} {
+		r.IgnoreEOS, r.Logprobs = true, -1
+		got := collect(t, submit(t, e, r))
+		if tokens, _ := fakeAnswer(t, r); !slices.Equal(got.tokens, tokens) {
+			t.Errorf("%d tokens after %d: got %v, without guesses %v", r.MaxTokens, len(r.Prompt), got.tokens, tokens)
+		}
+		if u := got.done.Usage; r.MaxTokens > 1 && (u.DraftedTokens < r.MaxTokens/2 || u.AcceptedTokens != u.DraftedTokens) {
+			t.Errorf("%d tokens after %d: usage %+v, want all of many guesses to be right", r.MaxTokens, len(r.Prompt), u)
+		}
+	}
+}
+
+// TestDraftModelAheadOfItself has steps take two of many right guesses: the token behind them is one that the model that
+// guesses has run already, and it goes on from there all the same.
+func TestDraftModelAheadOfItself(t *testing.T) {
+	e := guessing(t, &fakeDevice{}, Options{Draft: fakeModel(), Speculate: SpeculateDraft, MaxBatchTokens: 3, MaxSequences: 1})
+	r := api.Request{Prompt: words(7, 9), MaxTokens: 90, IgnoreEOS: true, Logprobs: -1}
+	got := collect(t, submit(t, e, r))
+	if tokens, _ := fakeAnswer(t, r); !slices.Equal(got.tokens, tokens) {
+		t.Errorf("got %v, without guesses %v", got.tokens, tokens)
+	}
+	if u := got.done.Usage; u.AcceptedTokens != u.DraftedTokens || u.AcceptedTokens < r.MaxTokens*2/3-2 {
+		t.Errorf("usage %+v, want two of three tokens guessed", u)
+	}
+}
+
 // TestPredictingLayers runs a model with layers that predict further tokens, alone and beside prompt lookup: the
 // answers are those without guesses.
 func TestPredictingLayers(t *testing.T) {

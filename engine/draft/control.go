@@ -89,8 +89,9 @@ func (c *Control) Wish(lanes []*Lane, source Source, rows, room int) {
 	}
 	c.best(lanes, rows, room, c.effort[source].guess)
 	for _, l := range lanes {
+		most := l.Most
 		l.Most = l.keep
-		if l.keep == 0 {
+		if l.keep == 0 && most > 0 {
 			l.quiet++
 			if room > 0 && l.quiet >= max(l.pause, firstPause) {
 				l.Most = 1

@@ -157,3 +157,16 @@ func BenchmarkGuess(b *testing.B) {
 		c.Took(1+len(lane.Draft), time.Duration(100+5*len(lane.Draft)))
 	}
 }
+
+// TestWishesOfTheFinished has a lane whose answer ends with the next token: no model is asked for it, however long ago it
+// was tried last.
+func TestWishesOfTheFinished(t *testing.T) {
+	c := &Control{}
+	lane := NewLane(16)
+	for range 2 * lastPause {
+		lane.Most = 0
+		if c.Wish([]*Lane{&lane}, OtherModel, 1, 16); lane.Most != 0 {
+			t.Fatalf("%d guesses are wanted of a lane that takes none", lane.Most)
+		}
+	}
+}

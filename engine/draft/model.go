@@ -106,8 +106,8 @@ func (m *Model) follow(l *Lane) {
 		}
 	}
 	l.position = l.Start + l.Kept
-	for i := range l.ahead { // guesses that became tokens
-		if l.seen >= len(l.Tokens) || l.Tokens[l.seen] != l.ahead[i] {
+	for i := range l.ahead { // guesses that became tokens; the last token is run again, for what follows it
+		if l.seen >= len(l.Tokens)-1 || l.Tokens[l.seen] != l.ahead[i] {
 			break
 		}
 		l.seen++

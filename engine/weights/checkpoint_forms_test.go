@@ -305,6 +305,30 @@ func TestMalformedCheckpoints(t *testing.T) {
 	}
 }
 
+// TestTableThatDoesNotFit wants a number beyond 32 bits to become none that an expert may have, not another expert's.
+func TestTableThatDoesNotFit(t *testing.T) {
+	var data []byte
+	for _, expert := range []int64{5, 1<<32 + 5, -1 << 31, math.MaxInt64, -7} {
+		data = binary.LittleEndian.AppendUint64(data, uint64(expert))
+	}
+	src, err := weights.Open(checkpointtest.Write(t, object{"model_type": "deepseek_v4", "num_hidden_layers": 1}, []weights.OutTensor{
+		{Name: "layers.0.ffn.gate.tid2eid", DType: "I64", Shape: []int{1, 5}, Data: data},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	table, err := src.Tensor("blk.0.ffn_gate_tid2eid.weight")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int32{5, -1, -1 << 31, -1, -7} {
+		if got := int32(binary.LittleEndian.Uint32(table.Data[4*i:])); got != want {
+			t.Errorf("element %d is %d, want %d", i, got, want)
+		}
+	}
+}
+
 // TestAbsentShard names the file that an index promises.
 func TestAbsentShard(t *testing.T) {
 	n := counting("model.norm.weight", 0, 4)

@@ -176,12 +176,15 @@ func (g grid) each(f func(x float32) float32) grid {
 	})
 }
 
-// narrowed returns integers of 8 bytes as those of 4, of which the values have to fit.
+// narrowed returns integers of 8 bytes as those of 4. Those that do not fit become -1, which no table of experts may have.
 func (g grid) narrowed() grid {
 	e := encoding{typ: dataTypes["I32"].id, dtype: "I32", blockLen: 1, blockBytes: 4}
 	return g.derived(e, g.rows, g.cols, func(dst []byte, first, last int) {
 		for i := range (last - first) * g.cols {
-			v := binary.LittleEndian.Uint64(g.stored[8*(first*g.cols+i):])
+			v := int64(binary.LittleEndian.Uint64(g.stored[8*(first*g.cols+i):]))
+			if v != int64(int32(v)) {
+				v = -1
+			}
 			binary.LittleEndian.PutUint32(dst[4*i:], uint32(v))
 		}
 	})
