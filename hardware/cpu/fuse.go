@@ -72,11 +72,10 @@ func (c *compiler) normedLen(ops, all []hardware.Op) int {
 	}
 	products := 0
 	for _, op := range ops[1 : n+1] {
-		product, ok := op.Args.(*hardware.MatMulArgs)
-		if ok && product.Dst.Base() == norm.X.Base() {
+		if slices.ContainsFunc(op.Args.Writes(nil), func(t hardware.Tensor) bool { return t.Base() == norm.X.Base() }) {
 			return 0 // it would change rows that others still normalise
 		}
-		if ok {
+		if op.Args.Kind() == hardware.OpMatMul {
 			products++
 		}
 	}
