@@ -197,6 +197,9 @@ func (p *Program) okSource(a *AttentionArgs, s *Source) int {
 		if !p.okRing("Attention", s.Ring, s.Recent) {
 			return 0
 		}
+		if s.ValueDim < 0 || s.ValueDim > s.Recent.Size() {
+			p.fail("Attention: the first %d elements of rows of %d", s.ValueDim, s.Recent.Size())
+		}
 		if s.Recent.Size() != a.Q.Dim() || s.Selection.Valid() {
 			p.fail("Attention: ring %q of %d for query heads of %d", p.RingInfo(s.Ring).Name, s.Recent.Size(), a.Q.Dim())
 		}

@@ -37,7 +37,19 @@ func TestRecordFormsMistakes(t *testing.T) {
 		{func(p *Program, x Tensor) {
 			p.HyperPre(HyperPreArgs{X: x.Cols(0, 16).Heads(2), Mix: x.Cols(16, 7), Scale: vectorOf(p, 3), Base: vectorOf(p, 7)})
 		}, "mix of 7 for 2 streams"},
-		{func(p *Program, x Tensor) { p.HyperPost(x.Cols(0, 8).Heads(2), x.Cols(8, 4), x.Cols(12, 5)) }, "5 coefficients"},
+		{func(p *Program, x Tensor) {
+			p.HyperPost(x.Cols(0, 8).Heads(2), p.Temp(Tokens, 1, 4), p.Temp(Tokens, 1, 5))
+		}, "5 coefficients"},
+		{func(p *Program, x Tensor) {
+			p.HyperPost(x.Cols(0, 8).Heads(2), x.Cols(0, 4), p.Temp(Tokens, 1, 6))
+		}, "share a tensor"},
+		{func(p *Program, x Tensor) {
+			p.HyperPost(x.Cols(0, 8).Heads(2), p.Temp(Tokens, 1, 4), x.Cols(8, 6))
+		}, "share a tensor"},
+		{func(p *Program, x Tensor) {
+			ring := p.Ring(RingInfo{Name: "window", Dim: 6, Reach: 3})
+			p.Attend(AttentionArgs{Q: x.Heads(4), Sources: []Source{{Recent: x.Cols(0, 6), Ring: ring, ValueDim: 7}}, Scale: 1})
+		}, "first 7 elements of rows of 6"},
 	} {
 		p := NewProgram("forms")
 		p.Section("trunk")

@@ -146,6 +146,9 @@ func (p *Program) HyperPost(x, y, coef Tensor) {
 	if !p.ok("HyperPost", x, y, coef) {
 		return
 	}
+	if y.Base() == x.Base() || coef.Base() == x.Base() {
+		p.fail("HyperPost: streams share a tensor with the result or the coefficients")
+	}
 	if n := x.NumHeads(); coef.Size() != n+n*n || y.Size() != x.Dim() || y.rows != x.rows || coef.rows != x.rows || !y.Flat() || !coef.Flat() {
 		p.fail("HyperPost: %d streams of %d, a result of %d, %d coefficients", n, x.Dim(), y.Size(), coef.Size())
 	}
