@@ -73,8 +73,11 @@ func TestKernelFences(t *testing.T) {
 				k.scale(x, 2)
 				k.add(y, x)
 				k.addScaled(y, x, 3)
+				k.mulAdd(y, x, floats(n))
 				k.scaleMul(y, x, floats(n), 2)
 				k.siluMul(floats(n), x, y)
+				k.sigmoidMul(floats(n), x, y)
+				k.clippedMul(floats(n), x, y, 2, 3, 1)
 				k.halves(fenced(t, 2*n, atStart), x)
 				k.expSum(y, x, 1)
 				k.rotateHalves(floats(2*n), floats(2*n), x, y)
@@ -85,6 +88,7 @@ func TestKernelFences(t *testing.T) {
 			for blocks := 1; blocks <= 3; blocks++ {
 				x := fencedFloats(t, normals(newRand(1), blocks*shortRun), atStart)
 				k.quantizeQ8_0(fenced(t, blocks*runBlockBytes, atStart), x)
+				k.halvesOfE4M3(fenced(t, 2*len(x), atStart), fenced(t, len(x), atStart))
 			}
 			for _, e := range []element{elementF32, elementF16, elementBF16} {
 				for n := 1; n <= 9; n++ {
@@ -123,6 +127,24 @@ func TestTileFences(t *testing.T) {
 					a.dst = fencedFloats(t, make([]float32, rows*a.dstStride), atStart)
 					multiply(a)
 				}
+			}
+		}
+	})
+}
+
+// TestLatentsFences multiplies 1 to 13 rows with entries of such tiles.
+func TestLatentsFences(t *testing.T) {
+	forEachLatents(t, func(t *testing.T, k *kernels, c *tileCase) {
+		for _, atStart := range []bool{false, true} {
+			tile := fenced(t, len(c.tile.data), atStart)
+			copy(tile, c.tile.data)
+			for rows := 1; rows <= 13; rows++ {
+				a := c.latentsArgs(rows, c.stream.slots)
+				a.tile, a.xStride, a.dstStride = tile, a.k, a.entries
+				a.x = fencedFloats(t, make([]float32, rows*a.xStride), atStart)
+				a.dst = fencedFloats(t, make([]float32, rows*a.dstStride), atStart)
+				a.room = fencedFloats(t, a.room, atStart)
+				k.tiles(c.stream.format).latents(a)
 			}
 		}
 	})

@@ -114,7 +114,7 @@ make_disc() {
 		LABEL tests
 		LINUX /vmlinuz
 		INITRD /initrd.gz
-		APPEND console=ttyS0 mitigations=off $parameters -- -test.v -test.short -test.run=^Test(Linear.*|Gemm.*|Tile.*|AssemblyLevelsAgree|CheckKernels)$/^$1$ $last
+		APPEND console=ttyS0 mitigations=off $parameters -- -test.v -test.short -test.run=^Test(Linear.*|Gemm.*|Tile.*|Latents.*|AssemblyLevelsAgree|CheckKernels)$/^$1$ $last
 	END
 	tool xorriso -as mkisofs -quiet -o "$work/tests.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat \
 		-no-emul-boot -boot-load-size 4 -boot-info-table "$work/cd" 2>/dev/null
