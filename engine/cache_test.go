@@ -14,7 +14,6 @@ var cacheNeeds = map[string]struct{ block, state int64 }{
 	// Keys and values of two heads.
 	"llama":      {block: 3 * 64 * 2 * 2 * 32},
 	"qwen2":      {block: 3 * 64 * 2 * 2 * 32},
-	"qwen2moe":   {block: 3 * 64 * 2 * 2 * 32},
 	"qwen3":      {block: 3 * 64 * 2 * 2 * 64},
 	"qwen3moe":   {block: 3 * 64 * 2 * 2 * 64},
 	"minimax-m2": {block: 3 * 64 * 2 * 2 * 64},

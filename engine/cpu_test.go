@@ -58,7 +58,10 @@ func loadEngine(t testing.TB, src weights.Source, opts Options) *Engine {
 // and bitwise the same log-probabilities alone, among 16, from cached prefixes, in chunks of any size, and preempted.
 func TestSameBitsOnTheCPU(t *testing.T) {
 	one := openOneThread(t)
-	sources := map[string]func(testing.TB) weights.Source{"embedded": openEmbedded}
+	sources := map[string]func(testing.TB) weights.Source{
+		"embedded": openEmbedded, "qwen2moe": openQwen2MoE,
+		"qwen3next": func(t testing.TB) weights.Source { return newNextModel().open(t, "qwen3next") },
+	}
 	for _, name := range golden {
 		if name != "qwen35-mtp" { // whose trunk is that of qwen35
 			sources[name] = func(t testing.TB) weights.Source { return tinyModel(t, name) }

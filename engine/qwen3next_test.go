@@ -94,12 +94,12 @@ func newNextModel() *nextModel {
 }
 
 // open writes the model as a GGUF file of an architecture and opens it.
-func (m *nextModel) open(t *testing.T, arch string) weights.Source {
+func (m *nextModel) open(t testing.TB, arch string) weights.Source {
 	t.Helper()
 	md := weights.NewMetadata()
 	md.Set("general.architecture", arch)
 	for key, value := range map[string]any{
-		"block_count": uint32(nextLayers), "context_length": uint32(256), "embedding_length": uint32(nextHidden), "vocab_size": uint32(nextVocab),
+		"block_count": uint32(nextLayers), "context_length": uint32(512), "embedding_length": uint32(nextHidden), "vocab_size": uint32(nextVocab),
 		"attention.head_count": uint32(nextHeads), "attention.head_count_kv": uint32(nextKVHeads), "attention.key_length": uint32(nextHeadDim),
 		"attention.value_length": uint32(nextHeadDim), "attention.layer_norm_rms_epsilon": float32(nextEps),
 		"rope.dimension_count": uint32(nextRotated), "rope.freq_base": float32(nextTheta),

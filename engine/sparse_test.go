@@ -278,15 +278,19 @@ func (m *sparsePass) compare(t *testing.T, tokens []int32, device hardware.Devic
 	}
 }
 
-// TestQwen2MoE compares a seeded model with this pass.
-func TestQwen2MoE(t *testing.T) {
-	const vocab, width, layers, heads, kvHeads, headDim, experts, ffn, shared = 64, 48, 3, 4, 2, 12, 6, 20, 28
+// The sizes of a tiny Qwen2-MoE.
+const moeVocab, moeLayers, moeHeads, moeKVHeads, moeHeadDim, moeExperts = 64, 3, 4, 2, 12, 6
+
+// openQwen2MoE writes a seeded Qwen2-MoE as a GGUF file and opens it.
+func openQwen2MoE(t testing.TB) weights.Source {
+	t.Helper()
+	const width, ffn, shared = 48, 20, 28
 	md := weights.NewMetadata()
 	md.Set("general.architecture", "qwen2moe")
 	for key, value := range map[string]any{
-		"block_count": uint32(layers), "context_length": uint32(256), "embedding_length": uint32(width), "vocab_size": uint32(vocab),
-		"attention.head_count": uint32(heads), "attention.head_count_kv": uint32(kvHeads), "attention.layer_norm_rms_epsilon": float32(1e-6),
-		"rope.freq_base": float32(1e6), "feed_forward_length": uint32(99), "expert_count": uint32(experts), "expert_used_count": uint32(2),
+		"block_count": uint32(moeLayers), "context_length": uint32(512), "embedding_length": uint32(width), "vocab_size": uint32(moeVocab),
+		"attention.head_count": uint32(moeHeads), "attention.head_count_kv": uint32(moeKVHeads), "attention.layer_norm_rms_epsilon": float32(1e-6),
+		"rope.freq_base": float32(1e6), "feed_forward_length": uint32(99), "expert_count": uint32(moeExperts), "expert_used_count": uint32(2),
 		"expert_feed_forward_length": uint32(ffn), "expert_shared_feed_forward_length": uint32(shared),
 	} {
 		md.Set("qwen2moe."+key, value)
@@ -313,22 +317,25 @@ func TestQwen2MoE(t *testing.T) {
 	matrix := func(name string, shape ...int) {
 		add(name+".weight", 0, 1/math.Sqrt(float64(shape[len(shape)-1])), shape...)
 	}
-	matrix("token_embd", vocab, width)
-	matrix("output", vocab, width)
+	matrix("token_embd", moeVocab, width)
+	matrix("output", moeVocab, width)
 	add("output_norm.weight", 1, 0.2, width)
-	for i := range layers {
+	for i := range moeLayers {
 		p := fmt.Sprintf("blk.%d.", i)
 		add(p+"attn_norm.weight", 1, 0.2, width)
 		add(p+"ffn_norm.weight", 1, 0.2, width)
-		for name, out := range map[string]int{"attn_q": heads * headDim, "attn_k": kvHeads * headDim, "attn_v": kvHeads * headDim} {
-			matrix(p+name, out, width)
-			add(p+name+".bias", 0, 0.5, out)
+		for _, projection := range []struct {
+			name string
+			out  int
+		}{{"attn_q", moeHeads * moeHeadDim}, {"attn_k", moeKVHeads * moeHeadDim}, {"attn_v", moeKVHeads * moeHeadDim}} {
+			matrix(p+projection.name, projection.out, width)
+			add(p+projection.name+".bias", 0, 0.5, projection.out)
 		}
-		matrix(p+"attn_output", width, heads*headDim)
-		matrix(p+"ffn_gate_inp", experts, width)
-		matrix(p+"ffn_gate_exps", experts, ffn, width)
-		matrix(p+"ffn_up_exps", experts, ffn, width)
-		matrix(p+"ffn_down_exps", experts, width, ffn)
+		matrix(p+"attn_output", width, moeHeads*moeHeadDim)
+		matrix(p+"ffn_gate_inp", moeExperts, width)
+		matrix(p+"ffn_gate_exps", moeExperts, ffn, width)
+		matrix(p+"ffn_up_exps", moeExperts, ffn, width)
+		matrix(p+"ffn_down_exps", moeExperts, width, ffn)
 		matrix(p+"ffn_gate_inp_shexp", width)
 		matrix(p+"ffn_gate_shexp", shared, width)
 		matrix(p+"ffn_up_shexp", shared, width)
@@ -342,13 +349,19 @@ func TestQwen2MoE(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return src
+}
+
+// TestQwen2MoE compares a seeded model with this pass.
+func TestQwen2MoE(t *testing.T) {
 	m := &sparsePass{
-		src: src, layers: layers, heads: heads, kvHeads: kvHeads, headDim: headDim, rotated: headDim, theta: 1e6, eps: 1e-6,
-		experts: experts, topK: 2, scale: 1,
+		src: openQwen2MoE(t), layers: moeLayers, heads: moeHeads, kvHeads: moeKVHeads, headDim: moeHeadDim, rotated: moeHeadDim, theta: 1e6, eps: 1e-6,
+		experts: moeExperts, topK: 2, scale: 1,
 	}
+	rng := rand.New(rand.NewPCG(2, 57))
 	var tokens []int32
 	for range 2*hardware.BlockLen + 9 {
-		tokens = append(tokens, int32(rng.IntN(vocab)))
+		tokens = append(tokens, int32(rng.IntN(moeVocab)))
 	}
 	m.compare(t, tokens, openCPU(t), len(tokens), 7, 64, 100, 1)
 }
