@@ -14,6 +14,7 @@ import (
 
 	"hearth/engine/weights"
 	"hearth/engine/weights/checkpointtest"
+	"hearth/hardware/quant"
 )
 
 // counting is a matrix whose elements count up from first.
@@ -176,7 +177,7 @@ func TestPooling(t *testing.T) {
 }
 
 // TestReranker takes the two rows of the head from a reranker that is known by its name, and the class of one that has but
-// one.
+// one. Files that are made of it have them too, whatever the other matrices become.
 func TestReranker(t *testing.T) {
 	embedding, head := counting("model.embed_tokens.weight", 0, 8, 4), counting("lm_head.weight", 100, 8, 4)
 	score := counting("score.weight", 200, 1, 4)
@@ -210,16 +211,33 @@ func TestReranker(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if got := dequantized(t, src, "cls.output.weight"); !slices.Equal(got, c.want) {
-			t.Errorf("%s: the classes are %v, want %v", name, got, c.want)
+		recipe, _ := weights.RecipeByName("bf16")
+		conversion, err := weights.PlanConversion(src, weights.ConvertOptions{Recipe: recipe})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
 		}
-		if tensor, _ := src.Describe("cls.output.weight"); !slices.Equal(tensor.Shape, []int{2, 4}) {
-			t.Errorf("%s: shape %v", name, tensor.Shape)
+		path := filepath.Join(t.TempDir(), "ranking.gguf")
+		if _, err := conversion.Save(t.Context(), path); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
 		}
-		if pooling, _ := src.Metadata().Uint("qwen3.pooling_type"); pooling != 4 {
-			t.Errorf("%s: pooling_type is %d", name, pooling)
+		converted, err := weights.Open(path)
+		if err != nil {
+			t.Fatal(err)
 		}
-		src.Close()
+		for form, src := range map[string]weights.Source{"folder": src, "converted": converted} {
+			if got := dequantized(t, src, "cls.output.weight"); !slices.Equal(got, c.want) {
+				t.Errorf("%s, %s: the classes are %v, want %v", name, form, got, c.want)
+			}
+			if tensor, _ := src.Describe("cls.output.weight"); !slices.Equal(tensor.Shape, []int{2, 4}) || tensor.Format != quant.F32 {
+				t.Errorf("%s, %s: %s %v", name, form, tensor.Format, tensor.Shape)
+			}
+			if pooling, _ := src.Metadata().Uint("qwen3.pooling_type"); pooling != 4 {
+				t.Errorf("%s, %s: pooling_type is %d", name, form, pooling)
+			}
+			src.Close()
+		}
 	}
 }
 

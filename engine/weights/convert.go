@@ -202,7 +202,9 @@ func (c *Conversion) describe() ([]Tensor, error) {
 
 // isGGUFName reports whether a tensor of a Hugging Face checkpoint got a GGUF name.
 func isGGUFName(name string) bool {
-	return strings.HasPrefix(name, "blk.") || strings.HasPrefix(name, "output") || strings.HasPrefix(name, "token_embd") || strings.HasPrefix(name, "rope_")
+	return slices.ContainsFunc([]string{"blk.", "output", "token_embd", "rope_", "cls."}, func(prefix string) bool {
+		return strings.HasPrefix(name, prefix)
+	})
 }
 
 // isOtherModality recognises the tensors of encoders for pictures and sound, and buffers that are computed from the

@@ -198,6 +198,7 @@ var keptMatrices = []string{
 	"indexer.proj",     // weights of the indexer's heads
 	"indexer.q_proj",   // MiniMax-M3's indexer
 	"indexer.k_proj",   //
+	"cls.output",       // the two classes of a reranker
 }
 
 // quantizable reports whether a tensor is a matrix that recipes touch.
