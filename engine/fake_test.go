@@ -219,13 +219,18 @@ const (
 func fakeEngine(t testing.TB, device *fakeDevice, opts Options) *Engine {
 	t.Helper()
 	e := loadFake(t, device, opts)
+	startFake(t, e)
+	return e
+}
+
+// startFake runs an engine's loop until the end of the test.
+func startFake(t testing.TB, e *Engine) {
 	go e.run()
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
 	})
-	return e
 }
 
 // loadFake returns an engine whose loop does not run.
