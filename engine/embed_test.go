@@ -15,42 +15,22 @@ import (
 	"hearth/hardware/quant"
 )
 
-// pooledModel is the reference model of Qwen3 with a pooling, for PoolRank with the rows of two tokens of its head as
-// classes.
-type pooledModel struct {
-	weights.Source
-	md  *weights.Metadata
-	cls weights.Tensor
-}
-
 const yesToken, noToken = 30, 40
 
-func newPooledModel(t testing.TB, pooling model.Pooling) *pooledModel {
+// newPooledModel returns the reference model of Qwen3 with a pooling, for PoolRank with the rows of two tokens of its head
+// as classes.
+func newPooledModel(t testing.TB, pooling model.Pooling) weights.Source {
 	src := tinyModel(t, "qwen3")
-	m := &pooledModel{Source: src, md: src.Metadata().Clone()}
-	m.md.Set("qwen3.pooling_type", uint32(pooling))
-	head, err := src.Tensor("token_embd.weight")
+	md := src.Metadata().Clone()
+	md.Set("qwen3.pooling_type", uint32(pooling))
+	cls, err := src.Tensor("token_embd.weight")
 	if err != nil {
 		t.Fatal(err)
 	}
-	rowBytes := len(head.Data) / head.Shape[0]
-	m.cls = head
-	m.cls.Name, m.cls.Shape = "cls.output.weight", []int{2, head.Shape[1]}
-	m.cls.Data = slices.Concat(head.Data[yesToken*rowBytes:][:rowBytes], head.Data[noToken*rowBytes:][:rowBytes])
-	return m
-}
-
-func (m *pooledModel) Metadata() *weights.Metadata { return m.md }
-
-func (m *pooledModel) Describe(name string) (weights.Tensor, error) { return m.Tensor(name) }
-
-func (m *pooledModel) Rows(name string) (weights.Tensor, error) { return m.Tensor(name) }
-
-func (m *pooledModel) Tensor(name string) (weights.Tensor, error) {
-	if name == m.cls.Name {
-		return m.cls, nil
-	}
-	return m.Source.Tensor(name)
+	rowBytes := len(cls.Data) / cls.Shape[0]
+	cls.Data = slices.Concat(cls.Data[yesToken*rowBytes:][:rowBytes], cls.Data[noToken*rowBytes:][:rowBytes])
+	cls.Name, cls.Shape = "cls.output.weight", []int{2, cls.Shape[1]}
+	return extended{keyed{src, md}, map[string]weights.Tensor{cls.Name: cls}}
 }
 
 // embedTexts returns texts of different lengths, some of which begin alike.

@@ -106,6 +106,25 @@ type keyed struct {
 
 func (k keyed) Metadata() *weights.Metadata { return k.md }
 
+// extended is a model file with other keys and further tensors.
+type extended struct {
+	keyed
+	further map[string]weights.Tensor
+}
+
+func (x extended) Has(name string) bool { return x.further[name].Name != "" || x.keyed.Has(name) }
+
+func (x extended) Describe(name string) (weights.Tensor, error) { return x.Tensor(name) }
+
+func (x extended) Rows(name string) (weights.Tensor, error) { return x.Tensor(name) }
+
+func (x extended) Tensor(name string) (weights.Tensor, error) {
+	if t := x.further[name]; t.Name != "" {
+		return t, nil
+	}
+	return x.keyed.Tensor(name)
+}
+
 // nmse is the squared error of a row over the squared length of the wanted one.
 func nmse(got, want []float32) float64 {
 	var num, den float64
