@@ -224,31 +224,50 @@ func TestGuessesOnTheCPU(t *testing.T) {
 	}
 }
 
-// TestGuessingAllocatesNothing drives the loop by hand: steps of eight sequences whose guesses are right and wrong.
+// TestGuessingAllocatesNothing drives the loop by hand: steps of eight sequences whose guesses are right and wrong, found in
+// their texts, drawn from a draft model, and predicted by layers of the model on the real device.
 func TestGuessingAllocatesNothing(t *testing.T) {
-	e := loadFake(t, &fakeDevice{}, Options{MaxSequences: 8, Speculate: SpeculateNGram})
-	e.loop.speculation.control.Always = true
-	for i := range 8 {
-		r := api.Request{
-			Prompt: words(uint64(i), 60+i), MaxTokens: 900, IgnoreEOS: true, Logprobs: -1,
-			Sampling: api.Sampling{Temperature: 1, LogitBias: few(), Seed: uint64(i)},
+	m, err := model.LoadDrafting(tinyModel(t, "qwen35-mtp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	predicting, err := load(t.Context(), m, Options{
+		Device: openOneThread(t), KV: quant.F32, Speculate: SpeculateMTP, MaxSequences: 8, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for source, e := range map[draft.Source]*Engine{
+		draft.NGram:      loadFake(t, &fakeDevice{}, Options{MaxSequences: 8, Speculate: SpeculateNGram}),
+		draft.OtherModel: loadFake(t, &fakeDevice{}, Options{MaxSequences: 8, Speculate: SpeculateDraft, Draft: fakeModel()}),
+		draft.Heads:      predicting,
+	} {
+		e.loop.speculation.control.Always = true
+		for i := range 8 {
+			r := api.Request{
+				Prompt: words(uint64(i), 60+i), MaxTokens: 900, IgnoreEOS: true, Logprobs: -1,
+				Sampling: api.Sampling{Temperature: 1, LogitBias: few(), Seed: uint64(i)},
+			}
+			submit(t, e, r)
+			e.loop.scheduler.add(<-e.submissions)
 		}
-		submit(t, e, r)
-		e.loop.scheduler.add(<-e.submissions)
-	}
-	step := func() {
-		if !e.loop.guardedStep() {
-			t.Fatal("the loop is idle")
+		step := func() {
+			if !e.loop.guardedStep() {
+				t.Fatalf("%s: the loop is idle", source)
+			}
 		}
-	}
-	for range 10 {
-		step()
-	}
-	if allocs := testing.AllocsPerRun(100, step); allocs != 0 {
-		t.Errorf("%v allocations per step, want 0", allocs)
-	}
-	if d := e.Stats().Drafts[draft.NGram]; d.Accepted == 0 || d.Accepted == d.Drafted {
-		t.Errorf("%+v: the test tests too little", d)
+		for range 10 {
+			step()
+		}
+		if allocs := testing.AllocsPerRun(25, step); allocs != 0 {
+			t.Errorf("%s: %v allocations per step, want 0", source, allocs)
+		}
+		if d := e.Stats().Drafts[source]; d.Accepted == 0 || d.Accepted == d.Drafted && source != draft.OtherModel {
+			t.Errorf("%+v: the test tests too little", d)
+		}
+		if err := e.abandon(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
