@@ -197,27 +197,39 @@ func compareChunks(t *testing.T, name string, r *reference, device hardware.Devi
 	}
 }
 
+// published writes a model as its makers publish it, and opens that.
+func published(t testing.TB, gguf weights.Source) weights.Source {
+	t.Helper()
+	var tensors []weights.OutTensor
+	for _, tensor := range checkpointtest.Tensors(t, gguf) {
+		tensors = append(tensors, tensor.Plain())
+	}
+	return openFolder(t, checkpointtest.Write(t, checkpointtest.Config(gguf), tensors))
+}
+
+// openFolder opens a model until the end of the test.
+func openFolder(t testing.TB, folder string) weights.Source {
+	t.Helper()
+	src, err := weights.Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { src.Close() })
+	return src
+}
+
 // TestHuggingFaceGolden writes the reference models as their makers publish them, and wants the same logits.
 func TestHuggingFaceGolden(t *testing.T) {
 	device := openCPU(t)
 	for _, name := range golden {
 		t.Run(name, func(t *testing.T) {
 			gguf := referenceModel(t, name)
-			var folder string
+			var src weights.Source
 			if name == "llama" { // its rows of queries and keys lie in another order
-				folder = writeHuggingFace(t, gguf)
+				src = openFolder(t, writeHuggingFace(t, gguf))
 			} else {
-				var tensors []weights.OutTensor
-				for _, tensor := range checkpointtest.Tensors(t, gguf) {
-					tensors = append(tensors, tensor.Plain())
-				}
-				folder = checkpointtest.Write(t, checkpointtest.Config(gguf), tensors)
+				src = published(t, gguf)
 			}
-			src, err := weights.Open(folder)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer src.Close()
 			if src.Origin() != weights.HuggingFace {
 				t.Errorf("origin %s", src.Origin())
 			}

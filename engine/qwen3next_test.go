@@ -403,7 +403,7 @@ func TestQwen3Next(t *testing.T) {
 	for _, form := range []struct {
 		name string
 		src  weights.Source
-	}{{"qwen3next", next.open(t, "qwen3next")}, {"joined", next.joined().open(t, "qwen3next")}, {"tiled", next.tiled().open(t, "qwen35moe")}} {
+	}{{"qwen3next", next.open(t, "qwen3next")}, {"folder", published(t, next.open(t, "qwen3next"))}, {"joined", next.joined().open(t, "qwen3next")}, {"tiled", next.tiled().open(t, "qwen35moe")}} {
 		for _, chunk := range []int{len(tokens), 7, 64, 100, 1} {
 			m, err := model.Load(form.src)
 			if err != nil {

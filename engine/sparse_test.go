@@ -253,8 +253,8 @@ func (m *sparsePass) logits(tokens []int32) [][]float32 {
 	return rows
 }
 
-// compare feeds tokens in chunks and wants the logits of this pass at every position.
-func (m *sparsePass) compare(t *testing.T, tokens []int32, device hardware.Device, chunks ...int) {
+// compare feeds tokens to a model in chunks and wants the logits of this pass at every position.
+func (m *sparsePass) compare(t *testing.T, src weights.Source, tokens []int32, device hardware.Device, chunks ...int) {
 	t.Helper()
 	want := m.logits(tokens)
 	var positions []int
@@ -262,7 +262,7 @@ func (m *sparsePass) compare(t *testing.T, tokens []int32, device hardware.Devic
 		positions = append(positions, i)
 	}
 	for _, chunk := range chunks {
-		loaded, err := model.Load(m.src)
+		loaded, err := model.Load(src)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -352,7 +352,7 @@ func openQwen2MoE(t testing.TB) weights.Source {
 	return src
 }
 
-// TestQwen2MoE compares a seeded model with this pass.
+// TestQwen2MoE compares a seeded model with this pass, in both forms of files.
 func TestQwen2MoE(t *testing.T) {
 	m := &sparsePass{
 		src: openQwen2MoE(t), layers: moeLayers, heads: moeHeads, kvHeads: moeKVHeads, headDim: moeHeadDim, rotated: moeHeadDim, theta: 1e6, eps: 1e-6,
@@ -363,7 +363,9 @@ func TestQwen2MoE(t *testing.T) {
 	for range 2*hardware.BlockLen + 9 {
 		tokens = append(tokens, int32(rng.IntN(moeVocab)))
 	}
-	m.compare(t, tokens, openCPU(t), len(tokens), 7, 64, 100, 1)
+	device := openCPU(t)
+	m.compare(t, m.src, tokens, device, len(tokens), 7, 64, 100, 1)
+	m.compare(t, published(t, m.src), tokens, device, 64)
 }
 
 // TestMiniMaxM3 compares the reference model with this pass where its indexer chooses few of the units, which the
@@ -374,5 +376,5 @@ func TestMiniMaxM3(t *testing.T) {
 		experts: 8, topK: 2, sigmoidScores: true, scale: 2, clipped: true, dense: 1,
 		indexHeads: 2, unit: 16, local: 1, units: 4,
 	}
-	m.compare(t, readReference(t, "minimax-m3").tokens[:180], openCPU(t), 180, 50, 7, 1)
+	m.compare(t, m.src, readReference(t, "minimax-m3").tokens[:180], openCPU(t), 180, 50, 7, 1)
 }

@@ -37,7 +37,9 @@ func Config(src weights.Source) map[string]any {
 	switch arch {
 	case "qwen3moe":
 		maps.Copy(c, map[string]any{"model_type": "qwen3_moe", "num_experts": get("expert_count"), "moe_intermediate_size": get("expert_feed_forward_length"), "norm_topk_prob": true})
-	case "qwen35", "qwen35moe":
+	case "qwen2moe":
+		maps.Copy(c, map[string]any{"model_type": "qwen2_moe", "num_experts": get("expert_count"), "moe_intermediate_size": get("expert_feed_forward_length"), "shared_expert_intermediate_size": get("expert_shared_feed_forward_length"), "norm_topk_prob": false, "decoder_sparse_step": 1})
+	case "qwen35", "qwen35moe", "qwen3next":
 		hybridConfig(c, md, arch)
 		if arch == "qwen35moe" {
 			return map[string]any{"model_type": "qwen3_5_moe", "architectures": []string{"Qwen3_5MoeForConditionalGeneration"}, "text_config": c, "vision_config": map[string]any{"hidden_size": 3}}
@@ -84,8 +86,11 @@ func hybridConfig(c map[string]any, md *weights.Metadata, arch string) {
 	get := func(key string) any { v, _ := md.Get(arch + "." + key); return v }
 	count := func(key string) uint64 { n, _ := md.Uint(arch + "." + key); return n }
 	sections, _ := md.Ints(arch + ".rope.dimension_sections")
+	if len(sections) == 0 { // text alone
+		sections = []int{11, 11, 10}
+	}
 	maps.Copy(c, map[string]any{
-		"model_type": map[string]string{"qwen35": "qwen3_5_text", "qwen35moe": "qwen3_5_moe_text"}[arch], "rope_theta": nil,
+		"model_type": map[string]string{"qwen35": "qwen3_5_text", "qwen35moe": "qwen3_5_moe_text", "qwen3next": "qwen3_next"}[arch], "rope_theta": nil,
 		"rope_parameters": map[string]any{
 			"rope_type": "default", "rope_theta": get("rope.freq_base"), "mrope_section": sections[:3], "mrope_interleaved": true,
 			"partial_rotary_factor": float64(count("rope.dimension_count")) / float64(count("attention.key_length")),

@@ -90,7 +90,7 @@ func (v *inverse) emit(n Tensor, name string) {
 
 func (v *inverse) tensor(name string) {
 	n := elementsOf(v.t, v.src, name)
-	zeroCentred := strings.HasPrefix(v.arch, "qwen35") || v.arch == "minimax-m3"
+	zeroCentred := strings.HasPrefix(v.arch, "qwen35") || v.arch == "qwen3next" || v.arch == "minimax-m3"
 	if zeroCentred && strings.HasSuffix(name, "norm.weight") && !strings.HasSuffix(name, "ssm_norm.weight") {
 		for i := range n.Values {
 			n.Values[i]--
@@ -158,7 +158,8 @@ func (v *inverse) experts(n Tensor, prefix, stem string) {
 		return
 	}
 	pattern := map[string]string{
-		"qwen3moe": "mlp.experts.%d.%s_proj.weight", "deepseek2": "mlp.experts.%d.%s_proj.weight", "deepseek32": "mlp.experts.%d.%s_proj.weight",
+		"qwen2moe": "mlp.experts.%d.%s_proj.weight", "qwen3moe": "mlp.experts.%d.%s_proj.weight", "qwen3next": "mlp.experts.%d.%s_proj.weight",
+		"deepseek2": "mlp.experts.%d.%s_proj.weight", "deepseek32": "mlp.experts.%d.%s_proj.weight",
 		"minimax-m2": "block_sparse_moe.experts.%d.%s.weight", "minimax-m3": "block_sparse_moe.experts.%d.%s.weight",
 		"deepseek4": "ffn.experts.%d.%s.weight",
 	}[v.arch]
@@ -185,7 +186,7 @@ var publishedNames = map[string]string{
 	"attn_qkv.weight": "linear_attn.in_proj_qkv.weight", "attn_gate.weight": "linear_attn.in_proj_z.weight",
 	"ssm_beta.weight": "linear_attn.in_proj_b.weight", "ssm_alpha.weight": "linear_attn.in_proj_a.weight",
 	"ssm_conv1d.weight": "linear_attn.conv1d.weight", "ssm_a": "linear_attn.A_log", "ssm_dt.bias": "linear_attn.dt_bias",
-	"ssm_norm.weight": "linear_attn.norm.weight", "ssm_out.weight": "linear_attn.out_proj.weight",
+	"ssm_ba.weight": "linear_attn.in_proj_ba.weight", "ssm_norm.weight": "linear_attn.norm.weight", "ssm_out.weight": "linear_attn.out_proj.weight",
 	"nextn.eh_proj.weight": "fc.weight", "nextn.enorm.weight": "pre_fc_norm_embedding.weight", "nextn.hnorm.weight": "pre_fc_norm_hidden.weight",
 	"nextn.shared_head_norm.weight": "norm.weight",
 	"attn_q_a.weight":               "self_attn.q_a_proj.weight", "attn_q_a_norm.weight": "self_attn.q_a_layernorm.weight", "attn_q_b.weight": "self_attn.q_b_proj.weight",
@@ -238,9 +239,15 @@ func (v *inverse) layer(n Tensor, prefix, stem string) {
 		return
 	case "attn_v_b.weight": // goes with the keys
 		return
+	case "attn_qkv.weight", "attn_gate.weight":
+		if v.arch == "qwen3next" {
+			v.groups(n, prefix, stem)
+			return
+		}
+		n = v.delta(n, stem)
 	case "ffn_gate_inp_shexp.weight":
 		n.Shape = []int{1, n.Shape[0]}
-	case "attn_qkv.weight", "attn_gate.weight", "ssm_beta.weight", "ssm_alpha.weight", "ssm_conv1d.weight", "ssm_a", "ssm_dt.bias", "ssm_out.weight":
+	case "ssm_beta.weight", "ssm_alpha.weight", "ssm_conv1d.weight", "ssm_a", "ssm_dt.bias", "ssm_out.weight":
 		n = v.delta(n, stem)
 	}
 	if name == "" {
@@ -265,6 +272,29 @@ func (v *inverse) keysValues(keys Tensor, prefix string) {
 	v.emit(n, prefix+"self_attn.kv_b_proj.weight")
 }
 
+// groups joins, for each key head, what gives its queries, keys, values and the gates of these.
+func (v *inverse) groups(qkv Tensor, prefix, stem string) {
+	if stem == "attn_gate.weight" { // goes with the others
+		return
+	}
+	gate := elementsOf(v.t, v.src, strings.Replace(qkv.Name, "attn_qkv", "attn_gate", 1))
+	keyHeads, keyDim := v.key("ssm.group_count"), v.key("ssm.state_size")
+	keys, values := keyHeads*keyDim, v.key("ssm.inner_size")/keyHeads
+	joined := Tensor{Shape: []int{qkv.Shape[0] + gate.Shape[0], qkv.Shape[1]}}
+	add := func(from *Tensor, first, n int) {
+		for r := range n {
+			joined.Values = append(joined.Values, from.row(first+r)...)
+		}
+	}
+	for h := range keyHeads {
+		add(&qkv, h*keyDim, keyDim)
+		add(&qkv, keys+h*keyDim, keyDim)
+		add(&qkv, 2*keys+h*values, values)
+		add(&gate, h*values, values)
+	}
+	v.emit(joined, prefix+"linear_attn.in_proj_qkvz.weight")
+}
+
 // delta puts the value heads next to their key head, and takes the exponential back.
 func (v *inverse) delta(n Tensor, stem string) Tensor {
 	keyHeads, valueHeads := v.key("ssm.group_count"), v.key("ssm.time_step_rank")
@@ -272,9 +302,13 @@ func (v *inverse) delta(n Tensor, stem string) Tensor {
 	var heads, elements []int // in the checkpoint's order, where the model has them
 	for k := range keyHeads {
 		for j := range perKey {
-			heads = append(heads, j*keyHeads+k)
+			h := j*keyHeads + k
+			if v.arch == "qwen3next" { // where they are next to it already
+				h = k*perKey + j
+			}
+			heads = append(heads, h)
 			for i := range dim {
-				elements = append(elements, (j*keyHeads+k)*dim+i)
+				elements = append(elements, h*dim+i)
 			}
 		}
 	}
