@@ -566,6 +566,8 @@ func TestOptions(t *testing.T) {
 		{"MaxSequences", Options{MaxSequences: math.MaxInt}},
 		{"MaxWaiting", Options{MaxWaiting: math.MaxInt}},
 		{"MaxBatchTokens", Options{MaxBatchTokens: maxCount + 1}},
+		{"Speculate", Options{Speculate: SpeculateDraft + 1}},
+		{"MaxDraft", Options{MaxDraft: hardware.BlockLen}},
 		{"Device", Options{}},
 	} {
 		if test.want != "Device" {
