@@ -120,11 +120,12 @@ func TestPredictorOnTheCPU(t *testing.T) {
 		inputs  []int32
 	}{
 		{m.Trunk, 0, tokens[:70], nil}, {m.Draft, 0, tokens[1:71], rows[:70]},
-		{m.Trunk, 70, tokens[70:75], nil}, {m.Draft, 70, tokens[71:74], rows[:3]}, // two rows were wrong guesses
+		{m.Trunk, 70, tokens[70:75], nil}, {m.Draft, 70, tokens[71:74], rows[:3]}, // the last two were wrong guesses
 		{m.Draft, 73, []int32{5}, []int32{2}}, {m.Draft, 74, []int32{9}, []int32{0}}, // from the guesses before
 		{m.Trunk, 73, tokens[73:76], nil}, {m.Draft, 73, tokens[74:77], rows[:3]},
 	} {
 		b := predictBatch(limits, step.start, step.tokens, step.inputs)
+		b.Spans[0].Draft = int32(min(limits.MaxDraft, len(step.tokens)-1))
 		queue.Run(step.section, b)
 		if err := queue.Sync(); err != nil {
 			t.Fatal(err)

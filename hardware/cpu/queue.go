@@ -98,7 +98,7 @@ func (q *queue) Run(section hardware.Section, b *hardware.Batch) {
 	}
 	for i := range b.Spans {
 		for _, h := range q.moved[section] {
-			h.check(i, &b.Spans[i], q.limits.MaxDraft)
+			h.check(i, &b.Spans[i])
 		}
 	}
 	if q.needInputs[section] && len(b.Inputs) != len(b.Tokens) {

@@ -25,9 +25,9 @@ type history struct {
 	slots []progress // by slot
 }
 
-// progress is how far a sequence has come: its base, and the position behind the last one that was computed. Both are 0
-// for an empty slot.
-type progress struct{ base, end int32 }
+// progress is how far a sequence has come: its base, the position behind the last one that was computed, and how many of
+// the last ones may be taken back. All are 0 for an empty slot.
+type progress struct{ base, end, drafts int32 }
 
 // from returns the progress from which a span goes on, that of an empty slot where it begins a sequence.
 func (h *history) from(s *hardware.Span) progress {
@@ -40,14 +40,14 @@ func (h *history) from(s *hardware.Span) progress {
 // after is the progress behind a span.
 func after(s *hardware.Span) progress {
 	end := s.Start + s.Len
-	return progress{base: (end - 1) / blockLen * blockLen, end: end}
+	return progress{base: (end - 1) / blockLen * blockLen, end: end, drafts: s.Draft}
 }
 
 // check panics when a span does not go on where its slot stands, or where drafts may have been taken back to.
-func (h *history) check(i int, s *hardware.Span, maxDraft int) {
+func (h *history) check(i int, s *hardware.Span) {
 	at := h.from(s)
-	if s.Start > at.end || s.Start < at.base || int(at.end-s.Start) > maxDraft {
-		panic(fmt.Sprintf("cpu: Run: span %d starts at %d, %q of slot %d has come to %d from %d on", i, s.Start, h.name, s.Slot, at.end, at.base))
+	if s.Start > at.end || s.Start < at.end-at.drafts {
+		panic(fmt.Sprintf("cpu: Run: span %d starts at %d, %q of slot %d has come to %d with %d drafts", i, s.Start, h.name, s.Slot, at.end, at.drafts))
 	}
 }
 

@@ -70,27 +70,30 @@ func (b *formBuilder) attend(heads, dim int, sinks bool, sources ...hardware.Sou
 	return o
 }
 
-// ring returns rows with a ring that holds those before the step.
-func (b *formBuilder) ring(cols, reach int) (hardware.Tensor, hardware.Ring) {
-	x, ring := b.rows(1, cols), b.Ring(hardware.RingInfo{Name: "rows", Dim: cols, Reach: reach})
+// ring returns rows with a ring that holds those before the step, and of which snapshots keep some.
+func (b *formBuilder) ring(cols, reach, keep int) (hardware.Tensor, hardware.Ring) {
+	x, ring := b.rows(1, cols), b.Ring(hardware.RingInfo{Name: "rows", Dim: cols, Reach: reach, Keep: keep})
 	b.after = append(b.after, func() { b.Remember(ring, x) })
 	return x, ring
 }
 
 // window is a source of the latest rows.
 func (b *formBuilder) window(dim, valueDim, positions int) hardware.Source {
-	x, ring := b.ring(dim, positions-1)
+	x, ring := b.ring(dim, positions-1, 0)
 	return hardware.Source{Recent: x, Ring: ring, ValueDim: valueDim}
 }
 
 // compressed returns a stream with an entry for several positions.
 func (b *formBuilder) compressed(class hardware.StreamClass, dim, ratio int, overlap bool) hardware.Stream {
 	s := b.Stream(hardware.StreamInfo{Name: "entries", Heads: 1, Dim: dim, Class: class, Ratio: ratio})
-	width, reach := dim, ratio-1
-	if overlap {
-		width, reach = 2*dim, 2*ratio-1
+	width, reach, keep := dim, ratio-1, 1 // a ring keeps a row at least, needed or not
+	if ratio > hardware.BlockLen {
+		keep = ratio - hardware.BlockLen
 	}
-	x, ring := b.ring(2*width, reach)
+	if overlap {
+		width, reach, keep = 2*dim, 2*ratio-1, ratio
+	}
+	x, ring := b.ring(2*width, reach, keep)
 	b.Compress(hardware.CompressArgs{
 		X: x, Ring: ring, Ape: b.table(ratio, width), Weight: b.vector("norm", dim), Eps: 1e-5, Overlap: overlap, Dst: s,
 		Rope: b.Rope(hardware.RopeInfo{Frequencies: frequencies(dim/4, 10000), Pairing: hardware.Interleaved}),
@@ -229,7 +232,7 @@ func (f *attentionForm) test(t *testing.T, d hardware.Device, c *Config, kv *qua
 	rng := rand.New(rand.NewPCG(21, 22))
 	lengths := f.lengths
 	switch {
-	case lengths == nil:
+	case lengths == nil || kv != quant.F32: // what takes long sequences to see depends on no format
 		lengths = []int{100, 30, 3}
 	case c.brief():
 		lengths = []int{90}
@@ -237,6 +240,9 @@ func (f *attentionForm) test(t *testing.T, d hardware.Device, c *Config, kv *qua
 	sequences := randomSequences(rng, m.vocab, lengths...)
 	l := modelLimits(kv, 150, sequences)
 	l.MaxDraft = 9
+	if len(sequences) > 1 && !c.Allocates {
+		testAllocations(t, newPlayer(t, d, m, l, sequences))
+	}
 	got := f.compare(t, d, c, m, l, sequences)
 	if !d.Info().Exact {
 		return
@@ -251,6 +257,9 @@ func (f *attentionForm) test(t *testing.T, d hardware.Device, c *Config, kv *qua
 		}
 	}
 	testTakenBack(t, d, m, l, sequences)
+	if m.Stateful() && len(sequences) > 1 && kv == quant.F32 && !c.brief() {
+		testSnapshots(t, d, c, m, l, sequences)
+	}
 	if f.whole {
 		want := newPlayer(t, d, f.model(true), l, sequences)
 		want.play(mixed(sequences, l.Tokens, rng))

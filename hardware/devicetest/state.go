@@ -67,7 +67,10 @@ func testState(t *testing.T, d hardware.Device, c *Config) {
 		m, l, sequences := stateModel()
 		testTakenBack(t, d, m, l, sequences)
 	})
-	t.Run("snapshots", func(t *testing.T) { testSnapshots(t, d, c) })
+	t.Run("snapshots", func(t *testing.T) {
+		m, l, sequences := stateModel()
+		testSnapshots(t, d, c, m, l, sequences)
+	})
 	t.Run("broken", func(t *testing.T) { testBrokenState(t, d) })
 	m, l, sequences := stateModel()
 	t.Run("allocations", func(t *testing.T) {
@@ -146,8 +149,8 @@ func testTakenBack(t *testing.T, d hardware.Device, m *model, l hardware.Limits,
 }
 
 // testSnapshots goes on from a snapshot: in another slot, in another queue, and after the sequence went on.
-func testSnapshots(t *testing.T, d hardware.Device, c *Config) {
-	m, l, sequences := stateModel()
+func testSnapshots(t *testing.T, d hardware.Device, c *Config, m *model, l hardware.Limits, sequences [][]int32) {
+	t.Helper()
 	want := newPlayer(t, d, m, l, sequences)
 	want.play(oneByOne(sequences))
 	other := d
@@ -155,6 +158,9 @@ func testSnapshots(t *testing.T, d hardware.Device, c *Config) {
 		other = opened(t, v.Open)
 	}
 	for _, at := range []struct{ position, length int }{{64, 64}, {64, 65}, {64, 100}, {64, 127}, {128, 128}, {128, 131}, {192, 200}} {
+		if at.length+3 > len(sequences[0]) {
+			break
+		}
 		from := newPlayer(t, d, m, l, sequences)
 		for from.lengths[0] < at.length {
 			from.play(script{{{0, min(50, at.length-from.lengths[0]), -1, 0}}})
@@ -199,6 +205,7 @@ func testBrokenState(t *testing.T, d hardware.Device) {
 	for i, broken := range []func(){
 		func() { p.play(script{{{0, 2, 101, 0}}}) },
 		func() { p.play(script{{{0, 2, 90, 0}}}) },
+		func() { p.play(script{{{0, 2, 99, 0}}}) },
 		func() { p.play(script{{{0, 2, 63, 0}}}) },
 		func() { p.play(script{{{1, 2, 5, 0}}}) },
 		func() { p.queue.SaveState(slot, 100, 0) },
