@@ -81,7 +81,7 @@ func (o *Options) Validate() error {
 		{"ContextLength", int64(o.ContextLength), math.MaxInt32}, {"MaxSequences", int64(o.MaxSequences), maxCount},
 		{"MaxBatchTokens", int64(o.MaxBatchTokens), maxCount}, {"MaxWaiting", int64(o.MaxWaiting), maxCount},
 		{"KVBytes", o.KVBytes, math.MaxInt64}, {"Blocks", int64(o.Blocks), math.MaxInt32},
-		{"Speculate", int64(o.Speculate), int64(len(speculateNames) - 1)}, {"MaxDraft", int64(o.MaxDraft), maxDraft},
+		{"Speculate", int64(o.Speculate), int64(len(speculateNames) - 1)}, {"MaxDraft", int64(o.MaxDraft), MaxDraft},
 	} {
 		if f.value < 0 || f.value > f.most {
 			return fmt.Errorf("engine: option %s is %d, want 0 to %d", f.name, f.value, f.most)

@@ -43,8 +43,8 @@ func ParseSpeculate(name string) (Speculate, error) {
 	return Speculate(i), nil
 }
 
-// maxDraft bounds Options.MaxDraft: more guesses than a block has positions never pay.
-const maxDraft = hardware.BlockLen - 1
+// MaxDraft bounds Options.MaxDraft: more guesses than a block has positions never pay.
+const MaxDraft = hardware.BlockLen - 1
 
 // maxDraft is the most guesses of a step for a sequence, 0 without speculation.
 func (o *Options) maxDraft() int {

@@ -51,12 +51,15 @@ func newBenchSpeculateCommand() *cobra.Command {
 					return fmt.Errorf("--text: %q is none of %s", text, strings.Join(known, ", "))
 				}
 			}
+			if err := draft.validate(); err != nil {
+				return err
+			}
 			dev, err := device.open(warnings(cmd.ErrOrStderr()))
 			if err != nil {
 				return err
 			}
 			defer dev.Close()
-			options.Device, options.Mode, options.MaxDraft = dev, engine.Speculate(draft.speculate), draft.most
+			options.Device, options.Mode, options.MaxDraft = dev, engine.Speculate(draft.speculate), int(draft.most)
 			options.Draft = draft.path
 			status, bar := newStatusLine(), newProgressBar("loading", 0)
 			options.Loading, options.Progress = bar.report, status.show

@@ -79,6 +79,8 @@ func TestBenchRefuses(t *testing.T) {
 		{"model --device gorgonia", "gorgonia cannot measure"},
 		{"model -m absent.gguf", "absent.gguf"},
 		{"model --isa mmx", "mmx"},
+		{"speculate --max-draft 0", "want 1 to 63"},
+		{"speculate --draft absent.gguf --speculate mtp", "--draft: a draft model is not used with --speculate mtp"},
 		{"kernels --op conv", "--op: \"conv\""},
 		{"kernels --format q9", "--format: \"q9\""},
 		{"kernels --op attention --format q4_k", "--format: inproc: option Formats has [Q4_K], attention wants some of"},

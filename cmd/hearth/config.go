@@ -55,16 +55,49 @@ func (e *engineFlags) add(flags *pflag.FlagSet) {
 type draftFlags struct {
 	speculate speculateFlag
 	path      string
-	most      int
+	most      draftCount
 }
 
 func (d *draftFlags) add(flags *pflag.FlagSet) {
 	d.speculate = speculateFlag(engine.SpeculateAuto)
 	flags.Var(&d.speculate, "speculate", "guess tokens and check several in one step where that is faster: "+
 		strings.Join(engine.SpeculateNames(), ", ")+"; answers stay the same")
-	flags.StringVar(&d.path, "draft", "", "smaller model of the same vocabulary that guesses tokens: file or folder")
-	flags.IntVar(&d.most, "max-draft", 0, "most tokens guessed at once for a sequence (default 16)")
+	flags.StringVar(&d.path, "draft", "", "smaller model that guesses tokens, of the same vocabulary and without recurrent state: file or folder")
+	flags.Var(&d.most, "max-draft", fmt.Sprintf("most tokens guessed at once for a sequence, 1 to %d (default 16)", engine.MaxDraft))
 }
+
+// validate refuses a draft model that the choice of guesses would not use.
+func (d *draftFlags) validate() error {
+	choice := engine.Speculate(d.speculate)
+	if d.path == "" || choice == engine.SpeculateAuto || choice == engine.SpeculateDraft {
+		return nil
+	}
+	return fmt.Errorf("--draft: a draft model is not used with --speculate %s, but with %s or %s", choice, engine.SpeculateAuto, engine.SpeculateDraft)
+}
+
+// draftCount is a flag for the most guesses at once, 0 where the engine chooses.
+type draftCount int
+
+// String is part of pflag.Value.
+func (c *draftCount) String() string {
+	if *c == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(*c))
+}
+
+// Set is part of pflag.Value.
+func (c *draftCount) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > engine.MaxDraft {
+		return fmt.Errorf("want 1 to %d; --speculate off guesses none", engine.MaxDraft)
+	}
+	*c = draftCount(n)
+	return nil
+}
+
+// Type is part of pflag.Value.
+func (c *draftCount) Type() string { return "int" }
 
 // speculateFlag is a flag for the choice of guesses.
 type speculateFlag engine.Speculate
@@ -87,6 +120,9 @@ func (s *speculateFlag) Type() string { return "choice" }
 
 // options returns the options of one of several models.
 func (e *engineFlags) options(device hardware.Device, models []modelArg, logger *slog.Logger) (engine.Options, error) {
+	if err := e.draft.validate(); err != nil {
+		return engine.Options{}, err
+	}
 	var kv *quant.Format // nil: the engine chooses
 	if e.kvType != "" {
 		var err error
@@ -97,7 +133,7 @@ func (e *engineFlags) options(device hardware.Device, models []modelArg, logger 
 	opts := engine.Options{
 		Device: device, KV: kv, ContextLength: e.context, MaxSequences: e.parallel, MaxBatchTokens: e.maxBatchTokens,
 		MaxWaiting: e.maxWaiting, KVBytes: int64(e.kvMemory), Logger: logger,
-		Speculate: engine.Speculate(e.draft.speculate), MaxDraft: e.draft.most, DraftPath: e.draft.path,
+		Speculate: engine.Speculate(e.draft.speculate), MaxDraft: int(e.draft.most), DraftPath: e.draft.path,
 	}
 	if opts.KVBytes == 0 {
 		weights := uint64(0)

@@ -93,6 +93,9 @@ func TestRunRefuses(t *testing.T) {
 		{"seed", "hi", []string{"--seed", "-3"}, "--seed"},
 		{"max_tokens", "hi", []string{"--max-tokens", "some"}, "--max-tokens"},
 		{"kv-type", "hi", []string{"--kv-type", "q9"}, "--kv-type"},
+		{"no guesses", "hi", []string{"--max-draft", "0"}, "want 1 to 63; --speculate off"},
+		{"many guesses", "hi", []string{"--max-draft", "64"}, "want 1 to 63"},
+		{"draft without guesses", "hi", []string{"--draft", "d.gguf", "--speculate", "off"}, "--draft: a draft model is not used with --speculate off"},
 		{"too long", strings.Repeat("word ", 400), nil, "exceed the context of 512"},
 	} {
 		out, _, err := runOn(t, c.stdin, c.args...)

@@ -79,6 +79,8 @@ func TestServeFlags(t *testing.T) {
 		{[]string{"--threads", "-1"}, "--threads"},
 		{[]string{"--ctx", "100000", "--addr", "127.0.0.1:0", "--log-level", "error"}, "--ctx"},
 		{[]string{"--kv-memory", "lots"}, "--kv-memory"},
+		{[]string{"--max-draft", "0"}, "--max-draft"},
+		{[]string{"--draft", "d.gguf", "--speculate", "ngram"}, "--draft: a draft model is not used with --speculate ngram"},
 		{[]string{"--log-level", "loud"}, "--log-level"},
 		{[]string{"--data-dir", "/dev/null"}, "--data-dir"},
 		{[]string{"--cors-origin", "evil"}, "--cors-origin"},

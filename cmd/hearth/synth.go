@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"hearth/engine/model"
 	"hearth/engine/weights"
+	"hearth/hardware"
 )
 
 // synthOptions are the flags of synth.
@@ -97,8 +100,8 @@ func newSynthetic(ctx context.Context, o synthOptions) (*synthetic, error) {
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("--quant: unknown format %q; known are %s", o.quant, strings.Join(weights.RecipeNames(), ", "))
-	case o.context < 0:
-		return nil, fmt.Errorf("--ctx: %d is negative", o.context)
+	case o.context < 0 || o.context > model.MaxContext:
+		return nil, fmt.Errorf("--ctx: %d, want 1 to %d, or 0 for the published length", o.context, model.MaxContext)
 	case o.layers < 0 || o.layers > shape.layers:
 		return nil, fmt.Errorf("--layers: %d, the model has %d", o.layers, shape.layers)
 	}
@@ -151,6 +154,15 @@ func planSynthetic(ctx context.Context, o synthOptions, out io.Writer) error {
 	return newReport(src).print(out, false)
 }
 
+// fits returns an error when the tensors alone are more than the free bytes of the disk, 0 where they are not known. A file
+// that is replaced stays until the new one is whole, so its bytes do not count as free.
+func (f *synthetic) fits(free uint64) error {
+	if free > 0 && uint64(f.bytes) > free {
+		return fmt.Errorf("--out: %s takes %s, %s are free on the disk", f.path, formatBytes(uint64(f.bytes)), formatBytes(free))
+	}
+	return nil
+}
+
 // synthesize writes the file with a progress bar, and returns a line about it.
 func synthesize(ctx context.Context, o synthOptions) (string, error) {
 	if o.out == "" {
@@ -161,6 +173,9 @@ func synthesize(ctx context.Context, o synthOptions) (string, error) {
 	}
 	f, err := newSynthetic(ctx, o)
 	if err != nil {
+		return "", err
+	}
+	if err := f.fits(hardware.FreeDisk(filepath.Dir(f.path))); err != nil {
 		return "", err
 	}
 	f.generator.bar = newProgressBar("writing", f.bytes)

@@ -15,6 +15,7 @@ import (
 	"hearth/engine/model"
 	"hearth/engine/tokenizer"
 	"hearth/engine/weights"
+	"hearth/hardware"
 	"hearth/hardware/cpu"
 	"hearth/hardware/quant"
 )
@@ -255,7 +256,7 @@ func TestVocabularyRefuses(t *testing.T) {
 func TestSynthRefuses(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "x.gguf")
 	for _, args := range [][]string{
-		{"--arch", "perceptron"}, {"--size", "1t"}, {"--quant", "q3"}, {"--ctx", "-1"}, {"--out", ""},
+		{"--arch", "perceptron"}, {"--size", "1t"}, {"--quant", "q3"}, {"--ctx", "-1"}, {"--ctx", "16777217"}, {"--ctx", "4294967298"}, {"--out", ""},
 		{"--tokenizer", filepath.Join(t.TempDir(), "absent.json")}, {"--out", filepath.Join(t.TempDir(), "absent", "x.gguf")},
 	} {
 		if text, err := execute(t, append([]string{"synth", "--size", "tiny", "--out", out}, args...)...); err == nil {
@@ -264,6 +265,31 @@ func TestSynthRefuses(t *testing.T) {
 	}
 	if _, err := os.Stat(out); err == nil {
 		t.Error("a refused model was written")
+	}
+}
+
+// TestSynthRefusesBeyondDisk compares the tensors with what is free, and asks for a model that no disk of a usual machine
+// holds.
+func TestSynthRefusesBeyondDisk(t *testing.T) {
+	f := synthetic{path: "x.gguf", bytes: 3 << 30}
+	for free, fits := range map[uint64]bool{0: true, 1: false, 3<<30 - 1: false, 3 << 30: true} {
+		if err := f.fits(free); (err == nil) != fits {
+			t.Errorf("3 GiB where %d bytes are free: %v", free, err)
+		}
+	}
+	if err := f.fits(2 << 30); err == nil || !strings.Contains(err.Error(), "takes 3.00 GiB, 2.00 GiB are free") {
+		t.Errorf("%v, want an error with both sizes", err)
+	}
+	folder := t.TempDir()
+	if free := hardware.FreeDisk(folder); free == 0 || free > 4<<40 {
+		t.Skipf("%d bytes are free", free)
+	}
+	path := filepath.Join(folder, "x.gguf")
+	if _, err := execute(t, "synth", "--arch", "deepseek4", "--size", "v4-pro", "--quant", "f32", "--out", path); err == nil || !strings.Contains(err.Error(), "free on the disk") {
+		t.Errorf("%v, want a refusal", err)
+	}
+	if entries, err := os.ReadDir(folder); err != nil || len(entries) > 0 {
+		t.Errorf("a refused model was written: %v %v", entries, err)
 	}
 }
 

@@ -42,7 +42,7 @@ func readCompressed(l *Loader) compressedConfig {
 		qLora:     k.count("attention.q_lora_rank", 0, maxWidth),
 		oLora:     k.count("attention.output_lora_rank", 0, maxWidth),
 		numGroups: k.count("attention.output_group_count", 0, l.Config.NumHeads),
-		window:    k.count("attention.sliding_window", 0, maxContext),
+		window:    k.count("attention.sliding_window", 0, MaxContext),
 		theta:     k.positive("attention.compress_rope_freq_base", l.Config.Rope.Theta),
 		index:     readIndexer(l),
 	}

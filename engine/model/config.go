@@ -53,9 +53,11 @@ const (
 	maxLayers  = 1 << 12
 	maxWidth   = 1 << 20
 	maxVocab   = 1 << 24
-	maxContext = 1 << 24
 	maxExperts = 1 << 16
 )
+
+// MaxContext bounds the context length and other counts of positions.
+const MaxContext = 1 << 24
 
 // architecture returns the name of a model's architecture.
 func architecture(md *weights.Metadata) (string, error) {
@@ -110,7 +112,7 @@ func readConfig(k *keys, defaults Defaults) *Config {
 	}
 	c.NumLayers = k.count("block_count", 0, maxLayers)
 	c.NumNextNLayers = k.optionalCount("nextn_predict_layers", 0, maxLayers)
-	c.ContextLength = k.count("context_length", 0, maxContext)
+	c.ContextLength = k.count("context_length", 0, MaxContext)
 	c.HiddenSize = k.count("embedding_length", 0, maxWidth)
 	c.NumHeads = k.count("attention.head_count", 0, maxWidth)
 	c.NumKVHeads = k.count("attention.head_count_kv", c.NumHeads, maxWidth)

@@ -49,7 +49,7 @@ func readDeepSeek4(l *Loader) deepSeek4Config {
 			iterations: k.count("hyper_connection.sinkhorn_iterations", 0, 1<<10),
 			eps:        float32(k.positive("hyper_connection.epsilon", 0)),
 		},
-		ratios:        k.counts("attention.compress_ratios", n, maxContext),
+		ratios:        k.counts("attention.compress_ratios", n, MaxContext),
 		numHashLayers: k.optionalCount("hash_layer_count", 0, maxLayers),
 		limits:        k.numbers("swiglu_clamp_exp", n),
 		shared:        k.numbers("swiglu_clamp_shexp", n),

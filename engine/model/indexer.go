@@ -34,7 +34,7 @@ func readIndexer(l *Loader) indexConfig {
 	c := indexConfig{
 		numHeads: k.count("attention.indexer.head_count", 0, maxWidth),
 		headDim:  k.count("attention.indexer.key_length", 0, maxWidth),
-		topK:     k.count("attention.indexer.top_k", 0, maxContext),
+		topK:     k.count("attention.indexer.top_k", 0, MaxContext),
 	}
 	if c.numHeads*c.headDim > maxWidth {
 		k.wrong("attention.indexer.head_count", "is %d, with heads of %d too wide", c.numHeads, c.headDim)

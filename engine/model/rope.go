@@ -60,7 +60,7 @@ func (k *keys) rope(c *Config) RopeConfig {
 		s.Type = ""
 		return r
 	}
-	s.OriginalContext = k.count("rope.scaling.original_context_length", c.ContextLength, maxContext)
+	s.OriginalContext = k.count("rope.scaling.original_context_length", c.ContextLength, MaxContext)
 	s.LowFreq = k.number("rope.scaling.low_freq_factor", 1)
 	s.HighFreq = k.number("rope.scaling.high_freq_factor", 4)
 	s.BetaFast = k.number("rope.scaling.yarn_beta_fast", 32)

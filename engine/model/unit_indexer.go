@@ -21,8 +21,8 @@ func newUnitIndexer(l *Loader, layer int, rope hardware.Rope) *unitIndexer {
 	c, k, prefix := readIndexer(l), l.keys, blockPrefix(layer)+"indexer."
 	b := &unitIndexer{
 		numHeads: c.numHeads, topK: c.topK, eps: l.Config.RMSNormEps, rope: rope,
-		unit:  k.count("attention.indexer.block_size", 0, maxContext),
-		local: k.optionalCount("attention.indexer.local_blocks", 0, maxContext),
+		unit:  k.count("attention.indexer.block_size", 0, MaxContext),
+		local: k.optionalCount("attention.indexer.local_blocks", 0, MaxContext),
 	}
 	if b.local > b.topK {
 		k.wrong("attention.indexer.local_blocks", "is %d, of %d that are chosen in all", b.local, b.topK)
