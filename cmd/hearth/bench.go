@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"hearth/hardware"
 )
@@ -66,12 +65,7 @@ func printJSON(out io.Writer, report any) error {
 type statusLine struct{ width int }
 
 func newStatusLine() *statusLine {
-	if fd := int(os.Stderr.Fd()); term.IsTerminal(fd) {
-		if width, _, err := term.GetSize(fd); err == nil {
-			return &statusLine{width}
-		}
-	}
-	return &statusLine{}
+	return &statusLine{terminalWidth(os.Stderr)}
 }
 
 func (s *statusLine) show(text string) {

@@ -31,6 +31,7 @@ type perplexityOptions struct {
 	reference     string
 	referenceKV   string
 	saveLogits    string
+	force         bool
 	json          bool
 	kv, kvOfOther *quant.Format
 }
@@ -64,6 +65,9 @@ Errors behind ± are standard errors, as if the tokens were independent.`,
 				return err
 			}
 			defer device.Close()
+			if cmd.Flags().Changed("reference-kv-type") && o.reference == "" {
+				return errors.New("--reference-kv-type: there is no reference without --kl-reference")
+			}
 			if err := o.check(device); err != nil {
 				return err
 			}
@@ -91,6 +95,7 @@ Errors behind ± are standard errors, as if the tokens were independent.`,
 	flags.StringVar(&o.reference, "kl-reference", "", "model, or file of saved logits, to compare with")
 	flags.StringVar(&o.referenceKV, "reference-kv-type", "f32", "format of the reference's cache")
 	flags.StringVar(&o.saveLogits, "save-logits", "", "file to keep the logits in: 4 bytes for each predicted token and element of the vocabulary")
+	flags.BoolVar(&o.force, "force", false, "replace the file of --save-logits if it is there")
 	flags.BoolVar(&o.json, "json", false, "print JSON")
 	flags.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "kv" {
@@ -115,6 +120,8 @@ func (o *perplexityOptions) check(device hardware.Device) (err error) {
 		return fmt.Errorf("--stride: %d is negative", o.stride)
 	case o.windows < 0:
 		return fmt.Errorf("--windows: %d is negative", o.windows)
+	case o.saveLogits != "" && !o.force && exists(o.saveLogits):
+		return fmt.Errorf("--save-logits: %s is there already; --force replaces it", o.saveLogits)
 	}
 	if o.kv, err = streamFormat(device, o.kvType); err != nil {
 		return err

@@ -110,7 +110,9 @@ func TestPerplexityRefuses(t *testing.T) {
 		{append(text, "--stride", "-1"), "--stride"},
 		{append(text, "--windows", "-1"), "--windows"},
 		{append(text, "--kv-type", "q9"), "--kv-type"},
-		{append(text, "--reference-kv-type", "q9"), "--reference-kv-type"},
+		{append(text, "--kl-reference", saved, "--reference-kv-type", "q9"), "--reference-kv-type"},
+		{append(text, "--reference-kv-type", "f16"), "--reference-kv-type: there is no reference without --kl-reference"},
+		{append(text, "--ctx", "32", "--save-logits", saved), saved + " is there already; --force replaces it"},
 		{append(text, "--ctx", "16", "--kl-reference", saved), "windows of 32"},
 		{append(text, "--ctx", "32", "--windows", "2", "--kl-reference", saved), "another text"},
 		{append(text, "--ctx", "32", "--kl-reference", other), "vocabulary is another"},
@@ -123,4 +125,6 @@ func TestPerplexityRefuses(t *testing.T) {
 			t.Errorf("%v: %v, want %q\n%s", c.args, err, c.says, out)
 		}
 	}
+	measured(t, "--save-logits", saved, "--windows", "2", "--force")
+	measured(t, "--kl-reference", saved, "--windows", "2")
 }

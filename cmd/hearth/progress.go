@@ -32,13 +32,22 @@ const redraw = 100 * time.Millisecond
 
 // newProgressBar returns a bar on standard error.
 func newProgressBar(label string, total int64) *progressBar {
-	p := &progressBar{label: label, total: total, amount: formatBytes, out: os.Stderr, start: time.Now()}
-	if fd := int(os.Stderr.Fd()); term.IsTerminal(fd) {
-		if width, _, err := term.GetSize(fd); err == nil {
-			p.width = width
-		}
+	return &progressBar{label: label, total: total, width: terminalWidth(os.Stderr), amount: formatBytes, out: os.Stderr, start: time.Now()}
+}
+
+// unknownWidth is taken for the width of a terminal that does not say it: serial lines, and what scripts open.
+const unknownWidth = 80
+
+// terminalWidth returns the columns of a terminal, 0 when f is none.
+func terminalWidth(f *os.File) int {
+	fd := int(f.Fd())
+	if !term.IsTerminal(fd) {
+		return 0
 	}
-	return p
+	if width, _, err := term.GetSize(fd); err == nil && width > 0 {
+		return width
+	}
+	return unknownWidth
 }
 
 // add counts bytes that are done.

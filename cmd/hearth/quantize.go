@@ -14,7 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"hearth/engine"
+	"hearth/engine/model"
 	"hearth/engine/weights"
+	"hearth/hardware"
 	"hearth/hardware/quant"
 )
 
@@ -97,6 +99,9 @@ func quantize(ctx context.Context, o *quantizeOptions, out, notes io.Writer) err
 		return err
 	}
 	defer src.Close()
+	if err := checkOutline(src); err != nil {
+		return err
+	}
 	if src.Origin() == weights.HuggingFace {
 		note, err := completeFolder(src, &options)
 		if err != nil {
@@ -130,6 +135,19 @@ func quantize(ctx context.Context, o *quantizeOptions, out, notes io.Writer) err
 		return printJSON(out, r)
 	}
 	return r.print(out, o.report || o.dryRun)
+}
+
+// checkOutline compares the shapes of the tensors with the configuration, of architectures that are known. Models that are
+// sound and cannot be run are converted all the same.
+func checkOutline(src weights.Source) error {
+	if arch, _ := src.Metadata().String("general.architecture"); !slices.Contains(model.Names(), arch) {
+		return nil
+	}
+	_, err := model.Load(src)
+	if errors.Is(err, weights.ErrUnsupported) || errors.Is(err, hardware.ErrUnsupported) {
+		return nil
+	}
+	return err
 }
 
 func exists(path string) bool {

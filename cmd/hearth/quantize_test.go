@@ -209,7 +209,10 @@ func TestQuantizeRefuses(t *testing.T) {
 		{[]string{in, out, "--type", "q4_0", "--threads", "-1"}, "--threads"},
 		{[]string{in, in, "--type", "f16"}, "--force replaces it"},
 		{[]string{in, in, "--type", "f16", "--force"}, "the file that is converted"},
-		{[]string{in, filepath.Join(out, "absent", "y.gguf"), "--type", "f16"}, "y.gguf"},
+		{[]string{in, filepath.Join(out, "y.gguf"), "--type", "f16"}, "weights: folder " + out + ": no such file or directory"},
+		{[]string{in, filepath.Join(in, "y.gguf"), "--type", "f16"}, "weights: folder " + in + ": this is a file"},
+		{[]string{in, out, "--type", "f16", "--tensor", "zzz*=q4_0"}, `no name matches the pattern "zzz*"`},
+		{[]string{in, out, "--type", "f16", "--tensor", "*_norm.weight=q4_0"}, `only tensors that keep their numbers match the pattern "*_norm.weight"`},
 		{[]string{filepath.Join(out, "absent"), out, "--type", "f16"}, "absent"},
 	} {
 		text, err := execute(t, append([]string{"quantize"}, c.args...)...)
@@ -222,6 +225,29 @@ func TestQuantizeRefuses(t *testing.T) {
 	}
 	if text, err := execute(t, "quantize", in, out, "--type", "q4_0", "--allow-requantize", "--dry-run"); err != nil || exists(out) || !strings.Contains(text, "would be written") {
 		t.Errorf("--dry-run: %v\n%s", err, text)
+	}
+}
+
+// TestQuantizeChecksShapes refuses a folder whose configuration is of another model, as inspect does.
+func TestQuantizeChecksShapes(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"model.safetensors", "tokenizer.json", "config.json"} {
+		data, err := os.ReadFile(stories(t, "hf", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "config.json" {
+			data = []byte(strings.Replace(string(data), `"hidden_size": 64`, `"hidden_size": 128`, 1))
+		}
+		writeTest(t, filepath.Join(folder, name), data)
+	}
+	r, err := inspectJSON(t, folder)
+	if r == nil || r.Problem == "" {
+		t.Fatalf("inspect finds nothing: %v, %v", r, err)
+	}
+	out := filepath.Join(folder, "x.gguf")
+	if _, err := execute(t, "quantize", folder, out, "--type", "q8_0"); err == nil || !strings.Contains(err.Error(), r.Problem) || exists(out) {
+		t.Errorf("%v, want %s", err, r.Problem)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,6 +36,30 @@ func openPTY(t *testing.T) (user, terminal *os.File) {
 		t.Fatal(err)
 	}
 	return user, terminal
+}
+
+// TestTerminalWidth asks terminals for their width, one that does not know it and a file.
+func TestTerminalWidth(t *testing.T) {
+	_, terminal := openPTY(t)
+	for _, c := range []struct {
+		columns uint16
+		want    int
+	}{{0, unknownWidth}, {132, 132}} {
+		if err := unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: c.columns}); err != nil {
+			t.Fatal(err)
+		}
+		if got := terminalWidth(terminal); got != c.want {
+			t.Errorf("a terminal of %d columns: %d, want %d", c.columns, got, c.want)
+		}
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if got := terminalWidth(file); got != 0 {
+		t.Errorf("a file: %d, want 0", got)
+	}
 }
 
 // TestRunOnTerminal runs the command on a real terminal and leaves it in every way; the terminal must then be as it was.

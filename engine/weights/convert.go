@@ -155,6 +155,9 @@ func (c *Conversion) plan() error {
 	model := NewRecipeModel(c.src)
 	model.Tied = !slices.ContainsFunc(described, func(t Tensor) bool { return t.Name == headName })
 	wanted := c.options.Recipe.wanted(model, described)
+	if err := c.checkOverrides(described, wanted); err != nil {
+		return err
+	}
 	for i := range described {
 		if err := c.add(&described[i], c.override(described[i].Name, wanted[i])); err != nil {
 			return fmt.Errorf("tensor %q: %w", described[i].Name, err)
@@ -216,6 +219,29 @@ func isOtherModality(name string) bool {
 		}
 	}
 	return false
+}
+
+// checkOverrides refuses patterns that no matrix matches: they are misspelt, or for another model.
+func (c *Conversion) checkOverrides(described []Tensor, wanted []*quant.Format) error {
+	for _, o := range c.options.Overrides {
+		matches, quantized := 0, 0
+		for i, t := range described {
+			if match, err := path.Match(o.Pattern, t.Name); err != nil || !match {
+				continue
+			}
+			matches++
+			if wanted[i] != nil {
+				quantized++
+			}
+		}
+		switch {
+		case matches == 0:
+			return fmt.Errorf("%w: no name matches the pattern %q", ErrNotFound, o.Pattern)
+		case quantized == 0:
+			return fmt.Errorf("%w: only tensors that keep their numbers match the pattern %q", ErrUnsupported, o.Pattern)
+		}
+	}
+	return nil
 }
 
 // override returns the format that the options give to a matrix, or else the recipe's.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 )
 
@@ -65,6 +66,11 @@ func PartialPath(path string) string { return path + ".partial" }
 // When ctx or an error stops it, what is finished stays there, and the same conversion goes on from it; kept is the number
 // of tensors that an earlier one had finished. Errors name the tensor.
 func (c *Conversion) Save(ctx context.Context, path string) (kept int, err error) {
+	if folder, err := os.Stat(filepath.Dir(path)); err != nil {
+		return 0, fmt.Errorf("weights: folder %s: %w", filepath.Dir(path), causeOf(err))
+	} else if !folder.IsDir() {
+		return 0, fmt.Errorf("weights: folder %s: this is a file", filepath.Dir(path))
+	}
 	if kept, err = c.save(ctx, path); err != nil {
 		err = fmt.Errorf("weights: %s: %w", path, err)
 	}

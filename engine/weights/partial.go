@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 )
 
 // A GGUF file that is being converted is called NAME.partial. Its tensors lie where they will stay, and what is finished is
@@ -59,7 +60,7 @@ type record struct {
 func openPartial(path string, l *layout, fingerprint [sha256.Size]byte) (*partial, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, causeOf(err))
+		return nil, fmt.Errorf("%s: %w", filepath.Base(path), causeOf(err))
 	}
 	p := &partial{path: path, file: f, layout: l, records: map[uint32]record{}, end: l.size + int64(partialHeadBytes)}
 	if err = p.lock(); err == nil {
@@ -67,7 +68,7 @@ func openPartial(path string, l *layout, fingerprint [sha256.Size]byte) (*partia
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s: %w", path, causeOf(err))
+		return nil, fmt.Errorf("%s: %w", filepath.Base(path), causeOf(err))
 	}
 	return p, nil
 }
@@ -87,7 +88,7 @@ func (p *partial) inPlace() error {
 		return err
 	}
 	if now, err := os.Stat(p.path); err != nil || !os.SameFile(opened, now) {
-		return fmt.Errorf("%s was renamed or removed meanwhile", p.path)
+		return fmt.Errorf("%s was renamed or removed meanwhile", filepath.Base(p.path))
 	}
 	return nil
 }
