@@ -9,22 +9,24 @@ import (
 )
 
 // watcher is a device whose one queue reports its steps. While it fills, steps compute nothing: they copy a block that
-// was computed before into every block that they would have written. So a long prefix costs the copying of its cache.
+// was computed before into every block that they would have written, and what is kept of the sequences' state is a copy of
+// one that was computed. So a long prefix costs the copying of its cache.
 //
 // Invariants:
 //
 //  1. The goroutine that runs the queue writes steps; the bench changes and reads the rest only while no request runs. The
 //     channels of requests order the two.
-//  2. donor is one block of a sequence that was computed, and nil before that.
+//  2. donor is one block of a sequence that was computed, and state what was kept of one's state; nil before that.
 type watcher struct {
 	hardware.Device
 	gate    sync.Mutex // held while requests are submitted that are to run together: no step begins
 	filling bool
 	steps   []step
 	donor   []byte
+	state   []byte
 
-	blockBytes int
-	outputs    [][]float32 // a row of each output: the answer of steps that compute nothing
+	blockBytes, snapshotBytes int
+	outputs                   [][]float32 // a row of each output: the answer of steps that compute nothing
 }
 
 // step is one run of the queue.
@@ -45,7 +47,7 @@ func (w *watcher) Load(ctx context.Context, p *hardware.Program, l hardware.Limi
 	if err != nil {
 		return nil, err
 	}
-	w.blockBytes = int(memory.Block)
+	w.blockBytes, w.snapshotBytes = int(memory.Block), int(memory.Snapshot)
 	w.outputs = make([][]float32, p.NumOutputs())
 	for o := range w.outputs {
 		_, tensor := p.OutputTensor(hardware.Output(o))
@@ -55,7 +57,7 @@ func (w *watcher) Load(ctx context.Context, p *hardware.Program, l hardware.Limi
 	if err != nil {
 		return nil, err
 	}
-	return &watchedQueue{Queue: queue, watcher: w}, nil
+	return &watchedQueue{Queue: queue, watcher: w, filled: make([]bool, l.Slots)}, nil
 }
 
 // reset forgets the steps.
@@ -66,6 +68,7 @@ type watchedQueue struct {
 	hardware.Queue
 	watcher *watcher
 	weights uint64 // bytes multiplied before this step
+	filled  []bool // by slot: its sequence's last step computed nothing, so that the slot holds nothing of it
 }
 
 // Run implements hardware.Queue.
@@ -79,6 +82,7 @@ func (q *watchedQueue) Run(s hardware.Section, b *hardware.Batch) {
 	}
 	started := step{start: time.Now(), rows: len(b.Tokens), spans: len(b.Spans)}
 	q.Queue.Run(s, b)
+	q.mark(b, false)
 	started.end = time.Now()
 	weights := q.Queue.Counters().WeightBytes
 	started.weightBytes, q.weights = weights-q.weights, weights
@@ -94,11 +98,37 @@ func (q *watchedQueue) Run(s hardware.Section, b *hardware.Batch) {
 
 // fill writes the blocks that begin in this step.
 func (q *watchedQueue) fill(b *hardware.Batch) {
+	q.mark(b, true)
 	for _, span := range b.Spans {
 		first := (int(span.Start) + hardware.BlockLen - 1) / hardware.BlockLen
 		for _, id := range b.Tables[span.Table:][first:span.Blocks()] {
 			q.Queue.WriteBlock(int(id), q.watcher.donor)
 		}
+	}
+}
+
+// mark notes of the slots of a step whether they were filled.
+func (q *watchedQueue) mark(b *hardware.Batch, filled bool) {
+	if len(q.filled) == 0 { // no sequence has state
+		return
+	}
+	for _, span := range b.Spans {
+		q.filled[span.Slot] = filled
+	}
+}
+
+// SaveState implements hardware.Queue. The state of a sequence is kept after its reader was told that it ended, so the slot
+// says what is to be kept, and not whether the watcher fills by now.
+func (q *watchedQueue) SaveState(slot, position, snapshot int) {
+	w := q.watcher
+	if q.filled[slot] {
+		q.Queue.WriteState(snapshot, w.state)
+		return
+	}
+	q.Queue.SaveState(slot, position, snapshot)
+	if w.state == nil {
+		w.state = make([]byte, w.snapshotBytes)
+		q.Queue.ReadState(snapshot, w.state)
 	}
 }
 

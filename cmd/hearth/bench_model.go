@@ -24,7 +24,8 @@ func newBenchModelCommand() *cobra.Command {
 		Short: "Measure a model: prefill, decode, memory, load time",
 		Long: `Runs the engine on random tokens, greedily and without HTTP: prefill of -p tokens, and decode of -n tokens by each
 number of sequences of -b, both behind each number of tokens of --ctx, rounded up to blocks of 64. What the cache holds
-before a test is not computed but copied from a block that was, which attention reads no faster or slower.
+before a test is not computed but copied from a block that was, which attention reads no faster or slower. Models whose
+sequences have state beside the cache go on from a copy of a state that was computed, which takes as long as any other.
 
   load     opening the file and packing its weights, without the vocabulary, which servers read meanwhile
   test     pp512: prefill of 512 tokens; tg64: decode of 64 tokens by every sequence

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -42,6 +43,38 @@ func TestBenchModelFitsPrompt(t *testing.T) {
 	out, err := execute(t, "bench", "model", "-n", "0", "--repeat", "1")
 	if err != nil || !strings.Contains(out, "\npp511 ") {
 		t.Errorf("bench model returns %v and no prefill of 511 tokens:\n%s", err, out)
+	}
+}
+
+// TestBenchModelOfStates measures models whose sequences have state, behind depths on both sides of the distance at which
+// states are kept on the way. Several repeats take turns with the states that are kept. A prefill computes its prompt alone.
+func TestBenchModelOfStates(t *testing.T) {
+	for _, synth := range [][]string{{"--arch", "qwen35", "--mtp"}, {"--arch", "deepseek4"}} {
+		t.Run(synth[1], func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "tiny.gguf")
+			if _, err := execute(t, append([]string{"synth", "--size", "tiny", "--out", path}, synth...)...); err != nil {
+				t.Fatal(err)
+			}
+			const tokens = 64
+			out, err := execute(t, "bench", "model", "-m", path, "-p", fmt.Sprint(tokens), "-n", "4", "-b", "3",
+				"--ctx", "1024,4096", "--repeat", "3", "--json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var report inproc.ModelReport
+			if err := json.Unmarshal([]byte(out), &report); err != nil {
+				t.Fatal(err)
+			}
+			if len(report.Rows) != 4 {
+				t.Errorf("%d rows, want 2 of prefill and 2 of decode", len(report.Rows))
+			}
+			for _, r := range report.Rows {
+				least, most := r.Lowest*r.StepSeconds, r.Highest*r.StepSeconds // around the tokens of a step
+				if r.Test == "prefill" && (least > tokens || most < tokens) {
+					t.Errorf("depth %d: a step computed %g to %g tokens, want %d", r.Depth, least, most, tokens)
+				}
+			}
+		})
 	}
 }
 
