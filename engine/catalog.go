@@ -129,6 +129,9 @@ func open(ctx context.Context, path, id string, opts Options) (*Served, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := opts.checkDraft(m); err != nil { // before the vocabularies are compared, which would say the same once more
+		return nil, err
+	}
 	created, digest, err := identify(path, src)
 	if err != nil {
 		return nil, err

@@ -213,9 +213,10 @@ func (e *Engine) abandon() error {
 	return errors.Join(e.loop.speculation.close(), e.loop.queue.Close())
 }
 
-// cacheFormat is float32 for a model whose weights all are, since its user chose precision; else float16, which halves
-// the cache and the time to read it, and rounds less than any quantized weight.
-func cacheFormat(p *hardware.Program) *quant.Format {
+// CacheFormat returns the format of the cache that an engine chooses: float32 for a model whose weights all are, since its
+// user chose precision; else float16, which halves the cache and the time to read it, and rounds less than any quantized
+// weight.
+func CacheFormat(p *hardware.Program) *quant.Format {
 	for i := range p.NumWeights() {
 		if p.WeightAt(i).Format != quant.F32 {
 			return quant.F16

@@ -74,7 +74,7 @@ func PlanFor(m *model.Model, opts Options) (hardware.Limits, hardware.Memory, er
 func planFor(m *model.Model, opts *Options) (limits hardware.Limits, memory hardware.Memory, err error) {
 	kv := opts.KV
 	if kv == nil {
-		kv = cacheFormat(m.Program)
+		kv = CacheFormat(m.Program)
 	}
 	batchTokens := opts.MaxBatchTokens
 	if batchTokens == 0 {

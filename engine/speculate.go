@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"hearth/engine/draft"
@@ -38,7 +39,7 @@ func SpeculateNames() []string { return slices.Clone(speculateNames[:]) }
 func ParseSpeculate(name string) (Speculate, error) {
 	i := slices.Index(speculateNames[:], name)
 	if i < 0 {
-		return 0, fmt.Errorf("engine: speculation %q is none of %v", name, speculateNames)
+		return 0, fmt.Errorf("engine: speculation %q is none of %s", name, strings.Join(speculateNames[:], ", "))
 	}
 	return Speculate(i), nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"hearth/hardware"
@@ -35,7 +36,7 @@ func (o *KernelOptions) Validate() error {
 	}
 	for _, op := range o.Ops {
 		if !slices.Contains(KernelOps, op) {
-			return fmt.Errorf("inproc: option Ops has %q, want some of %v", op, KernelOps)
+			return fmt.Errorf("inproc: option Ops has %q, want some of %s", op, strings.Join(KernelOps, ", "))
 		}
 	}
 	if o.ColdBytes < 0 || o.ColdBytes > mostColdBytes {
@@ -43,10 +44,19 @@ func (o *KernelOptions) Validate() error {
 	}
 	for _, op := range o.Ops {
 		if len(o.formats(op)) == 0 {
-			return fmt.Errorf("inproc: option Formats has %v, %s wants some of %v", o.Formats, op, o.Device.Info().StreamFormats)
+			return fmt.Errorf("inproc: option Formats has %s, %s wants some of %s", formatNames(o.Formats), op, formatNames(o.Device.Info().StreamFormats))
 		}
 	}
 	return nil
+}
+
+// formatNames lists formats as errors name them.
+func formatNames(formats []*quant.Format) string {
+	names := make([]string, len(formats))
+	for i, f := range formats {
+		names[i] = f.Name
+	}
+	return strings.Join(names, ", ")
 }
 
 // formats are those that an operation is measured in; nil stands for operations on float32 rows alone.

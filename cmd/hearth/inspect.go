@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -180,8 +181,8 @@ func (r *report) addTensor(t weights.Tensor) {
 
 // configure reads the hyperparameters and computes what depends on them.
 func (r *report) configure(src weights.Source) {
-	if !r.Supported {
-		r.Problem = fmt.Sprintf("architecture %q is not supported; known are %v", r.Architecture, model.Names())
+	if !r.Supported && r.Architecture != "" {
+		r.Problem = fmt.Sprintf("architecture %q is not supported; known are %s", r.Architecture, strings.Join(model.Names(), ", "))
 		return
 	}
 	c, err := model.ReadConfig(src)

@@ -23,6 +23,8 @@ type memoryReport struct {
 	StateBytes       int64            `json:"state_bytes"`          // of a running sequence, whatever its length
 	SnapshotBytes    int64            `json:"snapshot_bytes"`       // of a state that is kept at the end of a prefix
 	TotalBytesF16    int64            `json:"total_bytes_with_f16"` // weights and one full sequence at F16
+	KVType           string           `json:"kv_type"`              // format of the cache that a server chooses
+	TotalBytes       int64            `json:"total_bytes"`          // weights and one full sequence at KVType
 	Contexts         []contextReport  `json:"contexts"`
 	Layers           []layerReport    `json:"layers"`
 	Plan             *planReport      `json:"plan,omitempty"`
@@ -95,6 +97,8 @@ func (r *memoryReport) measure(m *model.Model) (err error) {
 		}
 		r.KVBytesOfContext[f.Name] = block * ceilDiv(int64(length), hardware.BlockLen)
 	}
+	r.KVType = engine.CacheFormat(m.Program).Name
+	r.TotalBytes = r.WeightBytes + r.KVBytesOfContext[r.KVType] + r.StateBytes
 	r.TotalBytesF16 = r.WeightBytes + r.KVBytesOfContext[quant.F16.Name] + r.StateBytes
 	r.addLayers(m.Program)
 	r.plan(m, device)
@@ -185,7 +189,7 @@ func (r *memoryReport) rows(row func(name, format string, args ...any), h *hyper
 	for _, c := range r.Contexts {
 		row(fmt.Sprintf("cache of %d tokens", c.Tokens), "%s", byFormat(c.Bytes))
 	}
-	row("memory needed", "%s for weights and one full sequence at F16", formatBytes(uint64(r.TotalBytesF16)))
+	row("memory needed", "%s for weights and one full sequence at %s", formatBytes(uint64(r.TotalBytes)), r.KVType)
 	if p := r.Plan; p != nil && p.Problem != "" {
 		row("plan here", "%s", visible(p.Problem))
 	} else if p != nil {

@@ -52,6 +52,25 @@ func TestInspectCache(t *testing.T) {
 	}
 }
 
+// TestInspectMemoryNeeded wants what is needed and what is planned in the same format of the cache.
+func TestInspectMemoryNeeded(t *testing.T) {
+	for weights, kv := range map[string]string{"f32": "F32", "q8_0": "F16"} {
+		path := synth(t, "--size", "tiny", "--quant", weights)
+		r, err := inspectJSON(t, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &r.Memory
+		if m.KVType != kv || m.Plan == nil || m.Plan.Format != kv || m.TotalBytes != m.WeightBytes+m.KVBytesOfContext[kv] {
+			t.Errorf("%s: %+v, plan %+v", weights, m, m.Plan)
+		}
+		text, err := execute(t, "inspect", path)
+		if err != nil || !strings.Contains(text, "one full sequence at "+kv) || !strings.Contains(text, "of cache at "+kv) {
+			t.Errorf("%s: %v\n%s", weights, err, text)
+		}
+	}
+}
+
 func TestRanges(t *testing.T) {
 	for _, test := range []struct {
 		numbers []int

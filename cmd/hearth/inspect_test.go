@@ -158,6 +158,18 @@ func TestInspectForms(t *testing.T) {
 	}
 }
 
+// TestInspectWithoutConfig names the file that a folder of weights alone lacks.
+func TestInspectWithoutConfig(t *testing.T) {
+	folder := t.TempDir()
+	writeTest(t, filepath.Join(folder, "model.safetensors"), sharedtest.ReadFile(t, "testdata", "models", "stories260K", "hf", "model.safetensors"))
+	if r, err := inspectJSON(t, folder); err != nil || !strings.Contains(r.Problem, "config.json is missing") {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, _, err := runOn(t, "hi", folder); err == nil || !strings.Contains(err.Error(), "config.json is missing") {
+		t.Errorf("run: %v", err)
+	}
+}
+
 // TestInspectCheckFolder wants the tokenizer of a folder, which is what serving it needs, but not of weights alone.
 func TestInspectCheckFolder(t *testing.T) {
 	folder := t.TempDir()

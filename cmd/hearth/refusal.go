@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"hearth/hardware"
 	"hearth/server"
@@ -50,7 +52,7 @@ func seeHelp(command *cobra.Command) {
 		if c.Name() == "serve" && slices.Contains([]string{"--port", "--host"}, unknown) {
 			err = fmt.Errorf("%w; the address is --addr HOST:PORT", err)
 		}
-		return helpHint(c, err)
+		return helpHint(c, invalidValue(err))
 	})
 	for _, c := range command.Commands() {
 		seeHelp(c)
@@ -63,6 +65,26 @@ func seeHelp(command *cobra.Command) {
 			}
 		}
 	}
+}
+
+// invalidValue says of a value that is no number which flag has it and what it is; what else is wrong stays as it is.
+func invalidValue(err error) error {
+	var invalid *pflag.InvalidValueError
+	var number *strconv.NumError
+	if !errors.As(err, &invalid) || !errors.As(err, &number) {
+		return err
+	}
+	flag := "--" + invalid.GetFlag().Name
+	if short := invalid.GetFlag().Shorthand; short != "" {
+		flag = "-" + short + ", " + flag
+	}
+	switch {
+	case errors.Is(number, strconv.ErrRange):
+		return fmt.Errorf("%s: %q is out of range", flag, number.Num)
+	case number.Func == "ParseBool":
+		return fmt.Errorf("%s: %q is neither true nor false", flag, number.Num)
+	}
+	return fmt.Errorf("%s: %q is not a number", flag, number.Num)
 }
 
 func helpHint(c *cobra.Command, err error) error {

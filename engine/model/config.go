@@ -60,9 +60,13 @@ const (
 const MaxContext = 1 << 24
 
 // architecture returns the name of a model's architecture.
-func architecture(md *weights.Metadata) (string, error) {
+func architecture(src weights.Source) (string, error) {
 	const key = "general.architecture"
+	md := src.Metadata()
 	if _, ok := md.Get(key); !ok {
+		if src.Origin() == weights.HuggingFace {
+			return "", fmt.Errorf("%w: config.json is missing, which says what the weights are for", weights.ErrCorrupt)
+		}
 		return "", fmt.Errorf("%w: key %s is missing", weights.ErrCorrupt, key)
 	}
 	name, ok := md.String(key)
@@ -75,7 +79,7 @@ func architecture(md *weights.Metadata) (string, error) {
 // ReadConfig reads and checks the hyperparameters that architectures share. It fails with ErrUnsupported for an
 // architecture that is not known here, whose keys may mean anything.
 func ReadConfig(src weights.Source) (*Config, error) {
-	arch, k, err := openKeys(src.Metadata())
+	arch, k, err := openKeys(src)
 	if err != nil {
 		return nil, err
 	}
@@ -89,8 +93,8 @@ func ReadConfig(src weights.Source) (*Config, error) {
 }
 
 // openKeys finds a model's architecture and returns what reads its keys.
-func openKeys(md *weights.Metadata) (*Arch, *keys, error) {
-	name, err := architecture(md)
+func openKeys(src weights.Source) (*Arch, *keys, error) {
+	name, err := architecture(src)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -98,7 +102,7 @@ func openKeys(md *weights.Metadata) (*Arch, *keys, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return arch, &keys{mistake: &mistake{}, md: md, arch: name}, nil
+	return arch, &keys{mistake: &mistake{}, md: src.Metadata(), arch: name}, nil
 }
 
 // readConfig reads the shared keys; mistakes stick in k.

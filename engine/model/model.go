@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 
 	"hearth/engine/weights"
 	"hearth/hardware"
@@ -82,7 +83,7 @@ func lookup(name string) (*Arch, error) {
 			return a, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: architecture %q; supported are %v", ErrUnsupported, name, Names())
+	return nil, fmt.Errorf("%w: architecture %q; supported are %s", ErrUnsupported, name, strings.Join(Names(), ", "))
 }
 
 // Load reads a model: configuration, weights and forward pass. Weights are not copied: the program's are the source's
@@ -105,7 +106,7 @@ func load(src weights.Source, predicts bool) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	arch, k, err := openKeys(src.Metadata())
+	arch, k, err := openKeys(src)
 	if err != nil {
 		return nil, err
 	}

@@ -349,7 +349,7 @@ func TestConfigErrors(t *testing.T) {
 	}
 	f := newTiny("llama")
 	f.md.Set("general.architecture", "perceptron")
-	if _, err := Load(f.open(t)); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "perceptron") {
+	if _, err := Load(f.open(t)); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "\"perceptron\"; supported are deepseek2, ") {
 		t.Errorf("an unknown architecture: %v", err)
 	}
 }

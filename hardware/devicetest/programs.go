@@ -136,9 +136,10 @@ const modelHeads, modelKVHeads, modelHeadDim = 4, 2, 32
 // model is a program of a tiny model.
 type model struct {
 	*hardware.Program
-	trunk  hardware.Section
-	logits hardware.Output
-	vocab  int
+	trunk   hardware.Section
+	logits  hardware.Output
+	vocab   int
+	players uint64 // made so far: the seed of the order of the next one's blocks
 }
 
 // newModel records two layers of grouped-query attention, with normalised queries and keys, and a dense or a sparse

@@ -33,7 +33,8 @@ type player struct {
 	logits    [][][]float32 // of each sequence and position
 }
 
-// newPlayer loads a model and gives each sequence blocks of its own, in no particular order.
+// newPlayer loads a model and gives each sequence blocks of its own, in an order that is
+// each time the same in a test, and another for each player of a model.
 func newPlayer(t testing.TB, d hardware.Device, m *model, l hardware.Limits, sequences [][]int32) *player {
 	t.Helper()
 	memory, err := d.Measure(m.Program, l)
@@ -42,7 +43,9 @@ func newPlayer(t testing.TB, d hardware.Device, m *model, l hardware.Limits, seq
 	}
 	p := &player{t: t, queue: load(t, d, m.Program, l), model: m, batch: hardware.NewBatch(l), memory: memory, sequences: sequences}
 	p.lengths, p.tables, p.logits = make([]int, len(sequences)), make([][]int32, len(sequences)), make([][][]float32, len(sequences))
-	ids, slots := rand.Perm(l.Blocks), rand.Perm(len(sequences))
+	rng := rand.New(rand.NewPCG(25, m.players))
+	m.players++
+	ids, slots := rng.Perm(l.Blocks), rng.Perm(len(sequences))
 	for i, tokens := range sequences {
 		for range blocksOf(len(tokens)) {
 			p.tables[i] = append(p.tables[i], int32(ids[0]))

@@ -170,7 +170,7 @@ await() {
 report() {
 	tr -d '\r' <"$work/serial" | sed -n '/Run .init as/,$p' >"$work/lines"
 	grep -E "^ *--- " "$work/lines" || true
-	for line in "--- PASS: TestLinear/$1 " "--- PASS: TestLinearRows/$1 " "--- PASS: TestGemm/$1 " "exitcode=0x00000000"; do
+	for line in "--- PASS: TestLinear/$1 " "--- PASS: TestLinearRows/$1 " "--- PASS: TestGemm/$1 " "--- PASS: TestLatents/$1 " "exitcode=0x00000000"; do
 		if ! grep -q -e "$line" "$work/lines"; then
 			echo "emulate.sh: level $1 did not print \"$line\" but:" >&2
 			head -n 100 "$work/lines" >&2
