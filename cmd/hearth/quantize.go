@@ -45,8 +45,9 @@ and the like are mixes: the tensors that suffer most from few bits get more of t
 small tensors keep their numbers; a type whose blocks do not divide a tensor's rows gives way to another of no fewer bits.
 Metadata, tokenizer and chat template are kept.
 
-The file grows as OUT.gguf.partial, tensor by tensor, and is renamed when it is whole. When the command is stopped, the
-same command goes on from there. Memory does not grow with the model.
+The file grows as OUT.gguf.partial and is renamed when it is whole. When the command is stopped, the rows that are finished
+are kept, and the same command goes on from there; another one refuses to replace them without --force. Memory does not
+grow with the model.
 
 Weights that are quantized already lose twice when they are quantized again: quantize from the original model, or say
 --allow-requantize. Writing them out as f32, f16 or bf16 is always allowed, and a Hugging Face checkpoint in FP8 or FP4 is
@@ -76,7 +77,7 @@ an original.
 	flags.StringVar(&o.imatrix, "imatrix", "", "importance matrix, a GGUF file: how much each column matters")
 	flags.BoolVar(&o.thorough, "thorough", false, "search longer for the best blocks: smaller errors than the usual ones, in more time")
 	flags.BoolVar(&o.requantize, "allow-requantize", false, "quantize weights that are quantized already")
-	flags.BoolVar(&o.force, "force", false, "replace OUT if it is there")
+	flags.BoolVar(&o.force, "force", false, "replace OUT if it is there, and an OUT.partial of another command")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "show what would be written")
 	flags.BoolVar(&o.report, "report", false, "list every tensor with its error (JSON always does)")
 	flags.BoolVar(&o.json, "json", false, "print JSON")
@@ -113,8 +114,11 @@ func quantize(ctx context.Context, o *quantizeOptions, out, notes io.Writer) err
 	}
 	bar := newProgressBar("quantizing", 0)
 	options.Progress = bar.report
-	conversion, err := weights.PlanConversion(src, options)
-	if err != nil {
+	var conversion *weights.Conversion
+	options.Resuming = func(earlier weights.Finished) {
+		fmt.Fprintln(notes, "hearth: going on from", finishedText(conversion, earlier))
+	}
+	if conversion, err = weights.PlanConversion(src, options); err != nil {
 		return quantizeRefusal(err)
 	}
 	r := &quantizeReport{In: o.in, Out: o.out, Type: options.Recipe.Name, DryRun: o.dryRun}
@@ -123,8 +127,8 @@ func quantize(ctx context.Context, o *quantizeOptions, out, notes io.Writer) err
 		r.Kept, err = conversion.Save(ctx, o.out)
 		bar.clear()
 		if err != nil {
-			if partial := weights.PartialPath(o.out); exists(partial) {
-				fmt.Fprintf(notes, "hearth: what is finished stays in %s; the same command goes on from it\n", partial)
+			if note := stopNote(conversion, o.out, err); note != "" {
+				fmt.Fprintln(notes, "hearth:", note)
 			}
 			return quantizeRefusal(err)
 		}
@@ -135,6 +139,28 @@ func quantize(ctx context.Context, o *quantizeOptions, out, notes io.Writer) err
 		return printJSON(out, r)
 	}
 	return r.print(out, o.report || o.dryRun)
+}
+
+// stopNote says what is kept of a conversion that an error or a signal ended; it is empty where there is nothing to say.
+func stopNote(c *weights.Conversion, out string, err error) string {
+	finished := c.Finished()
+	switch {
+	case finished.Bytes > 0:
+		return fmt.Sprintf("finished are %s; they stay in %s, and the same command goes on from there",
+			finishedText(c, finished), weights.PartialPath(out))
+	case errors.Is(err, context.Canceled):
+		return "nothing was finished yet, and nothing is kept"
+	}
+	return ""
+}
+
+// finishedText writes how much of a conversion is done: "3 of 310 tensors, 345 MiB of 1.11 GiB".
+func finishedText(c *weights.Conversion, f weights.Finished) string {
+	var total int64
+	for _, t := range c.Tensors() {
+		total += t.SourceBytes
+	}
+	return fmt.Sprintf("%d of %s, %s of %s", f.Tensors, plural(len(c.Tensors()), "tensor"), formatBytes(uint64(f.Bytes)), formatBytes(uint64(total)))
 }
 
 // checkOutline compares the shapes of the tensors with the configuration, of architectures that are known. Models that are
@@ -168,7 +194,7 @@ func (o *quantizeOptions) convertOptions() (options weights.ConvertOptions, err 
 	case o.threads < 0:
 		return options, fmt.Errorf("--threads: %d is negative", o.threads)
 	}
-	options = weights.ConvertOptions{Recipe: recipe, Thorough: o.thorough, Requantize: o.requantize, Workers: o.threads}
+	options = weights.ConvertOptions{Recipe: recipe, Thorough: o.thorough, Requantize: o.requantize, Replace: o.force, Workers: o.threads}
 	for _, text := range o.overrides {
 		override, err := parseOverride(text)
 		if err != nil {
@@ -206,6 +232,9 @@ func writableFormats() []*quant.Format {
 func quantizeRefusal(err error) error {
 	if errors.Is(err, weights.ErrRequantize) {
 		return fmt.Errorf("%w (quantize from the original model, or use --allow-requantize)", err)
+	}
+	if errors.Is(err, weights.ErrOccupied) {
+		return fmt.Errorf("%w (go on with that command, or replace it with --force)", err)
 	}
 	return err
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -248,6 +250,53 @@ func TestQuantizeChecksShapes(t *testing.T) {
 	out := filepath.Join(folder, "x.gguf")
 	if _, err := execute(t, "quantize", folder, out, "--type", "q8_0"); err == nil || !strings.Contains(err.Error(), r.Problem) || exists(out) {
 		t.Errorf("%v, want %s", err, r.Problem)
+	}
+}
+
+// TestQuantizeStopped stops the command after a part of its work, and has it say what it kept and go on from there.
+func TestQuantizeStopped(t *testing.T) {
+	in, out := synth(t, "--size", "tiny", "--quant", "f32"), filepath.Join(t.TempDir(), "x.gguf")
+	src, err := engine.OpenSource(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	recipe, _ := weights.RecipeByName("q4_0")
+	stop := func(part int64) string {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		c, err := weights.PlanConversion(src, weights.ConvertOptions{Recipe: recipe, Workers: 1, Progress: func(done, all int64) {
+			if done >= all*part/100 {
+				cancel()
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if part == 0 {
+			cancel()
+		}
+		_, err = c.Save(ctx, out)
+		return stopNote(c, out, err)
+	}
+	if note := stop(0); note != "nothing was finished yet, and nothing is kept" || exists(weights.PartialPath(out)) {
+		t.Errorf("before anything was done: %q", note)
+	}
+	note := stop(50)
+	amount, _, _ := strings.Cut(strings.TrimPrefix(note, "finished are "), ";")
+	if !strings.HasPrefix(note, "finished are ") || !strings.Contains(note, weights.PartialPath(out)) {
+		t.Fatalf("half-way: %q", note)
+	}
+	if _, err := execute(t, "quantize", in, out, "--type", "q8_0"); err == nil || !strings.Contains(err.Error(), "a conversion to Q4_0 that was stopped") || !strings.Contains(err.Error(), "--force") {
+		t.Errorf("another type: %v", err)
+	}
+	root := newRootCommand()
+	var notes strings.Builder
+	root.SetOut(io.Discard)
+	root.SetErr(&notes)
+	root.SetArgs([]string{"quantize", in, out, "--type", "q4_0"})
+	if err := root.ExecuteContext(t.Context()); err != nil || !strings.Contains(notes.String(), "going on from "+amount+"\n") {
+		t.Errorf("%v; going on says %q, the stop %q", err, notes.String(), amount)
 	}
 }
 

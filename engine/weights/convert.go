@@ -29,6 +29,10 @@ type ConvertOptions struct {
 	Extra    []ExtraTensor
 	Workers  int                        // 0: as many as processors
 	Progress func(doneBytes, all int64) // of the source, called by one goroutine at a time; nil: nobody asks
+	Resuming func(earlier Finished)     // called before all else when an earlier run had finished something; nil: nobody asks
+	// Replace begins anew where the file in the making is of another conversion or of something else. One of this conversion
+	// is gone on with all the same.
+	Replace bool
 }
 
 // Override gives the matrices whose names match a pattern a format in place of the recipe's.
@@ -77,6 +81,7 @@ type Conversion struct {
 
 	ones     []float32 // importance of columns that matter alike, of the longest row so far
 	progress progress
+	finished Finished // when Save returned
 }
 
 // input is where the rows of a tensor come from.

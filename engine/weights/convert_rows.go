@@ -50,13 +50,20 @@ func (in *input) pieces() (n, rows int) {
 	return (in.rows + rows - 1) / rows, rows
 }
 
+// piece returns the rows of the part with a number.
+func (in *input) piece(number int) (first, rows int) {
+	_, perPiece := in.pieces()
+	first = number * perPiece
+	return first, min(perPiece, in.rows-first)
+}
+
 // piece is what is known of a part that was converted.
 type piece struct {
-	err     error
-	moved   RoundingError
-	sum     [sha256.Size]byte // of its bytes in the file
-	source  int64             // bytes read
-	skipped bool              // an earlier part had an error
+	err      error
+	moved    RoundingError
+	sum      [sha256.Size]byte // of its bytes in the file
+	source   int64             // bytes read
+	recorded bool              // by an earlier run
 }
 
 // converter is a worker with its buffers.
@@ -68,20 +75,24 @@ type converter struct {
 	fetched          []byte // rows that the source makes
 }
 
-// convertTensor writes the i-th tensor to its place, all workers on it, and returns what it is to be recorded with.
-func (c *Conversion) convertTensor(ctx context.Context, i int, out io.WriterAt) (record, error) {
+// convertTensor writes the i-th tensor to its place, all workers on it, but for the pieces that an earlier run had
+// finished; kept reports whether these are all.
+func (c *Conversion) convertTensor(ctx context.Context, i int, out *partial) (kept bool, err error) {
 	in := c.inputs[i]
 	if in.values == nil {
 		t, err := c.src.Rows(in.tensor.Name)
 		if err != nil {
-			return record{}, err
+			return false, err
 		}
 		t.Shape = in.tensor.Shape
 		in.tensor = t
 	}
-	n, rows := in.pieces()
+	n, _ := in.pieces()
 	pieces := make([]piece, n)
-	var next atomic.Int64
+	if err := out.recorded(i, pieces); err != nil {
+		return false, err
+	}
+	var next, written atomic.Int64
 	var failed atomic.Bool
 	var workers sync.WaitGroup
 	for range min(c.options.Workers, n) {
@@ -92,13 +103,12 @@ func (c *Conversion) convertTensor(ctx context.Context, i int, out io.WriterAt) 
 				if p >= n {
 					return
 				}
-				first := p * rows
-				pieces[p] = w.convert(first, min(rows, in.rows-first), offsetWriter{out, c.layout.offsets[i]})
+				if !c.keep(&w, i, p, &pieces[p], out) {
+					written.Add(1)
+					c.convertPiece(&w, i, p, &pieces[p], out)
+				}
 				if pieces[p].err != nil {
 					failed.Store(true)
-				}
-				if in.order == nil {
-					c.release(&in, first, min(rows, in.rows-first))
 				}
 				c.progress.add(pieces[p].source)
 			}
@@ -109,17 +119,18 @@ func (c *Conversion) convertTensor(ctx context.Context, i int, out io.WriterAt) 
 		in.order = nil
 		c.release(&in, 0, in.rows)
 	}
-	r := record{tensor: uint32(i)}
-	sums := sha256.New()
+	var moved RoundingError
 	for _, p := range pieces {
 		if p.err != nil {
-			return r, p.err
+			return false, p.err
 		}
-		r.moved.Add(p.moved)
-		sums.Write(p.sum[:])
+		moved.Add(p.moved)
 	}
-	sums.Sum(r.sum[:0])
-	return r, ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	c.tensors[i].Error = moved
+	return n > 0 && written.Load() == 0, nil
 }
 
 // offsetWriter writes into a tensor's place.
@@ -255,6 +266,7 @@ func (w *converter) copyRows(first, rows int, out offsetWriter) (p piece) {
 	if w.in.values != nil {
 		w.data = grow(w.data, 4*rows*w.in.columns)
 		quant.F32.Quantize(w.data, w.in.values)
+		p.source = int64(len(w.data))
 		return w.write(p, 0, out)
 	}
 	if p.err = w.fetch(first, rows); p.err != nil {

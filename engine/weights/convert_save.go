@@ -63,8 +63,9 @@ func (p *progress) add(n int64) {
 func PartialPath(path string) string { return path + ".partial" }
 
 // Save writes the file at path, whole or not at all: it grows beside it, see PartialPath, and is renamed when it is whole.
-// When ctx or an error stops it, what is finished stays there, and the same conversion goes on from it; kept is the number
-// of tensors that an earlier one had finished. Errors name the tensor.
+// When ctx or an error stops it, what is finished stays there, rows of a tensor too, and the same conversion goes on from
+// it; kept is the number of tensors that an earlier one had finished. Errors name the tensor. ErrOccupied says that there
+// is a file of another conversion, or of something else.
 func (c *Conversion) Save(ctx context.Context, path string) (kept int, err error) {
 	if folder, err := os.Stat(filepath.Dir(path)); err != nil {
 		return 0, fmt.Errorf("weights: folder %s: %w", filepath.Dir(path), causeOf(err))
@@ -81,56 +82,95 @@ func (c *Conversion) save(ctx context.Context, path string) (kept int, err error
 	if c.src.reads(path) {
 		return 0, errors.New("this is the file that is converted")
 	}
-	fingerprint, err := c.fingerprint()
+	head, err := c.partialHead()
 	if err != nil {
 		return 0, err
 	}
-	p, err := openPartial(PartialPath(path), &c.layout, fingerprint)
+	p, err := openPartial(PartialPath(path), &c.layout, head, c.options.Replace)
 	if err != nil {
 		return 0, err
 	}
 	defer p.close() // a second time once it is renamed
+	defer func() { c.finished = c.tally(p) }()
+	if earlier := c.tally(p); earlier.Bytes > 0 && c.options.Resuming != nil {
+		c.options.Resuming(earlier)
+	}
 	c.progress = progress{report: c.options.Progress}
 	for _, t := range c.tensors {
 		c.progress.total += t.SourceBytes
 	}
 	for i := range c.tensors {
-		done, err := c.keep(ctx, p, i)
+		whole, err := c.convertTensor(ctx, i, p)
 		if err != nil {
-			return kept, err
+			return kept, c.tensorError(ctx, i, err)
 		}
-		if done {
+		if whole {
 			kept++
-			continue
 		}
-		r, err := c.convertTensor(ctx, i, p.file)
-		if err == nil {
-			err = p.finish(r)
-		}
-		if err != nil {
-			return kept, fmt.Errorf("tensor %q: %w", c.tensors[i].Name, causeOf(err))
-		}
-		c.tensors[i].Error = r.moved
 	}
 	return kept, p.rename(path)
 }
 
-// keep reports whether a tensor was finished before, after reading it.
-func (c *Conversion) keep(ctx context.Context, p *partial, i int) (bool, error) {
-	r, ok := p.records[uint32(i)]
-	if !ok {
-		return false, ctx.Err()
+// tensorError says in which tensor an error was; that somebody stopped the conversion is about none.
+func (c *Conversion) tensorError(ctx context.Context, i int, err error) error {
+	if errors.Is(err, ctx.Err()) {
+		return err
 	}
-	rowBytes := c.tensors[i].Bytes / int64(max(c.inputs[i].rows, 1))
-	_, rows := c.inputs[i].pieces()
-	same, err := p.verify(ctx, r, c.layout.offsets[i], c.tensors[i].Bytes, int(rowBytes)*rows)
-	if err != nil || !same {
-		return false, err
+	return fmt.Errorf("tensor %q: %w", c.tensors[i].Name, causeOf(err))
+}
+
+// Finished is how much of a conversion the file in the making holds.
+type Finished struct {
+	Tensors int   // whole ones
+	Bytes   int64 // of the source, pieces of other tensors included
+}
+
+// Finished returns what was finished when Save returned, by it and by earlier runs.
+func (c *Conversion) Finished() Finished { return c.finished }
+
+// tally sums up what is recorded.
+func (c *Conversion) tally(p *partial) (f Finished) {
+	for i, count := range p.counts {
+		in := &c.inputs[i]
+		n, rows := in.pieces()
+		if count >= n {
+			f.Tensors++
+			f.Bytes += c.tensors[i].SourceBytes
+			continue
+		}
+		f.Bytes += c.tensors[i].SourceBytes / int64(in.rows) * int64(count*rows)
 	}
-	r.moved.Elements = int64(c.inputs[i].rows) * int64(c.inputs[i].columns)
-	c.tensors[i].Error = r.moved
-	c.progress.add(c.tensors[i].SourceBytes)
-	return true, nil
+	return f
+}
+
+// keep reports whether a piece of the i-th tensor was finished before, after reading it. Errors are left in it.
+func (c *Conversion) keep(w *converter, i, number int, p *piece, file *partial) bool {
+	if !p.recorded {
+		return false
+	}
+	first, rows := w.in.piece(number)
+	rowBytes := c.tensors[i].Bytes / int64(w.in.rows)
+	w.data = grow(w.data, rows*int(rowBytes))
+	same, err := file.holds(p.sum, c.layout.offsets[i]+int64(first)*rowBytes, w.data)
+	if err != nil {
+		p.err = err
+		return true
+	}
+	p.moved.Elements = int64(rows) * int64(w.in.columns)
+	p.source = c.tensors[i].SourceBytes / int64(w.in.rows) * int64(rows)
+	return same
+}
+
+// convertPiece converts a piece of the i-th tensor and records it.
+func (c *Conversion) convertPiece(w *converter, i, number int, p *piece, file *partial) {
+	first, rows := w.in.piece(number)
+	*p = w.convert(first, rows, offsetWriter{file.file, c.layout.offsets[i]})
+	if p.err == nil {
+		p.err = file.finish(record{tensor: uint32(i), piece: uint32(number), moved: p.moved, sum: p.sum})
+	}
+	if w.in.order == nil {
+		c.release(w.in, first, rows)
+	}
 }
 
 // reads reports whether path is one of the source's files.

@@ -1,76 +1,106 @@
 package weights
 
 import (
+	"bufio"
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // A GGUF file that is being converted is called NAME.partial. Its tensors lie where they will stay, and what is finished is
 // recorded behind them, so that a conversion that was stopped goes on where it was. All numbers are little-endian.
 //
-//	0          zeros in place of the header: nobody takes this for a model
-//	           tensors, finished ones and others, in any state
-//	size       "HEARTHQ1" | fingerprint sha256 [32]
-//	size+40    records of 64 bytes, one for each finished tensor, in any order:
-//	           tensor u32 | zeros u32 | squares f64 | errors f64 | largest error f64 | sum sha256 [32]
+//	0          in place of the header, so that nobody takes this for a model:
+//	           "HEARTHQ2" | fingerprint sha256 [32] | size u64 | type [16], padded with zeros
+//	           tensors, finished pieces and others, in any state
+//	size       records of 64 bytes, one for each finished piece of a tensor, in any order:
+//	           tensor u32 | piece u32 | squares f64 | errors f64 | largest error f64 | sum sha256 [32]
 //
 // Here size is that of the whole file, which is known from the start. The fingerprint stands for the header of the result
-// (keys, names, types, shapes), the options and the source. The sum of a tensor is that of the sums of its pieces; it is
-// checked before a finished tensor is kept, so that it does not matter in which order a machine that lost its power had
-// written the file.
+// (keys, names, types, shapes), the options and the source; the type tells people which command it was. The sum of a piece
+// is checked before it is kept, so that it does not matter in which order a machine that lost its power had written the
+// file.
 //
 // Invariants:
 //  1. One process writes the file at a time: it is locked while it is open.
-//  2. A record is written after its tensor. A record that is cut off is none.
+//  2. A record is written after its piece. A record that is cut off is none. Of several of a piece the last counts.
 //  3. The header is written when every tensor is, then the records are cut off, then the file is renamed.
+//  4. A file of something else is only replaced when that was asked for.
 const (
-	partialMagic     = "HEARTHQ1"
-	partialHeadBytes = len(partialMagic) + sha256.Size
+	partialMagic     = "HEARTHQ2"
+	partialTypeAt    = len(partialMagic) + sha256.Size + 8
+	partialHeadBytes = partialTypeAt + 16 // less than every header that conversionMetadata begins
 	recordBytes      = 64
 )
+
+// ErrOccupied is returned when the file that a conversion would grow in is one of something else.
+var ErrOccupied = errors.New("something else is there already")
 
 // quantizerVersion is part of every fingerprint. It is raised when the quantizers or the conversion give other bytes.
 const quantizerVersion = 1
 
-// partial is the file in the making.
+// partial is the file in the making. Workers finish pieces at the same time; all else is done by one goroutine.
 type partial struct {
 	path    string
 	file    *os.File
 	layout  *layout
-	records map[uint32]record // of an earlier run
-	end     int64             // where the next record goes
+	earlier map[uint32][]recordRun // by tensor, of an earlier run
+
+	mu     sync.Mutex // guards the rest
+	end    int64      // where the next record goes
+	counts []int      // [tensors], recorded pieces
 }
 
-// record is what the file keeps of a finished tensor.
+// record is what the file keeps of a finished piece.
 type record struct {
-	tensor uint32
-	moved  RoundingError // without the number of elements, which the shape says
-	sum    [sha256.Size]byte
+	tensor, piece uint32
+	moved         RoundingError // without the number of elements, which the shape says
+	sum           [sha256.Size]byte
 }
 
-// openPartial opens the file of an earlier conversion with this fingerprint, or begins a new one.
-func openPartial(path string, l *layout, fingerprint [sha256.Size]byte) (*partial, error) {
+// recordRun is a number of records of one tensor that lie together: few runs stand for many records.
+type recordRun struct {
+	at     int64
+	number int
+}
+
+// openPartial opens the file of an earlier conversion with this head, or begins a new one. A file of something else is
+// an error unless it is to be replaced.
+func openPartial(path string, l *layout, head []byte, replace bool) (*partial, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Base(path), causeOf(err))
 	}
-	p := &partial{path: path, file: f, layout: l, records: map[uint32]record{}, end: l.size + int64(partialHeadBytes)}
+	p := &partial{path: path, file: f, layout: l, earlier: map[uint32][]recordRun{}, end: l.size, counts: make([]int, len(l.offsets))}
 	if err = p.lock(); err == nil {
-		err = p.begin(append([]byte(partialMagic), fingerprint[:]...))
+		err = p.begin(head, replace)
 	}
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", filepath.Base(path), causeOf(err))
 	}
 	return p, nil
+}
+
+// partialHead is what the file of a conversion begins with.
+func (c *Conversion) partialHead() ([]byte, error) {
+	fingerprint, err := c.fingerprint()
+	if err != nil {
+		return nil, err
+	}
+	head := append([]byte(partialMagic), fingerprint[:]...)
+	head = binary.LittleEndian.AppendUint64(head, uint64(c.layout.size))
+	head = append(head, make([]byte, partialHeadBytes-len(head))...)
+	copy(head[partialTypeAt:], c.options.Recipe.Name)
+	return head, nil
 }
 
 // lock fails when another process writes the file, or has just renamed it.
@@ -93,17 +123,37 @@ func (p *partial) inPlace() error {
 	return nil
 }
 
-// begin reads the records of an earlier conversion, if head says it was the same one, or else empties the file.
-func (p *partial) begin(head []byte) error {
+// begin reads the records of an earlier conversion, if it was the one of this head, or else begins an empty file.
+func (p *partial) begin(head []byte, replace bool) error {
 	have := make([]byte, len(head))
-	if _, err := p.file.ReadAt(have, p.layout.size); err == nil && bytes.Equal(have, head) {
+	n, err := p.file.ReadAt(have, 0)
+	switch {
+	case err != nil && err != io.EOF:
+		return err
+	case bytes.Equal(have, head):
 		return p.readRecords()
+	case n > 0 && !replace:
+		return fmt.Errorf("%w: %s", ErrOccupied, describeHead(have, head))
 	}
 	if err := p.file.Truncate(0); err != nil { // what an old file holds between tensors must be zeros
 		return err
 	}
-	_, err := p.file.WriteAt(head, p.layout.size)
+	_, err = p.file.WriteAt(head, 0)
 	return err
+}
+
+// describeHead says what a file is that begins otherwise than one of the conversion does.
+func describeHead(have, head []byte) string {
+	typeOf := func(head []byte) string { return string(bytes.TrimRight(head[partialTypeAt:], "\x00")) }
+	name := typeOf(have)
+	_, known := RecipeByName(name)
+	switch {
+	case !bytes.HasPrefix(have, []byte(partialMagic)) || !known:
+		return "no conversion that was stopped"
+	case name != typeOf(head):
+		return "a conversion to " + name + " that was stopped"
+	}
+	return "a conversion to " + name + ", of another source or with other options, that was stopped"
 }
 
 func (p *partial) readRecords() error {
@@ -111,13 +161,41 @@ func (p *partial) readRecords() error {
 	if err != nil {
 		return err
 	}
+	records := bufio.NewReader(io.NewSectionReader(p.file, p.end, max(0, info.Size()-p.end)))
 	b := make([]byte, recordBytes)
+	last := uint32(math.MaxUint32) // tensor of the record before
 	for ; p.end+recordBytes <= info.Size(); p.end += recordBytes {
-		if _, err := p.file.ReadAt(b, p.end); err != nil {
+		if _, err := io.ReadFull(records, b); err != nil {
 			return err
 		}
-		if r := decodeRecord(b); int(r.tensor) < len(p.layout.offsets) {
-			p.records[r.tensor] = r
+		tensor := binary.LittleEndian.Uint32(b)
+		if int64(tensor) >= int64(len(p.counts)) {
+			last = math.MaxUint32
+			continue
+		}
+		runs := p.earlier[tensor]
+		if tensor != last {
+			runs = append(runs, recordRun{at: p.end})
+		}
+		runs[len(runs)-1].number++
+		p.earlier[tensor], last = runs, tensor
+		p.counts[tensor]++
+	}
+	return nil
+}
+
+// recorded fills in what an earlier run recorded of the pieces of a tensor.
+func (p *partial) recorded(tensor int, pieces []piece) error {
+	b := make([]byte, recordBytes)
+	for _, run := range p.earlier[uint32(tensor)] {
+		records := bufio.NewReader(io.NewSectionReader(p.file, run.at, int64(run.number)*recordBytes))
+		for range run.number {
+			if _, err := io.ReadFull(records, b); err != nil {
+				return err
+			}
+			if r := decodeRecord(b); int64(r.piece) < int64(len(pieces)) {
+				pieces[r.piece] = piece{moved: r.moved, sum: r.sum, recorded: true}
+			}
 		}
 	}
 	return nil
@@ -125,46 +203,42 @@ func (p *partial) readRecords() error {
 
 func decodeRecord(b []byte) (r record) {
 	number := func(at int) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(b[at:])) }
-	r.tensor = binary.LittleEndian.Uint32(b)
+	r.tensor, r.piece = binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
 	r.moved = RoundingError{Squares: number(8), Errors: number(16), Max: number(24)}
 	copy(r.sum[:], b[32:])
 	return r
 }
 
 func (r *record) encode() []byte {
-	b := binary.LittleEndian.AppendUint64(nil, uint64(r.tensor))
+	b := binary.LittleEndian.AppendUint32(nil, r.tensor)
+	b = binary.LittleEndian.AppendUint32(b, r.piece)
 	for _, v := range []float64{r.moved.Squares, r.moved.Errors, r.moved.Max} {
 		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
 	}
 	return append(b, r.sum[:]...)
 }
 
-// finish records a tensor that was written.
+// finish records a piece that was written. It may be called concurrently.
 func (p *partial) finish(r record) error {
-	_, err := p.file.WriteAt(r.encode(), p.end)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, err := p.file.WriteAt(r.encode(), p.end); err != nil {
+		return err
+	}
 	p.end += recordBytes
-	return err
+	p.counts[r.tensor]++
+	return nil
 }
 
-// verify reports whether the bytes of a tensor, cut into pieces of a size, are those that were recorded.
-func (p *partial) verify(ctx context.Context, r record, offset, size int64, pieceBytes int) (bool, error) {
-	sums := sha256.New()
-	buffer := make([]byte, min(int64(pieceBytes), size))
-	for at := int64(0); at < size; at += int64(len(buffer)) {
-		if err := ctx.Err(); err != nil {
-			return false, err
+// holds reports whether the file has bytes of this sum at an offset; buffer has their number.
+func (p *partial) holds(sum [sha256.Size]byte, offset int64, buffer []byte) (bool, error) {
+	if _, err := p.file.ReadAt(buffer, offset); err != nil {
+		if err == io.EOF {
+			return false, nil
 		}
-		part := buffer[:min(int64(len(buffer)), size-at)]
-		if _, err := p.file.ReadAt(part, offset+at); err != nil {
-			if err == io.EOF {
-				return false, nil
-			}
-			return false, err
-		}
-		sum := sha256.Sum256(part)
-		sums.Write(sum[:])
+		return false, err
 	}
-	return bytes.Equal(sums.Sum(nil), r.sum[:]), nil
+	return sha256.Sum256(buffer) == sum, nil
 }
 
 // syncBytes is the size from which a file is worth waiting for the disk: it took long to make, and a machine that loses
@@ -195,9 +269,9 @@ func (p *partial) rename(path string) error {
 	return nil
 }
 
-// close lets the file be; one without a finished tensor is removed.
+// close lets the file be; one without a finished piece is removed.
 func (p *partial) close() {
-	nothing := p.end == p.layout.size+int64(partialHeadBytes)
+	nothing := p.end == p.layout.size
 	if p.file.Close() == nil && nothing {
 		os.Remove(p.path)
 	}

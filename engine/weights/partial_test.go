@@ -50,8 +50,9 @@ func stopAfter(t testing.TB, source, recipe string, part float64) string {
 	return path
 }
 
-// goOn converts again, and compares with a conversion that was not stopped.
-func goOn(t testing.TB, source, recipe, path string) (kept int) {
+// goOn converts again, after a refusal if the file in the making must be replaced first, and compares with a conversion
+// that was not stopped.
+func goOn(t testing.TB, source, recipe, path, refusal string) (kept int, earlier Finished) {
 	t.Helper()
 	plan, err := PlanConversion(open(t, source), ConvertOptions{Recipe: recipeOf(t, recipe)})
 	if err != nil {
@@ -59,8 +60,20 @@ func goOn(t testing.TB, source, recipe, path string) (kept int) {
 	}
 	var last, total int64
 	plan.options.Progress = func(done, all int64) { last, total = done, all }
-	if kept, err = plan.Save(t.Context(), path); err != nil {
+	plan.options.Resuming = func(f Finished) { earlier = f }
+	kept, err = plan.Save(t.Context(), path)
+	if refusal != "" {
+		if !errors.Is(err, ErrOccupied) || !strings.Contains(err.Error(), refusal) {
+			t.Errorf("%v, want %q", err, refusal)
+		}
+		plan.options.Replace = true
+		kept, err = plan.Save(t.Context(), path)
+	}
+	if err != nil {
 		t.Fatal(err)
+	}
+	if f := plan.Finished(); f.Tensors != len(plan.Tensors()) || f.Bytes != total {
+		t.Errorf("at the end %+v is finished, of %d bytes", f, total)
 	}
 	if last != total || total == 0 {
 		t.Errorf("at the end %d of %d bytes are done", last, total)
@@ -82,7 +95,7 @@ func goOn(t testing.TB, source, recipe, path string) (kept int) {
 			t.Errorf("%s: error %+v, want %+v", tensor.Name, tensor.Error, whole.Tensors()[i].Error)
 		}
 	}
-	return kept
+	return kept, earlier
 }
 
 func TestPartialGoesOn(t *testing.T) {
@@ -91,8 +104,35 @@ func TestPartialGoesOn(t *testing.T) {
 	if _, err := Open(PartialPath(path)); err == nil {
 		t.Error("a file in the making opens as a model")
 	}
-	if kept := goOn(t, source, "q4_k_m", path); kept != 3 {
-		t.Errorf("%d tensors were kept, want 3", kept)
+	const done = 4 * (600*256 + 2*300*256 + 256*256) // three tensors, and a piece of the fourth
+	if kept, earlier := goOn(t, source, "q4_k_m", path, ""); kept != 3 || earlier != (Finished{Tensors: 3, Bytes: done}) {
+		t.Errorf("%d tensors were kept, of %+v, want 3 and %d bytes", kept, earlier, done)
+	}
+}
+
+// TestPartialKeepsRows stops in the first tensor: the rows that were finished stay, and are not made again.
+func TestPartialKeepsRows(t *testing.T) {
+	source := stoppable(t)
+	path := stopAfter(t, source, "q4_k_m", 0.1)
+	plan, err := PlanConversion(open(t, source), ConvertOptions{Recipe: recipeOf(t, "q4_k_m")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := plan.partialHead()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := openPartial(PartialPath(path), &plan.layout, head, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := plan.convertTensor(t.Context(), 0, p)
+	if records := (p.end - plan.layout.size) / recordBytes; err != nil || kept || records != 3 {
+		t.Errorf("%d records of 3 pieces, of which one was finished: %v, %v", records, kept, err)
+	}
+	p.close()
+	if kept, earlier := goOn(t, source, "q4_k_m", path, ""); kept != 1 || earlier.Tensors != 1 {
+		t.Errorf("%d tensors were kept, of %+v, want 1", kept, earlier)
 	}
 }
 
@@ -117,18 +157,19 @@ func TestPartialStartsOver(t *testing.T) {
 		return info.Size()
 	}
 	for _, c := range []struct {
-		name   string
-		recipe string
-		change func(t *testing.T, source, partial string)
-		kept   int
+		name    string
+		recipe  string
+		change  func(t *testing.T, source, partial string)
+		refusal string
+		kept    int
 	}{
-		{"nothing", "q4_k_m", func(*testing.T, string, string) {}, 3},
-		{"other recipe", "q5_k_m", func(*testing.T, string, string) {}, 0},
+		{"nothing", "q4_k_m", func(*testing.T, string, string) {}, "", 3},
+		{"other recipe", "q5_k_m", func(*testing.T, string, string) {}, "a conversion to Q4_K_M that was stopped", 0},
 		{"other time", "q4_k_m", func(t *testing.T, source, _ string) {
 			if err := os.Chtimes(source, time.Time{}, time.Unix(1, 0)); err != nil {
 				t.Fatal(err)
 			}
-		}, 0},
+		}, "a conversion to Q4_K_M, of another source or with other options,", 0},
 		{"other weights of the same time", "q4_k_m", func(t *testing.T, source, _ string) {
 			info, err := os.Stat(source)
 			if err != nil {
@@ -138,31 +179,32 @@ func TestPartialStartsOver(t *testing.T) {
 			if err := os.Chtimes(source, time.Time{}, info.ModTime()); err != nil {
 				t.Fatal(err)
 			}
-		}, 0},
-		{"damaged tensor", "q4_k_m", func(t *testing.T, _, partial string) { overwrite(t, partial, 5000, 0xff, 0xff, 0xff) }, 2},
-		{"damaged record", "q4_k_m", func(t *testing.T, _, partial string) { overwrite(t, partial, size(t, partial)-1, 0x99) }, 2},
+		}, "a conversion to Q4_K_M, of another source or with other options,", 0},
+		{"damaged tensor", "q4_k_m", func(t *testing.T, _, partial string) { overwrite(t, partial, 5000, 0xff, 0xff, 0xff) }, "", 2},
+		{"damaged record", "q4_k_m", func(t *testing.T, _, partial string) { overwrite(t, partial, size(t, partial)-recordBytes-1, 0x99) }, "", 2},
 		{"record cut off", "q4_k_m", func(t *testing.T, _, partial string) {
-			if err := os.Truncate(partial, size(t, partial)-1); err != nil {
+			if err := os.Truncate(partial, size(t, partial)-recordBytes-1); err != nil {
 				t.Fatal(err)
 			}
-		}, 2},
-		{"record of no tensor", "q4_k_m", func(t *testing.T, _, partial string) { overwrite(t, partial, size(t, partial)-61, 0x99) }, 2},
+		}, "", 2},
+		{"record of no tensor", "q4_k_m", func(t *testing.T, _, partial string) { overwrite(t, partial, size(t, partial)-2*recordBytes+3, 0x99) }, "", 2},
+		{"record of no piece", "q4_k_m", func(t *testing.T, _, partial string) { overwrite(t, partial, size(t, partial)-2*recordBytes+7, 0x99) }, "", 2},
 		{"no records", "q4_k_m", func(t *testing.T, _, partial string) {
 			if err := os.Truncate(partial, 1000); err != nil {
 				t.Fatal(err)
 			}
-		}, 0},
+		}, "", 0},
 		{"something else", "q4_k_m", func(t *testing.T, _, partial string) {
 			if err := os.WriteFile(partial, bytes.Repeat([]byte("junk"), 1<<18), 0o644); err != nil {
 				t.Fatal(err)
 			}
-		}, 0},
+		}, "no conversion that was stopped", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			source := stoppable(t)
 			path := stopAfter(t, source, "q4_k_m", 0.7)
 			c.change(t, source, PartialPath(path))
-			if kept := goOn(t, source, c.recipe, path); kept != c.kept {
+			if kept, _ := goOn(t, source, c.recipe, path, c.refusal); kept != c.kept {
 				t.Errorf("%d tensors were kept, want %d", kept, c.kept)
 			}
 		})
