@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"hearth/engine/api"
@@ -445,5 +446,16 @@ func predictingLayers(t *testing.T, device hardware.Device, src weights.Source) 
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestParseSpeculate(t *testing.T) {
+	for i, name := range SpeculateNames() {
+		if choice, err := ParseSpeculate(name); err != nil || choice != Speculate(i) || choice.String() != name {
+			t.Errorf("%q is %d, %v", name, choice, err)
+		}
+	}
+	if _, err := ParseSpeculate("magic"); err == nil || !strings.Contains(err.Error(), "is none of off, auto, ngram, mtp, draft") {
+		t.Errorf("an unknown choice: %v", err)
 	}
 }

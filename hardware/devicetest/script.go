@@ -43,9 +43,7 @@ func newPlayer(t testing.TB, d hardware.Device, m *model, l hardware.Limits, seq
 	}
 	p := &player{t: t, queue: load(t, d, m.Program, l), model: m, batch: hardware.NewBatch(l), memory: memory, sequences: sequences}
 	p.lengths, p.tables, p.logits = make([]int, len(sequences)), make([][]int32, len(sequences)), make([][][]float32, len(sequences))
-	rng := rand.New(rand.NewPCG(25, m.players))
-	m.players++
-	ids, slots := rng.Perm(l.Blocks), rng.Perm(len(sequences))
+	ids, slots := m.shuffle(l.Blocks, len(sequences))
 	for i, tokens := range sequences {
 		for range blocksOf(len(tokens)) {
 			p.tables[i] = append(p.tables[i], int32(ids[0]))
@@ -55,6 +53,13 @@ func newPlayer(t testing.TB, d hardware.Device, m *model, l hardware.Limits, seq
 		p.slots = append(p.slots, int32(slots[i]))
 	}
 	return p
+}
+
+// shuffle returns the order of blocks and slots for a further player.
+func (m *model) shuffle(blocks, slots int) (blockOrder, slotOrder []int) {
+	rng := rand.New(rand.NewPCG(25, m.players))
+	m.players++
+	return rng.Perm(blocks), rng.Perm(slots)
 }
 
 func blocksOf(n int) int { return (n + hardware.BlockLen - 1) / hardware.BlockLen }
