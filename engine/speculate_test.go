@@ -384,6 +384,16 @@ func predictingDeepSeek(t testing.TB, name string) weights.Source {
 	for _, norm := range []string{"enorm", "hnorm", "shared_head_norm"} {
 		add(norm, func(int) float32 { return 1 }, hidden)
 	}
+	if arch == "deepseek4" {
+		for _, part := range []string{"fn", "base", "scale"} {
+			tensor, err := src.Tensor("output_hc_" + part + ".weight")
+			if err != nil {
+				t.Fatal(err)
+			}
+			tensor.Name = fmt.Sprintf("blk.%d.nextn.hc_head_%s.weight", blocks-1, part)
+			x.further[tensor.Name] = tensor
+		}
+	}
 	return x
 }
 
@@ -392,7 +402,7 @@ func predictingDeepSeek(t testing.TB, name string) weights.Source {
 func TestPredictingLayers(t *testing.T) {
 	device := openOneThread(t)
 	for name, open := range map[string]func(testing.TB, string) weights.Source{
-		"qwen35-mtp": tinyModel, "deepseek2": predictingDeepSeek, "deepseek32": predictingDeepSeek,
+		"qwen35-mtp": tinyModel, "deepseek2": predictingDeepSeek, "deepseek32": predictingDeepSeek, "deepseek4": predictingDeepSeek,
 	} {
 		t.Run(name, func(t *testing.T) { predictingLayers(t, device, open(t, name)) })
 	}

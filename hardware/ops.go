@@ -109,6 +109,7 @@ type Source struct {
 	K, V      Stream    // stored before this operation, the rows of this step included; the same stream twice for latents
 	ValueDim  int       // leading elements of V's heads that are values; 0: all
 	Selection Selection // entries to read, of those that are visible; the zero handle: all
+	Window    int       // latest positions to read of streams with a row for each, the own included; 0: all
 
 	// Or, instead of streams: keys and values in one, one head.
 	Recent Tensor // [tokens, dim], the rows of this step

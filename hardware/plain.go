@@ -14,7 +14,7 @@ func (p *Program) Plain(args Args) bool {
 		return !a.Inverse
 	case *AttentionArgs:
 		s := &a.Sources[0]
-		return len(a.Sources) == 1 && !a.Sinks.Valid() && !s.Ring.Valid() && !s.Selection.Valid() &&
+		return len(a.Sources) == 1 && !a.Sinks.Valid() && !s.Ring.Valid() && !s.Selection.Valid() && s.Window == 0 &&
 			p.StreamInfo(s.K).Class == KeyStream && p.StreamInfo(s.V).Class == ValueStream &&
 			p.StreamInfo(s.K).Ratio == 1 && s.ValueDim == p.StreamInfo(s.V).Dim
 	case *GLUArgs:

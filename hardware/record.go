@@ -200,7 +200,7 @@ func (p *Program) okSource(a *AttentionArgs, s *Source) int {
 		if s.ValueDim < 0 || s.ValueDim > s.Recent.Size() {
 			p.fail("Attention: the first %d elements of rows of %d", s.ValueDim, s.Recent.Size())
 		}
-		if s.Recent.Size() != a.Q.Dim() || s.Selection.Valid() {
+		if s.Recent.Size() != a.Q.Dim() || s.Selection.Valid() || s.Window != 0 {
 			p.fail("Attention: ring %q of %d for query heads of %d", p.RingInfo(s.Ring).Name, s.Recent.Size(), a.Q.Dim())
 		}
 		if s.ValueDim == 0 {
@@ -222,6 +222,8 @@ func (p *Program) okSource(a *AttentionArgs, s *Source) int {
 		p.fail("Attention: query heads of %d, key heads of %d", a.Q.Dim(), key.Dim)
 	case s.ValueDim < 0 || s.ValueDim > value.Dim:
 		p.fail("Attention: the first %d elements of value heads of %d", s.ValueDim, value.Dim)
+	case s.Window < 0 || s.Window > 0 && (key.Ratio != 1 || s.Selection.Valid()):
+		p.fail("Attention: a window of %d positions of stream %q, with a row for every %d of them or chosen ones", s.Window, key.Name, key.Ratio)
 	case key.Ratio != value.Ratio:
 		p.fail("Attention: keys for every %d positions, values for every %d", key.Ratio, value.Ratio)
 	case s.Selection.Valid() && int(s.Selection.id) > len(p.chosen):

@@ -50,6 +50,10 @@ func TestRecordFormsMistakes(t *testing.T) {
 			ring := p.Ring(RingInfo{Name: "window", Dim: 6, Reach: 3})
 			p.Attend(AttentionArgs{Q: x.Heads(4), Sources: []Source{{Recent: x.Cols(0, 6), Ring: ring, ValueDim: 7}}, Scale: 1})
 		}, "first 7 elements of rows of 6"},
+		{func(p *Program, x Tensor) {
+			s := p.Stream(StreamInfo{Name: "entries", Heads: 1, Dim: 6, Class: LatentStream, Ratio: 4})
+			p.Attend(AttentionArgs{Q: x.Heads(4), Sources: []Source{{K: s, V: s, Window: 7}}, Scale: 1})
+		}, "window of 7 positions"},
 	} {
 		p := NewProgram("forms")
 		p.Section("trunk")

@@ -107,6 +107,10 @@ func (m compressedMixer) layer(s *synthShape, i int, add func(name string, shape
 	for _, half := range []string{"hc_attn", "hc_ffn"} {
 		m.mix(half, m.streams*(m.streams+2), 3, s, add)
 	}
+	if i >= s.layers { // a block that predicts attends to the latest positions alone
+		m.mix("nextn.hc_head", m.streams, 1, s, add)
+		return
+	}
 	switch ratio := m.ratios(i); ratio {
 	case 0:
 	case 4: // entries overlap, and are chosen
@@ -235,6 +239,7 @@ func deepSeek32Shape(s synthShape) synthShape {
 
 func deepSeek4Shape(s synthShape) synthShape {
 	s.arch, s.family, s.kvHeads, s.theta, s.eps, s.context = "deepseek4", "deepseek", 1, 10000, 1e-6, 1048576
+	s.predicts = true
 	mixer := s.mixer.(compressedMixer)
 	mixer.streams = 4
 	s.mixer = mixer

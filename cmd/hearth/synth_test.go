@@ -97,7 +97,7 @@ func TestSynthPlan(t *testing.T) {
 	if err != nil || !strings.Contains(out, "5 of width 7168") || !strings.Contains(out, "8 of 256 experts") {
 		t.Errorf("%v: %s", err, out)
 	}
-	for _, arch := range []string{"qwen35", "qwen35moe", "qwen3next", "deepseek2", "deepseek32"} {
+	for _, arch := range []string{"qwen35", "qwen35moe", "qwen3next", "deepseek2", "deepseek32", "deepseek4"} {
 		f, err := newSynthetic(t.Context(), synthOptions{arch: arch, size: "tiny", quant: "f32", predict: true})
 		if err != nil {
 			t.Fatal(err)

@@ -70,8 +70,8 @@ func (e *synthExperts) keys(s *synthShape, set func(name string, value any)) {
 		set("expert_weights_scale", e.scale)
 	}
 	if e.limit > 0 {
-		set("swiglu_clamp_exp", slices.Repeat([]float32{e.limit}, s.layers))
-		set("swiglu_clamp_shexp", slices.Repeat([]float32{e.limit}, s.layers))
+		set("swiglu_clamp_exp", slices.Repeat([]float32{e.limit}, s.layers+s.blocks))
+		set("swiglu_clamp_shexp", slices.Repeat([]float32{e.limit}, s.layers+s.blocks))
 	}
 }
 

@@ -17,9 +17,11 @@ type compressedAttention struct {
 	oA             hardware.Weight // [numGroups, oLora, numHeads * headDim / numGroups]
 	oB             hardware.Weight // [hidden, numGroups * oLora]
 	table          hardware.Rope
-	window         hardware.Ring // [headDim], the latest positions
-	entries        *compressor   // of keys and values; nil: the latest positions alone
-	index          *entryIndex   // chooses among the entries; nil: all
+	window         hardware.Ring   // [headDim], the latest positions
+	stored         hardware.Stream // [headDim], in place of window: all positions, of which the latest are read
+	positions      int             // of the window
+	entries        *compressor     // of keys and values; nil: the latest positions alone
+	index          *entryIndex     // chooses among the entries; nil: all
 }
 
 // compressedConfig holds the hyperparameters of compressed attention.
@@ -73,8 +75,12 @@ func newCompressedAttention(l *Loader, layer, ratio int, c compressedConfig, rop
 		sinks:  l.Vector(prefix+"attn_sinks.weight", heads),
 		oA:     l.Stack(prefix+"attn_output_a", c.numGroups, c.oLora, heads*dim/c.numGroups),
 		oB:     l.Matrix(prefix+"attn_output_b", hidden, c.numGroups*c.oLora),
-		table:  ropes.plain,
-		window: l.program.Ring(hardware.RingInfo{Name: prefix + "window", Layer: layer, Dim: dim, Reach: c.window - 1}),
+		table:  ropes.plain, positions: c.window,
+	}
+	if layer < l.Config.NumLayers {
+		b.window = l.program.Ring(hardware.RingInfo{Name: prefix + "window", Layer: layer, Dim: dim, Reach: c.window - 1})
+	} else { // a predicting block runs for some positions and not for others, which a ring could not go on from
+		b.stored = l.program.Stream(hardware.StreamInfo{Name: prefix + "window", Layer: layer, Heads: 1, Dim: dim, Class: hardware.LatentStream})
 	}
 	if ratio == 0 {
 		return b
@@ -97,7 +103,7 @@ func (b *compressedAttention) mixed(p *hardware.Program, h hardware.Tensor) hard
 	kv := p.Norm(p.MatMul(h, b.kv), b.kvNorm, b.eps)
 	rotateLast(p, q, b.rope, b.table)
 	rotateLast(p, kv, b.rope, b.table)
-	sources := []hardware.Source{{Recent: kv, Ring: b.window}}
+	sources := []hardware.Source{b.latest(p, kv)}
 	if b.entries != nil {
 		b.entries.add(p, h)
 		source := hardware.Source{K: b.entries.stream, V: b.entries.stream}
@@ -107,9 +113,20 @@ func (b *compressedAttention) mixed(p *hardware.Program, h hardware.Tensor) hard
 		sources = append(sources, source)
 	}
 	o := p.Attend(hardware.AttentionArgs{Q: q, Sources: sources, Scale: attentionScale(b.headDim), Sinks: b.sinks})
-	p.Remember(b.window, kv)
+	if b.window.Valid() {
+		p.Remember(b.window, kv)
+	}
 	p.RoPEInverse(o.HeadCols(b.headDim-b.rope, b.rope), b.table)
 	return p.MatMul(p.MatMul(o.Heads(b.numGroups), b.oA), b.oB)
+}
+
+// latest returns the latest positions as a source of attention; kv are the step's own.
+func (b *compressedAttention) latest(p *hardware.Program, kv hardware.Tensor) hardware.Source {
+	if b.window.Valid() {
+		return hardware.Source{Recent: kv, Ring: b.window}
+	}
+	p.Store(b.stored, kv)
+	return hardware.Source{K: b.stored, V: b.stored, Window: b.positions}
 }
 
 // rotateLast records the rotation of the last elements of each head of x, in place.

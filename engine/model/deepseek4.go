@@ -1,6 +1,10 @@
 package model
 
-import "hearth/hardware"
+import (
+	"slices"
+
+	"hearth/hardware"
+)
 
 // DeepSeek-V4 (ggml-org/llama.cpp, src/models/deepseek4.cpp; Hugging Face, modeling_deepseek_v4.py): several residual streams
 // that each half of a layer reads and writes by learned mixes, keys and values in one vector, attention to the latest
@@ -17,9 +21,11 @@ type deepSeek4 struct {
 	numStreams int
 	tokenEmbd  hardware.Weight // [vocab, hidden]
 	layers     []deepSeek4Layer
-	outputMix  hyperMix        // collapses the streams
-	outputNorm hardware.Weight // [hidden]
-	output     hardware.Weight // [vocab, hidden]
+	outputMix  hyperMix         // collapses the streams
+	outputNorm hardware.Weight  // [hidden]
+	output     hardware.Weight  // [vocab, hidden]
+	predictor  *streamPredictor // nil: none, or not wanted
+	streams    hardware.Tensor  // [tokens, numStreams, hidden] behind the last layer, carried to the predictor
 }
 
 // deepSeek4Layer is one layer: each half with its mix of the streams.
@@ -36,9 +42,9 @@ type deepSeek4Layer struct {
 type deepSeek4Config struct {
 	hyper          hyperConfig
 	attention      compressedConfig
-	ratios         []int     // of each layer: positions to a compressed entry, 0: none
+	ratios         []int     // of each layer and a predicting block: positions to a compressed entry, 0: none
 	numHashLayers  int       // leading layers whose experts the token chooses
-	limits, shared []float32 // of each layer: GLUArgs.Limit of chosen and of shared experts
+	limits, shared []float32 // of the same: GLUArgs.Limit of chosen and of shared experts
 }
 
 func readDeepSeek4(l *Loader) deepSeek4Config {
@@ -69,6 +75,10 @@ func readDeepSeek4(l *Loader) deepSeek4Config {
 	if l.Config.NumExperts == 0 || l.Config.SharedExpertFFNSize == 0 {
 		k.wrong("expert_shared_count", "is missing or 0, with %d experts", l.Config.NumExperts)
 	}
+	// A predicting block behind the layers attends to the latest positions alone, and clamps as the last layer does.
+	c.ratios = append(slices.Clip(c.ratios), 0)
+	c.limits = append(slices.Clip(c.limits), c.limits[n-1])
+	c.shared = append(slices.Clip(c.shared), c.shared[n-1])
 	c.attention = readCompressed(l)
 	return c
 }
@@ -88,21 +98,29 @@ func newDeepSeek4(l *Loader) Forwarder {
 		if l.err != nil { // a hostile layer count ends at the first missing tensor
 			break
 		}
-		prefix, columns := blockPrefix(i), config.hyper.numStreams*(config.hyper.numStreams+2)
-		experts := moeOptions{Limit: config.limits[i], SharedLimit: config.shared[i]}
-		if i < config.numHashLayers {
-			experts.Table = l.Table(prefix+"ffn_gate_tid2eid.weight", c.VocabSize, c.NumExpertsPerTok)
-		}
-		m.layers = append(m.layers, deepSeek4Layer{
-			attnMix:  newHyperMix(l, prefix+"hc_attn", config.hyper, columns),
-			attnNorm: l.Vector(prefix+"attn_norm.weight", c.HiddenSize),
-			attn:     newCompressedAttention(l, i, config.ratios[i], config.attention, ropes),
-			ffnMix:   newHyperMix(l, prefix+"hc_ffn", config.hyper, columns),
-			ffnNorm:  l.Vector(prefix+"ffn_norm.weight", c.HiddenSize),
-			ffn:      newMoE(l, i, experts),
-		})
+		m.layers = append(m.layers, newDeepSeek4Layer(l, i, config, ropes))
+	}
+	if l.predictsFrom(c.NumLayers) {
+		m.predictor = newStreamPredictor(l, m, config.hyper, newDeepSeek4Layer(l, c.NumLayers, config, ropes))
 	}
 	return m
+}
+
+// newDeepSeek4Layer declares one layer, or the predicting block behind them.
+func newDeepSeek4Layer(l *Loader, i int, config deepSeek4Config, ropes compressedRopes) deepSeek4Layer {
+	c, prefix, columns := l.Config, blockPrefix(i), config.hyper.numStreams*(config.hyper.numStreams+2)
+	experts := moeOptions{Limit: config.limits[i], SharedLimit: config.shared[i]}
+	if i < config.numHashLayers {
+		experts.Table = l.Table(prefix+"ffn_gate_tid2eid.weight", c.VocabSize, c.NumExpertsPerTok)
+	}
+	return deepSeek4Layer{
+		attnMix:  newHyperMix(l, prefix+"hc_attn", config.hyper, columns),
+		attnNorm: l.Vector(prefix+"attn_norm.weight", c.HiddenSize),
+		attn:     newCompressedAttention(l, i, config.ratios[i], config.attention, ropes),
+		ffnMix:   newHyperMix(l, prefix+"hc_ffn", config.hyper, columns),
+		ffnNorm:  l.Vector(prefix+"ffn_norm.weight", c.HiddenSize),
+		ffn:      newMoE(l, i, experts),
+	}
 }
 
 // Forward records the pass.
@@ -111,18 +129,35 @@ func (m *deepSeek4) Forward(p *hardware.Program) Trunk {
 	x := p.Temp(hardware.Tokens, m.numStreams, embedded.Dim()) // [tokens, numStreams, hidden], the residual streams
 	p.Copy(x, embedded)
 	for i := range m.layers {
-		l := &m.layers[i]
-		p.Mixer(i)
-		h, coef := l.attnMix.read(p, x, m.eps)
-		p.HyperPost(x, l.attn.mixed(p, p.Norm(h, l.attnNorm, m.eps)), coef)
-		p.FFN(i)
-		h, coef = l.ffnMix.read(p, x, m.eps)
-		p.HyperPost(x, l.ffn.mixed(p, p.Norm(h, l.ffnNorm, m.eps)), coef)
+		m.layers[i].forward(p, i, x, m.eps)
 	}
 	p.Tail()
+	if m.predictor != nil {
+		m.streams = x
+		p.Carry(x)
+	}
 	last, _ := m.outputMix.read(p, p.Gather(x), m.eps)
 	hidden := p.Norm(last, m.outputNorm, m.eps)
 	return Trunk{Hidden: hidden, Logits: p.MatMul(hidden, m.output)}
+}
+
+// Draft records the section "draft" and returns its logits.
+func (m *deepSeek4) Draft(p *hardware.Program) (logits hardware.Tensor, ok bool) {
+	if m.predictor == nil {
+		return logits, false
+	}
+	p.Section("draft")
+	return m.predictor.forward(p, len(m.layers), m.streams), true
+}
+
+// forward records one layer: both halves read the streams x and write them back.
+func (l *deepSeek4Layer) forward(p *hardware.Program, i int, x hardware.Tensor, eps float32) {
+	p.Mixer(i)
+	h, coef := l.attnMix.read(p, x, eps)
+	p.HyperPost(x, l.attn.mixed(p, p.Norm(h, l.attnNorm, eps)), coef)
+	p.FFN(i)
+	h, coef = l.ffnMix.read(p, x, eps)
+	p.HyperPost(x, l.ffn.mixed(p, p.Norm(h, l.ffnNorm, eps)), coef)
 }
 
 // newDeepSeek4Ropes declares the rotations of layers that attend to the latest positions alone, and of those that compress

@@ -27,6 +27,11 @@ type Loader struct {
 // Has reports whether the source has a tensor, for those that may be absent.
 func (l *Loader) Has(name string) bool { return l.src.Has(name) }
 
+// predictsFrom reports whether weights that guess further tokens are wanted, and the block behind n layers has them.
+func (l *Loader) predictsFrom(n int) bool {
+	return l.predicts && l.Config.NumNextNLayers > 0 && l.Has(blockPrefix(n)+"nextn.eh_proj.weight")
+}
+
 // Origin says which kind of file the weights come from.
 func (l *Loader) Origin() weights.Origin { return l.src.Origin() }
 

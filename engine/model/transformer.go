@@ -47,7 +47,7 @@ func newTransformer(l *Loader, s skeleton, halves func(layer int) (mixer, ffn bl
 		}
 		m.layers = append(m.layers, newLayer(l, s, i, halves))
 	}
-	if l.predicts && c.NumNextNLayers > 0 && l.Has(blockPrefix(c.NumLayers)+"nextn.eh_proj.weight") {
+	if l.predictsFrom(c.NumLayers) {
 		m.predictor = newPredictor(l, m, newLayer(l, s, c.NumLayers, halves))
 	}
 	return m

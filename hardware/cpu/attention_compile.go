@@ -20,7 +20,7 @@ func (c *compiler) emitAttention(a *hardware.AttentionArgs) {
 		s := c.source(&a.Sources[i])
 		o.sources = append(o.sources, s)
 		o.keyHeads *= s.heads / gcd(o.keyHeads, s.heads)
-		shape.canSplit = shape.canSplit && s.isDirect()
+		shape.canSplit = shape.canSplit && s.isDirect() && s.reach == maxPositions
 		shape.oneToken = shape.oneToken || s.chosen != nil
 		if s.isDirect() {
 			continue
@@ -60,6 +60,9 @@ func (c *compiler) source(a *hardware.Source) *source {
 		s.key, s.value = c.streams[a.K.Index()], c.streams[a.V.Index()]
 	}
 	s.heads, s.keyFormat, s.valueFormat, s.keyPanels, s.ratio = s.key.heads, s.key.format, s.value.format, s.key.isKeys, s.key.info.Ratio
+	if a.Window > 0 {
+		s.reach = a.Window - 1
+	}
 	if a.Selection.Valid() {
 		s.chosen = c.selected(a.Selection)
 	}

@@ -166,6 +166,16 @@ func attentionForms() []attentionForm {
 		{name: "a window", formats: 1, lengths: []int{200, 30}, record: func(b *formBuilder) hardware.Tensor {
 			return b.attend(6, 41, true, b.window(41, 23, 70))
 		}},
+		{name: "a window of stored latents", formats: 4, lengths: []int{700, 30}, record: func(b *formBuilder) hardware.Tensor {
+			s := b.latents(64, 32)
+			s.Window = 70
+			return b.attend(8, 64, true, s)
+		}},
+		{name: "windows of stored keys", formats: 1, lengths: []int{300, 30}, record: func(b *formBuilder) hardware.Tensor {
+			one, two := b.pairs(2, 32, 32), b.latents(32, 32)
+			one.Window, two.Window = 1, 500
+			return b.attend(6, 32, false, one, two)
+		}},
 		{name: "a window wider than all", formats: 1, record: func(b *formBuilder) hardware.Tensor {
 			return b.attend(6, 32, false, b.window(32, 32, 500))
 		}},

@@ -104,7 +104,11 @@ func (r *Reference) sourceOf(a *hardware.AttentionArgs, j int, s hardware.Span, 
 		}
 		return keys, values
 	}
-	for e := range r.visible(source.K, position) {
+	visible, first := r.visible(source.K, position), 0
+	if source.Window > 0 {
+		first = max(0, visible-source.Window)
+	}
+	for e := first; e < visible; e++ {
 		take(e)
 	}
 	return keys, values
