@@ -370,7 +370,6 @@ func TestTrainedHuggingFace(t *testing.T) {
 // writeHuggingFace writes a GGUF model of float32 as a Hugging Face folder of two shards.
 func writeHuggingFace(t *testing.T, src weights.Source) string {
 	t.Helper()
-	folder := t.TempDir()
 	m, err := model.Load(src)
 	if err != nil {
 		t.Fatal(err)
@@ -383,21 +382,7 @@ func writeHuggingFace(t *testing.T, src weights.Source) string {
 		}
 		tensors = append(tensors, toHuggingFace(&m.Config, tensor)...)
 	}
-	weightMap := map[string]string{}
-	for i, half := range [][]weights.OutTensor{tensors[:len(tensors)/2], tensors[len(tensors)/2:]} {
-		shard := fmt.Sprintf("model-0000%d-of-00002.safetensors", i+1)
-		for _, tensor := range half {
-			weightMap[tensor.Name] = shard
-		}
-		var file bytes.Buffer
-		if err := weights.WriteSafetensors(&file, half); err != nil {
-			t.Fatal(err)
-		}
-		writeFile(t, filepath.Join(folder, shard), file.Bytes())
-	}
-	writeJSON(t, filepath.Join(folder, "model.safetensors.index.json"), map[string]any{"weight_map": weightMap})
-	writeJSON(t, filepath.Join(folder, "config.json"), huggingFaceConfig(&m.Config, !src.Has("output.weight")))
-	return folder
+	return checkpointtest.Write(t, huggingFaceConfig(&m.Config, !src.Has("output.weight")), tensors)
 }
 
 func huggingFaceConfig(c *model.Config, tied bool) map[string]any {

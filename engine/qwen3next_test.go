@@ -154,15 +154,7 @@ func (m *nextModel) linear(name string, expert int, x []float64) []float64 {
 
 // norm is root mean square normalisation.
 func (m *nextModel) norm(name string, x []float64) []float64 {
-	sum := 0.0
-	for _, v := range x {
-		sum += v * v
-	}
-	y := make([]float64, len(x))
-	for i, v := range x {
-		y[i] = v / math.Sqrt(sum/float64(len(x))+nextEps) * float64(m.tensors[name+".weight"][i])
-	}
-	return y
+	return rmsNorm64(x, m.tensors[name+".weight"], nextEps)
 }
 
 func sigmoid64(x float64) float64 { return 1 / (1 + math.Exp(-x)) }

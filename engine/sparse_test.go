@@ -73,13 +73,18 @@ func (m *sparsePass) linear(name string, i, n int, x []float64) []float64 {
 }
 
 func (m *sparsePass) norm(name string, x []float64) []float64 {
+	return rmsNorm64(x, m.values(name+".weight"), m.eps)
+}
+
+// rmsNorm64 is root mean square normalisation in double precision.
+func rmsNorm64[T float32 | float64](x []float64, weight []T, eps float64) []float64 {
 	sum := 0.0
 	for _, v := range x {
 		sum += v * v
 	}
 	y := make([]float64, len(x))
 	for i, v := range x {
-		y[i] = v / math.Sqrt(sum/float64(len(x))+m.eps) * m.values(name + ".weight")[i]
+		y[i] = v / math.Sqrt(sum/float64(len(x))+eps) * float64(weight[i])
 	}
 	return y
 }
