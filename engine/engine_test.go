@@ -355,11 +355,20 @@ func TestCancelledBeforeSubmit(t *testing.T) {
 	}
 }
 
-// TestSlowReader leaves one channel unread: its request ends with an error, the other one's does not notice.
+// TestSlowReader leaves one channel unread: its request ends with an error, the other one's does not notice. A step
+// waits until the other channel has room, so that only the unread one is ever full.
 func TestSlowReader(t *testing.T) {
-	e := fakeEngine(t, &fakeDevice{}, Options{ContextLength: 3000})
+	var fast <-chan api.Event
+	submitted := make(chan struct{})
+	device := &fakeDevice{beforeRun: func(int, *hardware.Batch) {
+		for <-submitted; len(fast) > eventBuffer/2; {
+			runtime.Gosched()
+		}
+	}}
+	e := fakeEngine(t, device, Options{ContextLength: 3000})
 	slow := submit(t, e, api.Request{Prompt: words(1, 10), IgnoreEOS: true})
-	fast := submit(t, e, api.Request{Prompt: words(2, 10), IgnoreEOS: true, MaxTokens: eventBuffer + 200})
+	fast = submit(t, e, api.Request{Prompt: words(2, 10), IgnoreEOS: true, MaxTokens: eventBuffer + 200})
+	close(submitted)
 	if a := collect(t, fast); a.done.Err != nil || len(a.tokens) != eventBuffer+200 {
 		t.Errorf("the fast reader got %d tokens, %v", len(a.tokens), a.done.Err)
 	}
