@@ -28,10 +28,12 @@ var rules = []struct {
 }{
 	{"cmd/hearth-bench", []string{"bench/load"}},
 	{"cmd/sharedtest", nil},
-	{"cmd", []string{"cmd/...", "server", "sessions", "engine/...", "kvcache", "hardware/...", "bench/..."}},
+	{"cmd", []string{"cmd/...", "server", "sessions/...", "engine/...", "kvcache/...", "hardware/...", "bench/..."}},
 	{"bench/load", nil},
 	{"bench/inproc", []string{"engine/...", "hardware/..."}},
-	{"server", []string{"server/...", "sessions", "engine", "engine/api"}},
+	{"server", []string{"server/...", "sessions/...", "engine", "engine/api"}},
+	{"sessions/database", nil},
+	{"sessions/items", nil},
 	{"sessions", []string{"sessions/...", "engine", "engine/..."}},
 	{"engine/api", nil},
 	{"engine/embedded", nil},
@@ -43,8 +45,9 @@ var rules = []struct {
 	{"engine/weights", []string{"hardware/quant"}},
 	{"engine/draft", []string{"engine/model", "engine/tokenizer", "kvcache", "hardware", "hardware/quant"}},
 	{"engine/model", []string{"engine/weights", "kvcache", "hardware", "hardware/quant"}},
-	{"engine", []string{"engine/...", "kvcache", "hardware", "hardware/quant"}},
-	{"kvcache", []string{"hardware"}},
+	{"engine", []string{"engine/...", "kvcache", "kvcache/disk", "hardware", "hardware/quant"}},
+	{"kvcache/disk", nil},
+	{"kvcache", []string{"kvcache/disk", "hardware"}},
 	{"hardware/quant", nil},
 	{"hardware/all", []string{"hardware", "hardware/cpu", "hardware/gorgonia"}},
 	{"hardware", []string{"hardware", "hardware/quant", "hardware/devicetest"}},
@@ -59,7 +62,8 @@ var dependencies = []string{
 	"go4.org/unsafe/assume-no-moving-gc", "github.com/shirou/gopsutil/v3", "github.com/prometheus/client_golang",
 	"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/klauspost/cpuid/v2", "golang.org/x/sys",
 	"golang.org/x/text", "golang.org/x/term", "github.com/santhosh-tekuri/jsonschema/v6",
-	"github.com/HdrHistogram/hdrhistogram-go",
+	"github.com/HdrHistogram/hdrhistogram-go", "modernc.org/sqlite", "github.com/coder/websocket",
+	"github.com/klauspost/compress", "golang.org/x/crypto",
 }
 
 const (

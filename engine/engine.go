@@ -251,7 +251,7 @@ func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, 
 		return nil, err
 	}
 	seq := &sequence{
-		id: r.ID, arrival: e.arrival.Add(1), priority: r.Priority, salt: maphash.String(e.seed, r.Salt),
+		id: r.ID, arrival: e.arrival.Add(1), priority: r.Priority, salt: e.salt(r),
 		promptLen: len(r.Prompt), maxTokens: maxTokens, minTokens: r.MinTokens, logprobs: r.Logprobs,
 		scored: r.PromptLogprobs, ignoreEOS: r.IgnoreEOS, pooled: r.Pooled, logitsOf: r.LogitsOf,
 		tokens:  append(make([]int32, 0, len(r.Prompt)+min(maxTokens, reservedTokens)), r.Prompt...),
@@ -274,6 +274,11 @@ func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, 
 	seq.watch(ctx, e.nudge)
 	e.submissions <- seq // has room for maxLoad
 	return seq.events, nil
+}
+
+// salt keeps the prefixes of tenants, and of salts, apart.
+func (e *Engine) salt(r *api.Request) uint64 {
+	return maphash.Comparable(e.seed, [2]string{r.Tenant, r.Salt})
 }
 
 // unqueue takes back what Submit counted. The loop is told, since while it shuts down it waits for the count.

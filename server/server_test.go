@@ -73,7 +73,7 @@ func serve(t testing.TB, catalog *engine.Catalog, opts Options) *testServer {
 	opts.Seed = func() uint64 { return 42 }
 	var ids atomic.Int64
 	opts.NewID = func(prefix string) string { return fmt.Sprintf("%s%d", prefix, ids.Add(1)) }
-	s, err := New(sessions.NewStore(catalog), opts)
+	s, err := New(sessions.NewStore(catalog, nil), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,7 +362,7 @@ func TestPanic(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	catalog := engine.NewCatalog()
-	s, err := New(sessions.NewStore(catalog), Options{Logger: slog.New(slog.DiscardHandler)})
+	s, err := New(sessions.NewStore(catalog, nil), Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +401,7 @@ func TestHealthWhileLoading(t *testing.T) {
 	defer device.Close()
 	catalog := engine.NewCatalog()
 	defer catalog.Close()
-	s, err := New(sessions.NewStore(catalog), Options{Logger: slog.New(slog.DiscardHandler)})
+	s, err := New(sessions.NewStore(catalog, nil), Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -468,7 +468,7 @@ func TestDrain(t *testing.T) {
 		{"is ended", time.Millisecond, `"stream":true,"max_tokens":400,"ignore_eos":true`, `"server_is_overloaded"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := New(sessions.NewStore(sharedServer(t).catalog), Options{Addr: "127.0.0.1:0", DrainTimeout: c.drain, Logger: slog.New(slog.DiscardHandler)})
+			s, err := New(sessions.NewStore(sharedServer(t).catalog, nil), Options{Addr: "127.0.0.1:0", DrainTimeout: c.drain, Logger: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}

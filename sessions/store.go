@@ -12,6 +12,7 @@ import (
 	"hearth/engine/api"
 	"hearth/engine/chat"
 	"hearth/engine/tokenizer"
+	"hearth/sessions/database"
 )
 
 // ErrUnknownModel says that no model of that name is served; ErrLoading that it is still being loaded.
@@ -32,13 +33,20 @@ func (e *InputError) Error() string { return fmt.Sprintf("%s: %v", e.Field, e.Er
 // Unwrap returns the reason.
 func (e *InputError) Unwrap() error { return e.Err }
 
-// Store runs turns on the models of a catalog. It is safe for concurrent use.
+// Store runs turns on the models of a catalog and keeps conversations in a database. It is safe for concurrent use.
 type Store struct {
-	catalog *engine.Catalog
+	catalog  *engine.Catalog
+	database *database.DB
+	locks    locks
 }
 
-// NewStore returns a store; the catalog stays the caller's.
-func NewStore(catalog *engine.Catalog) *Store { return &Store{catalog: catalog} }
+// NewStore returns a store. The catalog stays the caller's; so does the database, nil where nothing is stored.
+func NewStore(catalog *engine.Catalog, db *database.DB) *Store {
+	return &Store{catalog: catalog, database: db}
+}
+
+// Database returns where conversations are kept; nil: nowhere.
+func (s *Store) Database() *database.DB { return s.database }
 
 // Models lists the served models in the order they were loaded.
 func (s *Store) Models() []Model {
@@ -220,7 +228,7 @@ func (s *Store) Run(ctx context.Context, t *Turn) (*Stream, error) {
 	request := api.Request{
 		ID: t.ID, Prompt: prompt, MaxTokens: t.MaxTokens, MinTokens: t.MinTokens, IgnoreEOS: t.IgnoreEOS,
 		Sampling: t.Sampling, Logprobs: t.Logprobs, PromptLogprobs: t.Echo && t.Logprobs >= 0,
-		Priority: t.Priority, Salt: t.Salt,
+		Priority: t.Priority, Tenant: t.Tenant, Salt: t.Salt,
 	}
 	if t.NoOutput {
 		request.MaxTokens = api.NoTokens

@@ -38,7 +38,7 @@ func openStore(t testing.TB, opts engine.Options) *Store {
 	if _, err := catalog.Load(t.Context(), "", "", opts); err != nil {
 		t.Fatal(err)
 	}
-	return NewStore(catalog)
+	return NewStore(catalog, nil)
 }
 
 // textTurn asks the embedded model to continue a text.

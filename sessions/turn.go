@@ -14,11 +14,17 @@ type Turn struct {
 	Model string // id of a served model
 
 	Messages []json.RawMessage // chat messages in OpenAI's form, rendered by the model's template
+	// Tools are the functions that the model may call, a JSON array in OpenAI's form of chat completions, or nil.
+	Tools json.RawMessage
 	// TemplateVars are further variables of the template, a JSON object or nil (chat_template_kwargs).
 	TemplateVars json.RawMessage
 	Text         *string // a plain prompt; the model's usual begin-of-sequence token is added
 	Suffix       string  // with Text: text after the gap to fill; needs a model with fill-in-the-middle tokens
 	Tokens       []int32 // a prompt of token ids, taken as it is
+
+	// Log is the exact token log of the turn that this one goes on from, or nil. Where the rendered prompt begins with the
+	// log's text, the prompt begins with its tokens, whatever encoding the text again would give.
+	Log []int32
 
 	// Expected is a text that the answer is likely to repeat in part, such as a file that is to be edited. It may make
 	// the answer faster and does not change it.
@@ -34,7 +40,8 @@ type Turn struct {
 	Sampling  api.Sampling // choice i draws with Seed+i
 	Logprobs  int          // as in api.Request: -1 none, 0 the token's own, n also the n most probable
 	Priority  int
-	Salt      string // prefixes are shared only between turns of equal salt
+	Tenant    string // whose turn it is: nothing that was computed is shared between tenants
+	Salt      string // prefixes are shared only between turns of equal tenant and salt; with a salt they are not kept on disk
 
 	Now time.Time // what the template's clock says; zero: the time of the call
 }
@@ -52,9 +59,21 @@ type TokenLogprob struct {
 // Delta is the next piece of one choice.
 type Delta struct {
 	Choice int
-	Text   string         // whole characters, possibly none
-	Tokens []TokenLogprob // the tokens that this text completes, when log-probabilities were asked for
-	Finish *Finish        // set on the last delta of the choice
+	// Reasoning and Text are whole characters, possibly none, in this order: what the model thought, and what it says. Both are
+	// set in one delta only where it holds the end of the one and the beginning of the other.
+	Reasoning string
+	Text      string
+	Calls     []CallDelta    // pieces of tool calls, in order
+	Tokens    []TokenLogprob // the tokens that this text completes, when log-probabilities were asked for
+	Finish    *Finish        // set on the last delta of the choice
+}
+
+// CallDelta is the next piece of a tool call. The first piece of a call has its id and name.
+type CallDelta struct {
+	Index     int    // of the call within the choice, from 0
+	ID        string // "call_…", in the first piece
+	Name      string // in the first piece
+	Arguments string // further text of the arguments, a JSON object in the end
 }
 
 // Finish says how a choice ended.
@@ -62,8 +81,13 @@ type Finish struct {
 	Reason     api.FinishReason
 	StopString string // the string that ended it, if one did; Reason is then FinishStop
 	Err        error  // when Reason is FinishError
-	Usage      api.Usage
-	Timing     api.Timing
+	// Tokens are the ids that were generated for this choice, as the model drew them: with Stream.Prompt before them they are
+	// the log of the next turn. The token that ended the answer is among them.
+	Tokens []int32
+	// ReasoningTokens is how many of the generated tokens are reasoning.
+	ReasoningTokens int
+	Usage           api.Usage
+	Timing          api.Timing
 }
 
 // Model describes a served model.

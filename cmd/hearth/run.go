@@ -163,7 +163,7 @@ func openGenerator(ctx context.Context, model modelArg, flags *runFlags, message
 		return nil, err
 	}
 	catalog := engine.NewCatalog()
-	g := &generator{store: sessions.NewStore(catalog), closers: []io.Closer{catalog, device}}
+	g := &generator{store: sessions.NewStore(catalog, nil), closers: []io.Closer{catalog, device}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.close())

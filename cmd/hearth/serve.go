@@ -66,7 +66,7 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	}
 	catalog := engine.NewCatalog()
 	defer func() { err = errors.Join(err, catalog.Close()) }()
-	s, err := server.New(sessions.NewStore(catalog), opts)
+	s, err := server.New(sessions.NewStore(catalog, nil), opts)
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,8 @@ type Request struct {
 	// PromptLogprobs asks for the same of every prompt token but the first.
 	PromptLogprobs bool
 	Priority       int     // higher runs first; equals run first come first served
-	Salt           string  // prefixes are shared only between requests of equal salt
+	Tenant         string  // whose request it is: prefixes are shared only within a tenant
+	Salt           string  // prefixes are shared only between requests of equal tenant and salt; with a salt they stay off the disk
 	Expected       []int32 // text that the answer is likely to repeat; speculation looks in it as it does in the prompt
 	Unguessed      bool    // without speculation: slower, and with the same answer
 	// Pooled asks, with NoTokens, for what a model for embeddings or ranking makes of the prompt; LogitsOf for the logits of
@@ -148,6 +149,8 @@ type Done struct {
 type Usage struct {
 	PromptTokens    int
 	CachedTokens    int // of PromptTokens, those found computed when the request was first admitted
+	RestoredTokens  int // of CachedTokens, those that came from disk
+	WrittenTokens   int // of PromptTokens, those that this request computed and left in the cache for others
 	GeneratedTokens int // including the end-of-generation token, when one was drawn
 	DraftedTokens   int // guessed and checked by speculation
 	AcceptedTokens  int // of the guessed ones, those that were right; GeneratedTokens has them
