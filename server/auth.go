@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"hearth/sessions"
 )
 
 // scope says who may use a route. The zero value is no scope: a route without one does not start the server.
@@ -22,51 +25,92 @@ const (
 	scopeMetrics         // holders of a key: what the server does
 )
 
+// APIKey lets its holders use the server as a tenant: what one tenant keeps and has computed, no other one finds.
+type APIKey struct {
+	Tenant string // empty: sessions.DefaultTenant
+	Key    string
+}
+
 // keyring holds the hashes of the API keys. Comparing hashes of equal length in constant time tells nothing about a
 // key, not even its length.
-type keyring [][sha256.Size]byte
+type keyring []hashedKey
 
-func newKeyring(keys []string) keyring {
+type hashedKey struct {
+	hash   [sha256.Size]byte
+	tenant string
+}
+
+func newKeyring(keys []APIKey) keyring {
 	ring := make(keyring, len(keys))
-	for i, key := range keys {
-		ring[i] = sha256.Sum256([]byte(key))
+	for i, k := range keys {
+		ring[i] = hashedKey{sha256.Sum256([]byte(k.Key)), cmp.Or(k.Tenant, sessions.DefaultTenant)}
 	}
 	return ring
 }
 
-func (k keyring) has(key string) bool {
+// tenant returns whose key it is. Every key is compared, so that the time says nothing about which one it was.
+func (k keyring) tenant(key string) (string, bool) {
 	hash := sha256.Sum256([]byte(key))
-	found := 0
+	found := -1
 	for i := range k {
-		found |= subtle.ConstantTimeCompare(hash[:], k[i][:])
+		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(hash[:], k[i].hash[:]), i, found)
 	}
-	return found == 1
+	if found < 0 {
+		return "", false
+	}
+	return k[found].tenant, true
 }
 
-// authorize checks the key of a request. Without keys everyone is let in: the server then listens on loopback only, or
-// was told that this is intended.
-func (s *Server) authorize(r *http.Request, need scope) error {
+// checkAPIKeys names the first key that no client could send, that is somebody else's too, or whose tenant has no proper name.
+func checkAPIKeys(keys []APIKey) error {
+	holders := map[string]string{}
+	for _, k := range keys {
+		if k.Key == "" || strings.TrimSpace(k.Key) != k.Key {
+			return errors.New("server: option APIKeys has a key that is empty or begins or ends with a space")
+		}
+		if k.Tenant != "" && !isTenantName(k.Tenant) {
+			return fmt.Errorf("server: option APIKeys has the tenant %q, want 1 to 64 letters, digits, '.', '_' or '-'", shorten(k.Tenant))
+		}
+		tenant := cmp.Or(k.Tenant, sessions.DefaultTenant)
+		if other, ok := holders[k.Key]; ok && other != tenant {
+			return fmt.Errorf("server: option APIKeys has one key for two tenants, %s and %s", other, tenant)
+		}
+		holders[k.Key] = tenant
+	}
+	return nil
+}
+
+// isTenantName reports whether a tenant's name can be shown in a log, a metric and a list as it is.
+func isTenantName(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
+}
+
+// authorize checks the key of a request and returns the tenant that sent it. Without keys everyone is let in: the server
+// then listens on loopback only, or was told that this is intended.
+func (s *Server) authorize(r *http.Request, need scope) (tenant string, err error) {
 	if need == scopePublic || len(s.keys) == 0 {
-		return nil
+		return sessions.DefaultTenant, nil
 	}
 	var given []string
 	for _, h := range r.Header["Authorization"] {
 		scheme, key, _ := strings.Cut(h, " ")
 		if !strings.EqualFold(scheme, "Bearer") {
-			return unauthorized("the Authorization header must be: Bearer KEY")
+			return "", unauthorized("the Authorization header must be: Bearer KEY")
 		}
 		given = append(given, strings.TrimSpace(key))
 	}
 	given = append(given, r.Header["X-Api-Key"]...)
 	switch {
 	case len(given) == 0:
-		return unauthorized("an API key is needed: send the header Authorization: Bearer KEY")
+		return "", unauthorized("an API key is needed: send the header Authorization: Bearer KEY")
 	case len(given) > 1: // proxies and servers disagree about which one counts
-		return unauthorized("more than one API key was sent")
-	case !s.keys.has(given[0]):
-		return unauthorized("the API key is not valid")
+		return "", unauthorized("more than one API key was sent")
 	}
-	return nil
+	tenant, ok := s.keys.tenant(given[0])
+	if !ok {
+		return "", unauthorized("the API key is not valid")
+	}
+	return tenant, nil
 }
 
 func unauthorized(message string) error {
@@ -154,7 +198,7 @@ func (s *Server) cors(r *http.Request, h http.Header) (preflight bool) {
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
 	}
-	h.Set("Access-Control-Allow-Methods", "GET, POST, HEAD, OPTIONS")
+	h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE, HEAD, OPTIONS")
 	h.Set("Access-Control-Allow-Headers", allowedHeaders)
 	h.Set("Access-Control-Max-Age", "600")
 	return true
@@ -164,7 +208,7 @@ func (s *Server) cors(r *http.Request, h http.Header) (preflight bool) {
 var ErrUnprotected = errors.New("no API key is set")
 
 // checkBind refuses to offer the server to a network without a key.
-func checkBind(host string, keys []string, insecure bool) error {
+func checkBind(host string, keys []APIKey, insecure bool) error {
 	if isLoopback(strings.ToLower(host)) || len(keys) > 0 || insecure {
 		return nil
 	}

@@ -7,9 +7,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
+	"hearth/engine"
 	"hearth/engine/embedded"
 )
 
@@ -39,7 +41,7 @@ func (s *testServer) raw(request string) (int, string) {
 
 // TestAuthOnTheWire sends odd requests byte for byte: none of them may reach a model without a key.
 func TestAuthOnTheWire(t *testing.T) {
-	s := serve(t, sharedServer(t).catalog, Options{APIKeys: []string{"first-key", "second-key"}})
+	s := serve(t, sharedServer(t).catalog, Options{APIKeys: []APIKey{{Key: "first-key"}, {Tenant: "acme", Key: "second-key"}}})
 	const host = "Host: localhost\r\nConnection: close\r\n"
 	for _, c := range []struct {
 		name, request string
@@ -89,7 +91,7 @@ func TestAuthOnTheWire(t *testing.T) {
 }
 
 func TestUnauthorizedShape(t *testing.T) {
-	s := serve(t, sharedServer(t).catalog, Options{APIKeys: []string{"k"}})
+	s := serve(t, sharedServer(t).catalog, Options{APIKeys: []APIKey{{Key: "k"}}})
 	a := s.get("/v1/models")
 	validate(t, "ErrorResponse", a.body)
 	if a.header.Get("WWW-Authenticate") == "" || *decodeAnswer[errorBody](t, a).Error.Code != "invalid_api_key" {
@@ -97,6 +99,33 @@ func TestUnauthorizedShape(t *testing.T) {
 	}
 	if a := s.get("/api/tags"); a.status != 401 || decodeAnswer[ollamaError](t, a).Error == "" {
 		t.Errorf("/api/tags = %d %s", a.status, a.body)
+	}
+}
+
+// TestTenants checks that a tenant finds its own prefixes cached, by whichever of its keys, and never another one's.
+func TestTenants(t *testing.T) {
+	s := startServer(t, Options{APIKeys: []APIKey{{Key: "a1"}, {Key: "a2"}, {Tenant: "b", Key: "b1"}}}, engine.Options{})
+	prompt := strconv.Quote(strings.Repeat("Once upon a time there was a dog. ", 8))
+	cached := func(key string) bool {
+		req, err := http.NewRequest("POST", s.url+"/v1/completions", strings.NewReader(completionBody(prompt, `"max_tokens":1`)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+key)
+		a := s.send(req)
+		if a.status != 200 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		return decodeAnswer[struct{ Usage usage }](t, a).Usage.PromptDetails.CachedTokens > 0
+	}
+	for i, c := range []struct {
+		key  string
+		want bool
+	}{{"a1", false}, {"a1", true}, {"b1", false}, {"a2", true}, {"b1", true}} {
+		if got := cached(c.key); got != c.want {
+			t.Errorf("request %d, with key %s: cached %v, want %v", i, c.key, got, c.want)
+		}
 	}
 }
 
@@ -178,14 +207,17 @@ func TestOptionsValidate(t *testing.T) {
 		{"zero", Options{}, ""},
 		{"loopback", Options{Addr: "[::1]:0"}, ""},
 		{"all addresses", Options{Addr: ":8080"}, "no API key"},
-		{"all addresses with key", Options{Addr: ":8080", APIKeys: []string{"k"}}, ""},
+		{"all addresses with key", Options{Addr: ":8080", APIKeys: []APIKey{{Key: "k"}}}, ""},
 		{"all addresses, insecure", Options{Addr: "0.0.0.0:8080", Insecure: true}, ""},
 		{"IPv6", Options{Addr: "[::]:8080"}, "no API key"},
 		{"address", Options{Addr: "192.168.1.2:80"}, "no API key"},
 		{"name", Options{Addr: "localhost.evil.example:80"}, "no API key"},
 		{"no port", Options{Addr: "localhost"}, "Addr"},
 		{"bad port", Options{Addr: "localhost:http"}, "Addr"},
-		{"empty key", Options{APIKeys: []string{""}}, "APIKeys"},
+		{"empty key", Options{APIKeys: []APIKey{{}}}, "APIKeys"},
+		{"tenant with a space", Options{APIKeys: []APIKey{{Tenant: "a b", Key: "k"}}}, "tenant"},
+		{"key of two tenants", Options{APIKeys: []APIKey{{Key: "k"}, {Tenant: "a", Key: "k"}}}, "two tenants"},
+		{"key named twice", Options{APIKeys: []APIKey{{Key: "k"}, {Tenant: "default", Key: "k"}}}, ""},
 		{"host with port", Options{AllowedHosts: []string{"a:80"}}, "AllowedHosts"},
 		{"origin with path", Options{CORSOrigins: []string{"https://a.example/"}}, "CORSOrigins"},
 		{"negative", Options{MaxBodyBytes: -1}, "MaxBodyBytes"},

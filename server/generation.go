@@ -47,7 +47,7 @@ func newGeneration() *generation {
 }
 
 // complete checks what concerns several fields and finishes the turn.
-func (g *generation) complete(s *Server, requestID string) error {
+func (g *generation) complete(x *exchange) error {
 	switch {
 	case g.turn.Model == "":
 		return missing("model")
@@ -69,12 +69,12 @@ func (g *generation) complete(s *Server, requestID string) error {
 		sampling.RepeatPenalty, sampling.FrequencyPenalty, sampling.PresencePenalty = 0, 0, 0
 	}
 	if !g.seeded {
-		g.turn.Sampling.Seed = s.opts.Seed()
+		g.turn.Sampling.Seed = x.s.opts.Seed()
 	}
 	if g.unshared {
-		g.turn.Salt = requestID
+		g.turn.Salt = x.id
 	}
-	g.turn.ID, g.turn.Now, g.turn.Choices = requestID, s.opts.Now(), max(g.n, g.bestOf)
+	g.turn.ID, g.turn.Tenant, g.turn.Now, g.turn.Choices = x.id, x.tenant, x.s.opts.Now(), max(g.n, g.bestOf)
 	return nil
 }
 

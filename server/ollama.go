@@ -240,7 +240,7 @@ func (s *Server) ollamaVersion(x *exchange) error {
 // prepareOllama does what chat and generate have in common once the body is decoded.
 func (s *Server) prepareOllama(x *exchange, o *ollamaRequest) error {
 	name := o.turn.Model
-	if err := o.complete(s, x.id); err != nil {
+	if err := o.complete(x); err != nil {
 		return err
 	}
 	m, err := s.ollamaModel(name)

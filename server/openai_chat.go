@@ -129,7 +129,7 @@ func (s *Server) chatCompletions(x *exchange) error {
 	if g.turn.Messages == nil {
 		return missing("messages")
 	}
-	if err := g.complete(s, x.id); err != nil {
+	if err := g.complete(x); err != nil {
 		return err
 	}
 	r, err := s.start(x, g)

@@ -147,7 +147,7 @@ func (s *Server) completions(x *exchange) error {
 	if err := checkCompletion(g); err != nil {
 		return err
 	}
-	if err := g.complete(s, x.id); err != nil {
+	if err := g.complete(x); err != nil {
 		return err
 	}
 	if g.bestOf > g.n {

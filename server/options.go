@@ -3,7 +3,6 @@ package server
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
@@ -16,7 +15,7 @@ import (
 // Options configure a server; the zero value works.
 type Options struct {
 	Addr     string   // where to listen; empty: 127.0.0.1:8080
-	APIKeys  []string // one of them is needed for all but public routes; none: everyone may
+	APIKeys  []APIKey // one of them is needed for all but public routes; none: everyone may
 	Insecure bool     // listen beyond loopback without a key
 
 	AllowedHosts []string // names and addresses in Host headers, beside localhost's and Addr's
@@ -89,10 +88,8 @@ func (o *Options) Validate() error {
 	if err := checkBind(host, o.APIKeys, o.Insecure); err != nil {
 		return err
 	}
-	for _, key := range o.APIKeys {
-		if key == "" || strings.TrimSpace(key) != key {
-			return errors.New("server: option APIKeys has a key that is empty or begins or ends with a space")
-		}
+	if err := checkAPIKeys(o.APIKeys); err != nil {
+		return err
 	}
 	for _, name := range o.AllowedHosts {
 		if host, ok := hostName(name); !ok || host != strings.ToLower(name) {

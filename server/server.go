@@ -200,6 +200,7 @@ type exchange struct {
 	ctx     context.Context // ends with the client, the route's deadline, or the server
 	route   *route
 	id      string
+	tenant  string // whose request it is, by its key
 	started time.Time
 
 	// What the log line and the metrics say in the end.
@@ -238,7 +239,7 @@ func (s *Server) handler(r *route) gin.HandlerFunc {
 		}
 		err := s.checkOrigin(c.Request)
 		if err == nil {
-			err = s.authorize(c.Request, r.scope)
+			x.tenant, err = s.authorize(c.Request, r.scope)
 		}
 		if err == nil {
 			err = r.handle(s, x)

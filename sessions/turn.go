@@ -7,6 +7,9 @@ import (
 	"hearth/engine/api"
 )
 
+// DefaultTenant is whose the turns are that nobody sent with a key of his own.
+const DefaultTenant = "default"
+
 // Turn asks a model for one or more continuations of a conversation or of a text. Exactly one of Messages, Text and
 // Tokens is set.
 type Turn struct {

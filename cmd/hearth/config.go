@@ -229,6 +229,7 @@ type serveFlags struct {
 	addr           string
 	dataDir        string
 	apiKeys        []string
+	tenantKeys     []string
 	insecure       bool
 	corsOrigins    []string
 	allowedHosts   []string
@@ -243,6 +244,7 @@ func (s *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&s.addr, "addr", "127.0.0.1:8080", "address to listen on; beyond this machine only with a key")
 	flags.StringVar(&s.dataDir, "data-dir", defaultDataDir(), "folder for what the server keeps; made when it is first needed")
 	flags.StringArrayVar(&s.apiKeys, "api-key", nil, "key that clients must send, may be repeated (better: the variable "+apiKeyVariable+")")
+	flags.StringArrayVar(&s.tenantKeys, "tenant", nil, "NAME=KEY: a key whose holders have sessions and cached prefixes of their own; may be repeated")
 	flags.BoolVar(&s.insecure, "insecure", false, "listen beyond this machine without a key")
 	flags.StringArrayVar(&s.corsOrigins, "cors-origin", nil, "origin whose pages may use the server, or *; may be repeated")
 	flags.StringArrayVar(&s.allowedHosts, "allowed-host", nil, "further name that clients may call the server by; may be repeated")
@@ -257,12 +259,22 @@ func (s *serveFlags) add(flags *pflag.FlagSet) {
 // serverOptions returns the options of the server.
 func (s *serveFlags) serverOptions(logger *slog.Logger) (server.Options, error) {
 	opts := server.Options{
-		Addr: s.addr, APIKeys: s.apiKeys, Insecure: s.insecure, AllowedHosts: s.allowedHosts, CORSOrigins: s.corsOrigins,
+		Addr: s.addr, Insecure: s.insecure, AllowedHosts: s.allowedHosts, CORSOrigins: s.corsOrigins,
 		MaxBodyBytes: int64(s.maxBody), DrainTimeout: s.drainTimeout, RequestTimeout: s.requestTimeout,
 		Version: version, Logger: logger,
 	}
+	for _, key := range s.apiKeys {
+		opts.APIKeys = append(opts.APIKeys, server.APIKey{Key: key})
+	}
 	if key := os.Getenv(apiKeyVariable); key != "" {
-		opts.APIKeys = append(opts.APIKeys, key)
+		opts.APIKeys = append(opts.APIKeys, server.APIKey{Key: key})
+	}
+	for _, pair := range s.tenantKeys {
+		name, key, ok := strings.Cut(pair, "=")
+		if !ok || name == "" {
+			return opts, errors.New("--tenant: want NAME=KEY")
+		}
+		opts.APIKeys = append(opts.APIKeys, server.APIKey{Tenant: name, Key: key})
 	}
 	if name, err := os.Hostname(); err == nil && !listensOnLoopback(s.addr) {
 		opts.AllowedHosts = append(opts.AllowedHosts, name) // what others call this machine

@@ -19,7 +19,7 @@ import (
 var flagOf = map[string]string{
 	"option ContextLength": "--ctx", "option MaxSequences": "--parallel", "option MaxBatchTokens": "--max-batch-tokens",
 	"option MaxWaiting": "--max-queue", "option KVBytes": "--kv-memory", "option MaxDraft": "--max-draft", "Options.Threads": "--threads",
-	"option Addr": "--addr", "option APIKeys": "--api-key", "option AllowedHosts": "--allowed-host", "option CORSOrigins": "--cors-origin",
+	"option Addr": "--addr", "option APIKeys": "--api-key or --tenant", "option AllowedHosts": "--allowed-host", "option CORSOrigins": "--cors-origin",
 	"option MaxBodyBytes": "--max-body", "option RequestTimeout": "--request-timeout", "option DrainTimeout": "--drain-timeout",
 	"engine: context length": "--ctx", "cpu: level": "--isa", "option Formats": "--format",
 	"option Window": "--ctx", "option Stride": "--stride", "option MaxWindows": "--windows",

@@ -48,7 +48,7 @@ func (g *generator) generate(ctx context.Context, messages []message, s *setting
 	a := answer{seed: seed}
 	turn := &sessions.Turn{
 		Model: g.model.ID, Messages: encodeMessages(messages), MaxTokens: s.maxTokens, Sampling: s.sampling, Logprobs: -1,
-		Now: time.Now(),
+		Tenant: sessions.DefaultTenant, Now: time.Now(),
 	}
 	turn.Sampling.Seed = seed
 	stream, err := g.store.Run(ctx, turn)
