@@ -29,7 +29,7 @@ type choice struct {
 
 	cancel  context.CancelCauseFunc // ends the sequence at the next step
 	decoder *tokenizer.Stream
-	count   int // tokens generated, up to the one that completed a stop string
+	drawn   []int32 // tokens generated, up to the one that completed a stop string
 	held    string
 	tokens  []TokenLogprob // whose text is not all emitted
 	ends    []int          // end of each token's text in held
@@ -70,7 +70,7 @@ func (c *choice) run(events <-chan api.Event, deltas chan<- Delta) {
 		d, stop := c.push(e)
 		if stop != "" {
 			done := c.drain(events)
-			d.Finish = &Finish{Reason: api.FinishStop, StopString: stop, Usage: done.Usage, Timing: done.Timing}
+			d.Finish = &Finish{Reason: api.FinishStop, StopString: stop, Tokens: c.drawn, Usage: done.Usage, Timing: done.Timing}
 			emit(d)
 			return
 		}
@@ -99,7 +99,7 @@ func (c *choice) echo() Delta {
 // push takes a token and returns the text that is certain now. When a stop string is complete it is returned, and the
 // delta holds the text before it.
 func (c *choice) push(e api.Event) (Delta, string) {
-	c.count++
+	c.drawn = append(c.drawn, e.Token)
 	text := c.decoder.Push(e.Token)
 	c.held += text
 	if text != "" || c.decoder.Pending() == 0 {
@@ -130,7 +130,7 @@ func (c *choice) end(done *api.Done) Delta {
 	c.held += c.decoder.Flush()
 	c.closeTokens()
 	d := Delta{}
-	finish := &Finish{Reason: done.Reason, Err: done.Err, Usage: done.Usage, Timing: done.Timing}
+	finish := &Finish{Reason: done.Reason, Err: done.Err, Tokens: c.drawn, Usage: done.Usage, Timing: done.Timing}
 	if at, stop := firstStop(c.held, c.turn.Stop); at >= 0 {
 		d = c.release(at, true)
 		finish.Reason, finish.StopString = api.FinishStop, stop
@@ -174,8 +174,8 @@ func (c *choice) drain(events <-chan api.Event) (done api.Done) {
 			done = *e.Done
 		}
 	}
-	done.Usage.GeneratedTokens = c.count
-	done.Usage.AcceptedTokens = min(done.Usage.AcceptedTokens, c.count)
+	done.Usage.GeneratedTokens = len(c.drawn)
+	done.Usage.AcceptedTokens = min(done.Usage.AcceptedTokens, len(c.drawn))
 	return done
 }
 

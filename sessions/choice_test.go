@@ -165,6 +165,9 @@ func checkDeltas(t *testing.T, tok *tokenizer.Tokenizer, turn *Turn, tokens []in
 		}
 	}
 	finish := deltas[len(deltas)-1].Finish
+	if !slices.Equal(finish.Tokens, tokens[:want.tokens]) {
+		t.Errorf("the log is %v, want %v", finish.Tokens, tokens[:want.tokens])
+	}
 	if text != want.text || finish.StopString != want.stop || finish.Usage.GeneratedTokens != want.tokens {
 		t.Errorf("text %q, finish %+v", text, finish)
 	}

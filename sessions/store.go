@@ -160,6 +160,9 @@ func encodePrompt(m *engine.Served, t *Turn) ([]int32, error) {
 	if err != nil {
 		return nil, promptError(err)
 	}
+	if prompt.Tools, err = chat.ParseTools(t.Tools); err != nil {
+		return nil, promptError(err)
+	}
 	if prompt.Now = t.Now; t.Now.IsZero() {
 		prompt.Now = time.Now()
 	}

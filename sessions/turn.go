@@ -19,6 +19,10 @@ type Turn struct {
 	Messages []json.RawMessage // chat messages in OpenAI's form, rendered by the model's template
 	// Tools are the functions that the model may call, a JSON array in OpenAI's form of chat completions, or nil.
 	Tools json.RawMessage
+	// OneCall ends the generation after the first tool call.
+	OneCall bool
+	// NewID returns a new id with a prefix, for tool calls ("call_"); nil: a random one.
+	NewID func(prefix string) string
 	// TemplateVars are further variables of the template, a JSON object or nil (chat_template_kwargs).
 	TemplateVars json.RawMessage
 	Text         *string // a plain prompt; the model's usual begin-of-sequence token is added
