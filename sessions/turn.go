@@ -89,7 +89,7 @@ type Finish struct {
 	StopString string // the string that ended it, if one did; Reason is then FinishStop
 	Err        error  // when Reason is FinishError
 	// Tokens are the ids that were generated for this choice, as the model drew them: with Stream.Prompt before them they are
-	// the log of the next turn. The token that ended the answer is among them.
+	// the log of the next turn. A token that ends answers is not among them: the model never saw it.
 	Tokens []int32
 	// ReasoningTokens is how many of the generated tokens are reasoning.
 	ReasoningTokens int
