@@ -18,8 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-
 	"hearth/cmd/sharedtest"
 	"hearth/engine"
 	"hearth/engine/embedded"
@@ -196,41 +194,10 @@ func events(t testing.TB, body []byte) []string {
 	return list
 }
 
-var schemas struct {
-	once     sync.Once
-	compiler *jsonschema.Compiler
-	err      error
-}
-
-const schemaURL = "openapi.json"
-
 // validate holds a JSON text against a schema of OpenAI's API.
 func validate(t testing.TB, schema string, data []byte) {
 	t.Helper()
-	raw := sharedtest.ReadFile(t, "testdata", "openai", "openapi-subset.json")
-	schemas.once.Do(func() {
-		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
-		if err != nil {
-			schemas.err = err
-			return
-		}
-		schemas.compiler = jsonschema.NewCompiler()
-		schemas.err = schemas.compiler.AddResource(schemaURL, doc)
-	})
-	if schemas.err != nil {
-		t.Fatal(schemas.err)
-	}
-	compiled, err := schemas.compiler.Compile(schemaURL + "#/components/schemas/" + schema)
-	if err != nil {
-		t.Fatal(err)
-	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
-	if err != nil {
-		t.Fatalf("%q: %v", data, err)
-	}
-	if err := compiled.Validate(value); err != nil {
-		t.Errorf("%s does not match the schema %s: %v", data, schema, err)
-	}
+	sharedtest.Validate(t, schema, data)
 }
 
 // chatBody is a chat request for the embedded model with further fields.
