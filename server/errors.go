@@ -12,11 +12,14 @@ import (
 	"hearth/engine"
 	"hearth/engine/api"
 	"hearth/sessions"
+	"hearth/sessions/database"
+	"hearth/sessions/items"
 )
 
 // The error types of OpenAI's API.
 const (
 	typeInvalidRequest = "invalid_request_error"
+	typeConflict       = "conflict_error"
 	typePermission     = "permission_error"
 	typeRateLimit      = "rate_limit_error"
 	typeServer         = "server_error"
@@ -88,6 +91,16 @@ var errorTable = []struct {
 		Message: "the server is out of cache for this request"}},
 	{api.ErrSlowReader, wireError{Status: 408, Type: typeInvalidRequest, Code: "client_too_slow", Final: true,
 		Message: "the answer was read too slowly"}},
+	{sessions.ErrLocked, wireError{Status: 409, Type: typeConflict, Code: "conversation_locked", RetryAfter: time.Second,
+		Message: "another turn of this conversation is running; try again when it has ended"}},
+	{database.ErrNotFound, wireError{Status: 404, Type: typeInvalidRequest, Code: "not_found",
+		Message: "there is nothing stored under this id"}},
+	{database.ErrExists, wireError{Status: 409, Type: typeConflict, Code: "already_exists", Final: true,
+		Message: "something is stored under this id already"}},
+	{database.ErrQuota, wireError{Status: 429, Type: typeRateLimit, Code: "insufficient_quota", Final: true,
+		Message: "as much is stored as this key allows; delete something, or send store false"}},
+	{database.ErrPinned, wireError{Status: 409, Type: typeConflict, Code: "pinned", Final: true,
+		Message: "this session is pinned; unpin it first"}},
 	{errDraining, wireError{Status: 503, Type: typeUnavailable, Code: "server_is_overloaded", RetryAfter: 5 * time.Second,
 		Message: "the server is shutting down"}},
 	{errDeadline, wireError{Status: 504, Type: typeServer, Code: "request_timeout", Final: true,
@@ -115,6 +128,9 @@ func toWire(err error, requestID string) *wireError {
 		}
 		return &wire
 	}
+	if item, ok := errors.AsType[*items.Error](err); ok {
+		return &wireError{Status: 400, Type: typeInvalidRequest, Code: itemCodes[item.Reason], Param: item.Field, Message: item.Error()}
+	}
 	if input, ok := errors.AsType[*sessions.InputError](err); ok {
 		return invalidRequest(input.Field, "%s", input.Error())
 	}
@@ -122,6 +138,12 @@ func toWire(err error, requestID string) *wireError {
 		Status: 500, Type: typeServer, Code: "internal_error", Final: true,
 		Message: "the server failed to answer; its log says why under request " + requestID,
 	}
+}
+
+// itemCodes are the codes of what may be wrong with an item of a conversation.
+var itemCodes = map[items.Reason]string{
+	items.Invalid: "invalid_value", items.WrongType: "invalid_type", items.Missing: "missing_required_parameter",
+	items.Unknown: "unknown_parameter", items.Unsupported: "unsupported_parameter",
 }
 
 // plainMessage words the errors whose text says more than the table.

@@ -14,6 +14,8 @@ import (
 
 	"hearth/engine/api"
 	"hearth/sessions"
+	"hearth/sessions/database"
+	"hearth/sessions/items"
 )
 
 // TestErrorsOfTheEngine checks what clients see of the errors that packages below wrap, and that what is in no table
@@ -33,6 +35,12 @@ func TestErrorsOfTheEngine(t *testing.T) {
 		{api.ErrBusy, 429, "rate_limit_exceeded", "try again later"},
 		{api.ErrClosed, 503, "server_is_overloaded", "shutting down"},
 		{api.ErrSlowReader, 408, "client_too_slow", "too slowly"},
+		{sessions.ErrLocked, 409, "conversation_locked", "another turn"},
+		{database.ErrNotFound, 404, "not_found", "nothing stored"},
+		{database.ErrExists, 409, "already_exists", "stored under this id already"},
+		{database.ErrQuota, 429, "insufficient_quota", "delete something"},
+		{database.ErrPinned, 409, "pinned", "unpin it first"},
+		{&items.Error{Field: "input[1].role", Reason: items.Missing, Text: "is required"}, 400, "missing_required_parameter", "input[1].role is required"},
 		{errDraining, 503, "server_is_overloaded", "shutting down"},
 		{errDeadline, 504, "request_timeout", "longer than the server allows"},
 		{context.Canceled, statusClientGone, "client_gone", "went away"},
