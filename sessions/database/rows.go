@@ -9,13 +9,19 @@ import (
 // Errors that callers decide on; test with errors.Is.
 var (
 	// ErrNotFound says that the tenant has no such row.
-	ErrNotFound = errors.New("database: not found")
+	ErrNotFound = errors.New("not found")
 	// ErrExists says that the id is taken.
-	ErrExists = errors.New("database: exists already")
+	ErrExists = errors.New("exists already")
 	// ErrQuota says that the tenant has as much as it may.
-	ErrQuota = errors.New("database: quota exceeded")
-	// ErrPinned says that a pinned session is not deleted by time or quota.
-	ErrPinned = errors.New("database: pinned")
+	ErrQuota = errors.New("quota exceeded")
+	// ErrFinished says that a response has ended and changes no more.
+	ErrFinished = errors.New("has ended")
+	// ErrFull says that the disk has no room.
+	ErrFull = errors.New("disk is full")
+	// ErrDamaged says that the file is not what was written.
+	ErrDamaged = errors.New("damaged")
+
+	errForeign = errors.New("is a database of another program")
 )
 
 // Session is a conversation: a list of items that grows. It is what OpenAI's API calls a conversation and what
@@ -27,13 +33,14 @@ type Session struct {
 	Title    string // may be empty
 	Created  time.Time
 	Updated  time.Time
-	Expires  time.Time // zero: never
-	Pinned   bool
+	TTL      time.Duration   // how long it is kept after Updated; 0: for ever
+	Expires  time.Time       // Updated + TTL, zero: never; set by reading
+	Pinned   bool            // kept whatever Expires says
 	Metadata json.RawMessage // a JSON object of strings
 	Parent   string          // the session it was forked from, or empty
 	ForkedAt int             // how many items it shares with its parent
 	Items    int             // number of items; set by reading
-	Log      int64           // token log of its last turn; 0: none
+	Log      int64           // token log of the last turn that its items still hold; 0: none
 	Bytes    int64           // of its items and own tokens; set by reading
 }
 
@@ -45,7 +52,7 @@ type Item struct {
 	Status  string // "completed", "incomplete", "in_progress"
 	Created time.Time
 	JSON    json.RawMessage // the whole item, its id and status included
-	Text    string          // what full-text search finds
+	Text    string          // what full-text search finds; not set by reading
 }
 
 // Response is one turn that was asked for by the Responses API and stored.
@@ -77,7 +84,7 @@ type Completion struct {
 	Model    string
 	Created  time.Time
 	Metadata json.RawMessage   // a JSON object of strings
-	Object   json.RawMessage   // the completion as clients see it
+	Object   json.RawMessage   // the completion as clients see it, without its metadata
 	Messages []json.RawMessage // of the request, in order
 }
 
@@ -96,8 +103,49 @@ type Page struct {
 	Descending bool   // newest first
 }
 
-// Quota bounds what a tenant may store; 0 means no limit.
+// All as the limit of a page is no limit.
+const All = -1
+
+// Quota bounds what a tenant may store; 0 means no limit. A turn that was begun is stored whole: the bound holds of what
+// begins.
 type Quota struct {
 	Sessions int
 	Bytes    int64
+}
+
+// Stored is what a tenant has.
+type Stored struct {
+	Sessions int
+	Bytes    int64 // of items, responses, completions and tokens
+}
+
+// TurnEnd is what the end of a turn leaves behind.
+type TurnEnd struct {
+	Response *Response // the stored response as it ended; nil where none is stored
+	Output   []Item    // of the response
+	Events   []Event   // the last ones of a response whose events are kept
+	Session  string    // the conversation that the turn belonged to, or empty
+	Model    string    // of the turn, which becomes the conversation's
+	Append   []Item    // what the conversation gains: the turn's input and output
+	Log      *Log      // exact tokens of prompt and answer, or nil; becomes the log of response and conversation
+	Usage    *Usage    // added to the ledger, or nil; an empty day is today
+}
+
+// Log is the exact tokens that a model saw and drew. A log that begins like another one names it as its parent and is
+// stored from where they part.
+type Log struct {
+	ID      int64 // set by storing
+	Tenant  string
+	Model   string
+	Created time.Time // set by storing
+	Parent  int64     // 0: none
+	Shared  int       // how many tokens it shares with its parent
+	Tokens  []int32   // all of them, the shared ones included
+}
+
+// Freed names tokens that nothing stored needs any more, so that what was computed of them can be deleted too.
+type Freed struct {
+	Tenant, Model string
+	Tokens        []int32
+	Keep          int // how many of the first tokens another stored log begins with
 }

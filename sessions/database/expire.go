@@ -1,0 +1,64 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"time"
+)
+
+// logGrace is how long a log is kept that nothing names.
+const logGrace = 24 * time.Hour
+
+// Expired is what Expire deleted.
+type Expired struct {
+	Sessions, Responses int
+	Freed               []Freed // whose computed state nothing needs any more
+	More                bool    // there is more to delete
+}
+
+// Expire deletes what its time has passed by now, of all tenants and at most limit rows of a kind: sessions that are not
+// pinned, responses, and logs that nothing names.
+func (d *DB) Expire(ctx context.Context, now time.Time, limit int) (e Expired, err error) {
+	err = d.write(ctx, "expire", func(tx *sql.Tx) error {
+		e = Expired{}
+		sessions, err := numbers(tx.QueryContext(ctx, `SELECT number FROM session WHERE expires <= ? AND NOT pinned ORDER BY expires LIMIT ?`, now.UnixMicro(), limit))
+		if err != nil {
+			return err
+		}
+		for _, number := range sessions {
+			if err := e.add(deleteSession(ctx, tx, number)); err != nil {
+				return err
+			}
+		}
+		responses, err := numbers(tx.QueryContext(ctx, `SELECT number FROM response WHERE expires <= ? ORDER BY expires LIMIT ?`, now.UnixMicro(), limit))
+		if err != nil {
+			return err
+		}
+		for _, number := range responses {
+			if err := e.add(deleteResponse(ctx, tx, number)); err != nil {
+				return err
+			}
+		}
+		logs, err := numbers(tx.QueryContext(ctx, `SELECT number FROM log WHERE created <= ? AND NOT EXISTS (SELECT 1 FROM entry WHERE log = number)
+			AND NOT EXISTS (SELECT 1 FROM response WHERE log = number) AND length(tokens) = 4 * (length - shared)
+			ORDER BY number LIMIT ?`, now.Add(-logGrace).UnixMicro(), limit))
+		if err != nil {
+			return err
+		}
+		if err := e.add(freeLogs(ctx, tx, logs)); err != nil {
+			return err
+		}
+		e.Sessions, e.Responses = len(sessions), len(responses)
+		e.More = len(sessions) == limit || len(responses) == limit || len(logs) == limit
+		return nil
+	})
+	if err == nil && (e.Sessions > 0 || e.Responses > 0 || len(e.Freed) > 0) {
+		d.scrub(ctx)
+	}
+	return e, err
+}
+
+func (e *Expired) add(freed []Freed, err error) error {
+	e.Freed = append(e.Freed, freed...)
+	return err
+}

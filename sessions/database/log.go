@@ -1,0 +1,175 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// PutLog stores a log and sets its ID. Where it names a parent, the Shared first tokens are the parent's, and only the
+// others are stored. A log is kept until what names it is deleted; one that nothing has named yet, until Expire finds it
+// old.
+func (d *DB) PutLog(ctx context.Context, log *Log) error {
+	return d.write(ctx, "log", func(tx *sql.Tx) error { return d.putLog(ctx, tx, log) })
+}
+
+func (d *DB) putLog(ctx context.Context, tx *sql.Tx, log *Log) error {
+	parent, shared := log.Parent, log.Shared
+	for parent != 0 {
+		// A log that shares no more than its parent shares with its own goes on from that one, which keeps chains short.
+		var grand sql.NullInt64
+		var of, length int
+		err := tx.QueryRowContext(ctx, `SELECT parent, shared, length FROM log WHERE number = ? AND tenant = ? AND model = ?`,
+			parent, log.Tenant, log.Model).Scan(&grand, &of, &length)
+		if err != nil {
+			return fmt.Errorf("parent %d: %w", parent, notFound(err))
+		}
+		if shared < 0 || shared > length || shared > len(log.Tokens) {
+			return fmt.Errorf("shares %d of its %d tokens with parent %d, which has %d", shared, len(log.Tokens), parent, length)
+		}
+		if shared > of {
+			break
+		}
+		parent = grand.Int64
+	}
+	if parent == 0 {
+		shared = 0
+	}
+	log.Created = d.now()
+	return tx.QueryRowContext(ctx, `INSERT INTO log (tenant, model, parent, shared, length, created, tokens) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING number`,
+		log.Tenant, log.Model, sql.NullInt64{Int64: parent, Valid: parent != 0}, shared, len(log.Tokens), log.Created.UnixMicro(),
+		appendTokens(nil, log.Tokens[shared:])).Scan(&log.ID)
+}
+
+// Log returns a log with all its tokens, or ErrNotFound.
+func (d *DB) Log(ctx context.Context, tenant string, id int64) (log *Log, err error) {
+	err = d.read(ctx, fmt.Sprintf("log %d", id), func(tx *sql.Tx) error {
+		log, err = readLog(ctx, tx, tenant, id)
+		return err
+	})
+	return log, err
+}
+
+// Logs returns the ids of a model's logs, newest first and at most limit.
+func (d *DB) Logs(ctx context.Context, tenant, model string, limit int) (ids []int64, err error) {
+	err = d.read(ctx, "logs", func(tx *sql.Tx) error {
+		ids, err = numbers(tx.QueryContext(ctx, `SELECT number FROM log WHERE tenant = ? AND model = ? ORDER BY number DESC LIMIT ?`, tenant, model, limit))
+		return err
+	})
+	return ids, err
+}
+
+// readLog puts a log together of its own tokens and of those that its ancestors have before them.
+func readLog(ctx context.Context, tx *sql.Tx, tenant string, id int64) (*Log, error) {
+	log := &Log{ID: id, Tenant: tenant}
+	var parts [][]byte // from the log's own to the first ancestor's
+	need := -1         // bytes that are needed of the next ancestor's
+	for next := id; next != 0; {
+		var parent, created sql.NullInt64
+		var shared, length int
+		var model string
+		var tokens []byte
+		err := tx.QueryRowContext(ctx, `SELECT model, parent, shared, length, created, tokens FROM log WHERE number = ? AND tenant = ?`, next, tenant).
+			Scan(&model, &parent, &shared, &length, &created, &tokens)
+		if err != nil {
+			return nil, err
+		}
+		if next == id {
+			if len(tokens) != 4*(length-shared) {
+				return nil, ErrNotFound // what is left of it is only its children's
+			}
+			log.Model, log.Parent, log.Shared, log.Created, need = model, parent.Int64, shared, timeOf(created), length
+		}
+		if shared < need {
+			own := 4 * (need - shared)
+			if own > len(tokens) {
+				return nil, fmt.Errorf("%w: log %d has %d bytes of %d", ErrDamaged, next, len(tokens), own)
+			}
+			parts = append(parts, tokens[:own])
+			need = shared
+		}
+		if next = parent.Int64; next == 0 && need > 0 {
+			return nil, fmt.Errorf("%w: log %d lacks its first %d tokens", ErrDamaged, id, need)
+		}
+	}
+	slices.Reverse(parts)
+	for _, p := range parts {
+		for ; len(p) >= 4; p = p[4:] {
+			log.Tokens = append(log.Tokens, int32(binary.LittleEndian.Uint32(p)))
+		}
+	}
+	return log, nil
+}
+
+func appendTokens(b []byte, tokens []int32) []byte {
+	b = slices.Grow(b, 4*len(tokens))
+	for _, t := range tokens {
+		b = binary.LittleEndian.AppendUint32(b, uint32(t))
+	}
+	return b
+}
+
+// freeLogs deletes those of the logs that nothing names, and then their parents likewise. Of a log that others begin like
+// it keeps the tokens that they share. It returns what went.
+func freeLogs(ctx context.Context, tx *sql.Tx, logs []int64) (freed []Freed, err error) {
+	for len(logs) > 0 {
+		id := logs[len(logs)-1]
+		logs = logs[:len(logs)-1]
+		parent, gone, err := freeLog(ctx, tx, id)
+		if err != nil {
+			return nil, err
+		}
+		if gone != nil {
+			freed = append(freed, *gone)
+		}
+		if parent != 0 {
+			logs = append(logs, parent)
+		}
+	}
+	return freed, nil
+}
+
+func freeLog(ctx context.Context, tx *sql.Tx, id int64) (parent int64, freed *Freed, err error) {
+	var tenant string
+	var named bool
+	var children sql.NullInt64 // the most tokens that another log shares with this one
+	var own, shared, length int64
+	var above sql.NullInt64
+	err = tx.QueryRowContext(ctx, `SELECT tenant, parent, shared, length, length(tokens) / 4,
+		EXISTS (SELECT 1 FROM entry WHERE log = ?1) OR EXISTS (SELECT 1 FROM response WHERE log = ?1),
+		(SELECT MAX(shared) FROM log WHERE parent = ?1) FROM log WHERE number = ?1`, id).
+		Scan(&tenant, &above, &shared, &length, &own, &named, &children)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && (named || children.Valid && children.Int64 >= shared+own) {
+		return 0, nil, nil // went already, or is needed whole
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	if shared+own < length {
+		// Its end went when it was last freed: what is left of it is its children's.
+		return freeRest(ctx, tx, id, shared, children, above)
+	}
+	log, err := readLog(ctx, tx, tenant, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	freed = &Freed{Tenant: tenant, Model: log.Model, Tokens: log.Tokens, Keep: int(shared)}
+	if children.Valid {
+		freed.Keep = int(children.Int64)
+	}
+	parent, _, err = freeRest(ctx, tx, id, shared, children, above)
+	return parent, freed, err
+}
+
+// freeRest cuts a log that nothing names to what its children share, and deletes it where it has none.
+func freeRest(ctx context.Context, tx *sql.Tx, id, shared int64, children, above sql.NullInt64) (parent int64, freed *Freed, err error) {
+	if children.Valid {
+		_, err = tx.ExecContext(ctx, `UPDATE log SET tokens = substr(tokens, 1, ?) WHERE number = ?`, 4*(children.Int64-shared), id)
+		return 0, nil, err
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM log WHERE number = ?`, id)
+	return above.Int64, nil, err
+}
