@@ -25,6 +25,7 @@ type Record struct {
 	Tenant    string
 	Key       Key
 	Kind      Kind
+	Parent    Key           // of the block before, without which this record is of no use; zero for the first
 	Tokens    int           // length of the prefix that the record ends
 	Recompute time.Duration // about how long it takes to compute the record again, once what comes before it is there
 	Data      []byte

@@ -1,0 +1,284 @@
+package disk
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// secret is what the key file holds.
+type secret [32]byte
+
+// keyPrefix begins the key file's one line; the secret in hexadecimal digits follows.
+const keyPrefix = "hearth-cache-key-1 "
+
+// loadKey reads a key file, or makes one where there is none. A file that is there and is no key is an error: it may be
+// somebody's, or the only copy of a key.
+func loadKey(files fileSystem, path string) (key secret, made bool, err error) {
+	key, err = readKey(files, path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, false, err
+	}
+	rand.Read(key[:])
+	if err = writeKey(files, path, key); errors.Is(err, fs.ErrExist) {
+		key, err = readKey(files, path) // another process was faster
+		return key, false, err
+	}
+	return key, true, err
+}
+
+func readKey(files fileSystem, path string) (key secret, err error) {
+	f, err := files.Open(path, os.O_RDONLY)
+	if err != nil {
+		return key, fmt.Errorf("kvcache/disk: key file: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return key, fmt.Errorf("kvcache/disk: key file: %w", err)
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+		return key, fmt.Errorf("kvcache/disk: key file %s may be used by others than its owner, its mode is %#o: make it 0600", path, info.Mode().Perm())
+	}
+	line := make([]byte, len(keyPrefix)+2*len(key)+1)
+	if info.Size() != int64(len(line)) {
+		return key, fmt.Errorf("kvcache/disk: key file %s holds no key: it has %d bytes, want %d", path, info.Size(), len(line))
+	}
+	if _, err := f.ReadAt(line, 0); err != nil && err != io.EOF {
+		return key, fmt.Errorf("kvcache/disk: key file: %w", err)
+	}
+	digits, ok := strings.CutPrefix(strings.TrimSuffix(string(line), "\n"), keyPrefix)
+	if n, err := hex.Decode(key[:], []byte(digits)); !ok || err != nil || n != len(key) {
+		return secret{}, fmt.Errorf("kvcache/disk: key file %s holds no key: want %q and %d hexadecimal digits", path, keyPrefix, 2*len(key))
+	}
+	return key, nil
+}
+
+// writeKey makes a key file that is whole or not there; fs.ErrExist when there is one already.
+func writeKey(files fileSystem, path string, key secret) error {
+	line := keyPrefix + hex.EncodeToString(key[:]) + "\n"
+	aside := path + ".new"
+	if err := files.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("kvcache/disk: key file: %w", err)
+	}
+	if err := writeFile(files, aside, []byte(line)); err != nil {
+		return fmt.Errorf("kvcache/disk: key file: %w", err)
+	}
+	defer files.Remove(aside)
+	err := files.Link(aside, path)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		err = writeFile(files, path, []byte(line)) // not every file system has links
+	}
+	if err == nil {
+		err = files.SyncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return fmt.Errorf("kvcache/disk: key file: %w", err)
+	}
+	return nil
+}
+
+// writeFile writes a file that must not be there yet.
+func writeFile(files fileSystem, path string, data []byte) error {
+	f, err := files.Open(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(data, 0)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// tenantID is what stands for a tenant in the files: a hash of its salt.
+type tenantID [8]byte
+
+// tenant is one whose records only it can read.
+type tenant struct {
+	tag   [16]byte // keyed hash of its name
+	salt  [32]byte
+	id    tenantID
+	meta  cipher.AEAD // seals headers
+	data  cipher.AEAD
+	slot  int64 // where the file of tenants has it; -1: not yet
+	nodes map[Key]*node
+}
+
+// derive returns a key of the secret's for one purpose.
+func (s secret) derive(salt []byte, purpose string, n int) []byte {
+	key, err := hkdf.Key(sha256.New, s[:], salt, "hearth kv cache 1: "+purpose, n)
+	if err != nil {
+		panic("kvcache/disk: " + err.Error()) // only for lengths that nobody asks for
+	}
+	return key
+}
+
+func (s secret) mac(purpose string, data []byte) (sum [16]byte) {
+	h := hmac.New(sha256.New, s.derive(nil, purpose, 32))
+	h.Write(data)
+	copy(sum[:], h.Sum(nil))
+	return sum
+}
+
+// tenant derives the keys of one.
+func (s secret) tenant(tag [16]byte, salt [32]byte) *tenant {
+	return &tenant{
+		tag: tag, salt: salt, slot: -1, id: tenantID(s.derive(salt[:], "id", 8)), nodes: map[Key]*node{},
+		meta: newGCM(s.derive(salt[:], "headers", 32)), data: newGCM(s.derive(salt[:], "data", 32)),
+	}
+}
+
+func newGCM(key []byte) cipher.AEAD {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic("kvcache/disk: " + err.Error())
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		panic("kvcache/disk: " + err.Error())
+	}
+	return gcm
+}
+
+// slotBytes is the size of a tenant in the file of tenants; see the drawing in the package's comment.
+const slotBytes = 64
+
+const maxTenants = 1 << 20
+
+// keyring is the tenants and the file that has their salts. The file belongs to the writer, the maps to the store's mutex.
+type keyring struct {
+	secret  secret
+	byTag   map[[16]byte]*tenant
+	byID    map[tenantID]*tenant
+	byName  map[string]*tenant // of those that were asked for
+	file    file
+	slots   int64   // in the file
+	free    []int64 // slots that hold nobody
+	foreign int     // slots that another secret wrote, or that are damaged
+}
+
+// openKeyring reads the tenants; the file is made when it is not there.
+func openKeyring(files fileSystem, path string, key secret) (*keyring, error) {
+	k := &keyring{secret: key, byTag: map[[16]byte]*tenant{}, byID: map[tenantID]*tenant{}, byName: map[string]*tenant{}}
+	f, err := files.Open(path, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, fmt.Errorf("kvcache/disk: %w", err)
+	}
+	k.file = f
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("kvcache/disk: %w", err), f.Close())
+	}
+	k.slots = min(info.Size()/slotBytes, maxTenants)
+	all := make([]byte, k.slots*slotBytes)
+	if _, err := f.ReadAt(all, 0); err != nil && err != io.EOF {
+		return nil, errors.Join(fmt.Errorf("kvcache/disk: tenants: %w", err), f.Close())
+	}
+	for i := range k.slots {
+		slot := [slotBytes]byte(all[i*slotBytes:])
+		switch {
+		case slot == [slotBytes]byte{}:
+			k.free = append(k.free, i)
+		case !hmac.Equal(slot[48:], k.check(slot[:48])):
+			k.foreign++
+		default:
+			t := key.tenant([16]byte(slot[:16]), [32]byte(slot[16:48]))
+			t.slot = i
+			k.byTag[t.tag], k.byID[t.id] = t, t
+		}
+	}
+	return k, nil
+}
+
+func (k *keyring) check(slot []byte) []byte {
+	sum := k.secret.mac("tenants", slot)
+	return sum[:]
+}
+
+// find returns a tenant, nil when it has nothing here.
+func (k *keyring) find(name string) *tenant {
+	if t := k.byName[name]; t != nil {
+		return t
+	}
+	t := k.byTag[k.secret.mac("names", []byte(name))]
+	if t != nil {
+		k.byName[name] = t
+	}
+	return t
+}
+
+// add returns a tenant, with a new salt when it has none; nil when there are too many.
+func (k *keyring) add(name string) *tenant {
+	if t := k.find(name); t != nil {
+		return t
+	}
+	if len(k.byTag) >= maxTenants {
+		return nil
+	}
+	var salt [32]byte
+	rand.Read(salt[:])
+	t := k.secret.tenant(k.secret.mac("names", []byte(name)), salt)
+	k.byTag[t.tag], k.byID[t.id], k.byName[name] = t, t, t
+	return t
+}
+
+// forget takes a tenant out of the maps.
+func (k *keyring) forget(name string, t *tenant) {
+	delete(k.byName, name)
+	delete(k.byTag, t.tag)
+	delete(k.byID, t.id)
+}
+
+// save writes a tenant's salt, durably, before the first record needs it.
+func (k *keyring) save(t *tenant) error {
+	slot := make([]byte, 0, slotBytes)
+	slot = append(append(slot, t.tag[:]...), t.salt[:]...)
+	slot = append(slot, k.check(slot)...)
+	i := k.slots
+	if n := len(k.free); n > 0 {
+		i = k.free[n-1]
+	}
+	if err := k.write(i, slot); err != nil {
+		return err
+	}
+	if i == k.slots {
+		k.slots++
+	} else {
+		k.free = k.free[:len(k.free)-1]
+	}
+	t.slot = i
+	return nil
+}
+
+// shred overwrites a tenant's salt, without which nothing of it can be decrypted.
+func (k *keyring) shred(t *tenant) error {
+	if t.slot < 0 {
+		return nil
+	}
+	if err := k.write(t.slot, make([]byte, slotBytes)); err != nil {
+		return err
+	}
+	k.free = append(k.free, t.slot)
+	t.slot = -1
+	return nil
+}
+
+func (k *keyring) write(i int64, slot []byte) error {
+	if _, err := k.file.WriteAt(slot, i*slotBytes); err != nil {
+		return fmt.Errorf("kvcache/disk: tenants: %w", err)
+	}
+	if err := k.file.Sync(); err != nil {
+		return fmt.Errorf("kvcache/disk: tenants: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package disk
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+func key(i int) (k Key) {
+	binary.LittleEndian.PutUint64(k[:], uint64(i)+1)
+	return k
+}
+
+// data is what the record i of a test holds.
+func data(i, n int) []byte {
+	b := make([]byte, n)
+	r := rand.New(rand.NewPCG(uint64(i), 7))
+	for j := range b {
+		b[j] = byte(r.Uint32())
+	}
+	return b
+}
+
+func open(t *testing.T, o Options) *Store {
+	t.Helper()
+	s, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func put(t *testing.T, s *Store, tenant string, i, n int) {
+	t.Helper()
+	r := Record{Tenant: tenant, Key: key(i), Tokens: 32 * (i + 1), Recompute: time.Millisecond, Data: data(i, n)}
+	if !s.Put(r) {
+		t.Fatalf("record %d of %q was not taken", i, tenant)
+	}
+}
+
+func wantRecord(t *testing.T, s *Store, tenant string, i, n int) {
+	t.Helper()
+	if size, ok := s.Has(tenant, key(i), Block); !ok || size != n {
+		t.Fatalf("Has record %d of %q: %d bytes, %v, want %d", i, tenant, size, ok, n)
+	}
+	dst := make([]byte, n)
+	if got, err := s.Read(tenant, key(i), Block, dst); err != nil || got != n || !bytes.Equal(dst, data(i, n)) {
+		t.Fatalf("Read record %d of %q: %d bytes, error %v, equal %v", i, tenant, got, err, bytes.Equal(dst, data(i, n)))
+	}
+}
+
+func wantMissing(t *testing.T, s *Store, tenant string, i, n int) {
+	t.Helper()
+	if got, err := s.Read(tenant, key(i), Block, make([]byte, n)); !errors.Is(err, ErrMissing) {
+		t.Fatalf("Read record %d of %q: %d bytes, error %v, want ErrMissing", i, tenant, got, err)
+	}
+}
+
+func flush(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Sync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRecordsOutliveTheStore(t *testing.T) {
+	o := Options{Dir: filepath.Join(t.TempDir(), "cache"), SegmentBytes: 64 << 10}
+	s := open(t, o)
+	for i := range 40 {
+		put(t, s, "a", i, 1000*i)
+		wantRecord(t, s, "a", i, 1000*i)
+	}
+	flush(t, s)
+	for i := range 40 {
+		wantRecord(t, s, "a", i, 1000*i)
+		wantMissing(t, s, "b", i, 1000*i)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantMissing(t, s, "a", 1, 1000)
+	s = open(t, o)
+	for i := range 40 {
+		wantRecord(t, s, "a", i, 1000*i)
+		wantMissing(t, s, "b", i, 1000*i)
+	}
+	if st := s.Stats(); st.Records != 40 || st.Read != 40 || st.Missed != 40 || st.Damaged != 0 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+func TestReleaseIsCalledOnce(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir()})
+	var mu sync.Mutex
+	released := map[int]int{}
+	for i := range 20 {
+		for range 2 {
+			r := Record{Tenant: "a", Key: key(i), Data: data(i, 5000), Release: func() { mu.Lock(); released[i]++; mu.Unlock() }}
+			if !s.Put(r) {
+				t.Fatal("not taken")
+			}
+		}
+	}
+	flush(t, s)
+	for i := range 20 {
+		if released[i] != 2 {
+			t.Errorf("record %d was released %d times, want 2", i, released[i])
+		}
+	}
+}
+
+func TestRemoveShreds(t *testing.T) {
+	o := Options{Dir: t.TempDir()}
+	s := open(t, o)
+	for i := range 10 {
+		put(t, s, "a", i, 20000)
+		put(t, s, "b", i, 20000)
+	}
+	flush(t, s)
+	before, _ := os.ReadFile(segmentPath(o.Dir, 1))
+	e := s.entry("a", key(3), Block)
+	if err := s.Remove("a", []Key{key(3), key(77)}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "a", 99, 100)
+	if err := s.Remove("a", []Key{key(99)}); err != nil {
+		t.Fatal(err)
+	}
+	wantMissing(t, s, "a", 3, 20000)
+	wantMissing(t, s, "a", 99, 100)
+	wantRecord(t, s, "b", 3, 20000)
+	after, _ := os.ReadFile(segmentPath(o.Dir, 1))
+	if record := after[e.offset+headerBytes : e.offset+e.recordBytes()]; !bytes.Equal(record, make([]byte, len(record))) {
+		t.Error("the bytes of a removed record are still there")
+	}
+	if len(before) != len(after) {
+		t.Errorf("the file has %d bytes, had %d", len(after), len(before))
+	}
+	if err := s.RemoveTenant("b"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "b", 5, 100)
+	s.Close()
+	s = open(t, o)
+	for i := range 10 {
+		switch i {
+		case 3:
+			wantMissing(t, s, "a", i, 20000)
+		default:
+			wantRecord(t, s, "a", i, 20000)
+		}
+		if i != 5 {
+			wantMissing(t, s, "b", i, 20000)
+		}
+	}
+	wantRecord(t, s, "b", 5, 100)
+}
+
+func TestShortDestination(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir()})
+	put(t, s, "a", 1, 100)
+	if _, err := s.Read("a", key(1), Block, make([]byte, 99)); !errors.Is(err, io.ErrShortBuffer) {
+		t.Errorf("error %v, want io.ErrShortBuffer", err)
+	}
+}
+
+func TestBudgetHolds(t *testing.T) {
+	o := Options{Dir: t.TempDir(), MaxBytes: 1 << 20, SegmentBytes: 64 << 10}
+	s := open(t, o)
+	for i := range 200 {
+		put(t, s, "a", i, 20000)
+		flush(t, s)
+		if st := s.Stats(); st.Bytes > o.MaxBytes {
+			t.Fatalf("after record %d: %d bytes of %d", i, st.Bytes, o.MaxBytes)
+		}
+	}
+	wantRecord(t, s, "a", 199, 20000)
+	wantMissing(t, s, "a", 0, 20000)
+}
