@@ -54,8 +54,9 @@ func unsupported(path, reason string) error {
 type Parser struct {
 	// NewID returns a new id that begins with the prefix. It is asked for every item that comes without one.
 	NewID func(prefix string) string
-	// Resolve finds the item that an item_reference names. Its errors are returned as they are; nil refuses references.
-	Resolve func(id string) (Item, error)
+	// Resolve finds the item that an item_reference names, and says whether there is one. Its errors are returned as they are;
+	// nil refuses references.
+	Resolve func(id string) (item Item, ok bool, err error)
 }
 
 // Parse reads the input of a request: a string, which is a user's message, or an array of items. The path is where the input
@@ -152,7 +153,11 @@ func (p *Parser) reference(o *object) (Item, error) {
 	if p.Resolve == nil {
 		return Item{}, unsupported(o.path, "there are no stored items to refer to")
 	}
-	return p.Resolve(o.text("id"))
+	item, ok, err := p.Resolve(o.text("id"))
+	if err == nil && !ok {
+		err = invalid(o.path+".id", "names no stored item: %q", shorten(o.text("id")))
+	}
+	return item, err
 }
 
 // Read takes the parts of a complete item, such as one that was stored. It checks no more than that they are there.

@@ -185,11 +185,11 @@ func TestReferences(t *testing.T) {
 	stored := parse(t, `[{"id":"msg_9","role":"user","content":"earlier"}]`)[0]
 	lost := errors.New("lost")
 	p := counting()
-	p.Resolve = func(id string) (Item, error) {
-		if id != "msg_9" {
-			return Item{}, lost
+	p.Resolve = func(id string) (Item, bool, error) {
+		if id == "msg_8" {
+			return Item{}, false, lost
 		}
-		return stored, nil
+		return stored, id == "msg_9", nil
 	}
 	list, err := p.Parse("input", json.RawMessage(`[{"type":"item_reference","id":"msg_9"},{"role":"user","content":"now"}]`))
 	if err != nil || len(list) != 2 || list[0].Text != "earlier" {
@@ -197,6 +197,10 @@ func TestReferences(t *testing.T) {
 	}
 	if _, err := p.Parse("input", json.RawMessage(`[{"id":"msg_8","type":null}]`)); !errors.Is(err, lost) {
 		t.Errorf("a lost item: %v", err)
+	}
+	var e *Error
+	if _, err := p.Parse("input", json.RawMessage(`[{"id":"msg_7"}]`)); !errors.As(err, &e) || e.Field != "input[0].id" {
+		t.Errorf("no such item: %v", err)
 	}
 	if _, err := p.Parse("input", json.RawMessage(`[{"id":"msg_9"},{"id":"msg_9"}]`)); err == nil {
 		t.Error("the same item twice is accepted")
