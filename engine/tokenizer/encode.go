@@ -25,12 +25,8 @@ func (t *Tokenizer) Encode(text string, opts EncodeOptions) []int32 {
 }
 
 func (t *Tokenizer) encode(text string, rules partition, addSpecial bool) []int32 {
-	e := encoder{tok: t, merger: t.newMerger(), ids: make([]int32, 0, len(text)/3+2)}
-	e.run(text, rules, addSpecial)
-	if cap(e.merger.symbols) <= maxKeptSymbols {
-		t.scratch.Put(e.merger)
-	}
-	return e.ids
+	p := t.cut(text, rules, addSpecial)
+	return p.Encode(make([]int32, 0, len(text)/3+2), p.Start(0), p.Start(p.Len()))
 }
 
 // encoder encodes one text.
@@ -41,25 +37,36 @@ type encoder struct {
 	ids    []int32
 }
 
-func (e *encoder) run(text string, rules partition, addSpecial bool) {
-	t := e.tok
-	e.split.stages, e.split.emit = t.stages, e.piece
-	if addSpecial && t.AddBOS() {
-		e.ids = append(e.ids, t.bos)
+// part appends the ids of a part of a text, without the first skip bytes, which are whole pieces.
+func (e *encoder) part(f *part, skip int) {
+	if f.id >= 0 {
+		e.ids = append(e.ids, f.id)
+		return
 	}
-	for i, f := range t.added.cut(text, rules) {
-		switch {
-		case f.id >= 0:
-			e.ids = append(e.ids, f.id)
-		case t.stages == nil:
-			e.characters(t.spacePrefix.apply(normalize(f.text, t.nfc), i == 0))
-		default:
-			e.split.split(normalize(f.text, t.nfc), 0)
+	text := e.tok.encoded(f)
+	if e.tok.stages == nil {
+		e.characters(text[skip:])
+		return
+	}
+	e.split.emit = e.piece
+	if skip > 0 {
+		e.split.emit = func(piece string) {
+			if skip -= len(piece); skip < 0 {
+				skip = 0
+				e.piece(piece)
+			}
 		}
 	}
-	if addSpecial && t.addEOS && t.eos >= 0 {
-		e.ids = append(e.ids, t.eos)
+	e.split.split(text, 0)
+}
+
+// encoded returns a stretch of text in the form that is encoded.
+func (t *Tokenizer) encoded(f *part) string {
+	text := normalize(f.text, t.nfc)
+	if t.stages == nil {
+		text = t.spacePrefix.apply(text, f.leads)
 	}
+	return text
 }
 
 // apply puts SentencePiece's first space before a stretch of text.
@@ -173,4 +180,11 @@ func (t *Tokenizer) newMerger() *merger {
 		return m
 	}
 	return &merger{}
+}
+
+// release keeps a merger for the next text.
+func (t *Tokenizer) release(m *merger) {
+	if cap(m.symbols) <= maxKeptSymbols {
+		t.scratch.Put(m)
+	}
 }
