@@ -36,7 +36,7 @@ type engineFlags struct {
 	maxWaiting     int
 	maxBatchTokens int
 	kvType         string
-	kvMemory       byteCount
+	cacheRAM       byteCount
 	draft          draftFlags
 }
 
@@ -47,7 +47,7 @@ func (e *engineFlags) add(flags *pflag.FlagSet) {
 	flags.IntVar(&e.maxWaiting, "max-queue", 0, "most requests that wait (default 512)")
 	flags.IntVar(&e.maxBatchTokens, "max-batch-tokens", 0, "most tokens computed in one step (default: as measured)")
 	flags.StringVar(&e.kvType, "kv-type", "", "format of the cache: f32, f16, bf16 or q8_0 (default: f32 for a float32 model, else f16)")
-	flags.Var(&e.kvMemory, "kv-memory", "memory for the cache of each model, such as 2GiB (default: from what is free)")
+	flags.Var(&e.cacheRAM, "cache-ram", "memory for the cache of each model, such as 2GiB (default: from what is free)")
 	e.draft.add(flags)
 }
 
@@ -132,7 +132,7 @@ func (e *engineFlags) options(device hardware.Device, models []modelArg, logger 
 	}
 	opts := engine.Options{
 		Device: device, KV: kv, ContextLength: e.context, MaxSequences: e.parallel, MaxBatchTokens: e.maxBatchTokens,
-		MaxWaiting: e.maxWaiting, KVBytes: int64(e.kvMemory), Logger: logger,
+		MaxWaiting: e.maxWaiting, KVBytes: int64(e.cacheRAM), Logger: logger,
 		Speculate: engine.Speculate(e.draft.speculate), MaxDraft: int(e.draft.most), DraftPath: e.draft.path,
 	}
 	if opts.KVBytes == 0 {

@@ -18,7 +18,7 @@ import (
 // flagOf names the flag that sets an option of the packages below, which know no flags.
 var flagOf = map[string]string{
 	"option ContextLength": "--ctx", "option MaxSequences": "--parallel", "option MaxBatchTokens": "--max-batch-tokens",
-	"option MaxWaiting": "--max-queue", "option KVBytes": "--kv-memory", "option MaxDraft": "--max-draft", "Options.Threads": "--threads",
+	"option MaxWaiting": "--max-queue", "option KVBytes": "--cache-ram", "option MaxDraft": "--max-draft", "Options.Threads": "--threads",
 	"option Addr": "--addr", "option APIKeys": "--api-key or --tenant", "option AllowedHosts": "--allowed-host", "option CORSOrigins": "--cors-origin",
 	"option MaxBodyBytes": "--max-body", "option RequestTimeout": "--request-timeout", "option DrainTimeout": "--drain-timeout",
 	"engine: context length": "--ctx", "cpu: level": "--isa", "option Formats": "--format",
@@ -35,7 +35,7 @@ func refusal(err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%w (choose another with --addr HOST:PORT)", err)
 	case errors.Is(err, hardware.ErrOutOfMemory):
-		return fmt.Errorf("%w (change --kv-memory, --ctx or --kv-type)", err)
+		return fmt.Errorf("%w (change --cache-ram, --ctx or --kv-type)", err)
 	}
 	for option, flag := range flagOf {
 		if strings.Contains(err.Error(), option) && !strings.Contains(err.Error(), flag) {

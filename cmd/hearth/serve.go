@@ -124,10 +124,10 @@ func loadModel(ctx context.Context, catalog *engine.Catalog, m modelArg, opts en
 	}
 	logger.Info("model loaded", append(attributes, "took", time.Since(start).Round(time.Millisecond))...)
 	if limits.Spans < opts.MaxSequences {
-		logger.Warn("fewer sequences run at once than --parallel says: --kv-memory has no room for the state of more", "model", served.ID, "sequences", limits.Spans, "of", opts.MaxSequences)
+		logger.Warn("fewer sequences run at once than --parallel says: --cache-ram has no room for the state of more", "model", served.ID, "sequences", limits.Spans, "of", opts.MaxSequences)
 	}
 	if length := served.Engine.ContextLength(); opts.ContextLength == 0 && length < served.TrainedLength {
-		logger.Warn("context is shorter than the model's: --kv-memory allows no more", "model", served.ID, "context", length, "of", served.TrainedLength)
+		logger.Warn("context is shorter than the model's: --cache-ram allows no more", "model", served.ID, "context", length, "of", served.TrainedLength)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func TestServeCommand(t *testing.T) {
 	defer reader.Close()
 	root := newRootCommand()
 	root.SetOut(writer)
-	root.SetArgs([]string{"serve", "tiny=" + embedded.Name, "--addr", "127.0.0.1:0", "--data-dir", t.TempDir(), "--log-level", "error", "--kv-memory", "8MiB"})
+	root.SetArgs([]string{"serve", "tiny=" + embedded.Name, "--addr", "127.0.0.1:0", "--data-dir", t.TempDir(), "--log-level", "error", "--cache-ram", "8MiB"})
 	done := make(chan error, 1)
 	go func() {
 		done <- root.ExecuteContext(ctx)
@@ -58,7 +58,7 @@ func TestServeInterruptedWhileLoading(t *testing.T) {
 	var out bytes.Buffer
 	root := newRootCommand()
 	root.SetOut(&out)
-	root.SetArgs([]string{"serve", "--addr", "127.0.0.1:0", "--data-dir", t.TempDir(), "--log-level", "error", "--kv-memory", "8MiB"})
+	root.SetArgs([]string{"serve", "--addr", "127.0.0.1:0", "--data-dir", t.TempDir(), "--log-level", "error", "--cache-ram", "8MiB"})
 	if err := root.ExecuteContext(ctx); err != nil || out.Len() > 0 {
 		t.Errorf("serve = %v, and wrote %q", err, &out)
 	}
@@ -78,7 +78,7 @@ func TestServeFlags(t *testing.T) {
 		{[]string{"--port", "1"}, "--addr HOST:PORT; see 'hearth serve --help'"},
 		{[]string{"--threads", "-1"}, "--threads"},
 		{[]string{"--ctx", "100000", "--addr", "127.0.0.1:0", "--log-level", "error"}, "--ctx"},
-		{[]string{"--kv-memory", "lots"}, "--kv-memory"},
+		{[]string{"--cache-ram", "lots"}, "--cache-ram"},
 		{[]string{"--max-draft", "0"}, "--max-draft"},
 		{[]string{"--draft", "d.gguf", "--speculate", "ngram"}, "--draft: a draft model is not used with --speculate ngram"},
 		{[]string{"--log-level", "loud"}, "--log-level"},
