@@ -226,8 +226,8 @@ func (m modelArg) bytes() uint64 {
 // serveFlags are the flags of the command serve.
 type serveFlags struct {
 	engine         engineFlags
+	data           dataFlags
 	addr           string
-	dataDir        string
 	apiKeys        []string
 	tenantKeys     []string
 	insecure       bool
@@ -242,7 +242,6 @@ type serveFlags struct {
 
 func (s *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&s.addr, "addr", "127.0.0.1:8080", "address to listen on; beyond this machine only with a key")
-	flags.StringVar(&s.dataDir, "data-dir", defaultDataDir(), "folder for what the server keeps; made when it is first needed")
 	flags.StringArrayVar(&s.apiKeys, "api-key", nil, "key that clients must send, may be repeated (better: the variable "+apiKeyVariable+")")
 	flags.StringArrayVar(&s.tenantKeys, "tenant", nil, "NAME=KEY: a key whose holders have sessions and cached prefixes of their own; may be repeated")
 	flags.BoolVar(&s.insecure, "insecure", false, "listen beyond this machine without a key")
@@ -253,6 +252,7 @@ func (s *serveFlags) add(flags *pflag.FlagSet) {
 	flags.DurationVar(&s.requestTimeout, "request-timeout", time.Hour, "most time for one answer")
 	flags.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&s.logFormat, "log-format", "text", "text or json")
+	s.data.add(flags)
 	s.engine.add(flags)
 }
 
@@ -282,8 +282,8 @@ func (s *serveFlags) serverOptions(logger *slog.Logger) (server.Options, error) 
 	if s.drainTimeout == 0 {
 		opts.DrainTimeout = time.Nanosecond // zero asks for no patience, not for the default
 	}
-	if info, err := os.Stat(s.dataDir); err == nil && !info.IsDir() {
-		return opts, fmt.Errorf("--data-dir: %s is not a folder", s.dataDir)
+	if err := s.data.validate(); err != nil {
+		return opts, err
 	}
 	return opts, refusal(opts.Validate())
 }

@@ -64,9 +64,14 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	if err != nil {
 		return err
 	}
+	data, err := flags.data.open(context.WithoutCancel(ctx), logger) // an interruption is noticed while models load
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, data.Close()) }()
 	catalog := engine.NewCatalog()
 	defer func() { err = errors.Join(err, catalog.Close()) }()
-	s, err := server.New(sessions.NewStore(catalog, nil), opts)
+	s, err := server.New(sessions.NewStore(catalog, data.database), opts)
 	if err != nil {
 		return err
 	}
@@ -78,15 +83,13 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	defer stop()
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(serving, listener) }()
-	for _, m := range models {
-		if err := loadModel(ctx, catalog, m, engineOpts, logger); err != nil {
-			stop()
-			if ctx.Err() != nil { // interrupted while loading
-				logger.Info("interrupted")
-				err = nil
-			}
-			return errors.Join(err, <-served)
+	if err := prepare(ctx, models, catalog, data, engineOpts, logger); err != nil {
+		stop()
+		if ctx.Err() != nil { // interrupted while loading
+			logger.Info("interrupted")
+			err = nil
 		}
+		return errors.Join(err, <-served)
 	}
 	if len(opts.APIKeys) == 0 && !listensOnLoopback(flags.addr) {
 		logger.Warn("everyone who reaches this address can use the server: it has no API key", "addr", listener.Addr())
@@ -103,6 +106,28 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	}
 	logger.Info("stopped")
 	return nil
+}
+
+// prepare loads the models, and meanwhile checks what is kept.
+func prepare(ctx context.Context, models []modelArg, catalog *engine.Catalog, data *dataFolder, opts engine.Options, logger *slog.Logger) error {
+	checking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	checked := data.check(checking)
+	for _, m := range models {
+		if err := loadModel(ctx, catalog, m, opts, logger); err != nil {
+			cancel()
+			return errors.Join(err, ignoreCancelled(checked()))
+		}
+	}
+	return checked()
+}
+
+// ignoreCancelled leaves errors out that say no more than that somebody cancelled.
+func ignoreCancelled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // loadModel loads one model, shows how far it is, and says so in the log when it is there.
