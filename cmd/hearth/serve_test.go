@@ -3,7 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +84,9 @@ func TestServeFlags(t *testing.T) {
 		{[]string{"--threads", "-1"}, "--threads"},
 		{[]string{"--ctx", "100000", "--addr", "127.0.0.1:0", "--log-level", "error"}, "--ctx"},
 		{[]string{"--cache-ram", "lots"}, "--cache-ram"},
+		{[]string{"--quota-sessions", "-1"}, "--quota-sessions"},
+		{[]string{"--tenant", "acme"}, "NAME=KEY"},
+		{[]string{"--tenant", "a b=key"}, "--tenant"},
 		{[]string{"--max-draft", "0"}, "--max-draft"},
 		{[]string{"--draft", "d.gguf", "--speculate", "ngram"}, "--draft: a draft model is not used with --speculate ngram"},
 		{[]string{"--log-level", "loud"}, "--log-level"},
@@ -118,5 +126,56 @@ func TestParseModels(t *testing.T) {
 	}
 	if got, err := parseModels(nil); err != nil || len(got) != 1 || got[0] != (modelArg{}) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestServeKeepsItsData starts a server twice on one folder, in which everything is for its owner alone.
+func TestServeKeepsItsData(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "deep", "data")
+	for range 2 {
+		data, err := (&dataFlags{dir: dir}).open(t.Context(), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := data.check(t.Context())(); err != nil {
+			t.Error(err)
+		}
+		if err := data.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, databaseFile), []byte("something else, and long enough to be read as a header of a file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&dataFlags{dir: dir}).open(t.Context(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), databaseFile) {
+		t.Errorf("a damaged database: %v", err)
+	}
+}
+
+// TestServeStoresNothing checks that there is no folder afterwards.
+func TestServeStoresNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	data, err := (&dataFlags{dir: dir, noStore: true}).open(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := data.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder is there: %v", err)
 	}
 }
