@@ -21,6 +21,7 @@ var flagOf = map[string]string{
 	"option MaxWaiting": "--max-queue", "option KVBytes": "--cache-ram", "option MaxDraft": "--max-draft", "Options.Threads": "--threads",
 	"option Addr": "--addr", "option APIKeys": "--api-key or --tenant", "option AllowedHosts": "--allowed-host", "option CORSOrigins": "--cors-origin",
 	"option MaxBodyBytes": "--max-body", "option RequestTimeout": "--request-timeout", "option DrainTimeout": "--drain-timeout",
+	"option MaxBytes": "--cache-disk", "key file": "--cache-key-file",
 	"engine: context length": "--ctx", "cpu: level": "--isa", "option Formats": "--format",
 	"option Window": "--ctx", "option Stride": "--stride", "option MaxWindows": "--windows",
 }

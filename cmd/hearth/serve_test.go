@@ -85,6 +85,9 @@ func TestServeFlags(t *testing.T) {
 		{[]string{"--ctx", "100000", "--addr", "127.0.0.1:0", "--log-level", "error"}, "--ctx"},
 		{[]string{"--cache-ram", "lots"}, "--cache-ram"},
 		{[]string{"--quota-sessions", "-1"}, "--quota-sessions"},
+		{[]string{"--no-store", "--cache-disk", "1GiB"}, "--no-store"},
+		{[]string{"--cache-disk", "much"}, "--cache-disk"},
+		{[]string{"--cache-disk", "1"}, "--cache-disk"},
 		{[]string{"--tenant", "acme"}, "NAME=KEY"},
 		{[]string{"--tenant", "a b=key"}, "--tenant"},
 		{[]string{"--max-draft", "0"}, "--max-draft"},
@@ -162,6 +165,21 @@ func TestServeKeepsItsData(t *testing.T) {
 	}
 	if _, err := (&dataFlags{dir: dir}).open(t.Context(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), databaseFile) {
 		t.Errorf("a damaged database: %v", err)
+	}
+}
+
+// TestServeFolderInUse checks that two servers do not use one folder at the same time.
+func TestServeFolderInUse(t *testing.T) {
+	flags, logger := &dataFlags{dir: t.TempDir()}, slog.New(slog.DiscardHandler)
+	data, err := flags.open(t.Context(), logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := flags.open(t.Context(), logger); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a second server on the folder: %v", err)
+	}
+	if err := data.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
