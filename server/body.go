@@ -14,15 +14,20 @@ const bodyTimeout = 60 * time.Second
 
 // readTable reads the body and decodes it by its table.
 func readTable[T any](x *exchange, fields []field[T], t *T) error {
-	body, err := readBody(x)
-	if err != nil {
-		return err
-	}
-	v, err := parseValue(body)
+	v, err := readValue(x)
 	if err != nil {
 		return err
 	}
 	return decode(fields, v, t)
+}
+
+// readValue reads the body as JSON.
+func readValue(x *exchange) (value, error) {
+	body, err := readBody(x)
+	if err != nil {
+		return value{}, err
+	}
+	return parseValue(body)
 }
 
 // readBody returns the body of a request within the limits of its route.

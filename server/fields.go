@@ -346,6 +346,11 @@ func readTemplateVars(g *generation, v value) error {
 const maxMetadata, maxMetadataKey, maxMetadataValue = 16, 64, 512
 
 func readMetadata(g *generation, v value) error {
+	g.metadata = v.raw
+	return checkMetadata(v)
+}
+
+func checkMetadata(v value) error {
 	members, err := v.members()
 	if err != nil {
 		return err
@@ -365,7 +370,6 @@ func readMetadata(g *generation, v value) error {
 			return m.invalid("may have %d characters, has %d", maxMetadataValue, n)
 		}
 	}
-	g.metadata = v.raw
 	return nil
 }
 

@@ -39,8 +39,8 @@ type route struct {
 	handle    func(*Server, *exchange) error
 }
 
-// quickly is the deadline of routes that compute nothing.
-const quickly = 10 * time.Second
+// Deadlines of routes that compute nothing, without and with the database.
+const quickly, storing = 10 * time.Second, 30 * time.Second
 
 // routes is the table. A new route needs a line here, and with it a scope, a body limit and a deadline.
 func routes(o *Options) []route {
@@ -50,6 +50,14 @@ func routes(o *Options) []route {
 		{"POST", "/v1/completions", scopeInference, wireOpenAI, large, generating, (*Server).completions},
 		{"GET", "/v1/models", scopeInference, wireOpenAI, 0, quickly, (*Server).listModels},
 		{"GET", "/v1/models/*id", scopeInference, wireOpenAI, 0, quickly, (*Server).getModel}, // ids have slashes
+		{"POST", "/v1/conversations", scopeInference, wireOpenAI, large, storing, (*Server).createConversation},
+		{"GET", "/v1/conversations/:id", scopeInference, wireOpenAI, 0, storing, (*Server).getConversation},
+		{"POST", "/v1/conversations/:id", scopeInference, wireOpenAI, large, storing, (*Server).updateConversation},
+		{"DELETE", "/v1/conversations/:id", scopeInference, wireOpenAI, 0, storing, (*Server).deleteConversation},
+		{"POST", "/v1/conversations/:id/items", scopeInference, wireOpenAI, large, storing, (*Server).addConversationItems},
+		{"GET", "/v1/conversations/:id/items", scopeInference, wireOpenAI, 0, storing, (*Server).listConversationItems},
+		{"GET", "/v1/conversations/:id/items/:item", scopeInference, wireOpenAI, 0, storing, (*Server).getConversationItem},
+		{"DELETE", "/v1/conversations/:id/items/:item", scopeInference, wireOpenAI, 0, storing, (*Server).deleteConversationItem},
 		{"POST", "/tokenize", scopeInference, wireOpenAI, large, time.Minute, (*Server).tokenize},
 		{"POST", "/detokenize", scopeInference, wireOpenAI, large, time.Minute, (*Server).detokenize},
 		{"GET", "/health", scopePublic, wireOpenAI, 0, quickly, (*Server).health},
@@ -357,7 +365,7 @@ func (s *Server) unknownRoute(x *exchange) error {
 // foreignEndpoints are the endpoints of OpenAI's API, and of Ollama's, that this server does not have. Their clients are
 // told so, in other words than after a slip of the pen.
 var foreignEndpoints = []string{
-	"/v1/responses", "/v1/conversations", "/v1/embeddings", "/v1/moderations", "/v1/files", "/v1/uploads", "/v1/batches",
+	"/v1/responses", "/v1/embeddings", "/v1/moderations", "/v1/files", "/v1/uploads", "/v1/batches",
 	"/v1/images", "/v1/audio", "/v1/videos", "/v1/realtime", "/v1/fine_tuning", "/v1/vector_stores", "/v1/assistants",
 	"/v1/threads", "/v1/containers", "/v1/evals",
 	"/api/embed", "/api/embeddings", "/api/create", "/api/copy", "/api/delete", "/api/pull", "/api/push", "/api/blobs",

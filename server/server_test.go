@@ -23,6 +23,7 @@ import (
 	"hearth/engine/embedded"
 	"hearth/hardware/cpu"
 	"hearth/sessions"
+	"hearth/sessions/database"
 )
 
 // testServer is a server of the embedded model on a loopback port.
@@ -71,7 +72,12 @@ func serve(t testing.TB, catalog *engine.Catalog, opts Options) *testServer {
 	opts.Seed = func() uint64 { return 42 }
 	var ids atomic.Int64
 	opts.NewID = func(prefix string) string { return fmt.Sprintf("%s%d", prefix, ids.Add(1)) }
-	s, err := New(sessions.NewStore(catalog, nil), opts)
+	db, err := database.Open(context.Background(), database.Memory, database.Options{Now: opts.Now, Logger: opts.Logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	s, err := New(sessions.NewStore(catalog, db), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

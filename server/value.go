@@ -215,6 +215,12 @@ func (v value) members() ([]member, error) {
 	return members, nil
 }
 
+// has reports whether the value is an object with a member of that name, null or not.
+func (v value) has(name string) bool {
+	members, err := v.members()
+	return err == nil && slices.ContainsFunc(members, func(m member) bool { return m.name == name })
+}
+
 func (v value) elements() ([]value, error) {
 	if !v.isArray() {
 		return nil, v.wrongType("an array")

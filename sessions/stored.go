@@ -12,8 +12,8 @@ import (
 // ErrNoDatabase says that this store keeps nothing, and so knows no responses and conversations.
 var ErrNoDatabase = errors.New("sessions: nothing is stored here")
 
-// stored returns the rows of items.
-func stored(list []items.Item, now time.Time) []database.Item {
+// Stored returns the rows of items that are stored now.
+func Stored(list []items.Item, now time.Time) []database.Item {
 	rows := make([]database.Item, len(list))
 	for i, item := range list {
 		rows[i] = database.Item{ID: item.ID, Type: item.Type, Role: item.Role, Status: item.Status, Created: now, JSON: item.JSON, Text: item.Text}

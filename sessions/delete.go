@@ -1,0 +1,37 @@
+package sessions
+
+import (
+	"context"
+
+	"hearth/sessions/database"
+)
+
+// DeleteSession deletes a conversation: its items, the responses that ran in it, its exact tokens, and what was computed of
+// them, in memory and on disk, as far as nothing else that is stored needs it. It returns ErrLocked while a turn is running.
+func (s *Store) DeleteSession(ctx context.Context, tenant, id string) error {
+	return s.change(ctx, tenant, id, func(db *database.DB) ([]database.Freed, error) {
+		return db.DeleteSession(ctx, tenant, id)
+	})
+}
+
+// DeleteItem takes an item out of a conversation. The tokens of the turns that ended with it go too, and what was computed
+// of them. It returns ErrLocked while a turn is running.
+func (s *Store) DeleteItem(ctx context.Context, tenant, session, item string) error {
+	return s.change(ctx, tenant, session, func(db *database.DB) ([]database.Freed, error) {
+		return db.DeleteItem(ctx, tenant, session, item)
+	})
+}
+
+// change lets remove take things out of a conversation that no turn is using.
+func (s *Store) change(ctx context.Context, tenant, session string, remove func(*database.DB) ([]database.Freed, error)) error {
+	if s.database == nil {
+		return ErrNoDatabase
+	}
+	unlock, err := s.Lock(tenant, session)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, err = remove(s.database)
+	return err
+}
