@@ -2,42 +2,111 @@ package sessions
 
 import (
 	"errors"
+	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"hearth/engine"
 	"hearth/engine/chat"
+	"hearth/engine/chat/jinja"
 	"hearth/engine/tokenizer"
 )
 
-// encodePrompt renders and encodes the prompt of a turn.
-func encodePrompt(m *engine.Served, t *Turn) ([]int32, error) {
+// prompt is what a turn asks the model to go on from.
+type prompt struct {
+	tokens []int32
+
+	// Of messages: what the template made of them, guarded, and the tools it showed.
+	text  string
+	tools jinja.Value
+
+	anchored bool
+	anchor   anchorKey // what answers are remembered by
+	tail     int       // how many of the last tokens come behind it
+}
+
+// prompt renders and encodes the prompt of a turn.
+func (s *Store) prompt(m *engine.Served, t *Turn) (*prompt, error) {
 	tok := m.Tokenizer
 	switch {
 	case t.Tokens != nil:
-		return t.Tokens, nil
+		return &prompt{tokens: t.Tokens}, nil
 	case t.Text != nil && t.Suffix != "":
-		return infillPrompt(tok, *t.Text, t.Suffix)
+		tokens, err := infillPrompt(tok, *t.Text, t.Suffix)
+		return &prompt{tokens: tokens}, err
 	case t.Text != nil:
-		return tok.Encode(*t.Text, tokenizer.EncodeOptions{AddSpecial: true}), nil
+		p := &prompt{}
+		s.spell(m, t, p, tok.Cut(*t.Text, tokenizer.EncodeOptions{AddSpecial: true}))
+		return p, nil
 	}
-	prompt, err := chat.ParsePrompt(t.Messages, t.TemplateVars)
+	p, err := render(m, t)
+	if err != nil {
+		return nil, err
+	}
+	s.spell(m, t, p, tok.CutGuarded(p.text, tokenizer.EncodeOptions{AddSpecial: !beginsWithBOS(tok, p.text)}))
+	return p, nil
+}
+
+// render makes the text of a turn's messages.
+func render(m *engine.Served, t *Turn) (*prompt, error) {
+	parsed, err := chat.ParsePrompt(t.Messages, t.TemplateVars)
 	if err != nil {
 		return nil, promptError(err)
 	}
-	if prompt.Tools, err = chat.ParseTools(t.Tools); err != nil {
+	if parsed.Tools, err = chat.ParseTools(t.Tools); err != nil {
 		return nil, promptError(err)
 	}
-	if prompt.Now = t.Now; t.Now.IsZero() {
-		prompt.Now = time.Now()
+	if parsed.Now = t.Now; t.Now.IsZero() {
+		parsed.Now = time.Now()
 	}
-	prompt.AddGenerationPrompt = true
-	prompt.Guard = tok.Guard
-	text, err := m.Template.Render(prompt)
+	parsed.AddGenerationPrompt = true
+	parsed.Guard = m.Tokenizer.Guard
+	text, err := m.Template.Render(parsed)
 	if err != nil {
 		return nil, &InputError{"messages", err}
 	}
-	return tok.EncodeGuarded(text, tokenizer.EncodeOptions{AddSpecial: !beginsWithBOS(tok, text)}), nil
+	return &prompt{text: text, tools: parsed.Tools}, nil
+}
+
+// spell chooses the tokens of a prompt: those of the turn's log and of remembered answers, as far as they say the same.
+func (s *Store) spell(m *engine.Served, t *Turn, p *prompt, parts *tokenizer.Parts) {
+	keys := newKeyring(s.opts.Secret, t.Tenant, t.Salt, m.Digest).keysOf(parts)
+	found := s.anchors.find(keys)
+	spelled := newSpelling(parts)
+	if len(t.Log) > 0 {
+		s.compare(t, "log", t.Log, spelled.offer(0, t.Log))
+	}
+	for i := range parts.Len() {
+		spelled.encode(i)
+		for _, a := range found[i] {
+			s.compare(t, "answer", a.tokens, spelled.offer(i, a.tokens))
+		}
+	}
+	spelled.encode(parts.Len())
+	p.tokens = spelled.tokens
+	last := parts.Len()
+	if last > 0 {
+		if _, id := parts.Part(last - 1); id < 0 {
+			last--
+		}
+	}
+	p.anchored, p.anchor, p.tail = true, keys[last], len(p.tokens)-spelled.starts[last]
+}
+
+// compare tells whoever looks for the reason that a prompt leaves tokens which it was expected to begin with.
+func (s *Store) compare(t *Turn, what string, ids []int32, f tokenizer.Followed) {
+	if f.Tokens < len(ids) {
+		s.opts.Logger.Debug("prompt leaves known tokens", slog.String("id", t.ID), slog.String("known", what),
+			slog.Int("tokens", len(ids)), slog.Int("followed", f.Tokens), slog.Int("part", f.End.Part), slog.Int("token", int(ids[f.Tokens])))
+	}
+}
+
+// remember keeps the tokens that were drawn after a prompt, for the prompt that has them as its text.
+func (s *Store) remember(p *prompt, drawn []int32) {
+	if p.anchored && len(drawn) > 0 {
+		s.anchors.add(&anchor{key: p.anchor, tail: p.tail, tokens: slices.Concat(p.tokens[len(p.tokens)-p.tail:], drawn)})
+	}
 }
 
 // promptError takes the field that an error of chat.ParsePrompt begins with, such as "messages[2].role", apart.

@@ -34,12 +34,14 @@ func (e *InputError) Unwrap() error { return e.Err }
 type Store struct {
 	catalog  *engine.Catalog
 	database *database.DB
+	opts     Options
 	locks    locks
+	anchors  anchors
 }
 
 // NewStore returns a store. The catalog stays the caller's; so does the database, nil where nothing is stored.
 func NewStore(catalog *engine.Catalog, db *database.DB) *Store {
-	return &Store{catalog: catalog, database: db}
+	return &Store{catalog: catalog, database: db, opts: Options{}.withDefaults()}
 }
 
 // Database returns where conversations are kept; nil: nowhere.
@@ -139,7 +141,11 @@ func (s *Store) PromptTokens(t *Turn) ([]int32, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encodePrompt(m, t)
+	p, err := s.prompt(m, t)
+	if err != nil {
+		return nil, err
+	}
+	return p.tokens, nil
 }
 
 // Run starts a turn. Errors are those of the catalog, *InputError, and those of engine.Submit. The caller reads the
@@ -152,15 +158,18 @@ func (s *Store) Run(ctx context.Context, t *Turn) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	prompt, err := encodePrompt(m, t)
+	prompt, err := s.prompt(m, t)
 	if err != nil {
 		return nil, err
 	}
 	choices := max(t.Choices, 1)
 	ctx, cancel := context.WithCancel(ctx)
-	stream := &Stream{Prompt: prompt, cancel: cancel, deltas: make(chan Delta, 16*choices), open: choices}
+	stream := &Stream{
+		Prompt: prompt.tokens, cancel: cancel, deltas: make(chan Delta, 16*choices), open: choices,
+		remember: func(drawn []int32) { s.remember(prompt, drawn) },
+	}
 	request := api.Request{
-		ID: t.ID, Prompt: prompt, MaxTokens: t.MaxTokens, MinTokens: t.MinTokens, IgnoreEOS: t.IgnoreEOS,
+		ID: t.ID, Prompt: prompt.tokens, MaxTokens: t.MaxTokens, MinTokens: t.MinTokens, IgnoreEOS: t.IgnoreEOS,
 		Sampling: t.Sampling, Logprobs: t.Logprobs, PromptLogprobs: t.Echo && t.Logprobs >= 0,
 		Priority: t.Priority, Tenant: t.Tenant, Salt: t.Salt,
 	}
@@ -173,7 +182,7 @@ func (s *Store) Run(ctx context.Context, t *Turn) (*Stream, error) {
 	started := make([]func(), 0, choices)
 	for i := range choices {
 		request.Sampling.Seed = t.Sampling.Seed + uint64(i)
-		c := &choice{index: i, turn: t, tok: m.Tokenizer, prompt: prompt, decoder: m.Tokenizer.NewStream(tokenizer.PieceOptions{})}
+		c := &choice{index: i, turn: t, tok: m.Tokenizer, prompt: prompt.tokens, decoder: m.Tokenizer.NewStream(tokenizer.PieceOptions{})}
 		var own context.Context
 		own, c.cancel = context.WithCancelCause(ctx)
 		events, err := m.Engine.Submit(own, &request)
@@ -193,9 +202,10 @@ func (s *Store) Run(ctx context.Context, t *Turn) (*Stream, error) {
 type Stream struct {
 	Prompt []int32 // the prompt as the model sees it
 
-	cancel context.CancelFunc
-	deltas chan Delta
-	open   int // choices that have not finished
+	cancel   context.CancelFunc
+	deltas   chan Delta
+	open     int                 // choices that have not finished
+	remember func(drawn []int32) // keeps the tokens of an answer for the prompt that has it in its text
 }
 
 // Next waits for the next delta; it returns false after the last one.
@@ -205,6 +215,7 @@ func (s *Stream) Next() (Delta, bool) {
 	}
 	d := <-s.deltas
 	if d.Finish != nil {
+		s.remember(d.Finish.Tokens)
 		if s.open--; s.open == 0 {
 			s.cancel()
 		}

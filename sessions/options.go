@@ -1,0 +1,46 @@
+package sessions
+
+import (
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+)
+
+// SecretBytes is the length of a store's secret.
+const SecretBytes = 32
+
+// Options configure a store. The zero value works.
+type Options struct {
+	// Secret is what the store seals with whatever it hands to clients to keep, and what it keeps of them beside
+	// conversations. Nil: one is drawn, and means nothing after the end of the process.
+	Secret []byte
+	Logger *slog.Logger // nil: slog.Default
+}
+
+// Validate names the option that is out of range.
+func (o *Options) Validate() error {
+	if o.Secret != nil && len(o.Secret) != SecretBytes {
+		return fmt.Errorf("sessions: Secret: has %d bytes, want %d", len(o.Secret), SecretBytes)
+	}
+	return nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Secret == nil {
+		o.Secret = make([]byte, SecretBytes)
+		rand.Read(o.Secret) // never fails
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+// Configure sets a store's options, before its first use.
+func (s *Store) Configure(opts Options) error {
+	if err := opts.Validate(); err != nil {
+		return err
+	}
+	s.opts = opts.withDefaults()
+	return nil
+}
