@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -245,7 +246,7 @@ func record(s *Server, method, path, body string) answer {
 // TestNothingStored wants a server without a database to say so.
 func TestNothingStored(t *testing.T) {
 	s := sharedServer(t)
-	bare, err := New(sessions.NewStore(s.catalog, nil), Options{})
+	bare, err := New(sessions.NewStore(s.catalog, nil), Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -170,7 +170,7 @@ func TestStoreQuota(t *testing.T) {
 		{db, chatBody(`"max_tokens":1,"store":true,"stream":true`), 429, "insufficient_quota"},
 		{db, chatBody(`"max_tokens":1`), 200, ""},
 	} {
-		small, err := New(sessions.NewStore(s.catalog, test.db), Options{})
+		small, err := New(sessions.NewStore(s.catalog, test.db), Options{Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
