@@ -1,10 +1,12 @@
 package sessions
 
 import (
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"hearth/engine"
@@ -73,25 +75,61 @@ func render(m *engine.Served, t *Turn) (*prompt, error) {
 func (s *Store) spell(m *engine.Served, t *Turn, p *prompt, parts *tokenizer.Parts) {
 	keys := newKeyring(s.opts.Secret, t.Tenant, t.Salt, m.Digest).keysOf(parts)
 	found := s.anchors.find(keys)
-	spelled := newSpelling(parts)
-	if len(t.Log) > 0 {
-		s.compare(t, "log", t.Log, spelled.offer(0, t.Log))
-	}
+	last, h := answerHeader(parts)
+	spelled := newSpelling(m.Tokenizer, parts, t.Log)
+	spelled.headers = sync.OnceValue(func() []header { return append(headersAfterUsers(m, t), h) })
 	for i := range parts.Len() {
 		spelled.encode(i)
+		if ids := spelled.logged(i); len(ids) > 0 {
+			if spelled.end == parts.Start(i) {
+				s.compare(t, "log", ids, spelled.offer(i, ids))
+			}
+			spelled.recallLogged(m, p, i, ids)
+		}
 		for _, a := range found[i] {
 			s.compare(t, "answer", a.tokens, spelled.offer(i, a.tokens))
+			spelled.recall(m, p, i, a.tokens, m.Tokenizer.Decode(a.tokens[:a.tail], tokenizer.PieceOptions{Special: true}))
 		}
 	}
 	spelled.encode(parts.Len())
 	p.tokens = spelled.tokens
-	last := parts.Len()
-	if last > 0 {
-		if _, id := parts.Part(last - 1); id < 0 {
-			last--
-		}
-	}
 	p.anchored, p.anchor, p.tail = true, keys[last], len(p.tokens)-spelled.starts[last]
+}
+
+// header is what a prompt ends with to ask for an answer: its last added token, -1 where there is none, and the text
+// behind that.
+type header struct {
+	token int32
+	tail  string
+}
+
+// answerHeader returns the header at the end of a prompt, and the part behind its token.
+func answerHeader(parts *tokenizer.Parts) (part int, h header) {
+	part, h.token = parts.Len(), -1
+	if part > 0 && tokenAt(parts, part-1) < 0 {
+		part--
+		h.tail, _ = parts.Part(part)
+	}
+	if part > 0 {
+		h.token = tokenAt(parts, part-1)
+	}
+	return part, h
+}
+
+// headersAfterUsers returns the header behind a user's message, which may be another one than behind a tool's; none where
+// the template wants more than one message.
+func headersAfterUsers(m *engine.Served, t *Turn) []header {
+	p, err := render(m, &Turn{Messages: []json.RawMessage{chatMessage("user", "x")}, Tools: t.Tools, TemplateVars: t.TemplateVars, Now: t.Now})
+	if err != nil {
+		return nil
+	}
+	_, h := answerHeader(m.Tokenizer.CutGuarded(p.text, tokenizer.EncodeOptions{}))
+	return []header{h}
+}
+
+func tokenAt(parts *tokenizer.Parts, i int) int32 {
+	_, id := parts.Part(i)
+	return id
 }
 
 // compare tells whoever looks for the reason that a prompt leaves tokens which it was expected to begin with.
