@@ -8,49 +8,99 @@ import (
 	"unicode/utf8"
 
 	"hearth/engine/api"
+	"hearth/engine/chat"
 	"hearth/engine/tokenizer"
 )
 
-// choice makes text of one sequence's tokens.
+// choice makes deltas of one sequence's tokens: text of the tokens, then with a parser reasoning, text and tool calls of
+// the text.
 //
-// Text is held back while it may be the beginning of a stop string, and tokens while their text is:
+// Bytes of the answer are counted from its beginning, control tokens having none but for the markers of a parser. The
+// parser holds back what may be a marker, and stop strings, which are looked for in the visible text alone, what may be
+// the beginning of one. So a token waits twice:
 //
+//	         | parsed            | not parsed
 //	emitted text | held text
-//	             |..tok..|..tok..|       ends[i] is where the text of tokens[i] ends, counted from the emitted text
+//	             |..tok..|..tok..|..tok..|..tok..|
+//	              shown           waiting
 //
 // A token that ends inside a character is open: it ends where the token that completes the character does.
 //
 // One goroutine runs a choice, from its first event to its Finish delta.
 type choice struct {
-	index  int
-	turn   *Turn
-	tok    *tokenizer.Tokenizer
-	prompt []int32
+	index    int
+	turn     *Turn
+	tok      *tokenizer.Tokenizer
+	prompt   []int32
+	template *chat.Template // of a chat; nil: all is text
+	reply    chat.ReplyOptions
 
+	emit    func(Delta)
 	cancel  context.CancelCauseFunc // ends the sequence at the next step
 	decoder *tokenizer.Stream
-	drawn   []int32 // tokens generated, up to the one that completed a stop string
-	held    string
-	tokens  []TokenLogprob // whose text is not all emitted
-	ends    []int          // end of each token's text in held
-	open    int            // how many of the last tokens are open
+	parser  *chat.Parser   // nil: all is text
 	scored  []TokenLogprob // prompt tokens, with Echo
+	drawn   []int32        // tokens generated, up to the one that ended the answer
+
+	read    int       // bytes of the answer
+	parsed  int       // bytes that the parser has accounted for
+	kind    chat.Kind // of the last of them
+	waiting []waiting // tokens whose bytes are not all accounted for
+	open    int       // how many of the last ones are open
+	held    string    // visible text that is not emitted
+	shown   []shown   // tokens of the visible text whose text is not all emitted
+	pending Delta     // what the next delta has so far
+
+	reasoning int // tokens
+	calls     int // complete
+	call      int // index of the call that is being written
 }
 
-// run turns events into deltas until the sequence ends, or until a stop string ends it first. A panic ends the choice
-// with an error: it is no reason to end what others run in this process.
+// waiting is a token whose bytes are from from to to.
+type waiting struct {
+	from, to int
+	count    int       // how many tokens were drawn when it was complete
+	kind     chat.Kind // of its first byte
+	visible  bool      // some of its text is
+	logprob  *TokenLogprob
+}
+
+// shown is a token of the visible text.
+type shown struct {
+	end     int // of its text, counted from the emitted text
+	count   int
+	logprob *TokenLogprob
+}
+
+// stopped is what ended an answer before the model did.
+type stopped struct {
+	text  string // the stop string, empty for a tool call that is the only one
+	count int    // tokens up to there
+}
+
+// run turns events into deltas until the sequence ends, or until a stop string or an only call ends it first. A panic
+// ends the choice with an error: it is no reason to end what others run in this process.
 func (c *choice) run(events <-chan api.Event, deltas chan<- Delta) {
 	defer c.cancel(nil)
-	emit := func(d Delta) {
+	c.emit = func(d Delta) {
 		d.Choice = c.index
 		deltas <- d
 	}
 	defer func() {
 		if r := recover(); r != nil {
 			err := fmt.Errorf("%w: sessions: choice %d panicked: %v\n%s", api.ErrInternal, c.index, r, debug.Stack())
-			emit(Delta{Finish: &Finish{Reason: api.FinishError, Err: err}})
+			c.emit(Delta{Finish: &Finish{Reason: api.FinishError, Err: err}})
 		}
 	}()
+	if c.template != nil {
+		c.parser = c.template.NewParser(c.reply)
+	}
+	if c.parser != nil {
+		defer c.parser.Close()
+		if c.parser.StartsInReasoning() {
+			c.kind = chat.Reasoning
+		}
+	}
 	echoed := !c.turn.Echo
 	for e := range events {
 		if e.Prompt != nil {
@@ -61,22 +111,17 @@ func (c *choice) run(events <-chan api.Event, deltas chan<- Delta) {
 		}
 		if !echoed {
 			echoed = true
-			emit(c.echo())
+			c.emit(c.echo())
 		}
 		if e.Done != nil {
-			emit(c.end(e.Done))
+			c.end(e.Done)
 			return
 		}
-		d, stop := c.push(e)
-		if stop != "" {
-			done := c.drain(events)
-			d.Finish = &Finish{Reason: api.FinishStop, StopString: stop, Tokens: c.drawn, Usage: done.Usage, Timing: done.Timing}
-			emit(d)
+		if stop := c.push(e); stop != nil {
+			c.stop(stop, events)
 			return
 		}
-		if d.Text != "" || d.Tokens != nil {
-			emit(d)
-		}
+		c.flush()
 	}
 }
 
@@ -96,87 +141,245 @@ func (c *choice) echo() Delta {
 	return d
 }
 
-// push takes a token and returns the text that is certain now. When a stop string is complete it is returned, and the
-// delta holds the text before it.
-func (c *choice) push(e api.Event) (Delta, string) {
+// push takes a token and adds to the pending delta what is certain now. It returns what ends the answer, if that does.
+func (c *choice) push(e api.Event) *stopped {
 	c.drawn = append(c.drawn, e.Token)
 	text := c.decoder.Push(e.Token)
-	c.held += text
+	if c.parser != nil && c.tok.IsSpecial(e.Token) {
+		marker := string(c.tok.AppendPiece(nil, e.Token, tokenizer.PieceOptions{Special: true}))
+		if c.parser.IsMarker(marker) {
+			text = c.decoder.Flush() + marker
+		}
+	}
+	from := c.read
+	c.read += len(text)
 	if text != "" || c.decoder.Pending() == 0 {
 		c.closeTokens()
 	}
+	w := waiting{from: from, to: c.read, count: len(c.drawn)}
 	if e.Logprob != nil {
-		c.tokens = append(c.tokens, c.logprob(e.Logprob))
-		c.ends = append(c.ends, len(c.held))
-		if c.decoder.Pending() > 0 {
-			c.open++
-		}
+		p := c.logprob(e.Logprob)
+		w.logprob = &p
 	}
-	if at, stop := firstStop(c.held, c.turn.Stop); at >= 0 {
-		return c.release(at, true), stop
+	c.waiting = append(c.waiting, w)
+	if c.decoder.Pending() > 0 {
+		c.open++
 	}
-	return c.release(len(c.held)-heldBack(c.held, c.turn.Stop), false), ""
+	return c.parse(text)
 }
 
 // closeTokens sets the end of the open tokens.
 func (c *choice) closeTokens() {
 	for ; c.open > 0; c.open-- {
-		c.ends[len(c.ends)-c.open] = len(c.held)
+		w := &c.waiting[len(c.waiting)-c.open]
+		w.to, w.count = c.read, len(c.drawn)
 	}
 }
 
-// end releases what is held and says how the sequence ended.
-func (c *choice) end(done *api.Done) Delta {
-	c.held += c.decoder.Flush()
-	c.closeTokens()
-	d := Delta{}
-	finish := &Finish{Reason: done.Reason, Err: done.Err, Tokens: c.drawn, Usage: done.Usage, Timing: done.Timing}
-	if at, stop := firstStop(c.held, c.turn.Stop); at >= 0 {
-		d = c.release(at, true)
-		finish.Reason, finish.StopString = api.FinishStop, stop
-	} else {
-		d = c.release(len(c.held), true)
+// parse takes further text of the answer.
+func (c *choice) parse(text string) *stopped {
+	if c.parser == nil {
+		return c.take(&chat.Piece{Kind: chat.Text, Text: text, End: c.read})
 	}
-	d.Finish = finish
-	return d
+	return c.takeAll(c.parser.Push(text))
 }
 
-// release emits the first n bytes of the held text, with the tokens that end in it; the last delta takes every token
-// that begins in it.
-func (c *choice) release(n int, last bool) Delta {
-	d := Delta{Text: c.held[:n]}
-	k, start := 0, 0
-	for ; k < len(c.tokens); k++ {
-		ended := c.ends[k] <= n && k < len(c.tokens)-c.open
-		if !ended && !(last && start < n) {
+func (c *choice) takeAll(pieces []chat.Piece) *stopped {
+	for i := range pieces {
+		if stop := c.take(&pieces[i]); stop != nil {
+			return stop
+		}
+	}
+	return c.take(&chat.Piece{Kind: chat.Text, End: c.parsed}) // for tokens without bytes
+}
+
+// take adds a piece to the pending delta.
+func (c *choice) take(p *chat.Piece) *stopped {
+	if p.Kind != chat.Text {
+		c.release(len(c.held), false) // no stop string begins before and ends behind
+	}
+	if c.pending.precedes(p) {
+		c.flush()
+	}
+	switch p.Kind {
+	case chat.Text:
+		c.account(p)
+		if at, stop := firstStop(c.held, c.turn.Stop); at >= 0 {
+			count := c.countAt(at + len(stop))
+			c.release(at, true)
+			return &stopped{text: stop, count: count}
+		}
+		c.release(len(c.held)-heldBack(c.held, c.turn.Stop), false)
+		return nil
+	case chat.Reasoning:
+		c.pending.Reasoning += p.Text
+	case chat.CallBegin:
+		c.pending.Calls = append(c.pending.Calls, CallDelta{Index: c.call, ID: p.ID, Name: p.Text})
+	case chat.CallArguments:
+		c.arguments(p.Text)
+	case chat.CallEnd:
+		c.calls++
+		c.call++
+		if c.turn.OneCall {
+			count := len(c.drawn)
+			for _, w := range c.waiting {
+				if w.to >= p.End {
+					count = w.count
+					break
+				}
+			}
+			c.account(p)
+			return &stopped{count: count}
+		}
+	}
+	c.account(p)
+	return nil
+}
+
+// precedes reports whether a piece has to come in a delta of its own: within one, reasoning is before text and text
+// before calls.
+func (d *Delta) precedes(p *chat.Piece) bool {
+	switch {
+	case p.Text == "":
+		return false
+	case p.Kind == chat.Text:
+		return d.Calls != nil
+	case p.Kind == chat.Reasoning:
+		return d.Calls != nil || d.Text != ""
+	}
+	return false
+}
+
+// arguments adds to the last call.
+func (c *choice) arguments(text string) {
+	if text == "" {
+		return
+	}
+	if n := len(c.pending.Calls); n > 0 && c.pending.Calls[n-1].Index == c.call {
+		c.pending.Calls[n-1].Arguments += text
+		return
+	}
+	c.pending.Calls = append(c.pending.Calls, CallDelta{Index: c.call, Arguments: text})
+}
+
+// account notes for the waiting tokens what a piece is, and lets those go on that end in it: to the visible text if some
+// of theirs is in it. A token without bytes is what the byte before it is.
+func (c *choice) account(p *chat.Piece) {
+	begin, before := p.End, len(c.held) // the visible text of the piece, in the answer and in the held text
+	if p.Kind == chat.Text {
+		begin -= len(p.Text)
+		c.held += p.Text
+	}
+	n := 0
+	for ; n < len(c.waiting)-c.open; n++ {
+		w := &c.waiting[n]
+		if w.from == w.to && w.to <= c.parsed {
+			w.kind, w.visible = c.kind, c.kind == chat.Text
+		} else if w.from == w.to {
+			w.kind, w.visible = p.Kind, p.Kind == chat.Text
+		} else if w.from < p.End {
+			if w.from >= c.parsed {
+				w.kind = p.Kind
+			}
+			w.visible = w.visible || begin < min(w.to, p.End)
+		}
+		if w.to > p.End {
 			break
 		}
-		start = c.ends[k]
+		if w.kind == chat.Reasoning {
+			c.reasoning++
+		}
+		if w.visible {
+			end := before + max(w.to-begin, 0)
+			c.shown = append(c.shown, shown{end: end, count: w.count, logprob: w.logprob})
+		}
 	}
-	if k > 0 {
-		d.Tokens = append([]TokenLogprob(nil), c.tokens[:k]...)
-		c.tokens = append(c.tokens[:0], c.tokens[k:]...)
-		c.ends = append(c.ends[:0], c.ends[k:]...)
+	c.waiting = append(c.waiting[:0], c.waiting[n:]...)
+	if p.End > c.parsed {
+		c.parsed, c.kind = p.End, p.Kind
 	}
-	for i := range c.ends {
-		c.ends[i] -= n
-	}
-	c.held = c.held[n:]
-	return d
 }
 
-// drain ends a sequence whose stop string is complete, and returns its counts. Tokens that were drawn before the engine
-// noticed are not counted: they are no part of the answer.
-func (c *choice) drain(events <-chan api.Event) (done api.Done) {
+// release adds the first n bytes of the held text to the pending delta, with the tokens that end in it; the last time it
+// takes every token that begins in it.
+func (c *choice) release(n int, last bool) {
+	c.pending.Text += c.held[:n]
+	k, start := 0, 0
+	for ; k < len(c.shown); k++ {
+		s := &c.shown[k]
+		if s.end > n && !(last && start < n) {
+			break
+		}
+		start = s.end
+		if s.logprob != nil {
+			c.pending.Tokens = append(c.pending.Tokens, *s.logprob)
+		}
+	}
+	c.shown = append(c.shown[:0], c.shown[k:]...)
+	for i := range c.shown {
+		c.shown[i].end -= n
+	}
+	c.held = c.held[n:]
+}
+
+// countAt returns how many tokens were drawn when the held text reached a length.
+func (c *choice) countAt(length int) int {
+	for _, s := range c.shown {
+		if s.end >= length {
+			return s.count
+		}
+	}
+	return len(c.drawn)
+}
+
+// flush emits the pending delta, unless there is nothing in it.
+func (c *choice) flush() {
+	if d := c.pending; d.Reasoning != "" || d.Text != "" || d.Calls != nil || d.Tokens != nil {
+		c.pending = Delta{}
+		c.emit(d)
+	}
+}
+
+// stop ends a sequence whose answer is complete before the model says so.
+func (c *choice) stop(stop *stopped, events <-chan api.Event) {
 	c.cancel(api.ErrEnough)
+	done := api.Done{}
 	for e := range events {
 		if e.Done != nil {
 			done = *e.Done
 		}
 	}
-	done.Usage.GeneratedTokens = len(c.drawn)
-	done.Usage.AcceptedTokens = min(done.Usage.AcceptedTokens, len(c.drawn))
-	return done
+	c.finish(&done, stop)
+}
+
+// end releases what is held and says how the sequence ended.
+func (c *choice) end(done *api.Done) {
+	text := c.decoder.Flush()
+	c.read += len(text)
+	c.closeTokens()
+	stop := c.parse(text)
+	if stop == nil && c.parser != nil {
+		stop = c.takeAll(c.parser.Finish(done.Reason == api.FinishStop))
+	}
+	if stop == nil {
+		c.release(len(c.held), true)
+	}
+	c.finish(done, stop)
+}
+
+// finish emits the last delta. Tokens that were drawn before the engine noticed that the answer was complete are not
+// counted: they are no part of it.
+func (c *choice) finish(done *api.Done, stop *stopped) {
+	f := &Finish{Reason: done.Reason, Err: done.Err, Usage: done.Usage, Timing: done.Timing}
+	if stop != nil {
+		f.Reason, f.Err, f.StopString = api.FinishStop, nil, stop.text
+		c.drawn = c.drawn[:stop.count]
+		f.Usage.GeneratedTokens = stop.count
+		f.Usage.AcceptedTokens = min(f.Usage.AcceptedTokens, stop.count)
+	}
+	f.Tokens, f.ReasoningTokens, f.Calls = c.drawn, c.reasoning, c.calls
+	c.pending.Finish = f
+	c.emit(c.pending)
 }
 
 // logprob adds the texts of tokens to their log-probabilities.

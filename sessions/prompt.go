@@ -59,6 +59,9 @@ func render(m *engine.Served, t *Turn) (*prompt, error) {
 	if parsed.Tools, err = chat.ParseTools(t.Tools); err != nil {
 		return nil, promptError(err)
 	}
+	if parsed.Tools != nil && !m.Template.CallsTools() {
+		return nil, &InputError{"tools", errors.New("the model's template has no place for tools")}
+	}
 	if parsed.Now = t.Now; t.Now.IsZero() {
 		parsed.Now = time.Now()
 	}

@@ -8,6 +8,7 @@ import (
 
 	"hearth/engine"
 	"hearth/engine/api"
+	"hearth/engine/chat"
 	"hearth/engine/tokenizer"
 	"hearth/sessions/database"
 )
@@ -183,6 +184,9 @@ func (s *Store) Run(ctx context.Context, t *Turn) (*Stream, error) {
 	for i := range choices {
 		request.Sampling.Seed = t.Sampling.Seed + uint64(i)
 		c := &choice{index: i, turn: t, tok: m.Tokenizer, prompt: prompt.tokens, decoder: m.Tokenizer.NewStream(tokenizer.PieceOptions{})}
+		if t.Messages != nil {
+			c.template, c.reply = m.Template, chat.ReplyOptions{Prompt: prompt.text, Tools: prompt.tools, NewID: t.newID}
+		}
 		var own context.Context
 		own, c.cancel = context.WithCancelCause(ctx)
 		events, err := m.Engine.Submit(own, &request)

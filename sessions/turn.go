@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"time"
 
@@ -38,7 +39,7 @@ type Turn struct {
 	Expected string
 
 	Choices   int      // continuations wanted; 0 means 1
-	Stop      []string // generation ends before the first of these strings
+	Stop      []string // generation ends before the first of these strings in Delta.Text
 	Echo      bool     // with Text or Tokens: the prompt's text comes first
 	MaxTokens int      // most tokens to generate per choice; 0: until the context is full
 	NoOutput  bool     // generate nothing: with Echo and logprobs, the prompt alone is scored
@@ -51,6 +52,13 @@ type Turn struct {
 	Salt      string // prefixes are shared only between turns of equal tenant and salt; with a salt they are not kept on disk
 
 	Now time.Time // what the template's clock says; zero: the time of the call
+}
+
+func (t *Turn) newID(prefix string) string {
+	if t.NewID != nil {
+		return t.NewID(prefix)
+	}
+	return prefix + rand.Text()
 }
 
 // TokenLogprob is one token of a delta with its log-probability under the model, before sampling parameters.
@@ -71,7 +79,7 @@ type Delta struct {
 	Reasoning string
 	Text      string
 	Calls     []CallDelta    // pieces of tool calls, in order
-	Tokens    []TokenLogprob // the tokens that this text completes, when log-probabilities were asked for
+	Tokens    []TokenLogprob // the tokens that Text completes, when log-probabilities were asked for
 	Finish    *Finish        // set on the last delta of the choice
 }
 
@@ -93,6 +101,7 @@ type Finish struct {
 	Tokens []int32
 	// ReasoningTokens is how many of the generated tokens are reasoning.
 	ReasoningTokens int
+	Calls           int // complete tool calls
 	Usage           api.Usage
 	Timing          api.Timing
 }
