@@ -172,7 +172,7 @@ func open(ctx context.Context, path, id string, opts Options) (*Served, error) {
 	for _, warning := range v.tokenizer.Warnings() {
 		opts.Logger.Warn("model file lacks something of its tokenizer", "model", id, "warning", warning)
 	}
-	go eng.run()
+	eng.start()
 	parameters, bytes, format := summarize(src)
 	return &Served{
 		Path: path, Created: created, Architecture: m.Config.Architecture, Name: m.Config.Name, Parameters: parameters,

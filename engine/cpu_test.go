@@ -28,7 +28,7 @@ import (
 func startEngine(t testing.TB, src weights.Source, opts Options) *Engine {
 	t.Helper()
 	e := loadEngine(t, src, opts)
-	go e.run()
+	e.start()
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Error(err)
@@ -133,7 +133,7 @@ func sameBits(t *testing.T, device hardware.Device, open func(testing.TB) weight
 		if opts.Speculate != SpeculateOff {
 			e.loop.speculation.control.Always = true
 		}
-		start := sync.OnceFunc(func() { go e.run() })
+		start := sync.OnceFunc(e.start)
 		for _, round := range []string{"first", "cached"} {
 			channels := make([]<-chan api.Event, len(requests))
 			for i, r := range requests {

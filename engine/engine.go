@@ -18,6 +18,7 @@ import (
 	"hearth/hardware"
 	"hearth/hardware/quant"
 	"hearth/kvcache"
+	"hearth/kvcache/disk"
 )
 
 // maxLogprobs is the most alternatives of a token, since a reader may be eventBuffer tokens behind.
@@ -47,6 +48,7 @@ type Options struct {
 	MaxDraft       int           // most guesses checked for a sequence in a step; 0: 16
 	Draft          *model.Model  // a smaller model of the same vocabulary that guesses; nil: none
 	DraftPath      string        // where Catalog.Load finds it; "": nowhere
+	Disk           *disk.Store   // where computed blocks outlive the process, shared by all engines; nil: nowhere
 	Logger         *slog.Logger  // nil: slog.Default
 	Progress       func(doneBytes, totalBytes int64)
 }
@@ -107,7 +109,11 @@ type Engine struct {
 	maxLoad int64        // requests that may wait or run
 	loop    *loop
 
+	fingerprint string
+	disk        records // nil: there is no disk store
+
 	submissions chan *sequence
+	commands    chan *command // received by the loop as long as it runs
 	wake        chan struct{}
 	stop        chan struct{} // closed by Close
 	stopOnce    sync.Once
@@ -122,8 +128,14 @@ func New(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	go e.run()
+	e.start()
 	return e, nil
+}
+
+// start starts the goroutines of an engine.
+func (e *Engine) start() {
+	e.loop.tier.start()
+	go e.run()
 }
 
 // load returns an engine whose loop does not run yet.
@@ -142,11 +154,10 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	queue, err := opts.Device.Load(ctx, m.Program, limits)
+	queue, name, err := loadProgram(ctx, m, &opts, limits, memory)
 	if err != nil {
 		return nil, err
 	}
-	m.Program.ReleaseData()
 	var drafts hardware.Queue
 	if opts.drafts() {
 		if drafts, err = opts.Device.Load(ctx, opts.Draft.Program, draftLimits(limits)); err != nil {
@@ -157,12 +168,15 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 	e := &Engine{
 		limits: limits, memory: memory, vocab: m.Config.VocabSize, seed: maphash.MakeSeed(),
 		maxLoad:     int64(opts.MaxWaiting + opts.MaxSequences),
-		submissions: make(chan *sequence, opts.MaxWaiting+opts.MaxSequences),
-		wake:        make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		submissions: make(chan *sequence, opts.MaxWaiting+opts.MaxSequences), commands: make(chan *command), fingerprint: name,
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	cacheOpts := kvcache.Options{
 		Blocks: limits.Blocks, BlockLen: hardware.BlockLen, MaxSequences: limits.Spans,
-		MaxBlocksPerSequence: blocksFor(limits.MaxLen), Slots: limits.Slots, Snapshots: limits.Snapshots,
+		MaxBlocksPerSequence: blocksFor(limits.MaxLen), Slots: limits.Slots, Snapshots: limits.Snapshots, Durable: opts.Disk != nil,
+	}
+	if opts.Disk != nil {
+		e.disk = opts.Disk
 	}
 	cache, err := kvcache.New(cacheOpts)
 	if err != nil {
@@ -177,7 +191,34 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 		finished: make([]*sequence, 0, opts.MaxWaiting+opts.MaxSequences),
 	}
 	e.loop.speculation = newSpeculation(&opts, e.loop, drafts)
+	e.loop.tier = newTier(e.disk, memory, e, opts.Logger)
+	if e.disk != nil {
+		e.loop.scheduler.onDisk, e.loop.scheduler.has = e.loop.onDisk, e.loop.tier.has
+	}
 	return e, nil
+}
+
+// loadProgram loads a model's program onto the device, and computes its fingerprint meanwhile.
+func loadProgram(ctx context.Context, m *model.Model, opts *Options, limits hardware.Limits, memory hardware.Memory) (hardware.Queue, string, error) {
+	type named struct {
+		name string
+		err  error
+	}
+	found := make(chan named, 1)
+	go func() {
+		name, err := fingerprint(m.Program, opts.Device.Info(), limits, memory)
+		found <- named{name, err}
+	}()
+	queue, err := opts.Device.Load(ctx, m.Program, limits)
+	n := <-found // in any case: it reads the weights
+	if err != nil {
+		return nil, "", err
+	}
+	if n.err != nil {
+		return nil, "", errors.Join(n.err, queue.Close())
+	}
+	m.Program.ReleaseData()
+	return queue, n.name, nil
 }
 
 func closeQueue(q hardware.Queue) error {
@@ -251,11 +292,17 @@ func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, 
 		return nil, err
 	}
 	seq := &sequence{
-		id: r.ID, arrival: e.arrival.Add(1), priority: r.Priority, salt: e.salt(r),
+		id: r.ID, arrival: e.arrival.Add(1), priority: r.Priority, salt: e.salt(r.Tenant, r.Salt),
 		promptLen: len(r.Prompt), maxTokens: maxTokens, minTokens: r.MinTokens, logprobs: r.Logprobs,
 		scored: r.PromptLogprobs, ignoreEOS: r.IgnoreEOS, pooled: r.Pooled, logitsOf: r.LogitsOf,
 		tokens:  append(make([]int32, 0, len(r.Prompt)+min(maxTokens, reservedTokens)), r.Prompt...),
 		sampler: sampler, submittedAt: time.Now(),
+	}
+	if e.disk != nil && r.Salt == "" {
+		seq.origin, seq.saved = e.origin(r.Tenant), maxTokens > 0 // else there is no answer, and nobody goes on
+		if !r.PromptLogprobs {
+			seq.keys = keysOf(seq.origin, seq.tokens)
+		}
 	}
 	seq.events = make(chan api.Event, eventBuffer)
 	if e.loop.speculation != nil && maxTokens > 1 && !r.Unguessed {
@@ -277,8 +324,8 @@ func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, 
 }
 
 // salt keeps the prefixes of tenants, and of salts, apart.
-func (e *Engine) salt(r *api.Request) uint64 {
-	return maphash.Comparable(e.seed, [2]string{r.Tenant, r.Salt})
+func (e *Engine) salt(tenant, salt string) uint64 {
+	return maphash.Comparable(e.seed, [2]string{tenant, salt})
 }
 
 // unqueue takes back what Submit counted. The loop is told, since while it shuts down it waits for the count.
@@ -338,6 +385,7 @@ func (e *Engine) Stats() Stats {
 		SnapshotsTotal: e.limits.Snapshots, SnapshotsHeld: int(c.held.Load()),
 		StatesSaved: c.statesSaved.Load(), StatesLoaded: c.statesLoaded.Load(),
 		PromptTokens: c.prompt.Load(), CachedTokens: c.hits.Load(), GeneratedTokens: c.generated.Load(),
+		RestoredTokens: c.restoredTokens.Load(), WrittenTokens: c.written.Load(), Tier: c.tier(),
 		Steps: c.steps.Load(), StepRows: c.rows.Load(), Preemptions: c.preemptions.Load(),
 	}
 	s.Waiting = max(int(c.queued.Load())-s.Running, 0)
@@ -362,11 +410,15 @@ func (e *Engine) Close() error {
 func (e *Engine) run() {
 	defer close(e.done)
 	l := e.loop
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		for drained := false; !drained; {
 			select {
 			case seq := <-e.submissions:
 				l.scheduler.add(seq)
+			case c := <-e.commands:
+				l.obey(c)
 			default:
 				drained = true
 			}
@@ -382,10 +434,18 @@ func (e *Engine) run() {
 		}
 		l.publish()
 		l.queue.Idle()
+		var late <-chan time.Time
+		if !l.scheduler.idle() { // what runs waits for the disk, but not for ever
+			timer.Reset(l.patience())
+			late = timer.C
+		}
 		select {
 		case seq := <-e.submissions:
 			l.scheduler.add(seq)
+		case c := <-e.commands:
+			l.obey(c)
 		case <-e.wake:
+		case <-late:
 		case <-e.stop:
 		}
 	}
@@ -394,6 +454,7 @@ func (e *Engine) run() {
 // shutDown ends what runs, waits or is just being submitted: who was counted before stop was closed is on the way here.
 func (e *Engine) shutDown() {
 	l := e.loop
+	l.finishDisk()
 	l.failAll(api.ErrClosed)
 	for e.stats.queued.Load() > 0 {
 		select {
@@ -403,6 +464,7 @@ func (e *Engine) shutDown() {
 		case <-e.wake:
 		}
 	}
+	l.tier.close()
 	e.counters = l.queue.Counters()
 	e.closeErr = errors.Join(l.speculation.close(), l.queue.Close())
 }

@@ -93,26 +93,27 @@ func TestUsageIsExact(t *testing.T) {
 	e := fakeEngine(t, &fakeDevice{}, Options{})
 	prompt := words(5, 200)
 	first := collect(t, submit(t, e, api.Request{Prompt: prompt, MaxTokens: 70, IgnoreEOS: true, Logprobs: -1}))
-	if want := (api.Usage{PromptTokens: 200, GeneratedTokens: 70}); first.done.Usage != want || len(first.tokens) != 70 || first.logprobs != nil {
+	if want := (api.Usage{PromptTokens: 200, WrittenTokens: 192, GeneratedTokens: 70}); first.done.Usage != want || len(first.tokens) != 70 || first.logprobs != nil {
 		t.Errorf("usage %+v with %d tokens and %d log-probabilities, want %+v", first.done.Usage, len(first.tokens), len(first.logprobs), want)
 	}
 	// Of the 270 tokens all but the last were computed: four whole blocks.
 	followUp := slices.Concat(prompt, first.tokens, words(6, 10))
 	for _, test := range []struct {
-		salt   string
-		prompt []int32
-		cached int
-	}{{"", followUp, 256}, {"other tenant", followUp, 0}, {"", prompt[:192], 128}, {"", prompt[:193], 192}} {
+		salt            string
+		prompt          []int32
+		cached, written int
+	}{{"", followUp, 256, 0}, {"other tenant", followUp, 0, 256}, {"", prompt[:192], 128, 64}, {"", prompt[:193], 192, 0}} {
 		a := collect(t, submit(t, e, api.Request{Prompt: test.prompt, MaxTokens: 1, IgnoreEOS: true, Salt: test.salt}))
-		if want := (api.Usage{PromptTokens: len(test.prompt), CachedTokens: test.cached, GeneratedTokens: 1}); a.done.Usage != want {
+		if want := (api.Usage{PromptTokens: len(test.prompt), CachedTokens: test.cached, WrittenTokens: test.written, GeneratedTokens: 1}); a.done.Usage != want {
 			t.Errorf("salt %q, prompt of %d: usage %+v, want %+v", test.salt, len(test.prompt), a.done.Usage, want)
 		}
 	}
 	got := e.Stats()
 	want := Stats{
 		BlocksTotal: got.BlocksTotal, BlocksCached: got.BlocksCached, Steps: got.Steps,
-		PromptTokens: 200 + 280 + 280 + 192 + 193, CachedTokens: 256 + 128 + 192, GeneratedTokens: 74,
-		StepRows: 200 + 69 + 24 + 280 + 64 + 1, Requests: [4]uint64{api.FinishLength: 5}, Drafts: got.Drafts,
+		PromptTokens: 200 + 280 + 280 + 192 + 193, CachedTokens: 256 + 128 + 192, WrittenTokens: 192 + 256 + 64,
+		GeneratedTokens: 74,
+		StepRows:        200 + 69 + 24 + 280 + 64 + 1, Requests: [4]uint64{api.FinishLength: 5}, Drafts: got.Drafts,
 	}
 	if got != want || got.BlocksCached < 4 {
 		t.Errorf("Stats = %+v,\nwant %+v", got, want)
@@ -304,7 +305,7 @@ func TestCancel(t *testing.T) {
 		default:
 		}
 	}
-	go e.run()
+	e.start()
 	t.Cleanup(func() { open(); e.Close() })
 	start := func(prompt []int32) (context.CancelCauseFunc, <-chan api.Event) {
 		ctx, cancel := context.WithCancelCause(t.Context())

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math"
@@ -184,9 +185,21 @@ func (q *fakeQueue) Sync() error {
 func (q *fakeQueue) Output(o hardware.Output, row int) []float32 {
 	return [...][][]float32{fakeLogitsOutput: q.logits, fakePartsOutput: q.parts}[o][row]
 }
-func (q *fakeQueue) CopyBlock(dst, src int)      { q.memory.entries[dst] = q.memory.entries[src] }
-func (q *fakeQueue) ReadBlock(int, []byte)       {}
-func (q *fakeQueue) WriteBlock(int, []byte)      {}
+func (q *fakeQueue) CopyBlock(dst, src int) { q.memory.entries[dst] = q.memory.entries[src] }
+
+func (q *fakeQueue) ReadBlock(id int, dst []byte) {
+	for i, e := range q.memory.entries[id] {
+		binary.LittleEndian.PutUint32(dst[16*i:], uint32(e.token))
+		binary.LittleEndian.PutUint64(dst[16*i+8:], e.history)
+	}
+}
+
+func (q *fakeQueue) WriteBlock(id int, src []byte) {
+	for i := range q.memory.entries[id] {
+		q.memory.entries[id][i] = fakeEntry{int32(binary.LittleEndian.Uint32(src[16*i:])), binary.LittleEndian.Uint64(src[16*i+8:])}
+	}
+}
+
 func (q *fakeQueue) Counters() hardware.Counters { return q.counters }
 func (q *fakeQueue) Idle()                       {}
 
@@ -198,9 +211,17 @@ func (q *fakeQueue) LoadState(slot, position, snapshot int) {
 	q.states.load(slot, position, snapshot)
 }
 
-func (q *fakeQueue) ReadState(int, []byte)  { panic("fake: ReadState: no state") }
-func (q *fakeQueue) WriteState(int, []byte) { panic("fake: WriteState: no state") }
-func (q *fakeQueue) Close() error           { q.device.closed.Store(true); return nil }
+func (q *fakeQueue) ReadState(snapshot int, dst []byte) {
+	x := q.states.snapshots[snapshot]
+	binary.LittleEndian.PutUint64(dst, uint64(x.position))
+	binary.LittleEndian.PutUint64(dst[8:], x.hash)
+}
+
+func (q *fakeQueue) WriteState(snapshot int, src []byte) {
+	q.states.snapshots[snapshot] = fakeSnapshot{int(binary.LittleEndian.Uint64(src)), binary.LittleEndian.Uint64(src[8:])}
+}
+
+func (q *fakeQueue) Close() error { q.device.closed.Store(true); return nil }
 
 // The outputs of the fake model.
 const (
@@ -225,7 +246,7 @@ func fakeEngine(t testing.TB, device *fakeDevice, opts Options) *Engine {
 
 // startFake runs an engine's loop until the end of the test.
 func startFake(t testing.TB, e *Engine) {
-	go e.run()
+	e.start()
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Errorf("Close: %v", err)

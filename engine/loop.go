@@ -27,6 +27,7 @@ type loop struct {
 	cacheOpts   kvcache.Options
 	scheduler   *scheduler
 	speculation *speculation // nil: no guesses
+	tier        *tier
 	batch       *hardware.Batch
 	scratch     *sample.Scratch
 	pace        pace
@@ -39,14 +40,21 @@ type loop struct {
 	finished []*sequence // ended in this step, not yet closed
 }
 
-// step chooses, runs and samples once; it returns false when there was nothing to do.
+// step chooses, runs and samples once; it returns false when there was nothing to do, or nothing before the disk answers.
 func (l *loop) step() bool {
 	l.dropCancelled()
+	l.receive()
 	if l.scheduler.idle() {
-		return false
+		return l.save() > 0
 	}
+	l.hold(time.Now())
+	l.pace.brief = len(l.scheduler.restores) > 0
 	items := l.scheduler.next(l.pace.budget(l.limits.Tokens))
 	l.moveStates()
+	l.request()
+	if len(items) == 0 { // all that runs waits for the disk
+		return l.save() > 0
+	}
 	l.fill(items)
 	start := time.Now()
 	for _, it := range items {
@@ -61,13 +69,13 @@ func (l *loop) step() bool {
 		return true
 	}
 	end := time.Now()
-	decodes, prompts, drafts := l.finish(items, end)
-	l.pace.observe(decodes, prompts, end.Sub(start))
+	done := l.finish(items, end)
+	l.pace.observe(done, end.Sub(start))
 	l.stats.steps.Add(1)
-	l.stats.rows.Add(uint64(decodes + prompts + drafts))
+	l.stats.rows.Add(uint64(done.decodes + done.prompts + done.drafts))
 	if l.speculation != nil {
-		if prompts == 0 {
-			l.speculation.control.Took(decodes+drafts, time.Since(start))
+		if done.prompts == 0 {
+			l.speculation.control.Took(done.decodes+done.drafts, time.Since(start))
 		}
 		if err := l.speculation.guess(l.scheduler, items); err != nil {
 			l.log.Error("drafting failed", "error", err)
@@ -76,6 +84,7 @@ func (l *loop) step() bool {
 		}
 	}
 	l.closeFinished(end)
+	l.save()
 	return true
 }
 
@@ -99,21 +108,28 @@ func (l *loop) fill(items []stepItem) {
 	}
 }
 
+// stepRows is how many rows of each kind a step had.
+type stepRows struct {
+	decodes, prompts, drafts int
+	position                 float64 // sum of the prompt rows' positions
+}
+
 // finish draws tokens for every sequence that the step brought to its end, and reports how many rows of each kind there
 // were.
-func (l *loop) finish(items []stepItem, now time.Time) (decodes, prompts, drafts int) {
+func (l *loop) finish(items []stepItem, now time.Time) (done stepRows) {
 	output := 0
 	for i, it := range items {
 		seq, outputs := it.seq, it.outputs() // before scores are known, which need them no more
 		if seq.generated() > 0 && it.rows == 1 {
-			decodes++
+			done.decodes++
 		} else {
-			prompts += it.rows
+			done.prompts += it.rows
+			done.position += float64(it.rows) * (float64(seq.computed) + float64(it.rows)/2)
 		}
 		if seq.scoring() && seq.computed < seq.promptLen {
 			l.scorePrompt(it, output)
 		}
-		drafts += it.drafts
+		done.drafts += it.drafts
 		output += outputs
 		right := 0
 		if it.reaches() && seq.ended == nil {
@@ -122,7 +138,7 @@ func (l *loop) finish(items []stepItem, now time.Time) (decodes, prompts, drafts
 		items[i].right = right
 		l.scheduler.done(it, right)
 	}
-	return decodes, prompts, drafts
+	return done
 }
 
 // drawAll samples the next token of a sequence, and those after it while what was drawn is what was guessed: then the next
@@ -292,8 +308,10 @@ func (l *loop) close(seq *sequence, now time.Time) {
 	seq.closed = true
 	done := seq.ended
 	done.Usage = api.Usage{
-		PromptTokens: seq.promptLen, CachedTokens: seq.cached, GeneratedTokens: seq.generated(),
-		DraftedTokens: seq.lane.Drafted, AcceptedTokens: seq.lane.Accepted,
+		PromptTokens: seq.promptLen, CachedTokens: seq.cached, RestoredTokens: seq.restored,
+		WrittenTokens:   max(0, wholeBlocks(min(seq.reached, seq.promptLen))-seq.cached),
+		GeneratedTokens: seq.generated(),
+		DraftedTokens:   seq.lane.Drafted, AcceptedTokens: seq.lane.Accepted,
 	}
 	started, first := seq.startedAt, seq.firstAt
 	if started.IsZero() {
@@ -350,8 +368,12 @@ func (l *loop) reset() {
 		panic(err) // the options worked before
 	}
 	old := l.scheduler
+	for len(old.restores) > 0 {
+		old.endRestore(old.restores[0].seq)
+	}
+	l.dropEnded()
 	l.scheduler = newScheduler(cache, l.limits.Spans, l.limits.Outputs, cap(old.waiting)-old.maxSequences)
-	l.scheduler.preemptions = old.preemptions
+	l.scheduler.preemptions, l.scheduler.onDisk, l.scheduler.has = old.preemptions, old.onDisk, old.has
 }
 
 // guardedStep is step, with a panic turned into the failure of the running requests.

@@ -9,8 +9,10 @@ type pace struct {
 	fixed  int     // rows of a step as configured; 0: measured
 	decode float64 // seconds of a step of decodes alone, moving average
 	row    float64 // seconds of a prompt row, moving average
+	cost   cost    // of prompt rows by position
 
 	decoding bool // the last step had decodes
+	brief    bool // the disk is being read for sequences that run
 }
 
 // A mixed step may take this many times a step of decodes alone. Four keeps streams readable, and prompts long enough
@@ -20,6 +22,9 @@ const mixedStepFactor = 4
 // longestStep is how long a step without decodes may take, where a pass over the weights is not slower still. It loses
 // a few hundredths to steps of any length.
 const longestStep = time.Second
+
+// briefStep is how long it may take while blocks are read from disk, which come into the cache between steps only.
+const briefStep = 100 * time.Millisecond
 
 // firstRows is the choice before anything was measured.
 const firstRows = 128
@@ -34,13 +39,18 @@ func (p *pace) budget(limit int) int {
 	case p.decoding:
 		rows = int((mixedStepFactor - 1) * p.decode / p.row)
 	default:
-		rows = int(max(longestStep.Seconds(), mixedStepFactor*p.decode) / p.row)
+		longest := longestStep
+		if p.brief {
+			longest = briefStep
+		}
+		rows = int(max(longest.Seconds(), mixedStepFactor*p.decode) / p.row)
 	}
 	return min(max(rows, minChunk), limit)
 }
 
 // observe takes the measure of a step.
-func (p *pace) observe(decodes, prompts int, took time.Duration) {
+func (p *pace) observe(done stepRows, took time.Duration) {
+	decodes, prompts := done.decodes, done.prompts
 	const weight = 0.2 // of the newest measure
 	p.decoding = decodes > 0
 	average := func(old *float64, now float64) {
@@ -55,6 +65,7 @@ func (p *pace) observe(decodes, prompts int, took time.Duration) {
 	case prompts >= minChunk:
 		if rest := took.Seconds() - min(float64(decodes), 1)*p.decode; rest > 0 {
 			average(&p.row, rest/float64(prompts))
+			p.cost.observe(prompts, done.position/float64(prompts), rest)
 		}
 	}
 }

@@ -130,19 +130,19 @@ func TestPaceKeepsStreamsMoving(t *testing.T) {
 				t.Errorf("with %v a row a step of %s has %d rows, want %d", test.row, what, got, want)
 			}
 		}
-		p.observe(0, 400, 400*test.row)
+		p.observe(stepRows{decodes: 0, prompts: 400}, 400*test.row)
 		near("a prompt alone", test.pure)
-		p.observe(1, 0, decode)
+		p.observe(stepRows{decodes: 1, prompts: 0}, decode)
 		for range 50 {
 			rows := p.budget(limit)
-			p.observe(3, rows, decode+time.Duration(rows)*test.row)
+			p.observe(stepRows{decodes: 3, prompts: rows}, decode+time.Duration(rows)*test.row)
 		}
 		near("a prompt beside streams", test.mixed)
-		p.observe(0, 400, 400*test.row)
+		p.observe(stepRows{decodes: 0, prompts: 400}, 400*test.row)
 		near("a prompt whose streams have ended", test.pure)
 	}
 	p := pace{}
-	p.observe(2, 100, time.Second)
+	p.observe(stepRows{decodes: 2, prompts: 100}, time.Second)
 	if got := p.budget(limit); got != firstRows {
 		t.Errorf("before a decode was measured a mixed step has %d rows, want %d", got, firstRows)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"hearth/hardware"
 	"hearth/kvcache"
+	"hearth/kvcache/disk"
 )
 
 // scheduler chooses the rows of each step. It is plain data: no goroutine, no lock, no device, no clock; the same
@@ -14,7 +15,7 @@ import (
 //  1. waiting and running are ordered by sequence.before; a sequence is in at most one of them.
 //  2. A running sequence has a table, with blocks for its computed positions at least; a waiting one has none.
 //  3. While anything waits or runs, next returns at least one row, since a request that cannot fit alone is refused
-//     by Submit.
+//     by Submit; unless all that runs is held until the disk has answered.
 //  4. The caller does the moves of next, in order, before it computes the step, and those of done and remove before the
 //     step after it.
 type scheduler struct {
@@ -29,6 +30,11 @@ type scheduler struct {
 	step    []stepItem          // of the last call of next
 	tables  []*kvcache.Sequence // empty ones, for sequences that begin to run
 	moves   []stateMove         // of states, not done yet
+
+	restores []*restore                                             // of running sequences, in order of admission
+	ended    []*restore                                             // of them, those that ended; the caller empties it
+	onDisk   func(seq *sequence) *restore                           // what is worth restoring for a sequence that starts to run, or nil; nil: there is no disk
+	has      func(tenant string, key disk.Key, kind disk.Kind) bool // likewise, whether a record is there
 
 	preemptions uint64
 }
@@ -102,6 +108,7 @@ func (s *scheduler) release(seq *sequence) {
 		return
 	}
 	s.moves = slices.DeleteFunc(s.moves, func(m stateMove) bool { return m.load && m.seq == seq })
+	s.endRestore(seq)
 	s.cache.Release(seq.table)
 	s.tables = append(s.tables, seq.table)
 	seq.table = nil
@@ -126,7 +133,7 @@ func (s *scheduler) next(budget int) []stepItem {
 func (s *scheduler) chooseDecodes() {
 	for i := 0; i < len(s.running); i++ {
 		seq := s.running[i]
-		if seq.pending() != 1 {
+		if seq.pending() != 1 || seq.held {
 			continue
 		}
 		if !s.grow(seq, len(seq.tokens)) { // preempted itself: it was the last of running
@@ -156,7 +163,7 @@ func (s *scheduler) preempt(victim *sequence) {
 	s.step = slices.DeleteFunc(s.step, func(it stepItem) bool { return it.seq == victim })
 	s.keepLast(victim)
 	s.release(victim)
-	victim.computed = 0
+	victim.computed, victim.counting = 0, false
 	victim.preempted++
 	s.preemptions++
 	s.waiting = insertOrdered(s.waiting, victim)
@@ -178,11 +185,9 @@ func (s *scheduler) admit() {
 		s.waiting = slices.Delete(s.waiting, i, i+1)
 		last := len(s.tables) - 1
 		seq.table, s.tables = s.tables[last], s.tables[:last]
-		if !seq.scoring() { // which needs the logits of every prompt position
-			seq.computed = s.cache.Acquire(seq.table, seq.salt, seq.tokens)
-		}
+		seq.computed = s.begin(seq)
 		s.goOn(seq)
-		if !seq.admitted {
+		if seq.counting = !seq.admitted; seq.counting {
 			seq.admitted, seq.cached = true, seq.computed
 		}
 		s.running = insertOrdered(s.running, seq)
@@ -245,7 +250,7 @@ func (s *scheduler) choosePrefills(budget int) {
 		if seq.scoring() && seq.computed < seq.promptLen {
 			rows = min(rows, 1+spare)
 		}
-		rows = s.untilKept(seq, rows)
+		rows = s.untilRestored(seq, s.untilKept(seq, rows))
 		if !s.grow(seq, seq.computed+rows) {
 			continue
 		}
@@ -262,7 +267,7 @@ func (s *scheduler) share(budget int) {
 	var first *sequence
 	for _, seq := range s.running {
 		seq.share = 0
-		if first == nil && seq.pending() > 1 { // others have their row already
+		if first == nil && seq.pending() > 1 && !seq.held { // others have their row already
 			first = seq
 		}
 	}
@@ -273,7 +278,7 @@ func (s *scheduler) share(budget int) {
 	for budget -= first.share; budget > 0; {
 		var next *sequence
 		for _, seq := range s.running {
-			if seq.pending() > 1 && seq.unshared() > 0 && (next == nil || seq.priority == next.priority && seq.unshared() < next.unshared()) {
+			if seq.pending() > 1 && !seq.held && seq.unshared() > 0 && (next == nil || seq.priority == next.priority && seq.unshared() < next.unshared()) {
 				next = seq
 			}
 		}
@@ -321,6 +326,7 @@ func (s *scheduler) reserve(seq *sequence, length int) {
 func (s *scheduler) done(it stepItem, right int) {
 	before, point := it.seq.computed, s.keepPoint(it.seq)
 	it.seq.computed += it.rows + right
+	it.seq.reached = max(it.seq.reached, it.seq.computed)
 	if it.seq.computed/hardware.BlockLen > before/hardware.BlockLen {
 		s.cache.Publish(it.seq.table, it.seq.salt, it.seq.tokens[:it.seq.computed])
 		if point.position > 0 && wholeBlocks(it.seq.computed) >= point.position { // above it when guesses filled a block

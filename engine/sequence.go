@@ -10,6 +10,7 @@ import (
 	"hearth/engine/draft"
 	"hearth/engine/sample"
 	"hearth/kvcache"
+	"hearth/kvcache/disk"
 )
 
 // sequence is one request while it waits and runs. The loop owns it from the moment Submit sends it; only enough and
@@ -35,11 +36,21 @@ type sequence struct {
 	sampler  *sample.Sampler
 	lane     draft.Lane // guesses of what follows tokens
 
+	origin   *kvcache.Origin // of its prefix on disk; nil: it has a salt of its own, or there is no disk
+	saved    bool            // what it computes is to be saved there
+	keys     []disk.Key      // of the prompt's full blocks; nil: nothing is restored
+	restore  *restore        // what it waits for from disk, or nil
+	held     bool            // it gets no rows until that came
+	attempts int             // restores that failed
+
 	kept   int // where its state was kept last, or what it went on from
 	parted int // where its prompt parts from earlier ones, when the state there is missing; else 0
 	asked  int // where a waiting sequence wants its state in this step, or 0
 
-	cached      int           // positions found in the cache at first admission
+	cached      int           // positions found computed at first admission, in the cache or on disk
+	restored    int           // of cached, those that came from disk
+	counting    bool          // what comes from disk counts as cached
+	reached     int           // most positions that were computed at once
 	scores      []api.Logprob // of the prompt so far, until all are sent
 	scoredUpTo  int           // last prompt position whose log-probability is known
 	admitted    bool

@@ -277,6 +277,13 @@ func (s *speculation) ask(scheduler *scheduler) error {
 	return nil
 }
 
+// forget says that a block was filled from disk, where what a draft model knows of its tokens is not kept.
+func (s *speculation) forget(block int) {
+	if s != nil && s.model != nil {
+		s.model.Forget(block)
+	}
+}
+
 // checked records what became of a sequence's guesses.
 func (s *speculation) checked(seq *sequence, drafts, right int) {
 	s.control.Checked(&seq.lane, drafts, right)

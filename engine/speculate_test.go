@@ -26,7 +26,7 @@ func guessing(t testing.TB, device *fakeDevice, opts Options) *Engine {
 	}
 	e := loadFake(t, device, opts)
 	e.loop.speculation.control.Always = true
-	go e.run()
+	e.start()
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Errorf("Close: %v", err)
@@ -211,7 +211,7 @@ func TestGuessesOnTheCPU(t *testing.T) {
 		if speculate != SpeculateOff {
 			e.loop.speculation.control.Always = true
 		}
-		go e.run()
+		e.start()
 		got[i] = collect(t, submit(t, e, api.Request{Prompt: []int32{1, 403, 407}, MaxTokens: 480, Logprobs: 5, IgnoreEOS: true}))
 		if d := e.Stats().Drafts[draft.NGram]; speculate != SpeculateOff && (d.Accepted < 50 || d.Drafted-d.Accepted < 50) {
 			t.Errorf("%+v: the test tests too little", d)
@@ -435,7 +435,7 @@ func predictingLayers(t *testing.T, device hardware.Device, src weights.Source) 
 		if e.loop.speculation != nil {
 			e.loop.speculation.control.Always = true
 		}
-		go e.run()
+		e.start()
 		for round := range 2 {
 			var channels []<-chan api.Event
 			for _, r := range requests {

@@ -19,6 +19,9 @@ type Options struct {
 	// Slots is how many sequences may have state beside their blocks; 0: the program has none, and a prefix needs its
 	// blocks alone. Every sequence that holds blocks needs a slot. Snapshots is how many states may be kept aside.
 	Slots, Snapshots int
+
+	// Durable says that blocks have keys, by which they are found on disk as well.
+	Durable bool
 }
 
 const defaultBlockLen = 64
@@ -73,6 +76,7 @@ type Cache struct {
 	pool    pool
 	index   prefixIndex
 	states  states
+	durable durable
 	active  []*Sequence // those that hold blocks; capacity MaxSequences
 
 	hitTokens, missTokens, evictions uint64
@@ -107,6 +111,7 @@ func New(options Options) (*Cache, error) {
 		pool:    newPool(options.Blocks),
 		index:   newPrefixIndex(options.Blocks, options.BlockLen),
 		states:  newStates(options.Slots, options.Snapshots),
+		durable: newDurable(&options),
 		active:  make([]*Sequence, 0, options.MaxSequences),
 	}, nil
 }
@@ -117,17 +122,18 @@ type prefix struct {
 	blocks int   // of these, the ones that a sequence can go on from: all, or with slots those up to the last snapshot
 	held   int   // of blocks, those that tables hold
 	last   int32 // of blocks, or none
+	end    int32 // of cached, or none
 }
 
 // lookup finds at most limit blocks of tokens.
 func (c *Cache) lookup(salt uint64, tokens []int32, limit int) prefix {
-	p := prefix{last: none}
+	p := prefix{last: none, end: none}
 	held, id := 0, none
 	for i := range limit {
 		if id, _ = c.index.child(salt, id, c.blockTokens(tokens, i)); id == none {
 			break
 		}
-		p.cached++
+		p.cached, p.end = p.cached+1, id
 		if c.pool.refs[id] > 0 {
 			held++
 		}
@@ -163,19 +169,25 @@ func (c *Cache) Acquire(s *Sequence, salt uint64, tokens []int32) int {
 	}
 	p := c.lookup(salt, tokens, min(c.reusable(tokens), c.options.MaxBlocksPerSequence))
 	if p.blocks > 0 {
-		c.activate(s)
-		s.blocks = s.blocks[:p.blocks]
-		for i, id := p.blocks-1, p.last; i >= 0; i, id = i-1, c.index.nodes[id].parent {
-			c.pool.ref(id)
-			s.blocks[i] = id
-		}
+		c.hold(s, p.blocks, p.last)
 		c.pin(s, p.last)
 	}
-	s.published, s.parted = p.blocks, p.cached*c.options.BlockLen
+	s.parted = p.cached * c.options.BlockLen
 	hit := p.blocks * c.options.BlockLen
 	c.hitTokens += uint64(hit)
 	c.missTokens += uint64(len(tokens) - hit)
 	return hit
+}
+
+// hold fills an empty table with a cached block and all those before it, numBlocks together.
+func (c *Cache) hold(s *Sequence, numBlocks int, last int32) {
+	c.activate(s)
+	s.blocks = s.blocks[:numBlocks]
+	for i, id := numBlocks-1, last; i >= 0; i, id = i-1, c.index.nodes[id].parent {
+		c.pool.ref(id)
+		s.blocks[i] = id
+	}
+	s.published = numBlocks
 }
 
 // Grow adds blocks to a table until it covers length positions. It takes free blocks first, then evicts idle ones, least
@@ -199,14 +211,20 @@ func (c *Cache) Grow(s *Sequence, length int) error {
 // take returns a block with one reference, evicting the oldest idle one if none is free. There must be one.
 func (c *Cache) take() int32 {
 	if len(c.pool.free) == 0 {
-		id := c.pool.freeOldest()
-		if snapshot := c.index.nodes[id].snapshot; snapshot != none {
-			c.detach(snapshot)
-		}
-		c.index.remove(id)
+		c.drop(c.pool.idle.oldest)
 		c.evictions++
 	}
 	return c.pool.takeFree()
+}
+
+// drop forgets an idle block that no other one follows, with the state at its end.
+func (c *Cache) drop(id int32) {
+	if snapshot := c.index.nodes[id].snapshot; snapshot != none {
+		c.detach(snapshot)
+	}
+	c.index.remove(id)
+	c.durable.drop(id)
+	c.pool.discard(id)
 }
 
 // Publish makes the full blocks of tokens findable by prefix. The sequence holds at least these tokens, in this order,
@@ -236,6 +254,7 @@ func (c *Cache) Publish(s *Sequence, salt uint64, tokens []int32) {
 			panic(fmt.Sprintf("kvcache: Publish: block %d is published with other tokens", own))
 		case first == none:
 			c.index.insert(own, salt, hash, parent, block)
+			c.durable.publish(own, parent, block, s.origin, s.saved)
 		default:
 			c.swap(s, i, first)
 		}
@@ -314,7 +333,7 @@ func (c *Cache) Available() int { return c.pool.available() }
 // Stats returns the numbers of this moment.
 func (c *Cache) Stats() Stats {
 	s := Stats{
-		Blocks: c.options.Blocks, Free: len(c.pool.free), Idle: c.pool.numIdle, Cached: c.index.numCached,
+		Blocks: c.options.Blocks, Free: len(c.pool.free), Idle: c.pool.idle.len, Cached: c.index.numCached,
 		HitTokens: c.hitTokens, MissTokens: c.missTokens, Evictions: c.evictions,
 		Snapshots: c.states.held(), Saved: c.states.saved, Loaded: c.states.loaded, Replaced: c.states.replaced,
 	}

@@ -487,9 +487,9 @@ func TestCheckFindsDamage(t *testing.T) {
 		"invariant 5": func(c *Cache, s *Sequence) { s.blocks[0], s.blocks[1] = s.blocks[1], s.blocks[0] },
 		"invariant 6": func(c *Cache, s *Sequence) {
 			c.Release(s)
-			id := c.pool.oldest
-			c.pool.unlist(id)
-			c.pool.list(id)
+			id := c.pool.idle.oldest
+			c.pool.idle.remove(id)
+			c.pool.idle.push(id)
 		},
 		"invariant 7":  func(c *Cache, s *Sequence) { c.index.tokensOf(s.blocks[0])[0] = 77 },
 		"invariant 8":  func(c *Cache, s *Sequence) { c.active = append(c.active, c.NewSequence()) },

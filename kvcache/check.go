@@ -19,7 +19,10 @@ func (c *Cache) Check() error {
 	if err := c.checkIndex(idle); err != nil {
 		return err
 	}
-	return c.checkStates()
+	if err := c.checkStates(); err != nil {
+		return err
+	}
+	return c.checkDurable()
 }
 
 func broken(invariant int, format string, args ...any) error {
@@ -38,12 +41,12 @@ func (c *Cache) checkPool() (idle map[int32]int, err error) {
 	}
 	idle = make(map[int32]int)
 	older := none
-	for id := p.oldest; id != none; id = p.links[id].newer {
+	for id := p.idle.oldest; id != none; id = p.idle.links[id].newer {
 		if _, seen := idle[id]; seen {
 			return nil, broken(1, "the idle list has a cycle at block %d", id)
 		}
-		if !p.links[id].listed || p.links[id].older != older {
-			return nil, broken(1, "idle block %d is linked to %d, comes after %d", id, p.links[id].older, older)
+		if !p.idle.has(id) || p.idle.links[id].older != older {
+			return nil, broken(1, "idle block %d is linked to %d, comes after %d", id, p.idle.links[id].older, older)
 		}
 		idle[id], older = len(idle), id
 		states[id]++
@@ -51,8 +54,8 @@ func (c *Cache) checkPool() (idle map[int32]int, err error) {
 			return nil, broken(3, "idle block %d has %d references, cached: %t", id, p.refs[id], c.index.nodes[id].cached)
 		}
 	}
-	if older != p.newest || len(idle) != p.numIdle {
-		return nil, broken(1, "the idle list has %d blocks and ends at %d, want %d and %d", len(idle), older, p.numIdle, p.newest)
+	if older != p.idle.newest || len(idle) != p.idle.len {
+		return nil, broken(1, "the idle list has %d blocks and ends at %d, want %d and %d", len(idle), older, p.idle.len, p.idle.newest)
 	}
 	for id, n := range states {
 		if p.refs[id] > 0 {
@@ -200,6 +203,39 @@ func (c *Cache) checkIndex(idle map[int32]int) error {
 	for i := range x.nodes {
 		if x.nodes[i].children != children[i] {
 			return broken(4, "block %d has %d children, counted %d", i, children[i], x.nodes[i].children)
+		}
+	}
+	return nil
+}
+
+// checkDurable verifies invariants 13 and 14.
+func (c *Cache) checkDurable() error {
+	d := &c.durable
+	if d.keys == nil {
+		return nil
+	}
+	for i := range d.keys {
+		id, n := int32(i), &c.index.nodes[i]
+		switch {
+		case d.blocks.has(id) && (!n.cached || d.origins[id] == nil):
+			return broken(14, "block %d is unsaved, cached: %t, with origin: %t", id, n.cached, d.origins[id] != nil)
+		case !n.cached || d.origins[id] == nil:
+			continue
+		}
+		before, length := d.origins[id].Root, 0
+		if n.parent != none {
+			if d.origins[n.parent] == nil || d.origins[n.parent].Tenant != d.origins[id].Tenant {
+				return broken(13, "block %d has another origin than its parent %d", id, n.parent)
+			}
+			before, length = d.keys[n.parent], int(d.lengths[n.parent])
+		}
+		if tokens := c.index.tokensOf(id); d.keys[id] != NextKey(before, tokens) || int(d.lengths[id]) != length+len(tokens) {
+			return broken(13, "block %d of %d tokens has key %x", id, d.lengths[id], d.keys[id])
+		}
+	}
+	for i := range c.states.snapshots {
+		if x := &c.states.snapshots[i]; d.snapshots.has(int32(i)) && (x.block == none || x.worth != Lasting || d.origins[x.block] == nil) {
+			return broken(14, "snapshot %d is unsaved, of block %d, worth %d", i, x.block, x.worth)
 		}
 	}
 	return nil

@@ -32,6 +32,14 @@
 // slot, Loaded → kept …, and from kept back to free when its block is evicted or another snapshot replaces it. A block
 // stays without its snapshot: it is still what other prompts are compared with.
 //
+// # Disk
+//
+// What a cache forgets may still be on disk. With Durable, each cached block of a sequence with an origin has a key that
+// depends on the origin and on all tokens up to its end, and names a record there. New blocks are unsaved: the caller
+// copies them to the disk when it has time, those of a prefix in order, and says that they are saved. One that is evicted
+// before is not on disk, which costs speed only. The way back: free → Grow → referenced, the caller writes what it read
+// from the disk → Publish → cached; a state comes with Install.
+//
 // Everything is owned by one goroutine, the engine's loop; there is no lock, and nothing allocates after New but
 // NewSequence, which alone may be called from any goroutine.
 //
@@ -57,4 +65,6 @@
 //  11. A snapshot is pinned once for each sequence that acquired it and has not loaded it. That sequence holds the
 //     snapshot's block, so a pinned snapshot is not dropped with it.
 //  12. The list of snapshots has those of blocks, each once.
+//  13. With Durable, a cached block of a sequence with an origin has the key of all tokens up to its end.
+//  14. Only cached blocks with a key are unsaved, and lasting snapshots of such.
 package kvcache

@@ -6,27 +6,13 @@ const none int32 = -1
 // pool counts the references of blocks and keeps the two stocks that new blocks come from: free ones, and idle ones in
 // order of release. It knows nothing about tokens. Later groups of layers each get a pool of their own.
 type pool struct {
-	refs  []int32 // [blocks] tables that hold the block
-	links []link  // [blocks] place in the idle list, while idle
-	free  []int32 // stack of free blocks
-
-	oldest, newest int32 // ends of the idle list
-	numIdle        int
-}
-
-// link is a block's place in the list of idle blocks.
-type link struct {
-	older, newer int32
-	listed       bool
+	refs []int32 // [blocks] tables that hold the block
+	free []int32 // stack of free blocks
+	idle list
 }
 
 func newPool(numBlocks int) pool {
-	p := pool{
-		refs:   make([]int32, numBlocks),
-		links:  make([]link, numBlocks),
-		free:   make([]int32, numBlocks),
-		oldest: none, newest: none,
-	}
+	p := pool{refs: make([]int32, numBlocks), free: make([]int32, numBlocks), idle: newList(numBlocks)}
 	for i := range p.free {
 		p.free[i] = int32(numBlocks - 1 - i) // popped in ascending order, which makes tests readable
 	}
@@ -34,7 +20,7 @@ func newPool(numBlocks int) pool {
 }
 
 // available is the number of blocks that could be taken now.
-func (p *pool) available() int { return len(p.free) + p.numIdle }
+func (p *pool) available() int { return len(p.free) + p.idle.len }
 
 // takeFree pops a free block and gives it its first reference. There must be one.
 func (p *pool) takeFree() int32 {
@@ -47,7 +33,7 @@ func (p *pool) takeFree() int32 {
 // ref adds a reference to a referenced or idle block.
 func (p *pool) ref(id int32) {
 	if p.refs[id] == 0 {
-		p.unlist(id)
+		p.idle.remove(id)
 	}
 	p.refs[id]++
 }
@@ -58,46 +44,14 @@ func (p *pool) unref(id int32, cached bool) {
 	switch {
 	case p.refs[id] > 0:
 	case cached:
-		p.list(id)
+		p.idle.push(id)
 	default:
 		p.free = append(p.free, id)
 	}
 }
 
-// freeOldest moves the block that is idle for longest to the free ones and returns it, still with what it holds. There
-// must be one.
-func (p *pool) freeOldest() int32 {
-	id := p.oldest
-	p.unlist(id)
+// discard moves an idle block to the free ones, still with what it holds.
+func (p *pool) discard(id int32) {
+	p.idle.remove(id)
 	p.free = append(p.free, id)
-	return id
-}
-
-// list appends a block to the idle ones, as the newest.
-func (p *pool) list(id int32) {
-	p.links[id] = link{older: p.newest, newer: none, listed: true}
-	if p.newest == none {
-		p.oldest = id
-	} else {
-		p.links[p.newest].newer = id
-	}
-	p.newest = id
-	p.numIdle++
-}
-
-// unlist removes a block from the idle ones.
-func (p *pool) unlist(id int32) {
-	l := p.links[id]
-	if l.older == none {
-		p.oldest = l.newer
-	} else {
-		p.links[l.older].newer = l.newer
-	}
-	if l.newer == none {
-		p.newest = l.older
-	} else {
-		p.links[l.newer].older = l.older
-	}
-	p.links[id] = link{older: none, newer: none}
-	p.numIdle--
 }

@@ -95,32 +95,44 @@ func (s *states) unlist(id int32) {
 //
 // When no snapshot is free, the oldest one goes that nobody is about to load; common beginnings go last.
 func (c *Cache) Attach(s *Sequence, position int, worth Worth) (id int32, ok bool) {
-	last := position/c.options.BlockLen - 1
-	if position%c.options.BlockLen != 0 || last < 0 || last >= s.published {
-		panic(fmt.Sprintf("kvcache: Attach: position %d of a sequence with %d blocks published", position, s.published))
-	}
-	block := s.blocks[last]
+	block := s.blocks[c.lastBlock("Attach", s, position)]
 	c.served(s)
 	n := &c.index.nodes[block]
 	if id = n.snapshot; id != none { // the state is the same, whoever computed it
 		c.states.unlist(id)
 		c.states.list(id, false)
 		c.states.snapshots[id].worth = min(c.states.snapshots[id].worth, worth)
+		c.attached(s, id)
 		return none, false
 	}
 	if id = c.takeSnapshot(); id == none {
 		return none, false
 	}
-	x := &c.states.snapshots[id]
-	*x = snapshot{block: block, worth: worth}
-	c.begin(x)
-	n.snapshot = id
-	c.states.list(id, false)
+	c.give(id, block, worth)
+	c.attached(s, id)
 	c.states.saved++
 	if worth == Passing {
 		s.passing = block
 	}
 	return id, true
+}
+
+// lastBlock returns the place in a table of the published block that ends at a position.
+func (c *Cache) lastBlock(op string, s *Sequence, position int) int {
+	last := position/c.options.BlockLen - 1
+	if position%c.options.BlockLen != 0 || last < 0 || last >= s.published {
+		panic(fmt.Sprintf("kvcache: %s: position %d of a sequence with %d blocks published", op, position, s.published))
+	}
+	return last
+}
+
+// give makes a free snapshot that of a block.
+func (c *Cache) give(id, block int32, worth Worth) {
+	x := &c.states.snapshots[id]
+	*x = snapshot{block: block, worth: worth}
+	c.begin(x)
+	c.index.nodes[block].snapshot = id
+	c.states.list(id, false)
 }
 
 // served makes a sequence's last passing snapshot the next to be replaced.
@@ -173,6 +185,7 @@ func (c *Cache) detach(id int32) {
 		panic("kvcache: a snapshot that is about to be loaded is dropped")
 	}
 	c.states.unlist(id)
+	c.durable.dropSnapshot(id)
 	c.index.nodes[x.block].snapshot = none
 	x.block = none
 	c.states.free = append(c.states.free, id)

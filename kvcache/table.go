@@ -11,6 +11,9 @@ type Sequence struct {
 	loading int32 // snapshot of the last acquired block, until it is loaded; or none
 	passing int32 // block that got its last passing snapshot, or none
 	parted  int   // see Parted
+
+	origin *Origin // of its prefix on disk, or nil
+	saved  bool    // what it publishes is to be saved there
 }
 
 // Blocks returns the ids in order of position. The slice is the table itself: do not change it, and read it again after
@@ -61,6 +64,7 @@ func (c *Cache) push(s *Sequence, id int32) {
 // clear empties a table. The caller has dropped the references.
 func (c *Cache) clear(s *Sequence) {
 	s.blocks, s.published, s.passing, s.parted = s.blocks[:0], 0, none, 0
+	s.origin, s.saved = nil, false
 	if s.active < 0 {
 		return
 	}

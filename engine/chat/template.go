@@ -13,10 +13,6 @@ type Template struct {
 	source   string
 	bos, eos string
 	form     form
-
-	thoughts   *thoughts // nil: the model does not think, or not where it shows
-	calls      *dialect  // nil: the template writes no tool calls
-	showsTools bool      // it tells the model of the tools of a request
 }
 
 // New compiles a model's template. The texts of the model's begin- and end-of-sequence tokens are variables of it. An
@@ -27,7 +23,7 @@ func New(source, bos, eos string) (*Template, error) {
 		return nil, fmt.Errorf("chat: template: %w", err)
 	}
 	t := &Template{parsed: parsed, source: source, bos: bos, eos: eos}
-	if err := t.probe(source); err != nil {
+	if t.form, err = t.probe(source); err != nil {
 		return nil, fmt.Errorf("chat: template: %w", err)
 	}
 	t.form.developer = strings.Contains(source, "developer")
@@ -51,12 +47,11 @@ func (t *Template) Render(p *Prompt) (string, error) {
 	if t.IsFallback() {
 		return fallback(p), nil
 	}
-	if p.verbatim {
-		return t.render(p.Messages, p)
+	messages := p.Messages
+	if !p.verbatim {
+		messages = t.form.messages(messages)
 	}
-	formed := *p
-	formed.Tools = t.form.tools(p.Tools)
-	return t.render(t.form.messages(p.Messages), &formed)
+	return t.render(messages, p)
 }
 
 func (t *Template) render(messages *jinja.List, p *Prompt) (string, error) {

@@ -84,6 +84,13 @@ func (m *Model) Propose(lanes []*Lane) error {
 	return nil
 }
 
+// Forget says that the model has other contents in a block from now on, which this one has not seen.
+func (m *Model) Forget(block int) {
+	if !m.heads {
+		m.full[block] = false
+	}
+}
+
 // followHidden adds the rows of the positions that the model's last step computed, as far as the token behind each is
 // known.
 func (m *Model) followHidden(l *Lane) {

@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"io/fs"
 	"math"
 	"os"
 
@@ -16,5 +15,3 @@ func lockFile(f *os.File) error {
 
 // syncDir does nothing: folders are durable by themselves.
 func syncDir(string) error { return nil }
-
-func allocated(info fs.FileInfo) int64 { return info.Size() }
