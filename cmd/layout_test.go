@@ -32,6 +32,7 @@ var rules = []struct {
 	{"bench/load", nil},
 	{"bench/inproc", []string{"engine/...", "hardware/..."}},
 	{"server", []string{"server/...", "sessions/...", "engine", "engine/api"}},
+	{"sessions/archive", nil},
 	{"sessions/database", nil},
 	{"sessions/items", nil},
 	{"sessions", []string{"sessions/...", "engine", "engine/..."}},
