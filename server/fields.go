@@ -186,6 +186,7 @@ var chatFields = append([]field[generation]{
 	{name: "top_logprobs", use: honoured, read: integer(0, 20, func(g *generation, n int64) { g.topLogprobs = int(n) })},
 	{name: "chat_template_kwargs", use: honoured, read: readTemplateVars},
 	{name: "prediction", use: honoured, read: readPrediction},
+	{name: "store", use: honoured, read: boolean(func(g *generation, b bool) { g.store = b })},
 	{name: "metadata", use: echoed, read: readMetadata},
 	{name: "service_tier", use: echoed, read: func(g *generation, v value) error {
 		_, err := v.oneOf("auto", "default", "flex", "scale", "priority", "fast")
@@ -212,7 +213,6 @@ var chatFields = append([]field[generation]{
 	refuse[generation]("thinking_budget", ""),
 	refuse[generation]("reasoning_budget", "", "-1"),
 	refuse[generation]("verbosity", "", `"medium"`),
-	refuse[generation]("store", "", "false"),
 	refuse[generation]("web_search_options", ""),
 	refuse[generation]("moderation", ""),
 	refuse[generation]("continue_final_message", "", "false"),

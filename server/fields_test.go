@@ -200,7 +200,6 @@ func TestRefusals(t *testing.T) {
 		{"chat", chatBody(`"stream":true,"stream_options":{"other":1}`), "stream_options.other", "unknown_parameter"},
 		{"chat", chatBody(`"response_format":{"type":"json_object"}`), "response_format", "unsupported_parameter"},
 		{"chat", chatBody(`"tool_choice":"required"`), "tool_choice", "unsupported_parameter"},
-		{"chat", chatBody(`"store":true`), "store", "unsupported_parameter"},
 		{"chat", chatBody(`"modalities":["text","audio"]`), "modalities", "unsupported_parameter"},
 		{"chat", chatBody(`"reasoning_effort":"low"`), "reasoning_effort", "unsupported_parameter"},
 		{"chat", chatBody(`"metadata":{"a":1}`), "metadata.a", "invalid_type"},

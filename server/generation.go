@@ -28,6 +28,7 @@ type generation struct {
 	unshared            bool // prefixes are neither found nor left for others
 	noPenalties         bool
 
+	store       bool // the answer is kept
 	metadata    json.RawMessage
 	serviceTier string
 }
@@ -196,6 +197,17 @@ type outcome struct {
 	finish *sessions.Finish
 }
 
+// add appends the next piece of the choice, the first of which is the prompt if it is echoed.
+func (o *outcome) add(p piece, echo bool) {
+	if !o.begun && echo {
+		o.echoed = len(p.Tokens)
+	}
+	o.begun = true
+	o.text += p.Text
+	o.tokens = append(o.tokens, p.Tokens...)
+	o.finish = p.Finish
+}
+
 // meanLogprob compares the candidates of best_of: the mean over what was generated, leaving an echoed prompt out.
 func (o *outcome) meanLogprob() float64 {
 	generated := o.tokens[o.echoed:]
@@ -215,14 +227,8 @@ func (r *run) collect(turns, choices int) ([][]outcome, error) {
 	}
 	for p := range r.pieces {
 		r.observe(p)
-		o := &outcomes[p.turn][p.Choice]
-		if !o.begun && r.echo {
-			o.echoed = len(p.Tokens)
-		}
-		o.begun = true
-		o.text += p.Text
-		o.tokens = append(o.tokens, p.Tokens...)
-		if o.finish = p.Finish; p.Finish != nil {
+		outcomes[p.turn][p.Choice].add(p, r.echo)
+		if p.Finish != nil {
 			if err := r.failure(p.Finish); err != nil {
 				return nil, err
 			}

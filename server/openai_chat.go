@@ -132,6 +132,11 @@ func (s *Server) chatCompletions(x *exchange) error {
 	if err := g.complete(x); err != nil {
 		return err
 	}
+	if g.store {
+		if err := s.admitCompletion(x); err != nil {
+			return err
+		}
+	}
 	r, err := s.start(x, g)
 	if err != nil {
 		return aboutPrompt(err, "messages")
@@ -144,25 +149,37 @@ func (s *Server) chatCompletions(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	for _, o := range outcomes[0] {
+		x.finished(o.finish)
+	}
+	answer := newChatCompletion(g, r, id, outcomes[0])
+	if g.store {
+		if err := s.storeCompletion(x, g, &answer); err != nil {
+			return err
+		}
+	}
+	return x.answer(answer)
+}
+
+// newChatCompletion is the answer that the outcomes of all choices make.
+func newChatCompletion(g *generation, r *run, id string, outcomes []outcome) chatCompletion {
 	answer := chatCompletion{
-		ID: id, Object: "chat.completion", Created: r.created.Unix(), Model: r.model.ID,
+		ID: id, Object: "chat.completion", Created: r.created.Unix(), Model: r.model.ID, Usage: r.count.usage(),
 		ServiceTier: g.serviceTier, SystemFingerprint: fingerprint(&r.model), Metadata: g.metadata,
 	}
-	for i, o := range outcomes[0] {
+	for i, o := range outcomes {
 		choice := chatChoice{Index: i, FinishReason: finishReason(o.finish),
 			Message: chatMessage{Role: "assistant", Content: o.text, Annotations: []string{}}}
 		if g.logprobs {
 			choice.Logprobs = newChatLogprobs(o.tokens)
 		}
 		answer.Choices = append(answer.Choices, choice)
-		x.finished(o.finish)
 	}
-	answer.Usage = r.count.usage()
-	return x.answer(answer)
+	return answer
 }
 
 // streamChat writes a chat completion as events: the role of each choice, its text, its finish reason; then the usage
-// if asked for, then the end mark.
+// if asked for, then the end mark. A completion that is to be kept is kept before the end mark.
 func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error {
 	out := s.newStream(x, formatSSE)
 	chunk := func(choices []chatChunkChoice) *chatChunk {
@@ -183,7 +200,11 @@ func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error
 		return out.event(c)
 	}
 	begun := make([]bool, g.turn.Choices)
+	outcomes := make([]outcome, g.turn.Choices)
 	err := out.follow(r, s.opts.KeepAlive, func(p piece) error {
+		if g.store {
+			outcomes[p.Choice].add(p, r.echo)
+		}
 		if !begun[p.Choice] {
 			begun[p.Choice] = true
 			empty := ""
@@ -212,6 +233,10 @@ func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error
 		if last.Usage, err = json.Marshal(r.count.usage()); err == nil {
 			err = out.event(last)
 		}
+	}
+	if err == nil && g.store {
+		answer := newChatCompletion(g, r, id, outcomes)
+		err = s.storeCompletion(x, g, &answer)
 	}
 	if err != nil {
 		return err

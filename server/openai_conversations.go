@@ -44,10 +44,6 @@ var createConversationFields = []field[conversationRequest]{
 	{name: "items", use: honoured, read: readNewItems},
 }
 
-var updateConversationFields = []field[conversationRequest]{
-	{name: "metadata", use: honoured, read: readConversationMetadata},
-}
-
 var addItemsFields = []field[conversationRequest]{
 	{name: "items", use: honoured, read: readNewItems},
 }
@@ -144,28 +140,44 @@ func (s *Server) updateConversation(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	body, err := readValue(x)
+	metadata, err := readNewMetadata(x)
 	if err != nil {
 		return err
 	}
-	var r conversationRequest
-	if err := decode(updateConversationFields, body, &r); err != nil {
-		return err
-	}
-	if r.metadata == nil {
-		if !body.has("metadata") {
-			return missing("metadata")
-		}
-		r.metadata = json.RawMessage("{}") // null takes it all away
-	}
 	session, err := db.UpdateSession(x.ctx, x.tenant, x.c.Param("id"), func(session *database.Session) error {
-		session.Metadata = r.metadata
+		session.Metadata = metadata
 		return nil
 	})
 	if err != nil {
 		return x.aboutConversation(err)
 	}
 	return x.answer(newConversationObject(session))
+}
+
+// newMetadataFields is the body of requests that replace the metadata of something.
+var newMetadataFields = []field[json.RawMessage]{
+	{name: "metadata", use: honoured, read: func(m *json.RawMessage, v value) error {
+		*m = v.raw
+		return checkMetadata(v)
+	}},
+}
+
+// readNewMetadata reads the body of a request that replaces metadata; null takes it all away.
+func readNewMetadata(x *exchange) (metadata json.RawMessage, err error) {
+	body, err := readValue(x)
+	if err != nil {
+		return nil, err
+	}
+	if err := decode(newMetadataFields, body, &metadata); err != nil {
+		return nil, err
+	}
+	if metadata == nil && !body.has("metadata") {
+		return nil, missing("metadata")
+	}
+	if metadata == nil {
+		metadata = json.RawMessage("{}")
+	}
+	return metadata, nil
 }
 
 // deleteConversation answers DELETE /v1/conversations/{id}. Unlike OpenAI's, it leaves nothing behind: the conversation's

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -235,21 +236,27 @@ func TestTenantsConversations(t *testing.T) {
 	}
 }
 
+// record asks a server that does not listen.
+func record(s *Server, method, path, body string) answer {
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest(method, "http://localhost"+path, strings.NewReader(body)))
+	return answer{w.Code, w.Header(), w.Body.Bytes()}
+}
+
 // TestNothingStored wants a server without a database to say so.
 func TestNothingStored(t *testing.T) {
 	s := sharedServer(t)
-	bare, err := New(sessions.NewStore(s.catalog, nil), Options{})
+	bare, err := New(sessions.NewStore(s.catalog, nil), Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range []struct{ method, path string }{
-		{"POST", "/v1/conversations"}, {"GET", "/v1/conversations/conv_1"}, {"DELETE", "/v1/conversations/conv_1"}, {"GET", "/v1/conversations/conv_1/items"},
+		{"POST", "/v1/conversations"}, {"GET", "/v1/chat/completions"}, {"GET", "/v1/chat/completions/chatcmpl-1"}, {"GET", "/v1/conversations/conv_1"}, {"DELETE", "/v1/conversations/conv_1"}, {"GET", "/v1/conversations/conv_1/items"},
 	} {
-		w := httptest.NewRecorder()
-		bare.Handler().ServeHTTP(w, httptest.NewRequest(r.method, "http://localhost"+r.path, nil))
-		validate(t, "ErrorResponse", w.Body.Bytes())
-		if w.Code != 404 || !strings.Contains(w.Body.String(), "stores nothing") {
-			t.Errorf("%s %s = %d %s", r.method, r.path, w.Code, w.Body)
+		a := record(bare, r.method, r.path, "")
+		validate(t, "ErrorResponse", a.body)
+		if a.status != 404 || !strings.Contains(string(a.body), "stores nothing") {
+			t.Errorf("%s %s = %d %s", r.method, r.path, a.status, a.body)
 		}
 	}
 }

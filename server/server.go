@@ -47,6 +47,11 @@ func routes(o *Options) []route {
 	generating, large := o.RequestTimeout, o.MaxBodyBytes
 	return []route{
 		{"POST", "/v1/chat/completions", scopeInference, wireOpenAI, large, generating, (*Server).chatCompletions},
+		{"GET", "/v1/chat/completions", scopeInference, wireOpenAI, 0, storing, (*Server).listCompletions},
+		{"GET", "/v1/chat/completions/:id", scopeInference, wireOpenAI, 0, storing, (*Server).getCompletion},
+		{"POST", "/v1/chat/completions/:id", scopeInference, wireOpenAI, large, storing, (*Server).updateCompletion},
+		{"DELETE", "/v1/chat/completions/:id", scopeInference, wireOpenAI, 0, storing, (*Server).deleteCompletion},
+		{"GET", "/v1/chat/completions/:id/messages", scopeInference, wireOpenAI, 0, storing, (*Server).listCompletionMessages},
 		{"POST", "/v1/completions", scopeInference, wireOpenAI, large, generating, (*Server).completions},
 		{"GET", "/v1/models", scopeInference, wireOpenAI, 0, quickly, (*Server).listModels},
 		{"GET", "/v1/models/*id", scopeInference, wireOpenAI, 0, quickly, (*Server).getModel}, // ids have slashes

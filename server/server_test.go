@@ -259,7 +259,7 @@ func TestUnknownRouteAndMethod(t *testing.T) {
 		{"GET", "/v1/models/", 404, "model_not_found"},
 		{"POST", "/v1/chat/completions/", 404, "not_found"},
 		{"GET", "//v1/models", 404, "not_found"},
-		{"GET", "/v1/chat/completions", 405, "method_not_allowed"},
+		{"PUT", "/v1/chat/completions", 405, "method_not_allowed"},
 		{"DELETE", "/v1/models", 405, "method_not_allowed"},
 		{"OPTIONS", "/v1/models", 405, "method_not_allowed"},
 	} {

@@ -50,7 +50,7 @@ var transcripts = []struct {
 		{"POST", "/v1/chat/completions", chatBody(`"colour":"red"`)},
 		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":100000`)},
 		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":1,"max_tokens":2`)},
-		{"GET", "/v1/chat/completions", ""},
+		{"PUT", "/v1/chat/completions", ""},
 		{"GET", "/v1/unknown", ""},
 		{"POST", "/v1/embeddings", `{}`},
 	}},

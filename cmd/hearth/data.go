@@ -102,13 +102,6 @@ func (f *dataFolder) Close() error {
 	return errors.Join(errs...)
 }
 
-// check verifies the database while models load, which takes its time too. The returned function waits for the result.
-func (f *dataFolder) check(ctx context.Context) (wait func() error) {
-	checked := make(chan error, 1)
-	go func() { checked <- f.database.Check(ctx) }()
-	return func() error { return <-checked }
-}
-
 // cacheFlags say where computed blocks are kept on disk.
 type cacheFlags struct {
 	dir     string

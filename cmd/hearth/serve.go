@@ -83,7 +83,7 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	defer stop()
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(serving, listener) }()
-	if err := prepare(ctx, models, catalog, data, engineOpts, logger); err != nil {
+	if err := loadModels(ctx, models, catalog, engineOpts, logger); err != nil {
 		stop()
 		if ctx.Err() != nil { // interrupted while loading
 			logger.Info("interrupted")
@@ -108,26 +108,14 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	return nil
 }
 
-// prepare loads the models, and meanwhile checks what is kept.
-func prepare(ctx context.Context, models []modelArg, catalog *engine.Catalog, data *dataFolder, opts engine.Options, logger *slog.Logger) error {
-	checking, cancel := context.WithCancel(ctx)
-	defer cancel()
-	checked := data.check(checking)
+// loadModels loads the models that the command line names, one after the other.
+func loadModels(ctx context.Context, models []modelArg, catalog *engine.Catalog, opts engine.Options, logger *slog.Logger) error {
 	for _, m := range models {
 		if err := loadModel(ctx, catalog, m, opts, logger); err != nil {
-			cancel()
-			return errors.Join(err, ignoreCancelled(checked()))
+			return err
 		}
 	}
-	return checked()
-}
-
-// ignoreCancelled leaves errors out that say no more than that somebody cancelled.
-func ignoreCancelled(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+	return nil
 }
 
 // loadModel loads one model, shows how far it is, and says so in the log when it is there.

@@ -140,7 +140,7 @@ func TestServeKeepsItsData(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := data.check(t.Context())(); err != nil {
+		if err := data.database.Check(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if err := data.Close(); err != nil {

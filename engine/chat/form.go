@@ -64,8 +64,36 @@ func (f form) message(from *jinja.Dict) *jinja.Dict {
 	m.Set("content", f.content(content, called))
 	if called {
 		m.Set("tool_calls", f.calls(calls))
+	} else {
+		m.Delete("tool_calls") // of an empty list or null, which templates take for calls
 	}
 	return m
+}
+
+// tools returns tools whose functions all have parameters: templates insist on them, and a function without is one that
+// takes none (OpenAI's API reference).
+func (f form) tools(v jinja.Value) jinja.Value {
+	list, ok := v.(*jinja.List)
+	if !ok {
+		return v
+	}
+	to := jinja.NewList()
+	for i := range list.Len() {
+		tool, isTool := list.At(i).(*jinja.Dict)
+		function, isFunction := memberOf(list.At(i), "function").(*jinja.Dict)
+		if isTool && isFunction && memberOf(function, "parameters") == nil {
+			none := jinja.NewDict()
+			none.Set("type", jinja.Trusted("object"))
+			none.Set("properties", jinja.NewDict())
+			tool, function = tool.Clone(), function.Clone()
+			function.Set("parameters", none)
+			tool.Set("function", function)
+			to.Append(tool)
+			continue
+		}
+		to.Append(list.At(i))
+	}
+	return to
 }
 
 func toolCalls(m *jinja.Dict) (*jinja.List, bool) {

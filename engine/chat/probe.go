@@ -13,23 +13,26 @@ const (
 	probeText     = "qzprobetext"
 	probeName     = "qzprobename"
 	probeArgument = "qzprobeargument"
+	probeID       = "abcdefghi" // nine letters and digits, as some templates demand
 )
 
 // probeLimits keep a hostile template from using the limits of a long conversation once for each probe.
 var probeLimits = jinja.Options{MaxSteps: 50_000, MaxText: 1 << 18, MaxMemory: 4 << 20}
 
-// probe finds out which form of messages a template takes. A template that fails on every form, because it knows no
-// tool calls for example, gets the forms that most take.
-func (t *Template) probe(source string) (form, error) {
+// probe finds out which form of messages a template takes, and how it writes what a reply says. A template that fails on
+// every form, because it knows no tool calls for example, gets the forms that most take.
+func (t *Template) probe(source string) error {
 	parsed, err := jinja.Parse(source, probeLimits)
 	if err != nil {
-		return form{}, err
+		return err
 	}
 	limited := &Template{parsed: parsed, bos: t.bos, eos: t.eos}
-	var f form
-	f.parts = limited.probeParts()
-	f.argumentText, f.emptyContent = limited.probeToolCall(f.parts)
-	return f, nil
+	t.form.parts = limited.probeParts()
+	t.form.argumentText, t.form.emptyContent = limited.probeToolCall(t.form.parts)
+	t.thoughts = thoughtsOf(source)
+	limited.form, limited.thoughts = t.form, t.thoughts
+	t.calls, t.showsTools = limited.probeCalls()
+	return nil
 }
 
 // probeParts renders a user message as text and as a list of parts.
@@ -85,21 +88,26 @@ func (t *Template) probeEmpty() emptyForm {
 
 // showsCall reports whether a tool call appears in the rendering whole, and nothing prints as Python's None.
 func (t *Template) showsCall(content, arguments jinja.Value) bool {
+	tool := message("tool", jinja.Untrusted(probeText))
+	tool.Set("tool_call_id", jinja.Untrusted(probeID))
+	tool.Set("name", jinja.Untrusted(probeName))
+	out := t.tryMessages(jinja.NewList(message("user", jinja.Untrusted(probeText)), callingMessage(content, arguments), tool))
+	return strings.Contains(out, probeName) && strings.Contains(out, probeArgument) &&
+		!strings.Contains(out, "None") && !strings.Contains(out, `\"`+probeArgument)
+}
+
+// callingMessage is an assistant's message with one call.
+func callingMessage(content, arguments jinja.Value) *jinja.Dict {
 	function := jinja.NewDict()
 	function.Set("name", jinja.Untrusted(probeName))
 	function.Set("arguments", arguments)
 	call := jinja.NewDict()
-	call.Set("id", jinja.Untrusted("abcdefghi")) // nine letters and digits, as some templates demand
+	call.Set("id", jinja.Untrusted(probeID))
 	call.Set("type", jinja.Trusted("function"))
 	call.Set("function", function)
-	assistant := message("assistant", content)
-	assistant.Set("tool_calls", jinja.NewList(call))
-	tool := message("tool", jinja.Untrusted(probeText))
-	tool.Set("tool_call_id", jinja.Untrusted("abcdefghi"))
-	tool.Set("name", jinja.Untrusted(probeName))
-	out := t.tryMessages(jinja.NewList(message("user", jinja.Untrusted(probeText)), assistant, tool))
-	return strings.Contains(out, probeName) && strings.Contains(out, probeArgument) &&
-		!strings.Contains(out, "None") && !strings.Contains(out, `\"`+probeArgument)
+	m := message("assistant", content)
+	m.Set("tool_calls", jinja.NewList(call))
+	return m
 }
 
 func message(role string, content jinja.Value) *jinja.Dict {
@@ -112,7 +120,10 @@ func message(role string, content jinja.Value) *jinja.Dict {
 // tryMessages renders messages, with a system message before them if the template insists on one; it returns nothing
 // when the template refuses both.
 func (t *Template) tryMessages(messages *jinja.List) string {
-	p := &Prompt{Now: time.Unix(0, 0).UTC()}
+	return t.tryPrompt(messages, &Prompt{Now: time.Unix(0, 0).UTC()})
+}
+
+func (t *Template) tryPrompt(messages *jinja.List, p *Prompt) string {
 	out, err := t.render(messages, p)
 	if err == nil || errors.Is(err, jinja.ErrLimit) {
 		return out

@@ -13,6 +13,10 @@ type Template struct {
 	source   string
 	bos, eos string
 	form     form
+
+	thoughts   *thoughts // nil: the model does not think, or not where it shows
+	calls      *dialect  // nil: the template writes no tool calls
+	showsTools bool      // it tells the model of the tools of a request
 }
 
 // New compiles a model's template. The texts of the model's begin- and end-of-sequence tokens are variables of it. An
@@ -23,7 +27,7 @@ func New(source, bos, eos string) (*Template, error) {
 		return nil, fmt.Errorf("chat: template: %w", err)
 	}
 	t := &Template{parsed: parsed, source: source, bos: bos, eos: eos}
-	if t.form, err = t.probe(source); err != nil {
+	if err := t.probe(source); err != nil {
 		return nil, fmt.Errorf("chat: template: %w", err)
 	}
 	t.form.developer = strings.Contains(source, "developer")
@@ -47,11 +51,12 @@ func (t *Template) Render(p *Prompt) (string, error) {
 	if t.IsFallback() {
 		return fallback(p), nil
 	}
-	messages := p.Messages
-	if !p.verbatim {
-		messages = t.form.messages(messages)
+	if p.verbatim {
+		return t.render(p.Messages, p)
 	}
-	return t.render(messages, p)
+	formed := *p
+	formed.Tools = t.form.tools(p.Tools)
+	return t.render(t.form.messages(p.Messages), &formed)
 }
 
 func (t *Template) render(messages *jinja.List, p *Prompt) (string, error) {

@@ -3,55 +3,202 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 )
 
-// makeRoom lets records give way until n more bytes fit; false when they never do.
-func (s *Store) makeRoom(n int64) bool {
+// How space is found for new records: records that are worth least are erased, and the file system takes their bytes
+// back; what it cannot take, since it takes whole blocks or nothing at all, compaction gathers: it copies what is left of a
+// segment to the end of the newest one, and removes the file.
+
+// makeRoom lets records give way until n more bytes fit. Compaction has the last SegmentBytes of the budget for itself,
+// so that there is always room for its copies.
+func (s *Store) makeRoom(n int64) error {
+	n += slotBytes
 	for {
 		s.mu.Lock()
-		fits := s.diskBytes()+n <= s.options.MaxBytes
+		fits := s.diskBytes()+n+2*fileHeaderBytes <= s.options.MaxBytes-s.options.SegmentBytes
 		victim := s.table.ranking.first()
-		if !fits && victim != nil {
-			s.table.ranking.age = max(s.table.ranking.age, victim.rank)
-		}
 		s.mu.Unlock()
+		if fits {
+			return nil
+		}
+		if s.moving == nil {
+			s.moving = s.wasteful(victim == nil)
+		}
 		switch {
-		case fits:
-			return true
+		case s.moving != nil:
+			if err := s.move(); err != nil {
+				return err
+			}
 		case victim == nil:
-			return false
+			return errFull
+		default:
+			s.mu.Lock()
+			s.table.ranking.age = max(s.table.ranking.age, victim.rank)
+			s.drop(victim)
+			s.stats.Evicted++
+			s.mu.Unlock()
+			if err := s.eraseDead(); err != nil {
+				return err
+			}
 		}
-		if s.erase(victim, false) != nil {
-			return false
-		}
-		s.mu.Lock()
-		s.stats.Evicted++
-		s.mu.Unlock()
 	}
 }
 
-// shred erases entries, so that their bytes can be read by nobody, and waits until that is durable.
-func (s *Store) shred(entries []*entry) error {
-	var err error
-	touched := map[*segment]bool{}
-	for _, e := range entries {
-		if e == nil {
-			continue
-		}
-		s.mu.Lock()
-		q := e.queued
-		if q != nil {
-			q.entry, e.queued = nil, nil
-			s.table.remove(e)
-		}
-		s.mu.Unlock()
-		if q == nil {
-			touched[e.segment] = true
-			err = errors.Join(err, s.erase(e, true))
+// wasteful returns the full segment with the most garbage when compaction of it is worth it, which it is from a
+// quarter on: then a byte copied frees a third of a byte at least. When there is no other way less will do.
+func (s *Store) wasteful(desperate bool) *segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var worst *segment
+	for _, seg := range s.segments {
+		if seg != s.active && (worst == nil || seg.garbage() > worst.garbage()) {
+			worst = seg
 		}
 	}
-	for seg := range touched {
-		err = errors.Join(err, seg.file.Sync())
+	if worst == nil || worst.garbage() <= 0 || worst.garbage() < (worst.size-worst.holes)/4 && !desperate {
+		return nil
+	}
+	return worst
+}
+
+// sparse returns a full segment of which little is left: many of them would be many open files. One with records that
+// nobody can read now is left alone until room is needed: perhaps somebody named the wrong key file.
+func (s *Store) sparse() *segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seg := range s.segments {
+		if seg != s.active && !seg.foreign && seg.live < s.options.SegmentBytes/4 {
+			return seg
+		}
+	}
+	return nil
+}
+
+// tidy does a little of what makes room later; false when there is nothing to do.
+func (s *Store) tidy() bool {
+	s.mu.Lock()
+	dead, failing := len(s.dead) > 0, s.failing != nil
+	s.mu.Unlock()
+	if failing {
+		return false // the next record finds out when that has passed
+	}
+	var err error
+	switch {
+	case dead:
+		err = s.eraseDead()
+	case s.moving == nil:
+		s.moving = s.sparse()
+		return s.moving != nil
+	default:
+		err = s.move()
+	}
+	if err != nil {
+		s.fail(err)
+	}
+	return err == nil
+}
+
+// move copies one record out of the segment that is compacted, or removes the segment when it has none.
+func (s *Store) move() error {
+	old := s.moving
+	s.mu.Lock()
+	e := old.first
+	known := e != nil && e.node != nil && e.listed()
+	s.mu.Unlock()
+	switch {
+	case e == nil:
+		s.moving = nil
+		return s.removeSegment(old)
+	case !known:
+		return s.eraseDead()
+	}
+	if err := s.roll(e.recordBytes()); err != nil {
+		return err
+	}
+	scratch := s.borrow(e.recordBytes())
+	defer s.giveBack(scratch)
+	record := scratch.record
+	_, err := old.file.ReadAt(record, e.offset)
+	if h := (*header)(record); err != nil || h.check() != nil || h.magic() != recordMagic || h.recordBytes() != e.recordBytes() {
+		s.mu.Lock()
+		s.stats.Damaged++
+		s.drop(e)
+		s.mu.Unlock()
+		return s.eraseDead()
+	}
+	offset, slot, err := s.appendBytes(record, e.rank)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	copied := *e
+	copied.offset, copied.slot = offset, slot
+	s.active.link(&copied)
+	e.node.entries[e.kind] = &copied
+	s.table.ranking.replace(e, &copied)
+	s.dead = append(s.dead, e)
+	s.mu.Unlock()
+	return s.eraseDead()
+}
+
+// removeSegment removes a segment's files.
+func (s *Store) removeSegment(seg *segment) error {
+	s.mu.Lock()
+	s.segments = slices.DeleteFunc(s.segments, func(other *segment) bool { return other == seg })
+	s.mu.Unlock()
+	seg.index.lose(s.files)
+	s.leftovers = append(s.leftovers, seg.path)
+	err := s.release(seg) // first, since not every system removes open files
+	s.removeLeftovers()
+	return err
+}
+
+// removeLeftovers removes files, as far as they can be removed now.
+func (s *Store) removeLeftovers() {
+	s.leftovers = slices.DeleteFunc(s.leftovers, func(path string) bool {
+		err := s.files.Remove(path)
+		return err == nil || errors.Is(err, fs.ErrNotExist)
+	})
+}
+
+// shred erases entries that the table has no longer, so that their bytes can be read by nobody, and waits until that is
+// durable. What cannot be erased now is tried again later.
+func (s *Store) shred(entries []*entry) error {
+	for _, e := range entries {
+		e.overwrite = true
+	}
+	s.mu.Lock()
+	s.dead = append(s.dead, entries...)
+	s.mu.Unlock()
+	if err := s.eraseDead(); err != nil {
+		s.fail(err)
+		return err
+	}
+	return nil
+}
+
+// eraseDead erases what the table has no longer. It stops at the first error.
+func (s *Store) eraseDead() error {
+	s.mu.Lock()
+	dead := s.dead
+	s.dead = nil
+	s.mu.Unlock()
+	if len(dead) == 0 {
+		return nil
+	}
+	err := s.overwrite(dead)
+	done := 0
+	for err == nil && done < len(dead) {
+		if err = s.erase(dead[done]); err == nil {
+			done++
+		}
+	}
+	if err != nil {
+		s.mu.Lock()
+		s.dead = append(s.dead, dead[done:]...)
+		s.mu.Unlock()
 	}
 	return err
 }
@@ -59,40 +206,55 @@ func (s *Store) shred(entries []*entry) error {
 // zeros overwrites.
 var zeros [64 << 10]byte
 
-// holeBytes is the size of a file system's block, the least that can be given back.
-const holeBytes = 4096
-
-// erase takes an entry out of the table and out of its file: the header says so, the space is given back.
-func (s *Store) erase(e *entry, overwrite bool) error {
-	s.mu.Lock()
-	s.drop(e)
-	s.mu.Unlock()
-	seg := e.segment
-	var h header
-	if _, err := seg.file.ReadAt(h[:], e.offset); err != nil {
-		return fmt.Errorf("kvcache/disk: %w", err)
-	}
-	if h.check() != nil || h.dataBytes() != e.dataBytes {
-		h = header{} // a damaged header: only its length is known to us
-		h[12], h[13], h[14], h[15] = byte(e.dataBytes), byte(e.dataBytes>>8), byte(e.dataBytes>>16), byte(e.dataBytes>>24)
-	}
-	h.erase()
-	if _, err := seg.file.WriteAt(h[:], e.offset); err != nil {
-		return fmt.Errorf("kvcache/disk: %w", err)
-	}
-	from, to := e.offset+headerBytes, e.offset+e.recordBytes()
-	if overwrite {
-		for at := from; at < to; at += int64(len(zeros)) {
-			if _, err := seg.file.WriteAt(zeros[:min(to-at, int64(len(zeros)))], at); err != nil {
+// overwrite makes the bytes of those dead entries unreadable that were removed, not only displaced. The files say first
+// what is going to happen, so that the next process finishes what this one began. The bytes must be on the disk before the
+// file system takes them back, else it would never write them.
+func (s *Store) overwrite(dead []*entry) error {
+	touched := map[*segment]bool{}
+	for _, e := range dead {
+		if !e.overwrite {
+			continue
+		}
+		var h header
+		h.mark(erasingMagic, e.recordBytes())
+		e.segment.index = e.segment.index.mark(s.files, e.slot, erasingMagic)
+		if _, err := e.segment.file.WriteAt(h[:], e.offset); err != nil {
+			return fmt.Errorf("kvcache/disk: %w", err)
+		}
+		for at := e.offset + headerBytes; at < e.end(); at += int64(len(zeros)) {
+			if _, err := e.segment.file.WriteAt(zeros[:min(e.end()-at, int64(len(zeros)))], at); err != nil {
 				return fmt.Errorf("kvcache/disk: %w", err)
 			}
 		}
+		touched[e.segment] = true
 	}
-	from, to = (from+holeBytes-1)/holeBytes*holeBytes, to/holeBytes*holeBytes
-	if from < to && seg.file.Punch(from, to-from) == nil {
-		s.mu.Lock()
-		seg.holes += to - from
-		s.mu.Unlock()
+	for seg := range touched {
+		if err := seg.file.Sync(); err != nil {
+			return fmt.Errorf("kvcache/disk: %w", err)
+		}
 	}
+	return nil
+}
+
+// erase takes an entry out of its segment: one header spans all that is nobody's now, and its space is given back.
+func (s *Store) erase(e *entry) error {
+	seg := e.segment
+	seg.index = seg.index.mark(s.files, e.slot, erasedMagic)
+	s.mu.Lock()
+	from, to := seg.around(e)
+	s.mu.Unlock()
+	var h header
+	h.mark(erasedMagic, to-from)
+	if _, err := seg.file.WriteAt(h[:], from); err != nil {
+		return fmt.Errorf("kvcache/disk: %w", err)
+	}
+	holes := int64(0)
+	if start, end := hole(from, to); start < end && seg.file.Punch(start, end-start) == nil {
+		holes = end - start - holeSize(from, e.offset) - holeSize(e.end(), to)
+	}
+	s.mu.Lock()
+	seg.unlink(e)
+	seg.holes += holes
+	s.mu.Unlock()
 	return nil
 }

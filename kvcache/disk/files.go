@@ -12,7 +12,6 @@ type fileSystem interface {
 	Lock(name string) (io.Closer, error)      // fails when another process has locked it
 	Mkdir(name string) error                  // no error when it is there
 	ReadDir(name string) ([]string, error)    // names, sorted
-	Rename(from, to string) error
 	Link(from, to string) error
 	Remove(name string) error
 	// Same reports whether name is still the file's name.
@@ -31,6 +30,8 @@ type file interface {
 	Sync() error
 	// Punch gives the space of a range back, which reads as zeros then; errors.ErrUnsupported where the system cannot.
 	Punch(offset, n int64) error
+	// Allocated is the space that the file takes on the disk, as far as that is known.
+	Allocated() (int64, error)
 }
 
 type osFiles struct{}
@@ -73,9 +74,8 @@ func (osFiles) ReadDir(name string) ([]string, error) {
 	return names, err
 }
 
-func (osFiles) Rename(from, to string) error { return os.Rename(from, to) }
-func (osFiles) Link(from, to string) error   { return os.Link(from, to) }
-func (osFiles) Remove(name string) error     { return os.Remove(name) }
+func (osFiles) Link(from, to string) error { return os.Link(from, to) }
+func (osFiles) Remove(name string) error   { return os.Remove(name) }
 
 func (osFiles) Same(f file, name string) bool {
 	open, err := f.Stat()
@@ -87,5 +87,13 @@ func (osFiles) Same(f file, name string) bool {
 }
 
 func (osFiles) SyncDir(name string) error { return syncDir(name) }
+
+func (f osFile) Allocated() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return allocated(info), nil
+}
 
 func (f osFile) Punch(offset, n int64) error { return punch(f.File, offset, n) }

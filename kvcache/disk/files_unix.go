@@ -3,7 +3,9 @@
 package disk
 
 import (
+	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,4 +20,11 @@ func syncDir(name string) error {
 	}
 	defer dir.Close()
 	return dir.Sync()
+}
+
+func allocated(info fs.FileInfo) int64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int64(stat.Blocks) * 512
+	}
+	return info.Size()
 }

@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -12,13 +11,13 @@ import (
 
 // Sizes of the parts of a file; see the drawing in the package's comment.
 const (
-	segmentHeaderBytes = 32
-	headerBytes        = openBytes + metaBytes + tagBytes // of a record: what anyone can read, the sealed rest
-	openBytes          = 32
-	metaBytes          = 88
-	tagBytes           = 16 // of AES-GCM
-	overheadBytes      = headerBytes + tagBytes
-	nonceBytes         = 12
+	fileHeaderBytes = 32                               // of a segment and of its index
+	headerBytes     = openBytes + metaBytes + tagBytes // of a record: what anyone can read, the sealed rest
+	openBytes       = 32
+	metaBytes       = 88
+	tagBytes        = 16 // of AES-GCM
+	overheadBytes   = headerBytes + tagBytes
+	slotBytes       = 160 // of a record in an index
 
 	maxDataBytes = 1 << 30
 )
@@ -26,8 +25,10 @@ const (
 // The first bytes of files and records. Their last character is the version of the format.
 var (
 	segmentMagic = [8]byte{'h', 'e', 'a', 'r', 't', 'h', 's', '1'}
+	indexMagic   = [8]byte{'h', 'e', 'a', 'r', 't', 'h', 'i', '1'}
 	recordMagic  = [4]byte{'h', 'k', 'v', '1'}
-	erasedMagic  = [4]byte{'h', 'k', 'x', '1'}
+	erasingMagic = [4]byte{'h', 'k', 'e', '1'} // what follows is about to be overwritten
+	erasedMagic  = [4]byte{'h', 'k', 'x', '1'} // what follows is nothing
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -47,7 +48,7 @@ type meta struct {
 	rank        float64 // see ranking, when it was written
 }
 
-func (h *header) erased() bool       { return bytes.Equal(h[0:4], erasedMagic[:]) }
+func (h *header) magic() [4]byte     { return [4]byte(h[0:4]) }
 func (h *header) tenant() tenantID   { return tenantID(h[4:12]) }
 func (h *header) dataBytes() int     { return int(binary.LittleEndian.Uint32(h[12:16])) }
 func (h *header) nonce() []byte      { return h[16:28] }
@@ -59,8 +60,10 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 // check tells a header from anything else; that it is authentic it cannot tell.
 func (h *header) check() error {
-	if !bytes.Equal(h[0:4], recordMagic[:]) && !h.erased() || h.dataBytes() > maxDataBytes ||
-		binary.LittleEndian.Uint32(h[28:32]) != h.checksum() {
+	switch m := h.magic(); {
+	case m != recordMagic && m != erasingMagic && m != erasedMagic,
+		m != erasedMagic && h.dataBytes() > maxDataBytes,
+		binary.LittleEndian.Uint32(h[28:32]) != h.checksum():
 		return errFormat
 	}
 	return nil
@@ -84,9 +87,8 @@ func (h *header) seal(t *tenant, m meta, n int) {
 	binary.LittleEndian.PutUint32(h[28:32], h.checksum())
 }
 
-// open returns what the tenant sealed.
-func (h *header) open(t *tenant) (meta, error) {
-	var plain [metaBytes]byte
+// open returns what the tenant sealed. It uses plain as memory.
+func (h *header) open(t *tenant, plain *[metaBytes]byte) (meta, error) {
 	if _, err := t.meta.Open(plain[:0], h.nonce(), h[openBytes:], h[:28]); err != nil {
 		return meta{}, errFormat
 	}
@@ -96,18 +98,17 @@ func (h *header) open(t *tenant) (meta, error) {
 		recompute: time.Duration(binary.LittleEndian.Uint64(plain[72:80])),
 		rank:      math.Float64frombits(binary.LittleEndian.Uint64(plain[80:88])),
 	}
-	if m.kind > State || m.recompute < 0 || !(m.rank >= 0 && m.rank <= math.MaxFloat64) {
+	if m.kind > State || m.recompute < 0 || !sensible(m.rank) {
 		return meta{}, errFormat
 	}
 	return m, nil
 }
 
-// erase turns the header into that of a record that is no more, of the same length.
-func (h *header) erase() {
-	n := binary.LittleEndian.Uint32(h[12:16])
+// mark makes the header that of n bytes, all overheads included, of which nobody needs anything.
+func (h *header) mark(magic [4]byte, n int64) {
 	*h = header{}
-	copy(h[0:4], erasedMagic[:])
-	binary.LittleEndian.PutUint32(h[12:16], n)
+	copy(h[0:4], magic[:])
+	binary.LittleEndian.PutUint32(h[12:16], uint32(n-overheadBytes))
 	binary.LittleEndian.PutUint32(h[28:32], h.checksum())
 }
 
@@ -119,16 +120,16 @@ func sealRecord(b []byte, t *tenant, m meta, data []byte) []byte {
 }
 
 // openRecord decrypts a whole record into dst, which has room, and tells what it is. Whatever is not exactly what the
-// tenant sealed is errFormat.
-func openRecord(record []byte, t *tenant, dst []byte) (meta, error) {
+// tenant sealed is errFormat. It uses plain as memory.
+func openRecord(record []byte, t *tenant, plain *[metaBytes]byte, dst []byte) (meta, error) {
 	if len(record) < overheadBytes {
 		return meta{}, errFormat
 	}
 	h := (*header)(record)
-	if h.check() != nil || h.erased() || h.recordBytes() != int64(len(record)) || h.tenant() != t.id {
+	if h.check() != nil || h.magic() != recordMagic || h.recordBytes() != int64(len(record)) || h.tenant() != t.id {
 		return meta{}, errFormat
 	}
-	m, err := h.open(t)
+	m, err := h.open(t, plain)
 	if err != nil {
 		return meta{}, err
 	}
@@ -136,4 +137,46 @@ func openRecord(record []byte, t *tenant, dst []byte) (meta, error) {
 		return meta{}, errFormat
 	}
 	return m, nil
+}
+
+// sensible reports whether a rank is one.
+func sensible(rank float64) bool { return rank >= 0 && rank <= math.MaxFloat64 }
+
+// fileHeader returns the beginning of a segment, or of its index, which share the id.
+func fileHeader(magic [8]byte, id [16]byte) (h [fileHeaderBytes]byte) {
+	copy(h[0:8], magic[:])
+	copy(h[8:24], id[:])
+	binary.LittleEndian.PutUint32(h[28:32], checksum(h[:28]))
+	return h
+}
+
+// slot is a record as an index has it: where it begins, its header, and its rank, which alone may change.
+type slot [slotBytes]byte
+
+func newSlot(offset int64, h *header, rank float64) *slot {
+	var s slot
+	binary.LittleEndian.PutUint64(s[0:8], uint64(offset))
+	copy(s[8:8+headerBytes], h[:])
+	s.sum()
+	s.setRank(rank)
+	return &s
+}
+
+func (s *slot) offset() int64   { return int64(binary.LittleEndian.Uint64(s[0:8])) }
+func (s *slot) header() *header { return (*header)(s[8:]) }
+func (s *slot) rank() float64   { return math.Float64frombits(binary.LittleEndian.Uint64(s[152:160])) }
+
+func (s *slot) setRank(rank float64) {
+	binary.LittleEndian.PutUint64(s[152:160], math.Float64bits(rank))
+}
+
+func (s *slot) sum() {
+	binary.LittleEndian.PutUint32(s[144:148], checksum(s[:8+headerBytes]))
+}
+
+func (s *slot) check() error {
+	if binary.LittleEndian.Uint32(s[144:148]) != checksum(s[:8+headerBytes]) || s.header().check() != nil || s.offset() < 0 {
+		return errFormat
+	}
+	return nil
 }

@@ -150,8 +150,8 @@ func newGCM(key []byte) cipher.AEAD {
 	return gcm
 }
 
-// slotBytes is the size of a tenant in the file of tenants; see the drawing in the package's comment.
-const slotBytes = 64
+// tenantBytes is the size of a tenant in the file of tenants; see the drawing in the package's comment.
+const tenantBytes = 64
 
 const maxTenants = 1 << 20
 
@@ -179,25 +179,46 @@ func openKeyring(files fileSystem, path string, key secret) (*keyring, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("kvcache/disk: %w", err), f.Close())
 	}
-	k.slots = min(info.Size()/slotBytes, maxTenants)
-	all := make([]byte, k.slots*slotBytes)
+	k.slots = min(info.Size()/tenantBytes, maxTenants)
+	all := make([]byte, k.slots*tenantBytes)
 	if _, err := f.ReadAt(all, 0); err != nil && err != io.EOF {
 		return nil, errors.Join(fmt.Errorf("kvcache/disk: tenants: %w", err), f.Close())
 	}
 	for i := range k.slots {
-		slot := [slotBytes]byte(all[i*slotBytes:])
+		slot := [tenantBytes]byte(all[i*tenantBytes:])
 		switch {
-		case slot == [slotBytes]byte{}:
+		case slot == [tenantBytes]byte{}:
 			k.free = append(k.free, i)
 		case !hmac.Equal(slot[48:], k.check(slot[:48])):
 			k.foreign++
 		default:
 			t := key.tenant([16]byte(slot[:16]), [32]byte(slot[16:48]))
 			t.slot = i
+			if older := k.byTag[t.tag]; older != nil {
+				delete(k.byID, older.id)
+			}
 			k.byTag[t.tag], k.byID[t.id] = t, t
 		}
 	}
 	return k, nil
+}
+
+// reopen begins another file, which gets the tenants' salts when they are needed.
+func (k *keyring) reopen(files fileSystem, path string, tenants []*tenant) error {
+	f, err := files.Open(path, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return fmt.Errorf("kvcache/disk: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(fmt.Errorf("kvcache/disk: %w", err), f.Close())
+	}
+	k.file.Close() // it has no name any more
+	k.file, k.slots, k.free = f, info.Size()/tenantBytes, nil
+	for _, t := range tenants {
+		t.slot = -1
+	}
+	return nil
 }
 
 func (k *keyring) check(slot []byte) []byte {
@@ -241,7 +262,7 @@ func (k *keyring) forget(name string, t *tenant) {
 
 // save writes a tenant's salt, durably, before the first record needs it.
 func (k *keyring) save(t *tenant) error {
-	slot := make([]byte, 0, slotBytes)
+	slot := make([]byte, 0, tenantBytes)
 	slot = append(append(slot, t.tag[:]...), t.salt[:]...)
 	slot = append(slot, k.check(slot)...)
 	i := k.slots
@@ -265,7 +286,7 @@ func (k *keyring) shred(t *tenant) error {
 	if t.slot < 0 {
 		return nil
 	}
-	if err := k.write(t.slot, make([]byte, slotBytes)); err != nil {
+	if err := k.write(t.slot, make([]byte, tenantBytes)); err != nil {
 		return err
 	}
 	k.free = append(k.free, t.slot)
@@ -274,7 +295,7 @@ func (k *keyring) shred(t *tenant) error {
 }
 
 func (k *keyring) write(i int64, slot []byte) error {
-	if _, err := k.file.WriteAt(slot, i*slotBytes); err != nil {
+	if _, err := k.file.WriteAt(slot, i*tenantBytes); err != nil {
 		return fmt.Errorf("kvcache/disk: tenants: %w", err)
 	}
 	if err := k.file.Sync(); err != nil {

@@ -46,8 +46,8 @@ func (o Options) Validate() error {
 		return errors.New("kvcache/disk: option Dir is missing")
 	case o.MaxBytes < 4096:
 		return fmt.Errorf("kvcache/disk: option MaxBytes is %d, want 4096 at least", o.MaxBytes)
-	case o.SegmentBytes < 0 || o.SegmentBytes > o.MaxBytes/4:
-		return fmt.Errorf("kvcache/disk: option SegmentBytes is %d, want at most a quarter of MaxBytes, %d", o.SegmentBytes, o.MaxBytes)
+	case o.SegmentBytes < 0 || o.SegmentBytes > min(o.MaxBytes/4, maxSegmentBytes):
+		return fmt.Errorf("kvcache/disk: option SegmentBytes is %d, want at most %d and a quarter of MaxBytes, %d", o.SegmentBytes, maxSegmentBytes, o.MaxBytes)
 	case o.QueueBytes < 0:
 		return fmt.Errorf("kvcache/disk: option QueueBytes is %d, want 0 or more", o.QueueBytes)
 	case o.RetryAfter < 0:

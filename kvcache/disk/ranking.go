@@ -33,7 +33,10 @@ type entry struct {
 	queued    *queued  // what waits to be written; nil once it is
 	segment   *segment // where it is then
 	offset    int64
-	slot      int // in the segment's index
+	slot      int    // in the segment's index
+	overwrite bool   // when it is erased: its owner removed it
+	previous  *entry // in the segment
+	next      *entry
 	dataBytes int
 	tokens    int
 	value     float64 // what it saves, in seconds per byte
@@ -43,6 +46,10 @@ type entry struct {
 }
 
 func (e *entry) recordBytes() int64 { return int64(e.dataBytes) + overheadBytes }
+func (e *entry) end() int64         { return e.offset + e.recordBytes() }
+
+// listed reports whether the table has the entry still.
+func (e *entry) listed() bool { return e.node.entries[e.kind] == e }
 
 // mayGo reports whether the entry can give way.
 func (e *entry) mayGo() bool {
@@ -81,6 +88,14 @@ func (r *ranking) drop(e *entry) {
 	if e.position >= 0 {
 		heap.Remove(r, e.position)
 	}
+}
+
+// replace puts an entry into the place of its copy.
+func (r *ranking) replace(old, copied *entry) {
+	if old.position >= 0 {
+		r.entries[old.position] = copied
+	}
+	old.position = -1
 }
 
 // first returns the entry that gives way next, nil when none may.

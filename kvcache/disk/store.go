@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -32,19 +31,22 @@ type Store struct {
 	failing     error
 	retryAt     time.Time
 	closed      bool
-	stats       Stats // counters and speeds; the rest is computed
+	dead        []*entry // out of the table, to be erased
+	stats       Stats    // counters and speeds; the rest is computed
 
-	scratch sync.Pool // of *[]byte, for records on their way in or out
+	scratches sync.Pool // of *scratch
 
 	// The writer's.
-	lock     io.Closer
-	active   *segment // nil: the next record begins one
-	number   uint64   // of the last segment
-	buffer   []byte
-	commands chan func() // never closed
-	wake     chan struct{}
-	quit     chan struct{} // closed by Close
-	done     chan struct{} // closed by the writer
+	lock      io.Closer
+	active    *segment // nil: the next record begins one
+	moving    *segment // is being compacted
+	number    uint64   // of the last segment
+	buffer    []byte
+	leftovers []string    // files that could not be removed yet
+	commands  chan func() // never closed
+	wake      chan struct{}
+	quit      chan struct{} // closed by Close
+	done      chan struct{} // closed by the writer
 }
 
 // queued is a record that waits. Its counts belong to the store's mutex.
@@ -76,103 +78,11 @@ func Open(options Options) (*Store, error) {
 	return s, nil
 }
 
-// load reads what is in the folder.
-func (s *Store) load() error {
-	dir := s.options.Dir
-	if err := s.files.Mkdir(dir); err != nil {
-		return fmt.Errorf("kvcache/disk: %w", err)
-	}
-	lock, err := s.files.Lock(filepath.Join(dir, "lock"))
-	if err != nil {
-		return fmt.Errorf("kvcache/disk: folder %s cannot be locked, perhaps it is in use: %w", dir, err)
-	}
-	s.lock = lock
-	key, made, err := loadKey(s.files, s.options.KeyFile)
-	if err != nil {
-		return err
-	}
-	if s.table.keys, err = openKeyring(s.files, filepath.Join(dir, "tenants"), key); err != nil {
-		return err
-	}
-	if foreign := s.table.keys.foreign; foreign > 0 {
-		s.options.Logger.Warn("cached records cannot be decrypted and are lost",
-			"folder", dir, "key_file", s.options.KeyFile, "key_is_new", made, "tenants", foreign)
-	}
-	return s.loadSegments()
-}
-
-func (s *Store) loadSegments() error {
-	names, err := s.files.ReadDir(s.options.Dir)
-	if err != nil {
-		return fmt.Errorf("kvcache/disk: %w", err)
-	}
-	for _, name := range names {
-		var number uint64
-		if n, err := fmt.Sscanf(name, "%016x.segment", &number); n != 1 || err != nil || filepath.Base(segmentPath("", number)) != name {
-			continue
-		}
-		s.number = max(s.number, number)
-		seg, err := openSegment(s.files, s.options.Dir, number)
-		if errors.Is(err, errFormat) {
-			s.options.Logger.Warn("file holds no cached records and is removed", "folder", s.options.Dir, "file", name)
-			err = s.files.Remove(segmentPath(s.options.Dir, number))
-			if err == nil {
-				continue
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("kvcache/disk: %w", err)
-		}
-		s.segments = append(s.segments, seg)
-		if seg.size, err = seg.scan(segmentHeaderBytes, func(h *header, offset int64) { s.adopt(seg, h, offset) }); err != nil {
-			return fmt.Errorf("kvcache/disk: segment %s: %w", name, err)
-		}
-	}
-	if n := len(s.segments); n > 0 && s.segments[n-1].size < s.options.SegmentBytes {
-		s.active = s.segments[n-1]
-		if err := s.active.file.Truncate(s.active.size); err != nil {
-			s.active = nil
-		}
-	}
-	return nil
-}
-
-// adopt takes a record that was found into the table. Of two with one key the later stays.
-func (s *Store) adopt(seg *segment, h *header, offset int64) {
-	slot := len(seg.entries)
-	seg.entries = append(seg.entries, nil)
-	t := s.table.keys.byID[h.tenant()]
-	if h.erased() || t == nil {
-		return
-	}
-	m, err := h.open(t)
-	if err != nil {
-		return
-	}
-	n := t.node(m.key)
-	if old := n.entries[m.kind]; old != nil {
-		s.drop(old)
-		n = t.node(m.key)
-	}
-	e := newEntry(n, m, h.dataBytes())
-	e.segment, e.offset, e.slot, e.rank = seg, offset, slot, m.rank
-	seg.entries[slot] = e
-	seg.live += e.recordBytes()
-	s.table.insert(e, m.parent)
-}
-
-func newEntry(n *node, m meta, dataBytes int) *entry {
-	return &entry{
-		node: n, kind: m.kind, dataBytes: dataBytes, tokens: m.tokens, uses: 1, position: -1,
-		value: max(m.recompute, 1).Seconds() / float64(dataBytes+overheadBytes),
-	}
-}
-
 // Put takes a record to be written soon, without waiting. It returns false when it does not take it: the queue is full,
 // the disk fails, the record is larger than a store can have. Then Data stays the caller's, and Release is not called.
 // Otherwise Data must not change until Release is called, which for a record that is there already is at once.
 func (s *Store) Put(r Record) bool {
-	if len(r.Data) > maxDataBytes || r.Kind > State || r.Tokens < 0 || r.Tokens > 1<<31-1 || r.Recompute < 0 {
+	if int64(len(r.Data)) > s.maxData() || r.Kind > State || r.Tokens < 0 || r.Tokens > 1<<31-1 || r.Recompute < 0 {
 		return false
 	}
 	s.mu.Lock()
@@ -192,6 +102,11 @@ func (s *Store) Put(r Record) bool {
 	return ok
 }
 
+// maxData is the most that a record may have for there ever to be room for it.
+func (s *Store) maxData() int64 {
+	return min(maxDataBytes, s.options.MaxBytes-s.options.SegmentBytes-overheadBytes-slotBytes-4*fileHeaderBytes)
+}
+
 // take queues a record that is not known yet.
 func (s *Store) take(r Record) (known, ok bool) {
 	if s.closed {
@@ -201,15 +116,15 @@ func (s *Store) take(r Record) (known, ok bool) {
 		s.table.ranking.use(e)
 		return true, true
 	}
-	if s.failing != nil && s.options.Now().Before(s.retryAt) ||
-		s.queuedBytes > 0 && s.queuedBytes+int64(len(r.Data)) > s.options.QueueBytes {
+	if s.resting() || s.queuedBytes > 0 && s.queuedBytes+int64(len(r.Data)) > s.options.QueueBytes {
 		return false, false
 	}
 	t := s.table.keys.add(r.Tenant)
 	if t == nil {
 		return false, false
 	}
-	e := newEntry(t.node(r.Key), meta{kind: r.Kind, tokens: r.Tokens, recompute: r.Recompute}, len(r.Data))
+	e := &entry{dataBytes: len(r.Data), position: -1}
+	e.describe(t.node(r.Key), meta{kind: r.Kind, tokens: r.Tokens, recompute: r.Recompute})
 	e.rank = s.table.ranking.age + e.value
 	e.queued = &queued{entry: e, record: r}
 	s.queue = append(s.queue, e.queued)
@@ -276,57 +191,71 @@ func (s *Store) Read(tenant string, key Key, kind Kind, dst []byte) (int, error)
 			s.releaseQueued(q)
 			return s.found(e.dataBytes, 0)
 		}
-		place := place{e.segment, e.offset}
-		place.segment.readers++
+		seg := e.segment
+		seg.readers++
 		s.mu.Unlock()
 
 		began := time.Now()
-		err := s.readAt(place, e, dst)
+		err := s.readAt(seg, e, dst)
 		took := time.Since(began)
 
 		s.mu.Lock()
-		s.leave(place.segment)
-		same := e.node.entries[kind] == e && e.segment == place.segment && e.offset == place.offset
+		s.leave(seg)
+		same := e.listed()
+		if err != nil && same {
+			s.stats.Damaged++
+			s.stats.Missed++
+			s.drop(e)
+		}
 		s.mu.Unlock()
 		switch {
 		case err == nil:
 			return s.found(e.dataBytes, took)
 		case same:
-			s.damaged(e)
+			s.signal()
 			return 0, ErrMissing
 		}
 		// It was moved or removed meanwhile.
 	}
 }
 
-// place is where a record was when a reader looked.
-type place struct {
-	segment *segment
-	offset  int64
-}
-
-// readAt reads and authenticates the record at a place.
-func (s *Store) readAt(at place, e *entry, dst []byte) error {
-	buffer := s.borrow(int(e.recordBytes()))
-	defer s.scratch.Put(buffer)
-	record := (*buffer)[:e.recordBytes()]
-	if _, err := at.segment.file.ReadAt(record, at.offset); err != nil {
+// readAt reads and authenticates a record.
+func (s *Store) readAt(seg *segment, e *entry, dst []byte) error {
+	scratch := s.borrow(e.recordBytes())
+	defer s.giveBack(scratch)
+	if _, err := seg.file.ReadAt(scratch.record, e.offset); err != nil {
 		return err
 	}
-	m, err := openRecord(record, e.node.tenant, dst)
+	m, err := openRecord(scratch.record, e.node.tenant, &scratch.meta, dst)
 	if err == nil && (m.key != e.node.key || m.kind != e.kind) {
 		err = errFormat
 	}
 	return err
 }
 
-// borrow returns a buffer of n bytes or more.
-func (s *Store) borrow(n int) *[]byte {
-	if b, ok := s.scratch.Get().(*[]byte); ok && cap(*b) >= n {
-		return b
+// scratch is the memory for a record that is read or copied.
+type scratch struct {
+	record []byte
+	meta   [metaBytes]byte // opened
+}
+
+// borrow returns a scratch with a record of n bytes.
+func (s *Store) borrow(n int64) *scratch {
+	b, ok := s.scratches.Get().(*scratch)
+	if !ok {
+		b = &scratch{}
 	}
-	b := make([]byte, n)
-	return &b
+	if int64(cap(b.record)) < n {
+		b.record = make([]byte, n)
+	}
+	b.record = b.record[:n]
+	return b
+}
+
+func (s *Store) giveBack(b *scratch) {
+	if cap(b.record) <= maxKeptBytes {
+		s.scratches.Put(b)
+	}
 }
 
 // found counts a read, and how fast it was when it came from a file.
@@ -350,32 +279,17 @@ func blend(speed float64, n int, took time.Duration) float64 {
 	return speed + (now-speed)/16
 }
 
-// damaged forgets a record that was found broken.
-func (s *Store) damaged(e *entry) {
-	s.mu.Lock()
-	s.stats.Damaged++
-	s.stats.Missed++
-	s.drop(e)
-	s.mu.Unlock()
-}
-
-// drop takes a written entry out of the table; its bytes are garbage.
+// drop takes a written entry out of the table, and lets the writer erase it.
 func (s *Store) drop(e *entry) {
-	if e.node.entries[e.kind] != e {
-		return
-	}
 	s.table.remove(e)
-	if e.segment != nil {
-		e.segment.entries[e.slot] = nil
-		e.segment.live -= e.recordBytes()
-	}
+	s.dead = append(s.dead, e)
 }
 
 // leave ends a reader's use of a segment.
 func (s *Store) leave(seg *segment) {
 	seg.readers--
 	if seg.gone && seg.readers == 0 {
-		seg.file.Close()
+		seg.file.Close() // there is nothing left to lose
 	}
 }
 
@@ -423,8 +337,8 @@ func (s *Store) Pin(tenant string, keys []Key, on bool) {
 }
 
 // Remove forgets records, both kinds of each key. When it returns nil their bytes are overwritten, and given back to the
-// file system where it can; an error says that the disk cannot be written: then they are forgotten only until the folder
-// is opened again.
+// file system where it can. An error says that the disk cannot be written: then the store tries again later, but only until
+// it is closed.
 func (s *Store) Remove(tenant string, keys []Key) error {
 	return s.command(func() error {
 		s.mu.Lock()
@@ -436,12 +350,13 @@ func (s *Store) Remove(tenant string, keys []Key) error {
 				}
 			}
 		}
+		entries = s.forget(entries)
 		s.mu.Unlock()
 		return s.shred(entries)
 	})
 }
 
-// RemoveTenant forgets all that a tenant has, like Remove, and what its keys were derived from.
+// RemoveTenant forgets all that a tenant has, like Remove, its pins, and what its keys were derived from.
 func (s *Store) RemoveTenant(tenant string) error {
 	return s.command(func() error {
 		s.mu.Lock()
@@ -455,9 +370,26 @@ func (s *Store) RemoveTenant(tenant string) error {
 		for _, n := range t.nodes {
 			entries = append(entries, n.entries[:]...)
 		}
+		entries = s.forget(entries)
 		s.mu.Unlock()
 		return errors.Join(s.table.keys.shred(t), s.shred(entries))
 	})
+}
+
+// forget takes entries out of the table, and returns those that are in files.
+func (s *Store) forget(entries []*entry) (written []*entry) {
+	for _, e := range entries {
+		if e == nil {
+			continue
+		}
+		s.table.remove(e)
+		if e.queued != nil {
+			e.queued.entry = nil
+		} else {
+			written = append(written, e)
+		}
+	}
+	return written
 }
 
 // Sync waits until all records that were put before are written and durable.
@@ -534,6 +466,9 @@ func (s *Store) closeFiles() error {
 	segments := slices.Clone(s.segments)
 	s.mu.Unlock()
 	for _, seg := range segments {
+		if seg.index != nil {
+			err = errors.Join(err, seg.index.file.Close())
+		}
 		err = errors.Join(err, s.release(seg))
 	}
 	if s.table.keys != nil {

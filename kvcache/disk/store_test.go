@@ -186,3 +186,17 @@ func TestBudgetHolds(t *testing.T) {
 	wantRecord(t, s, "a", 199, 20000)
 	wantMissing(t, s, "a", 0, 20000)
 }
+
+// dropIndexes removes the files that only help to start.
+func dropIndexes(t testing.TB, dir string) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*.index"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no index in %s: %v", dir, err)
+	}
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// write is the writer. Commands go before records, so that whoever waits does not wait for the whole queue.
+// write is the writer. Commands go before records, so that whoever waits does not wait for the whole queue; what only
+// tidies up comes last, a record at a time.
 func (s *Store) write() {
 	defer close(s.done)
 	for {
@@ -16,7 +17,7 @@ func (s *Store) write() {
 			continue
 		default:
 		}
-		if s.writeNext() {
+		if s.writeNext() || s.tidy() {
 			continue
 		}
 		select {
@@ -24,10 +25,26 @@ func (s *Store) write() {
 			command()
 		case <-s.wake:
 		case <-s.quit:
-			s.syncNow()
+			s.finish()
 			return
 		}
 	}
+}
+
+// finish leaves the folder as the next process wants it.
+func (s *Store) finish() {
+	for s.writeNext() {
+	}
+	s.eraseDead()
+	s.removeLeftovers()
+	for _, seg := range s.segments {
+		ranks := map[int]float64{}
+		for e := seg.first; e != nil; e = e.next {
+			ranks[e.slot] = e.rank
+		}
+		seg.index = seg.index.rank(s.files, ranks)
+	}
+	s.syncNow()
 }
 
 // writeNext writes the first record of the queue; false when there is none.
@@ -42,34 +59,46 @@ func (s *Store) writeNext() bool {
 	s.queue[0] = nil
 	s.queue = s.queue[1:]
 	s.queuedBytes -= int64(len(q.record.Data))
-	e, rank := q.entry, 0.0
-	if e != nil {
-		rank = e.rank
-	}
+	e, resting := q.entry, s.resting()
 	s.mu.Unlock()
 
 	if e != nil {
-		if err := s.append(e, q.record, rank); err != nil {
+		err := errResting
+		if !resting {
+			err = s.writeRecord(e, q.record)
+		}
+		if err != nil {
 			s.mu.Lock()
 			s.stats.Dropped++
 			s.table.remove(e)
 			s.mu.Unlock()
-			if err != errFull {
-				s.fail(err)
-			}
+		}
+		if err != nil && err != errFull && err != errResting {
+			s.fail(err)
 		}
 	}
 	s.abandon(q)
 	return true
 }
 
-// errFull says that everything else is worth more, or pinned.
-var errFull = errors.New("kvcache/disk: no room")
+var (
+	errFull    = errors.New("kvcache/disk: no room")                  // everything else is pinned
+	errResting = errors.New("kvcache/disk: the disk failed just now") // and is left alone for a while
+)
 
-// append writes a record at the end of the active segment.
-func (s *Store) append(e *entry, r Record, rank float64) error {
-	if !s.makeRoom(e.recordBytes()) {
-		return errFull
+// resting reports whether the disk failed so recently that it is not worth asking again.
+func (s *Store) resting() bool { return s.failing != nil && s.options.Now().Before(s.retryAt) }
+
+// writeRecord writes a queued record at the end of the active segment.
+func (s *Store) writeRecord(e *entry, r Record) error {
+	if err := s.mend(); err != nil {
+		return err
+	}
+	if err := s.eraseDead(); err != nil {
+		return err
+	}
+	if err := s.makeRoom(e.recordBytes()); err != nil {
+		return err
 	}
 	t := e.node.tenant
 	if t.slot < 0 {
@@ -77,26 +106,23 @@ func (s *Store) append(e *entry, r Record, rank float64) error {
 			return err
 		}
 	}
-	if err := s.roll(); err != nil {
+	if err := s.roll(e.recordBytes()); err != nil {
 		return err
 	}
 	began := time.Now()
-	m := meta{key: r.Key, parent: r.Parent, kind: r.Kind, tokens: r.Tokens, recompute: r.Recompute, rank: rank}
+	s.mu.Lock()
+	m := meta{key: r.Key, parent: r.Parent, kind: r.Kind, tokens: r.Tokens, recompute: r.Recompute, rank: e.rank}
+	s.mu.Unlock()
 	s.buffer = sealRecord(s.buffer[:0], t, m, r.Data)
-	seg := s.active
-	if _, err := seg.file.WriteAt(s.buffer, seg.size); err != nil {
-		if seg.file.Truncate(seg.size) != nil {
-			s.active = nil // what follows the hold bytes is unknown
-		}
-		return fmt.Errorf("kvcache/disk: %w", err)
+	offset, slot, err := s.appendBytes(s.buffer, m.rank)
+	if err != nil {
+		return err
 	}
 	took := time.Since(began)
 
 	s.mu.Lock()
-	e.segment, e.offset, e.slot, e.queued = seg, seg.size, len(seg.entries), nil
-	seg.entries = append(seg.entries, e)
-	seg.size += e.recordBytes()
-	seg.live += e.recordBytes()
+	e.offset, e.slot, e.queued = offset, slot, nil
+	s.active.link(e)
 	s.table.update(e.node)
 	s.stats.Written++
 	s.stats.WrittenBytes += uint64(len(r.Data))
@@ -104,15 +130,39 @@ func (s *Store) append(e *entry, r Record, rank float64) error {
 	recovered := s.failing != nil
 	s.failing = nil
 	s.mu.Unlock()
+	if cap(s.buffer) > maxKeptBytes {
+		s.buffer = nil
+	}
 	if recovered {
 		s.options.Logger.Info("the cache folder can be written again", "folder", s.options.Dir)
 	}
 	return nil
 }
 
-// roll begins a segment when there is none that has room.
-func (s *Store) roll() error {
-	if s.active != nil && s.active.size < s.options.SegmentBytes {
+// maxKeptBytes bounds a buffer that is kept for the next record.
+const maxKeptBytes = 32 << 20
+
+// appendBytes writes a sealed record behind all others, and into the index.
+func (s *Store) appendBytes(record []byte, rank float64) (offset int64, number int, err error) {
+	seg := s.active
+	offset, number = seg.size, seg.slots
+	if _, err := seg.file.WriteAt(record, offset); err != nil {
+		if seg.file.Truncate(offset) != nil {
+			s.active = nil // what the file has behind its records is unknown
+		}
+		return 0, 0, fmt.Errorf("kvcache/disk: %w", err)
+	}
+	seg.index = seg.index.append(s.files, number, newSlot(offset, (*header)(record), rank))
+	s.mu.Lock()
+	seg.size += int64(len(record))
+	seg.slots++
+	s.mu.Unlock()
+	return offset, number, nil
+}
+
+// roll makes the active segment one that has room for n bytes, or none yet.
+func (s *Store) roll(n int64) error {
+	if s.active != nil && (s.active.size+n <= s.options.SegmentBytes || s.active.slots == 0) {
 		return nil
 	}
 	if s.active != nil {
@@ -121,15 +171,16 @@ func (s *Store) roll() error {
 		}
 		s.active = nil
 	}
-	seg, err := createSegment(s.files, s.options.Dir, s.number+1)
+	s.number++ // even when that fails: a file of this name may be somebody else's
+	seg, err := createSegment(s.files, s.options.Dir, s.number)
 	if err != nil {
 		return fmt.Errorf("kvcache/disk: %w", err)
 	}
-	s.number++
 	s.active = seg
 	s.mu.Lock()
 	s.segments = append(s.segments, seg)
 	s.mu.Unlock()
+	s.removeLeftovers()
 	return nil
 }
 
@@ -151,12 +202,19 @@ func (s *Store) syncNow() error {
 	s.mu.Lock()
 	failing := s.failing
 	s.mu.Unlock()
-	if failing != nil || s.active == nil {
+	if failing != nil {
 		return failing
 	}
-	if err := s.active.file.Sync(); err != nil {
-		s.fail(fmt.Errorf("kvcache/disk: %w", err))
-		return err
+	err := s.mend()
+	if err == nil && s.active != nil {
+		err = s.active.file.Sync()
 	}
-	return s.files.SyncDir(s.options.Dir)
+	if err == nil {
+		err = s.files.SyncDir(s.options.Dir)
+	}
+	if err != nil {
+		err = fmt.Errorf("kvcache/disk: %w", err)
+		s.fail(err)
+	}
+	return err
 }

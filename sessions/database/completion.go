@@ -40,7 +40,7 @@ func scanCompletion(row scanner) (c Completion, err error) {
 	}
 	c.Created, c.Metadata, c.Object = timeOf(created), []byte(metadata), []byte(object)
 	if err := json.Unmarshal([]byte(messages), &c.Messages); err != nil {
-		return c, fmt.Errorf("%w: messages of completion %s: %w", ErrDamaged, c.ID, err)
+		return c, damagef("messages of completion %s: %w", c.ID, err)
 	}
 	return c, nil
 }

@@ -10,10 +10,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+	_ "modernc.org/sqlite" // the driver
 )
 
 // Memory as the path of Open keeps everything in memory, for as long as the database is open.
@@ -21,17 +22,24 @@ const Memory = ":memory:"
 
 // Options configure a database. The zero value works.
 type Options struct {
-	Quota  Quota            // of each tenant
-	Now    func() time.Time // nil: time.Now
-	Logger *slog.Logger     // nil: slog.Default
+	ReadOnly bool             // neither make nor change the file; another process may be writing it
+	Quota    Quota            // of each tenant
+	Now      func() time.Time // nil: time.Now
+	Logger   *slog.Logger     // nil: slog.Default
 }
 
 // DB is an open database.
 type DB struct {
 	path   string
 	opts   Options
-	writer *sql.DB // one connection: writers wait for each other here, not in the file's lock
+	writer *sql.DB // one connection: writers wait for each other here, not in the file's lock; nil: read only
 	reader *sql.DB // several, each reading the state that was committed when its transaction began
+
+	dirty atomic.Bool // what was deleted may still be in the file's log
+
+	stop    context.CancelFunc // ends the check that goes on after Open
+	checks  sync.WaitGroup
+	damages atomic.Int64
 }
 
 // numReaders bounds the connections that read at the same time; each has a page cache of its own.
@@ -39,6 +47,9 @@ const numReaders = 4
 
 // Open opens the database file at path, and makes it, readable by its owner alone, where there is none. Its folder must
 // exist. A file that is damaged, or that is not Hearth's, is refused and left as it is.
+//
+// Damage is looked for in the time that a start may take; the rest of a large file is checked after Open has returned, and
+// what is found then is logged and counted in Damages.
 func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -54,62 +65,123 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	return d, nil
 }
 
-func (d *DB) open(ctx context.Context) error {
-	if d.path != Memory {
-		if err := private(d.path); err != nil {
+func (d *DB) open(ctx context.Context) (err error) {
+	switch {
+	case d.opts.ReadOnly:
+		if _, err := os.Stat(d.path); err != nil {
+			return err
+		}
+	case d.path != Memory:
+		if err := create(ctx, d.path); err != nil {
 			return err
 		}
 	}
-	var err error
-	if d.writer, err = sql.Open("sqlite", dataSource(d.path, "journal_mode(WAL)")); err != nil {
+	if !d.opts.ReadOnly {
+		if d.writer, err = connect(ctx, d.path, forWriting); err != nil {
+			return err
+		}
+		if err := migrate(ctx, d.writer, migrations); err != nil {
+			return err
+		}
+	}
+	if d.reader = d.writer; d.path != Memory {
+		if d.reader, err = connect(ctx, d.path, forReading); err != nil {
+			return err
+		}
+	}
+	if d.opts.ReadOnly {
+		if err := d.checkVersion(ctx); err != nil {
+			return err
+		}
+	}
+	return d.checkStart(ctx)
+}
+
+// create makes a database where there is none, whole or not at all, and takes away what others may do with the one that
+// there is: SQLite gives the files beside it the same mode. A file without content is not taken for a new one, since a
+// database that was there may have lost it.
+func create(ctx context.Context, path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return createAside(ctx, path)
+	case err != nil:
 		return err
+	case !info.Mode().IsRegular():
+		return errors.New("not a regular file")
+	case info.Size() == 0:
+		return damagef("it is empty")
+	case info.Mode().Perm()&0o077 != 0:
+		return os.Chmod(path, 0o600)
 	}
-	d.writer.SetMaxOpenConns(1)
-	d.writer.SetMaxIdleConns(1) // closing the last connection would end a database in memory
-	if err := migrate(ctx, d.writer); err != nil {
-		return err
-	}
-	if d.path == Memory {
-		d.reader = d.writer
-		return nil
-	}
-	if d.reader, err = sql.Open("sqlite", dataSource(d.path, "query_only(1)")); err != nil {
-		return err
-	}
-	d.reader.SetMaxOpenConns(numReaders)
-	d.reader.SetMaxIdleConns(numReaders)
 	return nil
 }
 
-// private makes the file where there is none, and takes away what others may do with it: SQLite gives the files beside it
-// the same mode.
-func private(path string) error {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+func createAside(ctx context.Context, path string) error {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // of mode 0600
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	info, err := file.Stat()
+	aside := file.Name()
+	defer os.Remove(aside)
+	if err := file.Close(); err != nil {
+		return err
+	}
+	db, err := connect(ctx, aside, forMaking)
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() {
-		return errors.New("not a regular file")
+	if err := errors.Join(migrate(ctx, db, migrations), db.Close()); err != nil {
+		return err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return file.Chmod(0o600)
+	// A link, unlike a new name, never takes the place of what another process has just made.
+	err = os.Link(aside, path)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil { // a file system without links
+		return os.Rename(aside, path)
 	}
 	return nil
 }
+
+// What a connection is for.
+const (
+	forWriting = "journal_mode(WAL)"
+	forReading = "query_only(1)"
+	forMaking  = "journal_mode(DELETE)"
+	forApart   = "temp_store(MEMORY)" // for what takes long
+)
+
+func connect(ctx context.Context, path, purpose string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", dataSource(path, purpose))
+	if err != nil {
+		return nil, err
+	}
+	conns := 1
+	if purpose == forReading {
+		conns = numReaders
+	}
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns) // closing the last connection would end a database in memory
+	if err := db.PingContext(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// busyTimeout is how long a connection waits for another process.
+const busyTimeout = "busy_timeout(10000)"
 
 // dataSource is the driver's name of a file. Every transaction that may write takes the file's lock as it begins, so that it
 // waits for another process rather than fail in its middle.
-func dataSource(path, pragma string) string {
-	query := url.Values{"_pragma": {
-		"busy_timeout(10000)", "foreign_keys(1)", "secure_delete(1)", "synchronous(FULL)", "journal_size_limit(67108864)", pragma,
-	}, "_txlock": {"immediate"}}
-	if pragma == "query_only(1)" {
+func dataSource(path, purpose string) string {
+	query := url.Values{"_txlock": {"immediate"}, "_pragma": {
+		busyTimeout, "foreign_keys(1)", "secure_delete(1)", "synchronous(FULL)", "cell_size_check(1)", "journal_size_limit(67108864)", purpose,
+	}}
+	if purpose == forReading || purpose == forApart {
 		query.Set("_txlock", "deferred")
+		query.Set("mode", "rw") // never makes the file
 	}
 	if path == Memory {
 		return path + "?" + query.Encode()
@@ -123,6 +195,10 @@ func (d *DB) Path() string { return d.path }
 
 // Close waits for what runs and closes the file.
 func (d *DB) Close() error {
+	if d.stop != nil {
+		d.stop()
+		d.checks.Wait()
+	}
 	var errs []error
 	if d.reader != nil && d.reader != d.writer {
 		errs = append(errs, d.reader.Close())
@@ -135,6 +211,9 @@ func (d *DB) Close() error {
 
 // write runs f in a transaction that is committed, and on the disk, when write returns nil. f does not call methods of d.
 func (d *DB) write(ctx context.Context, subject string, f func(*sql.Tx) error) error {
+	if d.writer == nil {
+		return fmt.Errorf("database: %s: %s is open for reading only", subject, d.path)
+	}
 	return d.transact(ctx, d.writer, subject, f)
 }
 
@@ -153,40 +232,6 @@ func (d *DB) transact(ctx context.Context, db *sql.DB, subject string, f func(*s
 		return d.wrap(subject, err)
 	}
 	return d.wrap(subject, tx.Commit())
-}
-
-// wrap names the subject of an error, and says of a damaged file which one it is and what to do.
-func (d *DB) wrap(subject string, err error) error {
-	if err == nil || errors.Is(err, ErrDamaged) {
-		return err
-	}
-	if errors.Is(err, sql.ErrNoRows) {
-		err = ErrNotFound
-	}
-	var failure *sqlite.Error
-	if errors.As(err, &failure) {
-		switch failure.Code() & 0xff {
-		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-			return d.damaged(subject, err)
-		case sqlite3.SQLITE_CONSTRAINT:
-			if failure.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || failure.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY {
-				err = ErrExists
-			}
-		case sqlite3.SQLITE_FULL:
-			err = fmt.Errorf("%w: %w", ErrFull, err)
-		}
-	}
-	var file *fs.PathError
-	if errors.As(err, &file) && file.Path == subject {
-		err = file.Err
-	}
-	return fmt.Errorf("database: %s: %w", subject, err)
-}
-
-// damaged says which file is damaged, how that shows and what to do.
-func (d *DB) damaged(subject string, err error) error {
-	return fmt.Errorf("database: %s: %s is %w (%w): stop the server, move it and the files beside it (%s-wal, %s-shm) away, and put a backup in its place",
-		subject, d.path, ErrDamaged, err, d.path, d.path)
 }
 
 // now is the time that new rows carry.

@@ -52,7 +52,7 @@ func (d *DB) Expire(ctx context.Context, now time.Time, limit int) (e Expired, e
 		e.More = len(sessions) == limit || len(responses) == limit || len(logs) == limit
 		return nil
 	})
-	if err == nil && (e.Sessions > 0 || e.Responses > 0 || len(e.Freed) > 0) {
+	if err == nil && (e.Sessions > 0 || e.Responses > 0 || len(e.Freed) > 0 || d.dirty.Load()) {
 		d.scrub(ctx)
 	}
 	return e, err

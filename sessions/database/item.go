@@ -95,7 +95,11 @@ func (d *DB) storeItem(ctx context.Context, tx *sql.Tx, tenant string, item *Ite
 	if err != nil || item.Text == "" {
 		return number, err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO item_text (rowid, text) VALUES (?, ?)`, number, indexed(item.Text))
+	var owner int64
+	if err := tx.QueryRowContext(ctx, `SELECT number FROM tenant WHERE name = ?`, tenant).Scan(&owner); err != nil {
+		return 0, err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO item_text (rowid, text) VALUES (?, ?)`, number, indexed(item.Text, owner))
 	return number, err
 }
 
@@ -175,12 +179,4 @@ func (d *DB) DeleteItem(ctx context.Context, tenant, session, id string) (freed 
 		d.scrub(ctx)
 	}
 	return freed, err
-}
-
-// notFound is ErrNotFound where a query found no row.
-func notFound(err error) error {
-	if errors.Is(err, sql.ErrNoRows) {
-		return ErrNotFound
-	}
-	return err
 }

@@ -64,42 +64,43 @@ func (d *DB) Logs(ctx context.Context, tenant, model string, limit int) (ids []i
 
 // readLog puts a log together of its own tokens and of those that its ancestors have before them.
 func readLog(ctx context.Context, tx *sql.Tx, tenant string, id int64) (*Log, error) {
-	log := &Log{ID: id, Tenant: tenant}
-	var parts [][]byte // from the log's own to the first ancestor's
-	need := -1         // bytes that are needed of the next ancestor's
-	for next := id; next != 0; {
-		var parent, created sql.NullInt64
-		var shared, length int
-		var model string
-		var tokens []byte
-		err := tx.QueryRowContext(ctx, `SELECT model, parent, shared, length, created, tokens FROM log WHERE number = ? AND tenant = ?`, next, tenant).
-			Scan(&model, &parent, &shared, &length, &created, &tokens)
-		if err != nil {
-			return nil, err
-		}
-		if next == id {
-			if len(tokens) != 4*(length-shared) {
-				return nil, ErrNotFound // what is left of it is only its children's
-			}
-			log.Model, log.Parent, log.Shared, log.Created, need = model, parent.Int64, shared, timeOf(created), length
-		}
-		if shared < need {
-			own := 4 * (need - shared)
-			if own > len(tokens) {
-				return nil, fmt.Errorf("%w: log %d has %d bytes of %d", ErrDamaged, next, len(tokens), own)
-			}
-			parts = append(parts, tokens[:own])
-			need = shared
-		}
-		if next = parent.Int64; next == 0 && need > 0 {
-			return nil, fmt.Errorf("%w: log %d lacks its first %d tokens", ErrDamaged, id, need)
-		}
+	type link struct {
+		log    Log
+		length int
+		tokens []byte
 	}
-	slices.Reverse(parts)
-	for _, p := range parts {
-		for ; len(p) >= 4; p = p[4:] {
-			log.Tokens = append(log.Tokens, int32(binary.LittleEndian.Uint32(p)))
+	rows, err := tx.QueryContext(ctx, `WITH RECURSIVE chain (number, model, parent, shared, length, created, tokens) AS (
+		SELECT number, model, parent, shared, length, created, tokens FROM log WHERE tenant = ?1 AND number = ?2 UNION ALL
+		SELECT l.number, l.model, l.parent, l.shared, l.length, l.created, l.tokens FROM chain c JOIN log l ON l.number = c.parent AND l.number < c.number WHERE l.tenant = ?1)
+		SELECT model, COALESCE(parent, 0), shared, length, created, tokens FROM chain ORDER BY number`, tenant, id)
+	chain, err := collect(rows, err, func(row scanner) (l link, err error) {
+		var created sql.NullInt64
+		err = row.Scan(&l.log.Model, &l.log.Parent, &l.log.Shared, &l.length, &created, &l.tokens)
+		l.log.Created = timeOf(created)
+		return l, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(chain) == 0 {
+		return nil, ErrNotFound
+	}
+	last := chain[len(chain)-1]
+	if len(last.tokens) != 4*(last.length-last.log.Shared) {
+		return nil, ErrNotFound // it was freed, and what is left of it is its children's
+	}
+	var tokens []byte
+	for i, l := range chain {
+		at := 4 * l.log.Shared
+		if at < 0 || at > len(tokens) || i == 0 && l.log.Parent != 0 {
+			return nil, damagef("log %d lacks tokens of what it goes on from", id)
 		}
+		tokens = append(tokens[:at], l.tokens...)
+	}
+	log := &last.log
+	log.ID, log.Tenant, log.Tokens = id, tenant, make([]int32, len(tokens)/4)
+	for i := range log.Tokens {
+		log.Tokens[i] = int32(binary.LittleEndian.Uint32(tokens[4*i:]))
 	}
 	return log, nil
 }

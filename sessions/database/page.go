@@ -8,8 +8,8 @@ import (
 	"math"
 )
 
-// defaultLimit is OpenAI's.
-const defaultLimit = 20
+// DefaultLimit is the most rows of a page whose Limit is 0, OpenAI's number.
+const DefaultLimit = 20
 
 // limit is one more row than the page has, which tells whether there are more.
 func (p Page) limit() int {
@@ -17,7 +17,7 @@ func (p Page) limit() int {
 	case p.Limit < 0:
 		return -1
 	case p.Limit == 0:
-		return defaultLimit + 1
+		return DefaultLimit + 1
 	}
 	return p.Limit + 1
 }

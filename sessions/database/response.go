@@ -244,27 +244,25 @@ func parts(ctx context.Context, tx *sql.Tx, tenant, response string, output int,
 // and then its output. A response of the chain that was deleted is ErrNotFound: what it said is not left out in silence.
 func (d *DB) Lineage(ctx context.Context, tenant, response string) (r *Response, items []Item, err error) {
 	err = d.read(ctx, "response "+response, func(tx *sql.Tx) error {
-		var chain []int64 // from the response to the first one
-		for id := response; id != ""; {
-			one, number, err := findResponse(ctx, tx, tenant, id)
-			if err != nil {
-				return fmt.Errorf("previous response %s: %w", id, notFound(err))
-			}
-			if r == nil {
-				r = one
-			}
-			chain = append(chain, number)
-			id = one.Previous
+		if r, _, err = findResponse(ctx, tx, tenant, response); err != nil {
+			return err
 		}
-		for i := len(chain) - 1; i >= 0; i-- {
-			rows, err := tx.QueryContext(ctx, `SELECT `+itemColumns+` FROM part p JOIN item i ON i.number = p.item WHERE p.response = ? ORDER BY p.output, p.position`, chain[i])
-			own, err := collect(rows, err, scanItem)
-			if err != nil {
-				return err
-			}
-			items = append(items, own...)
+		// A response is younger than the one it goes on from; an older one's id may have been given again.
+		const chain = `WITH RECURSIVE chain (number, previous) AS (
+			SELECT number, previous FROM response WHERE tenant = ?1 AND id = ?2 UNION ALL
+			SELECT r.number, r.previous FROM chain c JOIN response r ON r.tenant = ?1 AND r.id = c.previous AND r.number < c.number WHERE c.previous <> '') `
+		var missing string
+		err := tx.QueryRowContext(ctx, chain+`SELECT previous FROM chain ORDER BY number LIMIT 1`, tenant, response).Scan(&missing)
+		if err == nil && missing != "" {
+			err = fmt.Errorf("goes on from response %s: %w", missing, ErrNotFound)
 		}
-		return nil
+		if err != nil {
+			return err
+		}
+		rows, err := tx.QueryContext(ctx, chain+`SELECT `+itemColumns+` FROM chain c JOIN part p ON p.response = c.number JOIN item i ON i.number = p.item
+			ORDER BY c.number, p.output, p.position`, tenant, response)
+		items, err = collect(rows, err, scanItem)
+		return err
 	})
 	return r, items, err
 }
@@ -281,13 +279,23 @@ func (d *DB) AppendEvents(ctx context.Context, tenant, response string, events [
 }
 
 func addEvents(ctx context.Context, tx *sql.Tx, response int64, events []Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	insert, err := tx.PrepareContext(ctx, `INSERT INTO event (response, sequence, json) VALUES (?, ?, ?)`)
+	if err != nil {
+		return err
+	}
+	defer insert.Close()
+	bytes := 0
 	for _, e := range events {
-		_, err := tx.ExecContext(ctx, `INSERT INTO event (response, sequence, json) VALUES (?, ?, ?)`, response, e.Sequence, string(e.JSON))
-		if err != nil {
+		if _, err := insert.ExecContext(ctx, response, e.Sequence, string(e.JSON)); err != nil {
 			return fmt.Errorf("event %d: %w", e.Sequence, err)
 		}
+		bytes += len(e.JSON)
 	}
-	return nil
+	_, err = tx.ExecContext(ctx, `UPDATE response SET events = events + ? WHERE number = ?`, bytes, response)
+	return err
 }
 
 // Events returns the events of a response with sequence numbers above after, in order and at most limit; -1 is before the

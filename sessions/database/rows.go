@@ -2,26 +2,7 @@ package database
 
 import (
 	"encoding/json"
-	"errors"
 	"time"
-)
-
-// Errors that callers decide on; test with errors.Is.
-var (
-	// ErrNotFound says that the tenant has no such row.
-	ErrNotFound = errors.New("not found")
-	// ErrExists says that the id is taken.
-	ErrExists = errors.New("exists already")
-	// ErrQuota says that the tenant has as much as it may.
-	ErrQuota = errors.New("quota exceeded")
-	// ErrFinished says that a response has ended and changes no more.
-	ErrFinished = errors.New("has ended")
-	// ErrFull says that the disk has no room.
-	ErrFull = errors.New("disk is full")
-	// ErrDamaged says that the file is not what was written.
-	ErrDamaged = errors.New("damaged")
-
-	errForeign = errors.New("is a database of another program")
 )
 
 // Session is a conversation: a list of items that grows. It is what OpenAI's API calls a conversation and what

@@ -24,10 +24,11 @@ var migrations = []string{version1}
 // Times are microseconds since 1970, UTC. Numbers grow with time and are never used again, so they order lists.
 const version1 = `
 CREATE TABLE tenant (
-  name     TEXT PRIMARY KEY,
+  number   INTEGER PRIMARY KEY AUTOINCREMENT,
+  name     TEXT NOT NULL UNIQUE,
   sessions INTEGER NOT NULL,
   bytes    INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE TABLE log (
   number  INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -73,7 +74,7 @@ CREATE TABLE item (
   json    TEXT NOT NULL
 ) STRICT;
 CREATE INDEX item_id ON item (tenant, id);
-CREATE VIRTUAL TABLE item_text USING fts5 (text, tokenize = 'unicode61 remove_diacritics 2');
+CREATE VIRTUAL TABLE item_text USING fts5 (text, columnsize = 0, tokenize = "unicode61 remove_diacritics 0 categories 'L* N* M* Co'");
 INSERT INTO item_text (item_text, rank) VALUES ('secure-delete', 1);
 
 CREATE TABLE entry (
@@ -100,6 +101,7 @@ CREATE TABLE response (
   completed  INTEGER,
   expires    INTEGER,
   object     TEXT NOT NULL,
+  events     INTEGER NOT NULL DEFAULT 0,  -- bytes of its events
   log        INTEGER REFERENCES log,
   UNIQUE (tenant, id)
 ) STRICT;
@@ -162,20 +164,20 @@ CREATE TRIGGER part_deleted AFTER DELETE ON part BEGIN
 END;
 
 CREATE TRIGGER session_added AFTER INSERT ON session BEGIN
-  INSERT INTO tenant VALUES (new.tenant, 1, 0) ON CONFLICT DO UPDATE SET sessions = sessions + 1;
+  INSERT INTO tenant (name, sessions, bytes) VALUES (new.tenant, 1, 0) ON CONFLICT DO UPDATE SET sessions = sessions + 1;
 END;
 CREATE TRIGGER session_deleted AFTER DELETE ON session BEGIN
   UPDATE tenant SET sessions = sessions - 1 WHERE name = old.tenant;
 END;
 CREATE TRIGGER item_added AFTER INSERT ON item BEGIN
-  INSERT INTO tenant VALUES (new.tenant, 0, octet_length(new.json)) ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+  INSERT INTO tenant (name, sessions, bytes) VALUES (new.tenant, 0, octet_length(new.json)) ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
 END;
 CREATE TRIGGER item_deleted AFTER DELETE ON item BEGIN
   UPDATE tenant SET bytes = bytes - octet_length(old.json) WHERE name = old.tenant;
   DELETE FROM item_text WHERE rowid = old.number;
 END;
 CREATE TRIGGER log_added AFTER INSERT ON log BEGIN
-  INSERT INTO tenant VALUES (new.tenant, 0, length(new.tokens)) ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+  INSERT INTO tenant (name, sessions, bytes) VALUES (new.tenant, 0, length(new.tokens)) ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
 END;
 CREATE TRIGGER log_changed AFTER UPDATE OF tokens ON log BEGIN
   UPDATE tenant SET bytes = bytes - length(old.tokens) + length(new.tokens) WHERE name = new.tenant;
@@ -184,16 +186,16 @@ CREATE TRIGGER log_deleted AFTER DELETE ON log BEGIN
   UPDATE tenant SET bytes = bytes - length(old.tokens) WHERE name = old.tenant;
 END;
 CREATE TRIGGER response_added AFTER INSERT ON response BEGIN
-  INSERT INTO tenant VALUES (new.tenant, 0, octet_length(new.object)) ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+  INSERT INTO tenant (name, sessions, bytes) VALUES (new.tenant, 0, octet_length(new.object)) ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
 END;
-CREATE TRIGGER response_changed AFTER UPDATE OF object ON response BEGIN
-  UPDATE tenant SET bytes = bytes - octet_length(old.object) + octet_length(new.object) WHERE name = new.tenant;
+CREATE TRIGGER response_changed AFTER UPDATE OF object, events ON response BEGIN
+  UPDATE tenant SET bytes = bytes - octet_length(old.object) - old.events + octet_length(new.object) + new.events WHERE name = new.tenant;
 END;
 CREATE TRIGGER response_deleted AFTER DELETE ON response BEGIN
-  UPDATE tenant SET bytes = bytes - octet_length(old.object) WHERE name = old.tenant;
+  UPDATE tenant SET bytes = bytes - octet_length(old.object) - old.events WHERE name = old.tenant;
 END;
 CREATE TRIGGER completion_added AFTER INSERT ON completion BEGIN
-  INSERT INTO tenant VALUES (new.tenant, 0, octet_length(new.object) + octet_length(new.messages))
+  INSERT INTO tenant (name, sessions, bytes) VALUES (new.tenant, 0, octet_length(new.object) + octet_length(new.messages))
     ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
 END;
 CREATE TRIGGER completion_deleted AFTER DELETE ON completion BEGIN
@@ -201,37 +203,32 @@ CREATE TRIGGER completion_deleted AFTER DELETE ON completion BEGIN
 END;
 `
 
-// migrate brings the file to the newest version, each step whole or not at all.
-func migrate(ctx context.Context, db *sql.DB) error {
+// migrate brings a file to the newest version of steps, each of them whole or not at all.
+func migrate(ctx context.Context, db *sql.DB, steps []string) error {
 	for {
-		done, err := migrateOnce(ctx, db)
+		done, err := migrateOnce(ctx, db, steps)
 		if done || err != nil {
 			return err
 		}
 	}
 }
 
-func migrateOnce(ctx context.Context, db *sql.DB) (done bool, err error) {
+func migrateOnce(ctx context.Context, db *sql.DB, steps []string) (done bool, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
 	}
 	defer tx.Rollback()
-	var version, application, tables int
-	row := tx.QueryRowContext(ctx, `SELECT (SELECT user_version FROM pragma_user_version),
-		(SELECT application_id FROM pragma_application_id), (SELECT COUNT(*) FROM sqlite_schema)`)
-	if err := row.Scan(&version, &application, &tables); err != nil {
-		return false, err
-	}
+	version, err := versionOf(ctx, tx)
 	switch {
-	case version == 0 && tables > 0 || version > 0 && application != applicationID:
-		return false, errForeign
-	case version > len(migrations):
-		return false, fmt.Errorf("is of version %d, newer than this program's %d", version, len(migrations))
-	case version == len(migrations):
+	case err != nil:
+		return false, err
+	case version > len(steps):
+		return false, versionError(version, len(steps))
+	case version == len(steps):
 		return true, nil
 	}
-	if _, err := tx.ExecContext(ctx, migrations[version]); err != nil {
+	if _, err := tx.ExecContext(ctx, steps[version]); err != nil {
 		return false, fmt.Errorf("migrating to version %d: %w", version+1, err)
 	}
 	// Pragmas take no parameters; these are our own numbers.
@@ -239,4 +236,22 @@ func migrateOnce(ctx context.Context, db *sql.DB) (done bool, err error) {
 		return false, err
 	}
 	return false, tx.Commit()
+}
+
+// versionOf returns the version of a file, 0 where it has no tables yet, and refuses another program's.
+func versionOf(ctx context.Context, tx *sql.Tx) (version int, err error) {
+	var application, tables int
+	err = tx.QueryRowContext(ctx, `SELECT (SELECT user_version FROM pragma_user_version),
+		(SELECT application_id FROM pragma_application_id), (SELECT COUNT(*) FROM sqlite_schema)`).Scan(&version, &application, &tables)
+	if err == nil && (version > 0 || tables > 0) && application != applicationID {
+		err = fmt.Errorf("%w: not a database of Hearth", ErrForeign)
+	}
+	return version, err
+}
+
+func versionError(version, newest int) error {
+	if version > newest {
+		return fmt.Errorf("%w: it is of version %d, and this program knows versions up to %d", ErrForeign, version, newest)
+	}
+	return fmt.Errorf("%w: it is of version %d, which a server brings to version %d when it starts", ErrForeign, version, newest)
 }

@@ -5,121 +5,184 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
-	"unicode"
 )
-
-// ErrQuery says that a search has nothing to look for, or too much.
-var ErrQuery = errors.New("query")
 
 const (
 	maxQueryBytes = 1024
-	maxQueryTerms = 32
+	maxQueryWords = 64
+	// minPrefix is the shortest beginning that is looked for: all words that begin with it are put together first.
+	minPrefix = 3
 )
 
 // Found is a session that a search found.
 type Found struct {
 	Session Session
-	Item    string // id of the newest item that matches
-	Excerpt string // of that item's text, around what matches
+	Item    Item // the newest one that matches
 }
 
-// SearchSessions lists the sessions with an item that has all words of a query, newest session first; "words in quotes" are
-// found in this order only, and word* finds what begins so. No other sign has a meaning. Case and accents do not matter.
+// SearchSessions lists the sessions with an item that has all words of a query, those with the newest such item first;
+// "words in quotes" are found in this order only, and word* finds what begins so. No other sign has a meaning. Case and
+// accents do not matter.
+//
+// Every word is stored with the number of its tenant before it: neither what a search finds nor how long it takes depends
+// on what others have.
 func (d *DB) SearchSessions(ctx context.Context, tenant, query string, page Page) (list []Found, more bool, err error) {
-	match, err := matchExpression(query)
+	terms, err := parseQuery(query)
 	if err != nil {
 		return nil, false, fmt.Errorf("database: search: %w", err)
 	}
-	page.Descending = true
 	err = d.read(ctx, "search", func(tx *sql.Tx) error {
-		after, err := page.after(ctx, tx, `SELECT number FROM session WHERE tenant = ? AND id = ?`, tenant)
+		var number int64
+		err := tx.QueryRowContext(ctx, `SELECT number FROM tenant WHERE name = ?`, tenant).Scan(&number)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		rows, err := tx.QueryContext(ctx, `WITH hit AS (
-				SELECT e.session AS session, MAX(i.number) AS item FROM item_text t JOIN item i ON i.number = t.rowid JOIN entry e ON e.item = i.number
-				WHERE t.text MATCH ?1 AND i.tenant = ?2 AND e.session < ?3 GROUP BY e.session ORDER BY e.session DESC LIMIT ?4)
-			SELECT `+sessionColumns+`, i.id, (SELECT snippet(item_text, 0, '', '', '…', 24) FROM item_text WHERE text MATCH ?1 AND rowid = hit.item)
-			FROM hit JOIN session s ON s.number = hit.session JOIN item i ON i.number = hit.item WHERE s.tenant = ?2 ORDER BY s.number DESC`,
-			match, tenant, after, page.limit())
-		list, err = collect(rows, err, func(row scanner) (f Found, err error) {
-			f.Session, _, err = scanSession(extended{row, []any{&f.Item, &f.Excerpt}})
-			f.Excerpt = strings.ReplaceAll(f.Excerpt, joiner, "")
-			return f, err
-		})
-		list, more = cut(page, list)
-		return err
+		hits, err := findHits(ctx, tx, matchExpression(terms, number), page)
+		if err != nil {
+			return err
+		}
+		hits, more = cut(page, hits)
+		for _, h := range hits {
+			f, err := h.load(ctx, tx, tenant)
+			if err != nil {
+				return err
+			}
+			list = append(list, f)
+		}
+		return nil
 	})
 	return list, more, err
 }
 
-// extended scans further columns after those of another row.
-type extended struct {
-	scanner
-	more []any
+// hit is a session and its newest item that matches.
+type hit struct{ session, item int64 }
+
+// findHits reads matches from the newest on until the page is full and one more is known.
+func findHits(ctx context.Context, tx *sql.Tx, match string, page Page) ([]hit, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT s.number, s.id, t.rowid FROM item_text t CROSS JOIN entry e ON e.item = t.rowid CROSS JOIN session s ON s.number = e.session
+		WHERE t.text MATCH ? ORDER BY t.rowid DESC`, match)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var hits []hit
+	seen, skip := map[int64]bool{}, page.After != ""
+	for limit := page.limit(); rows.Next() && (limit < 0 || len(hits) < limit); {
+		var h hit
+		var id string
+		if err := rows.Scan(&h.session, &id, &h.item); err != nil {
+			return nil, err
+		}
+		switch {
+		case seen[h.session]:
+		case skip:
+			skip = id != page.After
+		default:
+			hits = append(hits, h)
+		}
+		seen[h.session] = true
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if skip {
+		return nil, fmt.Errorf("after: %s: %w", page.After, ErrNotFound)
+	}
+	return hits, nil
 }
 
-func (e extended) Scan(to ...any) error { return e.scanner.Scan(append(to, e.more...)...) }
+func (h hit) load(ctx context.Context, tx *sql.Tx, tenant string) (f Found, err error) {
+	f.Session, _, err = scanSession(tx.QueryRowContext(ctx, `SELECT `+sessionColumns+` FROM session s WHERE s.number = ? AND s.tenant = ?`, h.session, tenant))
+	if err != nil {
+		return f, err
+	}
+	f.Item, err = scanItem(tx.QueryRowContext(ctx, `SELECT `+itemColumns+` FROM item i WHERE i.number = ? AND i.tenant = ?`, h.item, tenant))
+	return f, err
+}
 
-// matchExpression makes an FTS5 expression of a query, in which every word is a quoted string: nothing of the query is
-// FTS5's syntax.
-func matchExpression(query string) (string, error) {
+// term is one word, or a phrase, that a search is for.
+type term struct {
+	words  []string // folded
+	prefix bool     // the last one may go on
+}
+
+// parseQuery takes a query apart into the words of it, so that nothing of it is FTS5's syntax.
+func parseQuery(query string) ([]term, error) {
 	if len(query) > maxQueryBytes {
-		return "", fmt.Errorf("%w has %d bytes, the most is %d", ErrQuery, len(query), maxQueryBytes)
+		return nil, fmt.Errorf("%w has %d bytes, the most is %d", ErrQuery, len(query), maxQueryBytes)
 	}
-	var terms []string
-	add := func(term string, prefix bool) {
-		if !strings.ContainsFunc(term, isWord) {
-			return // no word of it would be looked for
+	var terms []term
+	count := 0
+	add := func(text string, prefix bool) error {
+		t := term{prefix: prefix}
+		words(text, func(w word) bool { t.words = append(t.words, w.folded); return true })
+		if len(t.words) == 0 {
+			return nil // signs alone, which no text is searched for
 		}
-		term = `"` + indexed(strings.ReplaceAll(term, `"`, " ")) + `"`
-		if prefix {
-			term += "*"
+		if last := t.words[len(t.words)-1]; prefix && len([]rune(last)) < minPrefix {
+			return fmt.Errorf("%w has %s*, of less than %d characters", ErrQuery, last, minPrefix)
 		}
-		terms = append(terms, term)
+		count += len(t.words)
+		terms = append(terms, t)
+		return nil
 	}
-	for i, part := range strings.Split(strings.ReplaceAll(query, "\x00", " "), `"`) {
+	for i, part := range strings.Split(query, `"`) {
 		if i%2 == 1 {
-			add(part, false)
+			if err := add(part, false); err != nil {
+				return nil, err
+			}
 			continue
 		}
-		for _, word := range strings.Fields(part) {
-			stem, prefix := strings.CutSuffix(word, "*")
-			add(stem, prefix)
+		for _, text := range strings.Fields(part) {
+			stem, prefix := strings.CutSuffix(text, "*")
+			if err := add(stem, prefix); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if len(terms) == 0 || len(terms) > maxQueryTerms {
-		return "", fmt.Errorf("%w has %d words, which must be 1 to %d", ErrQuery, len(terms), maxQueryTerms)
+	if count == 0 || count > maxQueryWords {
+		return nil, fmt.Errorf("%w has %d words, and may have 1 to %d", ErrQuery, count, maxQueryWords)
 	}
-	return strings.Join(terms, " AND "), nil
+	return terms, nil
 }
 
-// joiner separates the characters of scripts that are written without spaces, of which the tokenizer makes one word
-// otherwise. It is a format character, which the tokenizer takes for a separator and which excerpts lose again.
-const joiner = "\u2060"
-
-// indexed is the form of a text in which each ideograph or kana is a word.
-func indexed(text string) string {
-	if !strings.ContainsFunc(text, spaceless) {
-		return text
-	}
-	var b strings.Builder
-	for _, r := range text {
-		if spaceless(r) {
-			b.WriteString(joiner)
-			b.WriteRune(r)
-			b.WriteString(joiner)
-		} else {
-			b.WriteRune(r)
+// matchExpression makes an FTS5 expression of the terms, which holds quoted strings of letters and digits.
+func matchExpression(terms []term, tenant int64) string {
+	phrases := make([]string, len(terms))
+	for i, t := range terms {
+		marked := make([]string, len(t.words))
+		for j, w := range t.words {
+			marked[j] = mark(tenant) + w
+		}
+		phrases[i] = `"` + strings.Join(marked, " ") + `"`
+		if t.prefix {
+			phrases[i] += "*"
 		}
 	}
+	return strings.Join(phrases, " AND ")
+}
+
+// mark is what stands before every word of a tenant. It ends with a character of private use, which the tokenizer takes for
+// part of a word and which no word of a text has.
+func mark(tenant int64) string { return strconv.FormatInt(tenant, 36) + "\ue000" }
+
+// indexed is the form in which a tenant's text is stored to be found: its words, each with the tenant's mark.
+func indexed(text string, tenant int64) string {
+	var b strings.Builder
+	prefix := mark(tenant)
+	words(text, func(w word) bool {
+		if w.end > maxIndexedBytes {
+			return false
+		}
+		b.WriteString(prefix)
+		b.WriteString(w.folded)
+		b.WriteByte(' ')
+		return true
+	})
 	return b.String()
 }
-
-func spaceless(r rune) bool {
-	return r >= 0x0e00 && unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
-}
-
-// isWord reports whether the tokenizer makes words of a character (unicode61: letters, numbers and private use).
-func isWord(r rune) bool { return unicode.In(r, unicode.L, unicode.N, unicode.Co) }

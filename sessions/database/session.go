@@ -174,7 +174,7 @@ func (d *DB) ForkSession(ctx context.Context, id string, fork *Session, n int) e
 			return err
 		}
 		if n < 0 || n > parent.Items {
-			return fmt.Errorf("has %d items, not %d", parent.Items, n)
+			return fmt.Errorf("%w: has %d items, not %d", ErrRange, parent.Items, n)
 		}
 		if err := d.admit(ctx, tx, fork.Tenant, admitSession); err != nil {
 			return err
@@ -200,7 +200,7 @@ func (d *DB) RewindSession(ctx context.Context, tenant, id string, n int) (freed
 			return err
 		}
 		if n < 0 || n > s.Items {
-			return fmt.Errorf("has %d items, not %d", s.Items, n)
+			return fmt.Errorf("%w: has %d items, not %d", ErrRange, s.Items, n)
 		}
 		const beyond = `FROM entry WHERE session = ?1 AND position IN (SELECT position FROM entry WHERE session = ?1 ORDER BY position LIMIT -1 OFFSET ?2)`
 		logs, err := numbers(tx.QueryContext(ctx, `SELECT log `+beyond+` AND log IS NOT NULL`, number, n))

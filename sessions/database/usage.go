@@ -60,6 +60,11 @@ const (
 	admitSession
 )
 
+// Admit returns ErrQuota where a tenant has as many bytes as it may. What is stored only after it was computed asks before.
+func (d *DB) Admit(ctx context.Context, tenant string) error {
+	return d.read(ctx, "tenant "+tenant, func(tx *sql.Tx) error { return d.admit(ctx, tx, tenant, admitBytes) })
+}
+
 // admit returns ErrQuota where a tenant has as much as it may.
 func (d *DB) admit(ctx context.Context, tx *sql.Tx, tenant string, what int) error {
 	quota := d.opts.Quota

@@ -42,6 +42,9 @@ func (d *Dict) Get(name string) (Value, bool) {
 // called once d is being rendered.
 func (d *Dict) Set(name string, v Value) { d.put(key{'s', name}, Trusted(name), v) }
 
+// Delete removes a text key. It must not be called once d is being rendered.
+func (d *Dict) Delete(name string) { d.remove(key{'s', name}) }
+
 // All yields keys and values in order.
 func (d *Dict) All() iter.Seq2[Value, Value] {
 	return func(yield func(Value, Value) bool) {
