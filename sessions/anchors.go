@@ -28,17 +28,39 @@ import (
 // anchorKey names the text before an anchor, and whose it is. It says nothing about the text to whoever lacks the secret.
 type anchorKey [sha256.Size]byte
 
-// Bounds of what is kept: 16 MiB of tokens, and so many answers to one prompt.
+// Bounds of what is kept: 16 MiB of tokens, so many answers to one prompt, and so many keys that are known to be whole.
 const (
 	maxAnchorTokens = 4 << 20
 	maxAnswers      = 4
+	maxWholeKeys    = 1 << 17
 )
 
 // anchor is one answer. It does not change.
 type anchor struct {
+	tenant string
 	key    anchorKey
-	tail   int     // how many of the tokens are the prompt's
-	tokens []int32 // those of the tail, then those of the answer
+	start  int               // how many tokens there are before the tail
+	before [sha256.Size]byte // hash of these
+	tail   int               // how many of the tokens are the prompt's
+	tokens []int32           // those of the tail, then those of the answer
+}
+
+// isIn reports whether a log has the answer where it stands, and some of it behind the first keep tokens.
+func (x *anchor) isIn(log []int32, keep int) bool {
+	end := x.start + len(x.tokens)
+	return keep < end && end <= len(log) && slices.Equal(x.tokens, log[x.start:end]) && hashTokens(log[:x.start]) == x.before
+}
+
+func hashTokens(ids []int32) (sum [sha256.Size]byte) {
+	return sha256.Sum256(appendTokens(nil, ids))
+}
+
+func appendTokens(b []byte, ids []int32) []byte {
+	b = slices.Grow(b, 4*len(ids))
+	for _, id := range ids {
+		b = binary.LittleEndian.AppendUint32(b, uint32(id))
+	}
+	return b
 }
 
 // anchors are those of all tenants and models; their keys keep them apart. The zero value is empty.
@@ -47,11 +69,13 @@ type anchor struct {
 //  1. Each element of order holds an *anchor, the most recently used first, and is in the list of its key in byKey.
 //  2. A list of byKey is not empty, has at most maxAnswers elements, and no two of equal tokens; the newest comes first.
 //  3. numTokens is the sum of their tokens, at most maxAnchorTokens.
+//  4. Of the keys in whole, everything that the database has is here.
 type anchors struct {
 	mu        sync.Mutex
 	byKey     map[anchorKey][]*list.Element
 	order     list.List
 	numTokens int
+	whole     map[anchorKey]bool
 }
 
 // find returns the anchors of each key, the newest first.
@@ -66,6 +90,43 @@ func (a *anchors) find(keys []anchorKey) map[int][]*anchor {
 		}
 	}
 	return found
+}
+
+// incomplete returns the keys of which the database may have more.
+func (a *anchors) incomplete(keys []anchorKey) (list [][]byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := range keys {
+		if !a.whole[keys[i]] {
+			list = append(list, keys[i][:])
+		}
+	}
+	return list
+}
+
+// complete says that everything of these keys is here now.
+func (a *anchors) complete(keys [][]byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.whole == nil || len(a.whole)+len(keys) > maxWholeKeys {
+		a.whole = map[anchorKey]bool{}
+	}
+	for _, key := range keys {
+		a.whole[anchorKey(key)] = true
+	}
+}
+
+// forget drops the answers of a tenant that are in a log, behind its first keep tokens.
+func (a *anchors) forget(tenant string, log []int32, keep int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for e := a.order.Front(); e != nil; {
+		next := e.Next()
+		if x := e.Value.(*anchor); x.tenant == tenant && x.isIn(log, keep) {
+			a.remove(e)
+		}
+		e = next
+	}
 }
 
 // add keeps an anchor, and forgets those that were not used for longest.
@@ -101,6 +162,7 @@ func (a *anchors) remove(e *list.Element) {
 	if a.byKey[x.key] = rest; len(rest) == 0 {
 		delete(a.byKey, x.key)
 	}
+	delete(a.whole, x.key)
 }
 
 // keyring makes the keys of prompts of one tenant and model.

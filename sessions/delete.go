@@ -32,6 +32,9 @@ func (s *Store) change(ctx context.Context, tenant, session string, remove func(
 		return err
 	}
 	defer unlock()
-	_, err = remove(s.database)
-	return err
+	freed, err := remove(s.database)
+	if err != nil {
+		return err
+	}
+	return s.forgetAnswers(ctx, freed)
 }

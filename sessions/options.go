@@ -15,6 +15,8 @@ type Options struct {
 	// conversations. Nil: one is drawn, and means nothing after the end of the process.
 	Secret []byte
 	Logger *slog.Logger // nil: slog.Default
+
+	passing bool // the secret was drawn
 }
 
 // Validate names the option that is out of range.
@@ -29,6 +31,7 @@ func (o Options) withDefaults() Options {
 	if o.Secret == nil {
 		o.Secret = make([]byte, SecretBytes)
 		rand.Read(o.Secret) // never fails
+		o.passing = true
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

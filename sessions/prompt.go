@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +25,7 @@ type prompt struct {
 	anchored bool
 	anchor   anchorKey // what answers are remembered by
 	tail     int       // how many of the last tokens come behind it
+	stored   bool      // answers may be kept in the database
 }
 
 // prompt renders and encodes the prompt of a turn.
@@ -77,6 +77,9 @@ func render(m *engine.Served, t *Turn) (*prompt, error) {
 // spell chooses the tokens of a prompt: those of the turn's log and of remembered answers, as far as they say the same.
 func (s *Store) spell(m *engine.Served, t *Turn, p *prompt, parts *tokenizer.Parts) {
 	keys := newKeyring(s.opts.Secret, t.Tenant, t.Salt, m.Digest).keysOf(parts)
+	if p.stored = t.Messages != nil && t.Salt == "" && s.database != nil && !s.opts.passing; p.stored {
+		s.loadAnchors(t.Tenant, keys)
+	}
 	found := s.anchors.find(keys)
 	last, h := answerHeader(parts)
 	spelled := newSpelling(m.Tokenizer, parts, t.Log)
@@ -140,13 +143,6 @@ func (s *Store) compare(t *Turn, what string, ids []int32, f tokenizer.Followed)
 	if f.Tokens < len(ids) {
 		s.opts.Logger.Debug("prompt leaves known tokens", slog.String("id", t.ID), slog.String("known", what),
 			slog.Int("tokens", len(ids)), slog.Int("followed", f.Tokens), slog.Int("part", f.End.Part), slog.Int("token", int(ids[f.Tokens])))
-	}
-}
-
-// remember keeps the tokens that were drawn after a prompt, for the prompt that has them as its text.
-func (s *Store) remember(p *prompt, drawn []int32) {
-	if p.anchored && len(drawn) > 0 {
-		s.anchors.add(&anchor{key: p.anchor, tail: p.tail, tokens: slices.Concat(p.tokens[len(p.tokens)-p.tail:], drawn)})
 	}
 }
 

@@ -23,9 +23,9 @@ var readers = []struct{ template, vocabulary string }{
 	{"Qwen3-Coder", "qwen3"},
 	{"Qwen3.5-4B", "qwen3"}, // whose added tokens it needs, no more
 	{"MiniMax-M2", "minimax-m2"},
-	{"config-DeepSeek-R1", "deepseek-v3"},
-	{"deepseek-ai-DeepSeek-V3.1", "deepseek-v3"},
-	{"deepseek-ai-DeepSeek-V4", "deepseek-v3"},
+	{"config-DeepSeek-R1", "deepseek-v4"},
+	{"deepseek-ai-DeepSeek-V3.1", "deepseek-v4"},
+	{"deepseek-ai-DeepSeek-V4", "deepseek-v4"},
 	{"meta-llama-Llama-3.1-8B-Instruct", "llama3.1"},
 }
 
@@ -199,7 +199,7 @@ func TestPromptGoesOn(t *testing.T) {
 				if withLog {
 					turn.Log = log
 				} else {
-					r.store.remember(p, drawn)
+					r.store.remember(r.Served, turn, p, drawn)
 				}
 			}
 		}

@@ -16,14 +16,12 @@ const weatherTools = `[{"type": "function", "function": {"name": "get_weather", 
 
 // called are replies that call get_weather with these arguments, each spelled as no template would write it.
 var called = map[string]string{
-	"Qwen-Qwen3-0.6B":           "<tool_call>{\"arguments\":{\"city\":\"Zürich\",\"days\":3},\"name\":\"get_weather\"}</tool_call>",
-	"Qwen3-Coder":               "<tool_call>\n<function=get_weather>\n<parameter=days>\n3\n</parameter>\n<parameter=city>\nZürich\n</parameter>\n</function>\n\n</tool_call>",
-	"Qwen3.5-4B":                "So.\n</think>\n\n<tool_call>\n\n<function=get_weather>\n<parameter=days>\n3\n</parameter>\n<parameter=city>\nZürich\n</parameter>\n</function>\n</tool_call>",
-	"MiniMax-M2":                "So.\n</think>\n\n<minimax:tool_call>\n<invoke name=\"get_weather\">\n\n<parameter name=\"days\">3</parameter>\n<parameter name=\"city\">Zürich</parameter>\n</invoke>\n</minimax:tool_call>",
-	"deepseek-ai-DeepSeek-V3.1": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{\"days\":3,\"city\":\"Z\\u00fcrich\"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+	"Qwen-Qwen3-0.6B": "<tool_call>{\"arguments\":{\"city\":\"Zürich\",\"days\":3},\"name\":\"get_weather\"}</tool_call>",
+	"Qwen3-Coder":     "<tool_call>\n<function=get_weather>\n<parameter=days>\n3\n</parameter>\n<parameter=city>\nZürich\n</parameter>\n</function>\n\n</tool_call>",
+	"Qwen3.5-4B":      "So.\n</think>\n\n<tool_call>\n\n<function=get_weather>\n<parameter=days>\n3\n</parameter>\n<parameter=city>\nZürich\n</parameter>\n</function>\n</tool_call>",
+	"MiniMax-M2":      "So.\n</think>\n\n<minimax:tool_call>\n<invoke name=\"get_weather\">\n\n<parameter name=\"days\">3</parameter>\n<parameter name=\"city\">Zürich</parameter>\n</invoke>\n</minimax:tool_call>",
 	"deepseek-ai-DeepSeek-V4": "<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"days\" string=\"false\">3</｜DSML｜parameter>\n" +
 		"<｜DSML｜parameter name=\"city\" string=\"true\">Zürich</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
-	"config-DeepSeek-R1":               "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{\"days\":3,\n\"city\":\"Zürich\"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
 	"meta-llama-Llama-3.1-8B-Instruct": "{\"name\":\"get_weather\",\"parameters\":{\"days\":3,\"city\":\"Zürich\"}}",
 }
 
@@ -66,7 +64,10 @@ func asksForWeather(t testing.TB) *Turn {
 // them in its own way, and the prompts go on from what the model drew.
 func TestCallsAreRecalled(t *testing.T) {
 	eachReader(t, func(t *testing.T, r *reader) {
-		reply := called[r.ID]
+		reply, ok := called[r.ID]
+		if !ok {
+			t.Skip("the template has no place for tools")
+		}
 		reasoning := ""
 		if strings.HasPrefix(reply, "So.") {
 			reasoning = "So."
@@ -76,11 +77,7 @@ func TestCallsAreRecalled(t *testing.T) {
 			r.store = NewStore(nil, nil)
 			turn := asksForWeather(t)
 			var log []int32
-			rounds := 3
-			if r.ID == "config-DeepSeek-R1" {
-				rounds = 2 // this template writes a second round of calls another way than it asks for one
-			}
-			for i := range rounds {
+			for i := range 3 {
 				p, err := r.store.prompt(r.Served, turn)
 				if err != nil {
 					t.Fatal(err)
@@ -98,7 +95,7 @@ func TestCallsAreRecalled(t *testing.T) {
 				if withLog {
 					turn.Log = log
 				} else {
-					r.store.remember(p, drawn)
+					r.store.remember(r.Served, turn, p, drawn)
 				}
 				turn.Messages = append(turn.Messages, callMessage(t, ` { "city" : "Z\u00fcrich", "days": 3 }`, reasoning),
 					json.RawMessage(fmt.Sprintf(`{"role":"tool","tool_call_id":"call_0001","content":"rain %d"}`, i)))
@@ -109,12 +106,12 @@ func TestCallsAreRecalled(t *testing.T) {
 
 // TestOtherCallsAreNot sends back what the model did not say: the prompt says it in the client's words.
 func TestOtherCallsAreNot(t *testing.T) {
-	r := openReader(t, "deepseek-ai-DeepSeek-V3.1", "deepseek-v3")
+	r := openReader(t, "deepseek-ai-DeepSeek-V4", "deepseek-v4")
 	random := rand.New(rand.NewPCG(7, 8))
 	turn := asksForWeather(t)
 	p := r.prompt(t, turn)
 	drawn := drawnAs(r.Tokenizer, called[r.ID], random)
-	r.store.remember(p, drawn)
+	r.store.remember(r.Served, turn, p, drawn)
 	turn.Log = slices.Concat(p.tokens, drawn)
 	result := json.RawMessage(`{"role":"tool","tool_call_id":"call_0001","content":"rain"}`)
 	for name, said := range map[string]json.RawMessage{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"hearth/engine"
 	"hearth/engine/api"
@@ -38,6 +39,7 @@ type Store struct {
 	opts     Options
 	locks    locks
 	anchors  anchors
+	failing  atomic.Bool // the database keeps no answers
 }
 
 // NewStore returns a store. The catalog stays the caller's; so does the database, nil where nothing is stored.
@@ -167,7 +169,7 @@ func (s *Store) Run(ctx context.Context, t *Turn) (*Stream, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	stream := &Stream{
 		Prompt: prompt.tokens, cancel: cancel, deltas: make(chan Delta, 16*choices), open: choices,
-		remember: func(drawn []int32) { s.remember(prompt, drawn) },
+		remember: func(drawn []int32) { s.remember(m, t, prompt, drawn) },
 	}
 	request := api.Request{
 		ID: t.ID, Prompt: prompt.tokens, MaxTokens: t.MaxTokens, MinTokens: t.MinTokens, IgnoreEOS: t.IgnoreEOS,

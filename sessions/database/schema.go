@@ -11,7 +11,7 @@ const applicationID = 0x48525448
 
 // migrations bring an older file up to date: entry i makes version i+1 of version i (PRAGMA user_version). An entry that was
 // released is never changed; another one follows it.
-var migrations = []string{version1}
+var migrations = []string{version1, version2}
 
 // version1 draws the tables. What holds of them whatever is inserted or deleted, and in whatever order, is said by foreign
 // keys and triggers:
