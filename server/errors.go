@@ -93,6 +93,12 @@ var errorTable = []struct {
 		Message: "the answer was read too slowly"}},
 	{sessions.ErrLocked, wireError{Status: 409, Type: typeConflict, Code: "conversation_locked", RetryAfter: time.Second,
 		Message: "another turn of this conversation is running; try again when it has ended"}},
+	{sessions.ErrNoPrevious, wireError{Status: 400, Type: typeInvalidRequest, Code: "previous_response_not_found", Param: "previous_response_id"}},
+	{sessions.ErrNoConversation, wireError{Status: 404, Type: typeInvalidRequest, Code: "not_found", Param: "conversation"}},
+	{sessions.ErrNotBackground, wireError{Status: 400, Type: typeInvalidRequest, Code: "invalid_value",
+		Message: "only responses that were created with background true can be cancelled and replayed"}},
+	{sessions.ErrNoEvents, wireError{Status: 400, Type: typeInvalidRequest, Code: "invalid_value", Param: "stream",
+		Message: "only responses that were created with background true and stream true can be replayed"}},
 	{database.ErrNotFound, wireError{Status: 404, Type: typeInvalidRequest, Code: "not_found",
 		Message: "there is nothing stored under this id"}},
 	{database.ErrExists, wireError{Status: 409, Type: typeConflict, Code: "already_exists", Final: true,
@@ -107,6 +113,8 @@ var errorTable = []struct {
 		Message: "the server is shutting down"}},
 	{errDeadline, wireError{Status: 504, Type: typeServer, Code: "request_timeout", Final: true,
 		Message: "the request took longer than the server allows"}},
+	{context.DeadlineExceeded, wireError{Status: 504, Type: typeServer, Code: "request_timeout", Final: true,
+		Message: "the response took longer than the server allows"}},
 	{context.Canceled, wireError{Status: statusClientGone, Type: typeInvalidRequest, Code: "client_gone", Message: "the client went away"}},
 }
 
@@ -154,7 +162,7 @@ func plainMessage(err error) string {
 		return fmt.Sprintf("the prompt has %d tokens and %d more were asked for, which is %d together; this model's context holds %d",
 			long.Prompt, long.Output, long.Prompt+long.Output, long.Context)
 	}
-	return strings.TrimPrefix(err.Error(), "engine: ")
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "engine: "), "sessions: ")
 }
 
 // errorBody is OpenAI's shape; param and code are always there.

@@ -80,7 +80,7 @@ func TestForeignEndpoints(t *testing.T) {
 		method, path string
 		yet          bool
 	}{
-		{"POST", "/v1/responses", true}, {"GET", "/v1/responses/resp_1", true}, {"POST", "/v1/embeddings", true},
+		{"POST", "/v1/files", true}, {"GET", "/v1/files/file_1", true}, {"POST", "/v1/embeddings", true},
 		{"POST", "/v1/images/generations", true}, {"POST", "/api/pull", true},
 		{"POST", "/v1/response", false}, {"POST", "/v1/responsesx", false}, {"GET", "/embeddings", false},
 	} {

@@ -26,6 +26,7 @@ type wireFormat uint8
 const (
 	wireOpenAI wireFormat = iota
 	wireOllama
+	wireResponses // as OpenAI's, with flat errors within streams
 )
 
 // route is one line of the table of everything the server answers.
@@ -53,6 +54,13 @@ func routes(o *Options) []route {
 		{"DELETE", "/v1/chat/completions/:id", scopeInference, wireOpenAI, 0, storing, (*Server).deleteCompletion},
 		{"GET", "/v1/chat/completions/:id/messages", scopeInference, wireOpenAI, 0, storing, (*Server).listCompletionMessages},
 		{"POST", "/v1/completions", scopeInference, wireOpenAI, large, generating, (*Server).completions},
+		{"POST", "/v1/responses", scopeInference, wireResponses, large, generating, (*Server).createResponse},
+		{"POST", "/v1/responses/input_tokens", scopeInference, wireResponses, large, time.Minute, (*Server).inputTokens},
+		{"GET", "/v1/responses", scopeInference, wireResponses, 0, maxConnection, (*Server).responseSocket},
+		{"GET", "/v1/responses/:id", scopeInference, wireResponses, 0, generating, (*Server).getResponse},
+		{"DELETE", "/v1/responses/:id", scopeInference, wireResponses, 0, time.Minute, (*Server).deleteResponse},
+		{"POST", "/v1/responses/:id/cancel", scopeInference, wireResponses, large, time.Minute, (*Server).cancelResponse},
+		{"GET", "/v1/responses/:id/input_items", scopeInference, wireResponses, 0, quickly, (*Server).listInputItems},
 		{"GET", "/v1/models", scopeInference, wireOpenAI, 0, quickly, (*Server).listModels},
 		{"GET", "/v1/models/*id", scopeInference, wireOpenAI, 0, quickly, (*Server).getModel}, // ids have slashes
 		{"POST", "/v1/conversations", scopeInference, wireOpenAI, large, storing, (*Server).createConversation},
@@ -96,6 +104,7 @@ type Server struct {
 	ready    atomic.Bool
 	draining atomic.Bool
 	running  atomic.Int64 // requests that are being answered
+	sockets  sockets
 }
 
 // New returns a server of a store's models.
@@ -105,7 +114,7 @@ func New(store *sessions.Store, opts Options) (*Server, error) {
 	}
 	opts.setDefaults()
 	s := &Server{
-		opts: opts, store: store, metrics: newMetrics(store, opts.Now), keys: newKeyring(opts.APIKeys),
+		opts: opts, store: store, metrics: newMetrics(store, opts.Now), sockets: sockets{stopping: make(chan struct{})}, keys: newKeyring(opts.APIKeys),
 		anyOrigin: slices.Contains(opts.CORSOrigins, "*"), crossOrigin: http.NewCrossOriginProtection(),
 	}
 	for _, name := range opts.AllowedHosts {
@@ -189,10 +198,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.draining.Store(true)
-	if err := shutDown(server, s.opts.DrainTimeout); err != nil {
+	s.sockets.stop()
+	if err := s.shutDown(server, s.opts.DrainTimeout); err != nil {
 		s.opts.Logger.Warn("requests did not finish in time and are ended", "after", s.opts.DrainTimeout)
 		cancel(errDraining)
-		if err := shutDown(server, finalEvents); err != nil {
+		if err := s.shutDown(server, finalEvents); err != nil {
 			server.Close()
 		}
 	}
@@ -200,10 +210,10 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
-func shutDown(server *http.Server, limit time.Duration) error {
+func (s *Server) shutDown(server *http.Server, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	return server.Shutdown(ctx)
+	return errors.Join(server.Shutdown(ctx), s.sockets.wait(ctx))
 }
 
 // exchange is one request and its answer in progress. It belongs to the request's goroutine.
@@ -215,6 +225,8 @@ type exchange struct {
 	id      string
 	tenant  string // whose request it is, by its key
 	started time.Time
+
+	sequence int // number of the next event in a stream of a response
 
 	// What the log line and the metrics say in the end.
 	model  string
@@ -305,7 +317,12 @@ func (x *exchange) fail(err error) {
 		wire.setHeaders(x.header())
 		_ = x.write(wire.Status, body) // the client may be gone; the log has the error
 	case strings.HasPrefix(contentType, "text/event-stream"):
-		_ = x.s.newStream(x, formatSSE).event(body)
+		out := x.s.newStream(x, formatSSE)
+		if x.route.wire == wireResponses {
+			_ = out.failed(wire, x.sequence)
+		} else {
+			_ = out.event(body)
+		}
 	case contentType == "application/x-ndjson":
 		_ = x.s.newStream(x, formatNDJSON).event(body)
 	}
@@ -317,14 +334,21 @@ func (x *exchange) finished(f *sessions.Finish) { x.reason = finishReason(f) }
 // recover turns a panic of a handler into an error; the process and all other requests go on.
 func (x *exchange) recover() {
 	if r := recover(); r != nil {
-		x.s.opts.Logger.Error("request panicked", "request", x.id, "route", x.route.path, "panic", r, "stack", string(debug.Stack()))
-		x.fail(fmt.Errorf("server: panic: %v", r))
+		x.fail(x.panicked(r))
 	}
 }
 
+// panicked logs a panic and returns it as an error.
+func (x *exchange) panicked(r any) error {
+	x.s.opts.Logger.Error("request panicked", "request", x.id, "route", x.route.path, "panic", r, "stack", string(debug.Stack()))
+	return fmt.Errorf("server: panic: %v", r)
+}
+
 // finish writes the request's log line and counts it.
-func (x *exchange) finish() {
-	status := x.c.Writer.Status()
+func (x *exchange) finish() { x.conclude(x.c.Writer.Status()) }
+
+// conclude is finish for a request that was answered with this status.
+func (x *exchange) conclude(status int) {
 	took := x.s.opts.Now().Sub(x.started)
 	x.s.metrics.ended(x, status, took)
 	level := slog.LevelInfo
@@ -370,7 +394,7 @@ func (s *Server) unknownRoute(x *exchange) error {
 // foreignEndpoints are the endpoints of OpenAI's API, and of Ollama's, that this server does not have. Their clients are
 // told so, in other words than after a slip of the pen.
 var foreignEndpoints = []string{
-	"/v1/responses", "/v1/embeddings", "/v1/moderations", "/v1/files", "/v1/uploads", "/v1/batches",
+	"/v1/embeddings", "/v1/moderations", "/v1/files", "/v1/uploads", "/v1/batches",
 	"/v1/images", "/v1/audio", "/v1/videos", "/v1/realtime", "/v1/fine_tuning", "/v1/vector_stores", "/v1/assistants",
 	"/v1/threads", "/v1/containers", "/v1/evals",
 	"/api/embed", "/api/embeddings", "/api/create", "/api/copy", "/api/delete", "/api/pull", "/api/push", "/api/blobs",

@@ -49,6 +49,26 @@ func (e *eventStream) event(body any) error {
 	return e.flush()
 }
 
+// named writes a JSON event with its type as its name, which some clients go by. The text is one line.
+func (e *eventStream) named(kind string, text []byte) error {
+	e.buf.Reset()
+	e.buf.WriteString("event: ")
+	e.buf.WriteString(kind)
+	e.buf.WriteString("\ndata: ")
+	e.buf.Write(text)
+	e.buf.WriteString("\n\n")
+	return e.flush()
+}
+
+// end ends a stream, also one without any event.
+func (e *eventStream) end() error {
+	if e.x.c.Writer.Written() {
+		return e.err
+	}
+	e.buf.Reset()
+	return e.flush()
+}
+
 // done writes the mark that ends OpenAI's streams.
 func (e *eventStream) done() error {
 	e.buf.Reset()

@@ -205,13 +205,3 @@ func TestPromptGoesOn(t *testing.T) {
 		}
 	})
 }
-
-func commonPrefix(a, b []int32) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			return i
-		}
-	}
-	return n
-}

@@ -34,12 +34,13 @@ func (e *InputError) Unwrap() error { return e.Err }
 
 // Store runs turns on the models of a catalog and keeps conversations in a database. It is safe for concurrent use.
 type Store struct {
-	catalog  *engine.Catalog
-	database *database.DB
-	opts     Options
-	locks    locks
-	anchors  anchors
-	failing  atomic.Bool // the database keeps no answers
+	catalog   *engine.Catalog
+	database  *database.DB
+	opts      Options
+	locks     locks
+	anchors   anchors
+	failing   atomic.Bool // the database keeps no answers
+	responses responseRuns
 }
 
 // NewStore returns a store. The catalog stays the caller's; so does the database, nil where nothing is stored.

@@ -1,0 +1,350 @@
+package sessions
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"hearth/engine/api"
+	"hearth/sessions/database"
+	"hearth/sessions/items"
+)
+
+// Errors of responses; test with errors.Is.
+var (
+	// ErrNoPrevious says that the response to go on from is not there, or has not ended well.
+	ErrNoPrevious = errors.New("sessions: there is no such response to go on from")
+	// ErrNoConversation says that the conversation of a turn is not there.
+	ErrNoConversation = errors.New("sessions: there is no such conversation")
+	// ErrNotBackground says that a response cannot be cancelled or replayed because it does not run in the background.
+	ErrNotBackground = errors.New("sessions: the response does not run in the background")
+	// ErrNoEvents says that the events of a response are not kept.
+	ErrNoEvents = errors.New("sessions: the events of the response are not kept")
+)
+
+// Causes for which a response ends early.
+var (
+	errCancelled = errors.New("sessions: the response was cancelled")
+	errStopped   = fmt.Errorf("sessions: the response was stopped: %w", api.ErrClosed)
+	errNotStored = errors.New("sessions: the response could not be stored")
+	errTimeout   = fmt.Errorf("sessions: the response took longer than it may: %w", context.DeadlineExceeded)
+)
+
+// ResponseRequest asks for a response: one turn that goes on from items and leaves items behind.
+type ResponseRequest struct {
+	Turn   Turn           // all but Messages, Tools and Log: model, sampling, limits, tenant
+	Object ResponseObject // what the request says of itself; the rest is filled in
+	Input  []items.Item   // what is new
+
+	// Tools returns the tools of the turn, of which the items may bring some, and the names of those that stand for custom
+	// tools.
+	Tools func([]items.Item) (functions json.RawMessage, custom []string, err error)
+	// Memory has responses that are not stored; a response is remembered there too. It may be nil.
+	Memory *ResponseMemory
+	// Events says that the events of the response will be read.
+	Events bool
+	// Timeout is the most time that the response may take in the background.
+	Timeout time.Duration
+	// Expires is when a stored response may be deleted; zero: never.
+	Expires time.Time
+
+	Logger  *slog.Logger
+	NewID   func(prefix string) string
+	Now     func() time.Time
+	Observe func(*Delta)              // is called with every delta, by the goroutine that runs the response
+	Explain func(error) ResponseError // words the error that ended a response for its client
+}
+
+// ResponseRun is a response in progress. Its methods are safe for concurrent use.
+type ResponseRun struct {
+	ID    string
+	Model Model
+
+	store   *Store
+	request *ResponseRequest
+	history history
+	stored  bool // there is a row of the response
+	cancel  context.CancelCauseFunc
+	ctx     context.Context // of the turn: ends it
+	unlock  func()          // of the conversation
+	events  eventLog
+	record  *recorder     // stores events before readers see them; nil: they are not stored
+	done    chan struct{} // closed when the response has ended and is stored
+	err     error         // why it did not end well; to be read after done
+
+	writer *responseWriter // of the goroutine that runs the response
+
+	mu     sync.Mutex     // guards object
+	object ResponseObject // as it is now, for others to read
+}
+
+// Respond starts a response. It has begun when Respond returns: what is wrong with the request is an error of Respond, among
+// them ErrNoPrevious, ErrNoConversation, ErrLocked, ErrNoDatabase, those of Run and those of the database. A response in
+// the background goes on until it is complete or cancelled; another one ends with ctx.
+func (s *Store) Respond(ctx context.Context, req *ResponseRequest) (*ResponseRun, error) {
+	r := &ResponseRun{
+		ID: req.Object.ID, store: s, request: req, stored: req.Object.Store, unlock: func() {}, done: make(chan struct{}),
+		writer: &responseWriter{object: req.Object, newID: req.NewID, now: req.Now, quiet: !req.Events, logprobs: req.Turn.Logprobs >= 0},
+	}
+	if conversation := req.Object.Conversation; conversation != nil {
+		unlock, err := s.Lock(req.Turn.Tenant, conversation.ID)
+		if err != nil {
+			return nil, err
+		}
+		r.unlock = unlock
+	}
+	stream, err := r.begin(ctx)
+	if err != nil {
+		if r.cancel != nil {
+			r.cancel(nil)
+		}
+		r.unlock()
+		return nil, err
+	}
+	go r.run(stream)
+	return r, nil
+}
+
+// begin does what may fail before the response has begun, and announces the response.
+func (r *ResponseRun) begin(ctx context.Context) (*Stream, error) {
+	req := r.request
+	var err error
+	if r.Model, err = r.store.Model(req.Turn.Model); err != nil {
+		return nil, err
+	}
+	turn, history, custom, err := r.store.turn(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	r.history, r.writer.custom = history, custom
+	r.bound(ctx)
+	if err := r.store.responses.add(r); err != nil {
+		return nil, err
+	}
+	stream, err := r.store.Run(r.ctx, &turn)
+	if err == nil {
+		r.writer.begin()
+		if err = r.create(ctx); err != nil {
+			stream.Close()
+		}
+	}
+	if err != nil {
+		r.store.responses.remove(r)
+		return nil, err
+	}
+	if r.stored && req.Object.Background && req.Events {
+		r.record = newRecorder(func(events []database.Event) error {
+			return r.store.database.AppendEvents(context.WithoutCancel(r.ctx), req.Turn.Tenant, r.ID, events)
+		}, r.events.append, func() { r.cancel(errNotStored) })
+	}
+	r.publish()
+	return stream, nil
+}
+
+// bound makes the context of the turn, which in the background has a time of its own.
+func (r *ResponseRun) bound(ctx context.Context) {
+	stop := func() {}
+	if r.request.Object.Background {
+		ctx, stop = context.WithTimeoutCause(context.WithoutCancel(ctx), r.request.Timeout, errTimeout)
+	}
+	bounded, cancel := context.WithCancelCause(ctx)
+	r.ctx = bounded
+	r.cancel = func(cause error) {
+		cancel(cause)
+		stop()
+	}
+}
+
+// create stores the response as it begins.
+func (r *ResponseRun) create(ctx context.Context) error {
+	if !r.stored {
+		return nil
+	}
+	input := r.request.Input
+	if r.history.remembered { // what it goes on from is stored nowhere else
+		input = append(r.history.items, input...)
+	}
+	return r.store.database.CreateResponse(ctx, r.row(), Stored(input, r.request.Now()))
+}
+
+// row is the response as the database keeps it.
+func (r *ResponseRun) row() *database.Response {
+	object := r.writer.object
+	object.Output = []json.RawMessage{}
+	row := &database.Response{
+		ID: r.ID, Tenant: r.request.Turn.Tenant, Model: object.Model, Status: object.Status, Background: object.Background,
+		Created: time.Unix(object.CreatedAt, 0), Expires: r.request.Expires, Object: marshal(object),
+	}
+	if object.PreviousResponseID != nil && !r.history.remembered {
+		row.Previous = *object.PreviousResponseID
+	}
+	if object.Conversation != nil {
+		row.Session = object.Conversation.ID
+	}
+	return row
+}
+
+// run reads the turn to its end. The last event is published when the response is stored: what a client knows to be
+// complete is not lost.
+func (r *ResponseRun) run(stream *Stream) {
+	defer close(r.done)
+	defer r.store.responses.remove(r)
+	defer r.unlock()
+	defer r.cancel(nil)
+	r.writer.started()
+	r.publish()
+	var finish *Finish
+	for d, ok := stream.Next(); ok; d, ok = stream.Next() {
+		r.request.Observe(&d)
+		r.writer.delta(&d)
+		r.publish()
+		finish = d.Finish
+	}
+	r.err = r.record.flush()
+	switch {
+	case r.err != nil:
+	case finish.Reason == api.FinishError:
+		r.err = finish.Err
+	case finish.Reason == api.FinishCancelled:
+		r.err = context.Cause(r.ctx)
+	}
+	r.end(finish, append(stream.Prompt, finish.Tokens...))
+}
+
+// end makes the last events, stores the response, and lets readers see that it has ended.
+func (r *ResponseRun) end(finish *Finish, tokens []int32) {
+	w := r.writer
+	fail := func() { w.fail(NewResponseUsage(&finish.Usage, finish.ReasoningTokens), r.explain(r.err)) }
+	last := *w // as it is before the last events
+	if r.err == nil {
+		w.finish(finish)
+		r.err = w.err
+	}
+	if r.err != nil {
+		*w = last
+		fail()
+	}
+	events := w.take()
+	if err := r.save(events, finish, tokens); err != nil {
+		r.request.Logger.Error("a response could not be stored", "response", r.ID, "error", err)
+		r.err, *w = err, last
+		fail()
+		events = w.take()
+	}
+	r.show()
+	r.events.append(events)
+	r.events.close()
+}
+
+// explain words why a response failed; a cancelled one did not fail.
+func (r *ResponseRun) explain(err error) *ResponseError {
+	if errors.Is(err, errCancelled) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	why := r.request.Explain(err)
+	return &why
+}
+
+// save stores what the turn leaves behind.
+func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int32) error {
+	object := &r.writer.object
+	ended := object.Status == StatusCompleted || object.Status == StatusIncomplete
+	if ended && r.request.Memory != nil {
+		r.request.Memory.put(r.ID, r.history, r.request.Input, r.writer.output, tokens)
+	}
+	if !r.stored && object.Conversation == nil {
+		return nil
+	}
+	end := &database.TurnEnd{Model: object.Model, Usage: ledger(r.request.Turn.Tenant, object.Model, &finish.Usage)}
+	if r.stored {
+		end.Response, end.Output = r.row(), r.writer.output
+		if r.record != nil {
+			end.Events = events
+		}
+		if ended {
+			end.Response.Completed = r.request.Now()
+		}
+	}
+	if ended && object.Conversation != nil {
+		end.Session = object.Conversation.ID
+		end.Append = append(Stored(r.request.Input, r.request.Now()), r.writer.output...)
+	}
+	if ended {
+		end.Log = &database.Log{Model: object.Model, Parent: r.history.logID, Shared: commonPrefix(r.history.log, tokens), Tokens: tokens}
+	}
+	return r.store.database.FinishTurn(context.WithoutCancel(r.ctx), r.request.Turn.Tenant, end)
+}
+
+// ledger is what a turn adds to the sums of what a tenant used.
+func ledger(tenant, model string, u *api.Usage) *database.Usage {
+	return &database.Usage{
+		Tenant: tenant, Model: model, Requests: 1, PromptTokens: int64(u.PromptTokens), CachedTokens: int64(u.CachedTokens),
+		WrittenTokens: int64(u.WrittenTokens), GeneratedTokens: int64(u.GeneratedTokens),
+	}
+}
+
+func commonPrefix(a, b []int32) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// publish lets others see the response as it is now, and its events: at once, or when they are stored.
+func (r *ResponseRun) publish() {
+	r.show()
+	events := r.writer.take()
+	switch {
+	case len(events) == 0:
+	case r.record != nil:
+		r.record.add(events)
+	default:
+		r.events.append(events)
+	}
+}
+
+func (r *ResponseRun) show() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.object = r.writer.object
+}
+
+// Object returns the response as it is now, in the API's form.
+func (r *ResponseRun) Object() json.RawMessage { return marshal(r.current()) }
+
+func (r *ResponseRun) current() ResponseObject {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.object
+}
+
+// Status returns how far the response is.
+func (r *ResponseRun) Status() string { return r.current().Status }
+
+// Events returns the events from a sequence number on, and waits until there is one. There are none left when it returns
+// none without an error.
+func (r *ResponseRun) Events(ctx context.Context, from int) ([]database.Event, error) {
+	return r.events.from(ctx, from)
+}
+
+// Close ends the response, if it has not ended, and waits for that. It returns the error that it ended with.
+func (r *ResponseRun) Close() error {
+	r.cancel(context.Canceled)
+	<-r.done
+	return r.err
+}
+
+// Wait returns when the response has ended, or ctx.
+func (r *ResponseRun) Wait(ctx context.Context) error {
+	select {
+	case <-r.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
