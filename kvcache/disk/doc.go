@@ -39,25 +39,25 @@
 // Sealed is AES-256-GCM with the nonce of the record, under the tenant's key for headers and for data. A record
 // that was erased has another header, of which the rest is zero:
 //
-//	     0     4  "hkx1": the rest up to the next record is nothing; "hke1": it is about to be overwritten
-//	    12     4  size of the rest, less 152
-//	    28     4  checksum as above
+//	 0     4  "hkx1": the rest up to the next record is nothing; "hke1": it is about to be overwritten
+//	12     4  size of the rest, less 152
+//	28     4  checksum as above
 //
 // Behind bytes that are no header the next one is searched for. Of two records with one key the later holds.
 //
 // An index has a slot for each record that was ever written to its segment, in the same order:
 //
-//	     0     8  offset of the record in the segment
-//	     8   136  its header, or what is left of it
-//	   144     4  checksum of bytes 0 to 144
-//	   148     4  0
-//	   152     8  rank when the store was closed (float64)
+//	  0     8  offset of the record in the segment
+//	  8   136  its header, or what is left of it
+//	144     4  checksum of bytes 0 to 144
+//	148     4  0
+//	152     8  rank when the store was closed (float64)
 //
 // The file of tenants has a slot of 64 bytes for each; zeros for none:
 //
-//	     0    16  keyed hash of the name
-//	    16    32  salt, random
-//	    48    16  keyed hash of the above
+//	 0    16  keyed hash of the name
+//	16    32  salt, random
+//	48    16  keyed hash of the above
 //
 // The key file is one line: "hearth-cache-key-1 ", 64 hexadecimal digits, line feed. From this secret and a salt
 // HKDF-SHA-256 derives a tenant's two AES keys and its id, and without a salt the keys of the two hashes (HMAC-SHA-256, of

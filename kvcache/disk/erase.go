@@ -105,7 +105,10 @@ func (s *Store) move() error {
 	old := s.moving
 	s.mu.Lock()
 	e := old.first
-	known := e != nil && e.node != nil && e.listed()
+	known, rank := e != nil && e.node != nil && e.listed(), 0.0
+	if known {
+		rank = e.rank
+	}
 	s.mu.Unlock()
 	switch {
 	case e == nil:
@@ -128,7 +131,7 @@ func (s *Store) move() error {
 		s.mu.Unlock()
 		return s.eraseDead()
 	}
-	offset, slot, err := s.appendBytes(record, e.rank)
+	offset, slot, err := s.appendBytes(record, rank)
 	if err != nil {
 		return err
 	}

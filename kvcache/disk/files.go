@@ -9,7 +9,7 @@ import (
 // fileSystem is what the store asks of the operating system, so that tests can let any of it fail.
 type fileSystem interface {
 	Open(name string, flag int) (file, error) // new files are the owner's alone
-	Lock(name string) (io.Closer, error)      // fails when another process has locked it
+	Lock(name string) (file, error)           // fails when another process has locked it
 	Mkdir(name string) error                  // no error when it is there
 	ReadDir(name string) ([]string, error)    // names, sorted
 	Link(from, to string) error
@@ -46,7 +46,7 @@ func (osFiles) Open(name string, flag int) (file, error) {
 	return osFile{f}, nil
 }
 
-func (osFiles) Lock(name string) (io.Closer, error) {
+func (osFiles) Lock(name string) (file, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func (osFiles) Lock(name string) (io.Closer, error) {
 		f.Close()
 		return nil, err
 	}
-	return f, nil
+	return osFile{f}, nil
 }
 
 func (osFiles) Mkdir(name string) error {

@@ -52,12 +52,14 @@ func (s *Store) beginAnew(keys string) error {
 	if err := s.files.Mkdir(dir); err != nil {
 		return fmt.Errorf("kvcache/disk: the folder was removed: %w", err)
 	}
-	lock, err := s.files.Lock(filepath.Join(dir, lockName))
-	if err != nil {
-		return fmt.Errorf("kvcache/disk: folder %s was removed, and cannot be locked anew: %w", dir, err)
+	if path := filepath.Join(dir, lockName); !s.files.Same(s.lock, path) {
+		lock, err := s.files.Lock(path)
+		if err != nil {
+			return fmt.Errorf("kvcache/disk: folder %s was removed, and cannot be locked anew: %w", dir, err)
+		}
+		s.lock.Close() // it has no name any more
+		s.lock = lock
 	}
-	s.lock.Close() // nobody can ask for it any more
-	s.lock = lock
 	if err := writeKey(s.files, s.options.KeyFile, s.table.keys.secret); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}

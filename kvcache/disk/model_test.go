@@ -14,9 +14,10 @@ import (
 func TestAgainstModel(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			files := &testFiles{noPunch: seed%2 == 1}
-			m := &model{r: rand.New(rand.NewPCG(seed, 1)), want: map[modelKey][]byte{}, o: Options{
-				Dir: t.TempDir(), MaxBytes: 400 << 10, SegmentBytes: 32 << 10, files: files,
+			files := newTestFiles()
+			files.noPunch = seed%2 == 1
+			m := &model{files: files, r: rand.New(rand.NewPCG(seed, 1)), want: map[modelKey][]byte{}, o: Options{
+				Dir: "cache", MaxBytes: 400 << 10, SegmentBytes: 32 << 10, files: files,
 			}}
 			m.s = open(t, m.o)
 			for range 400 {
@@ -37,6 +38,7 @@ type modelKey struct {
 
 type model struct {
 	r         *rand.Rand
+	files     *testFiles
 	o         Options
 	s         *Store
 	want      map[modelKey][]byte
@@ -100,7 +102,7 @@ func (m *model) step(t *testing.T) {
 			t.Fatal(err)
 		}
 		if m.r.IntN(2) == 0 {
-			dropIndexes(t, m.o.Dir)
+			m.files.removeAll("cache/*.index")
 		}
 		before := m.s.Stats()
 		m.s = open(t, m.o)

@@ -37,7 +37,7 @@ type Store struct {
 	scratches sync.Pool // of *scratch
 
 	// The writer's.
-	lock      io.Closer
+	lock      file
 	active    *segment // nil: the next record begins one
 	moving    *segment // is being compacted
 	number    uint64   // of the last segment
