@@ -5,9 +5,22 @@ import (
 	"testing"
 )
 
-// check fails the test when what the store has in memory contradicts itself. The writer must have nothing to do.
+// settle waits until the writer has nothing to do.
+func (s *Store) settle(t testing.TB) {
+	t.Helper()
+	if err := s.command(func() error {
+		for s.writeNext() || s.tidy() {
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// check fails the test when what the store has in memory contradicts itself.
 func (s *Store) check(t testing.TB) {
 	t.Helper()
+	s.settle(t)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	records, pinned, ranked, children := 0, 0, 0, map[*node]int{}

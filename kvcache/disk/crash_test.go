@@ -143,11 +143,6 @@ func (y *story) look(t *testing.T, s *Store, n int) {
 	put(t, s, "c", 1, 100)
 	flush(t, s)
 	wantRecord(t, s, "c", 1, 100)
-	s.command(func() error {
-		for s.tidy() {
-		}
-		return nil
-	})
 	s.check(t)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

@@ -120,14 +120,8 @@ func (m *model) settle(t *testing.T) {
 	if err := m.s.Sync(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.s.command(func() error {
-		for m.s.tidy() {
-		}
-		m.compacted = max(m.compacted, int(m.s.number)-len(m.s.segments))
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
+	m.s.settle(t)
+	m.compacted = max(m.compacted, int(m.s.number)-len(m.s.segments))
 	if st := m.s.Stats(); st.Bytes > st.Budget || st.Failing != nil || st.Damaged != 0 {
 		t.Fatalf("stats %+v", st)
 	}
