@@ -183,14 +183,7 @@ func nearly(tokens []int32) []int32 {
 // bitRequests returns 16 requests of different lengths and sampling; half share a prefix of two blocks. Some ask for as
 // many log-probabilities as there may be, so that these stand for the logits.
 func bitRequests(vocab, longest int) []api.Request {
-	text := func(seed uint64, n int) []int32 {
-		tokens := make([]int32, n)
-		for i := range tokens {
-			seed = fakeHash(seed, int32(i))
-			tokens[i] = int32(3 + seed%uint64(vocab-3))
-		}
-		return tokens
-	}
+	text := func(seed uint64, n int) []int32 { return textOf(vocab, seed, n) }
 	requests := make([]api.Request, 16)
 	for i := range requests {
 		prompt := append(text(1, 140*(i%2)), text(uint64(10+i), 3+7*i)...)
@@ -205,6 +198,16 @@ func bitRequests(vocab, longest int) []api.Request {
 		requests = requests[8:]
 	}
 	return requests
+}
+
+// textOf returns n tokens of a vocabulary, the same for the same seed.
+func textOf(vocab int, seed uint64, n int) []int32 {
+	tokens := make([]int32, n)
+	for i := range tokens {
+		seed = fakeHash(seed, int32(i))
+		tokens[i] = int32(3 + seed%uint64(vocab-3))
+	}
+	return tokens
 }
 
 // openOneThread opens a device whose only worker is the loop.

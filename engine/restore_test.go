@@ -29,10 +29,13 @@ func openStore(t testing.TB, folder string) *disk.Store {
 	return store
 }
 
+// noStore makes an engine ready for a disk store, which setStore gives it before anything is asked of this one.
+var noStore = &disk.Store{}
+
 // fakeOnDisk starts an engine whose blocks are kept in records; it restores whatever is there.
 func fakeOnDisk(t testing.TB, device *fakeDevice, store records, opts Options) *Engine {
 	t.Helper()
-	opts.Disk = &disk.Store{} // replaced below, before anything is asked of it
+	opts.Disk = noStore
 	e := loadFake(t, device, opts)
 	e.setStore(store)
 	startFake(t, e)

@@ -17,6 +17,7 @@ package cpu
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync/atomic"
 
@@ -78,8 +79,8 @@ func (d *device) Info() hardware.Info {
 	info := hardware.Info{
 		Name: "cpu", Level: d.kernels.level, Levels: d.levels, Threads: d.options.Threads, Ops: hardware.OpKinds(),
 		Formats: formatsOf(d.linears), StreamFormats: streamFormats(), Exact: true,
-		// Levels differ in the last bits, and a cache that mixed them would not be exact.
-		LayoutID: "cpu-2-" + d.kernels.level,
+		// Levels differ in the last bits, as plain Go does between architectures, and a cache that mixed them would not be exact.
+		LayoutID: "cpu-2-" + runtime.GOARCH + "-" + d.kernels.level,
 	}
 	if d.options.FreeBytes > 0 {
 		info.FreeBytes = uint64(max(1, int64(d.options.FreeBytes)-d.used.Load()))
