@@ -91,11 +91,11 @@ func (d *DB) Check(ctx context.Context) error {
 	}))
 }
 
-// checkVersion refuses a file that this program would have to change before it can read it.
+// checkVersion refuses a file that is not ours, or that this program may not bring to a version that it can read.
 func (d *DB) checkVersion(ctx context.Context) error {
 	return d.read(ctx, d.path, func(tx *sql.Tx) error {
 		version, err := versionOf(ctx, tx)
-		if err == nil && version != len(migrations) {
+		if err == nil && (version > len(migrations) || d.opts.ReadOnly && version < len(migrations)) {
 			err = versionError(version, len(migrations))
 		}
 		return err

@@ -66,33 +66,36 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 }
 
 func (d *DB) open(ctx context.Context) (err error) {
-	switch {
-	case d.opts.ReadOnly:
-		if _, err := os.Stat(d.path); err != nil {
-			return err
+	if d.path == Memory {
+		d.writer, err = connect(ctx, d.path, forWriting)
+		d.reader = d.writer
+		if err == nil {
+			err = migrate(ctx, d.writer, migrations)
 		}
-	case d.path != Memory:
-		if err := create(ctx, d.path); err != nil {
-			return err
-		}
-	}
-	if !d.opts.ReadOnly {
-		if d.writer, err = connect(ctx, d.path, forWriting); err != nil {
-			return err
-		}
-		if err := migrate(ctx, d.writer, migrations); err != nil {
-			return err
-		}
-	}
-	if d.reader = d.writer; d.path != Memory {
-		if d.reader, err = connect(ctx, d.path, forReading); err != nil {
-			return err
-		}
+		return err
 	}
 	if d.opts.ReadOnly {
-		if err := d.checkVersion(ctx); err != nil {
-			return err
-		}
+		_, err = os.Stat(d.path)
+	} else {
+		err = create(ctx, d.path)
+	}
+	if err != nil {
+		return err
+	}
+	if d.reader, err = connect(ctx, d.path, forReading); err != nil {
+		return err
+	}
+	if err := d.checkVersion(ctx); err != nil { // before anything writes to a file that may be another program's
+		return err
+	}
+	if d.opts.ReadOnly {
+		return d.checkStart(ctx)
+	}
+	if d.writer, err = connect(ctx, d.path, forWriting); err != nil {
+		return err
+	}
+	if err := migrate(ctx, d.writer, migrations); err != nil {
+		return err
 	}
 	return d.checkStart(ctx)
 }

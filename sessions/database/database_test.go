@@ -64,12 +64,11 @@ func ids(items []Item) []string {
 	return list
 }
 
+// must returns what a call returned with an error that the test takes apart.
 func must[T any](v T, err error) func(*testing.T) T {
 	return func(t *testing.T) T {
 		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+		check(t, err)
 		return v
 	}
 }
@@ -187,29 +186,6 @@ func TestTurn(t *testing.T) {
 	check(t, d.Check(ctx))
 }
 
-func TestSearch(t *testing.T) {
-	ctx, d := t.Context(), open(t, Options{})
-	check(t, d.CreateSession(ctx, &Session{ID: "conv_1", Tenant: "a"}, []Item{message("m1", "Die Äpfel kosten viel. 我喜欢苹果。")}))
-	check(t, d.CreateSession(ctx, &Session{ID: "conv_2", Tenant: "b"}, []Item{message("m2", "Die Äpfel")}))
-	for query, want := range map[string]int{
-		"apfel": 1, "äpf*": 1, "苹果": 1, "果苹": 0, `"kosten viel"`: 1, `"viel kosten"`: 0, "birnen": 0,
-		`apfel AND kosten`: 0, `apfel) OR (x`: 0, `text:apfel`: 0, `NEAR(apfel viel)`: 0, `"apfel`: 1, `apfel - ^ * .`: 1,
-	} {
-		found, _, err := d.SearchSessions(ctx, "a", query, Page{})
-		if err != nil || len(found) != want {
-			t.Errorf("%s: found %v, %v, want %d", query, found, err, want)
-		}
-		if len(found) > 0 && (found[0].Session.ID != "conv_1" || found[0].Item.ID != "m1") {
-			t.Errorf("%s: found %+v", query, found)
-		}
-	}
-	for _, query := range []string{"", "  ", `""`, "***", "- .", "äp*"} {
-		if _, _, err := d.SearchSessions(ctx, "a", query, Page{}); !errors.Is(err, ErrQuery) {
-			t.Errorf("%q: %v", query, err)
-		}
-	}
-}
-
 func TestCompletions(t *testing.T) {
 	ctx, d := t.Context(), open(t, Options{})
 	for i := range 5 {
@@ -230,19 +206,4 @@ func TestCompletions(t *testing.T) {
 	if err := d.DeleteCompletion(ctx, "a", "chatcmpl-1"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("deleting again: %v", err)
 	}
-}
-
-func TestBackup(t *testing.T) {
-	ctx, d := t.Context(), open(t, Options{})
-	check(t, d.CreateSession(ctx, &Session{ID: "conv_1", Tenant: "a"}, messages("m", 3)))
-	path := filepath.Join(t.TempDir(), "copy.db")
-	check(t, d.Backup(ctx, path))
-	if err := d.Backup(ctx, path); err == nil {
-		t.Error("a backup over a file that is there was written")
-	}
-	c := openAt(t, path, Options{})
-	if got := allItems(t, c, "a", "conv_1"); len(got) != 3 {
-		t.Errorf("the copy has %v", got)
-	}
-	check(t, c.Check(ctx))
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // PutLog stores a log and sets its ID. Where it names a parent, the Shared first tokens are the parent's, and only the
@@ -41,13 +40,17 @@ func (d *DB) putLog(ctx context.Context, tx *sql.Tx, log *Log) error {
 	log.Created = d.now()
 	return tx.QueryRowContext(ctx, `INSERT INTO log (tenant, model, parent, shared, length, created, tokens) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING number`,
 		log.Tenant, log.Model, sql.NullInt64{Int64: parent, Valid: parent != 0}, shared, len(log.Tokens), log.Created.UnixMicro(),
-		appendTokens(nil, log.Tokens[shared:])).Scan(&log.ID)
+		tokenBytes(log.Tokens[shared:])).Scan(&log.ID)
 }
 
 // Log returns a log with all its tokens, or ErrNotFound.
 func (d *DB) Log(ctx context.Context, tenant string, id int64) (log *Log, err error) {
 	err = d.read(ctx, fmt.Sprintf("log %d", id), func(tx *sql.Tx) error {
-		log, err = readLog(ctx, tx, tenant, id)
+		var whole bool
+		log, whole, err = readLog(ctx, tx, tenant, id)
+		if err == nil && !whole {
+			err = ErrNotFound
+		}
 		return err
 	})
 	return log, err
@@ -62,8 +65,9 @@ func (d *DB) Logs(ctx context.Context, tenant, model string, limit int) (ids []i
 	return ids, err
 }
 
-// readLog puts a log together of its own tokens and of those that its ancestors have before them.
-func readLog(ctx context.Context, tx *sql.Tx, tenant string, id int64) (*Log, error) {
+// readLog puts a log together of its own tokens and of those that its ancestors have before them. One that was freed is not
+// whole: what is left of it is its children's.
+func readLog(ctx context.Context, tx *sql.Tx, tenant string, id int64) (log *Log, whole bool, err error) {
 	type link struct {
 		log    Log
 		length int
@@ -80,33 +84,30 @@ func readLog(ctx context.Context, tx *sql.Tx, tenant string, id int64) (*Log, er
 		return l, err
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if len(chain) == 0 {
-		return nil, ErrNotFound
-	}
-	last := chain[len(chain)-1]
-	if len(last.tokens) != 4*(last.length-last.log.Shared) {
-		return nil, ErrNotFound // it was freed, and what is left of it is its children's
+		return nil, false, ErrNotFound
 	}
 	var tokens []byte
 	for i, l := range chain {
 		at := 4 * l.log.Shared
 		if at < 0 || at > len(tokens) || i == 0 && l.log.Parent != 0 {
-			return nil, damagef("log %d lacks tokens of what it goes on from", id)
+			return nil, false, damagef("log %d lacks tokens of what it goes on from", id)
 		}
 		tokens = append(tokens[:at], l.tokens...)
 	}
-	log := &last.log
+	last := chain[len(chain)-1]
+	log = &last.log
 	log.ID, log.Tenant, log.Tokens = id, tenant, make([]int32, len(tokens)/4)
 	for i := range log.Tokens {
 		log.Tokens[i] = int32(binary.LittleEndian.Uint32(tokens[4*i:]))
 	}
-	return log, nil
+	return log, len(log.Tokens) == last.length, nil
 }
 
-func appendTokens(b []byte, tokens []int32) []byte {
-	b = slices.Grow(b, 4*len(tokens))
+func tokenBytes(tokens []int32) []byte {
+	b := make([]byte, 0, 4*len(tokens)) // not nil, which would be NULL
 	for _, t := range tokens {
 		b = binary.LittleEndian.AppendUint32(b, uint32(t))
 	}
@@ -136,41 +137,27 @@ func freeLogs(ctx context.Context, tx *sql.Tx, logs []int64) (freed []Freed, err
 func freeLog(ctx context.Context, tx *sql.Tx, id int64) (parent int64, freed *Freed, err error) {
 	var tenant string
 	var named bool
-	var children sql.NullInt64 // the most tokens that another log shares with this one
-	var own, shared, length int64
-	var above sql.NullInt64
-	err = tx.QueryRowContext(ctx, `SELECT tenant, parent, shared, length, length(tokens) / 4,
-		EXISTS (SELECT 1 FROM entry WHERE log = ?1) OR EXISTS (SELECT 1 FROM response WHERE log = ?1),
-		(SELECT MAX(shared) FROM log WHERE parent = ?1) FROM log WHERE number = ?1`, id).
-		Scan(&tenant, &above, &shared, &length, &own, &named, &children)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && (named || children.Valid && children.Int64 >= shared+own) {
-		return 0, nil, nil // went already, or is needed whole
+	var needed sql.NullInt64 // the most tokens that another log shares with this one
+	err = tx.QueryRowContext(ctx, `SELECT tenant, EXISTS (SELECT 1 FROM entry WHERE log = ?1) OR EXISTS (SELECT 1 FROM response WHERE log = ?1),
+		(SELECT MAX(shared) FROM log WHERE parent = ?1) FROM log WHERE number = ?1`, id).Scan(&tenant, &named, &needed)
+	if errors.Is(err, sql.ErrNoRows) || named {
+		return 0, nil, nil // it went already, or stays
 	}
 	if err != nil {
 		return 0, nil, err
 	}
-	if shared+own < length {
-		// Its end went when it was last freed: what is left of it is its children's.
-		return freeRest(ctx, tx, id, shared, children, above)
-	}
-	log, err := readLog(ctx, tx, tenant, id)
+	log, _, err := readLog(ctx, tx, tenant, id)
 	if err != nil {
 		return 0, nil, err
 	}
-	freed = &Freed{Tenant: tenant, Model: log.Model, Tokens: log.Tokens, Keep: int(shared)}
-	if children.Valid {
-		freed.Keep = int(children.Int64)
+	freed = &Freed{Tenant: tenant, Model: log.Model, Tokens: log.Tokens, Keep: log.Shared}
+	if !needed.Valid {
+		_, err = tx.ExecContext(ctx, `DELETE FROM log WHERE number = ?`, id)
+		return log.Parent, freed, err
 	}
-	parent, _, err = freeRest(ctx, tx, id, shared, children, above)
-	return parent, freed, err
-}
-
-// freeRest cuts a log that nothing names to what its children share, and deletes it where it has none.
-func freeRest(ctx context.Context, tx *sql.Tx, id, shared int64, children, above sql.NullInt64) (parent int64, freed *Freed, err error) {
-	if children.Valid {
-		_, err = tx.ExecContext(ctx, `UPDATE log SET tokens = substr(tokens, 1, ?) WHERE number = ?`, 4*(children.Int64-shared), id)
-		return 0, nil, err
+	if freed.Keep = int(needed.Int64); freed.Keep >= len(log.Tokens) {
+		return 0, nil, nil
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM log WHERE number = ?`, id)
-	return above.Int64, nil, err
+	_, err = tx.ExecContext(ctx, `UPDATE log SET tokens = substr(tokens, 1, ?) WHERE number = ?`, 4*(freed.Keep-log.Shared), id)
+	return 0, freed, err
 }

@@ -92,28 +92,22 @@ func fold(s string) string {
 	}, norm.NFKD.String(s))
 }
 
-// Excerpt returns the part of a text around the first word of a query that it has, of about width bytes, with "…" where
-// text is left out. Without such a word it is the beginning.
+// Excerpt returns the part of a text around the first word of a query that it has, of at most about width bytes, with "…"
+// where text is left out. Without such a word it is the beginning.
 func Excerpt(text, query string, width int) string {
-	terms, err := parseQuery(query)
-	from := 0
-	if err == nil {
-		words(text, func(w word) bool {
-			for _, t := range terms {
-				if w.folded == t.words[0] || t.prefix && strings.HasPrefix(w.folded, t.words[0]) {
-					from = max(0, w.start-width/3)
-					return false
-				}
-			}
-			return w.start < maxIndexedBytes
-		})
-	}
+	at := firstMatch(text, query)
+	from := max(0, at-width/3)
 	to := min(len(text), from+width)
-	for from > 0 && !utf8.RuneStart(text[from]) {
-		from--
-	}
 	for to < len(text) && !utf8.RuneStart(text[to]) {
 		to++
+	}
+	if from > 0 { // at the beginning of a word, or of a character where there are no spaces
+		if space := strings.IndexFunc(text[from:at], unicode.IsSpace); space >= 0 {
+			from += space
+		}
+		for !utf8.RuneStart(text[from]) {
+			from++
+		}
 	}
 	excerpt := strings.Join(strings.Fields(text[from:to]), " ")
 	if from > 0 {
@@ -123,4 +117,22 @@ func Excerpt(text, query string, width int) string {
 		excerpt += "…"
 	}
 	return excerpt
+}
+
+// firstMatch returns where the first word of a query begins in a text, or 0.
+func firstMatch(text, query string) (at int) {
+	terms, err := parseQuery(query)
+	if err != nil {
+		return 0
+	}
+	words(text, func(w word) bool {
+		for _, t := range terms {
+			if w.folded == t.words[0] || t.prefix && strings.HasPrefix(w.folded, t.words[0]) {
+				at = w.start
+				return false
+			}
+		}
+		return w.end < maxIndexedBytes
+	})
+	return at
 }
