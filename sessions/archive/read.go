@@ -52,7 +52,8 @@ type Reader struct {
 	Contents // what comes before the blocks
 
 	limits Limits
-	plain  *zstd.Decoder
+	plain  io.Reader
+	close  func()
 	tar    *tar.Reader
 	sums   bytes.Buffer // what checksums.sha256 must be
 	next   *tar.Header  // of the entry behind those read; nil: it has not been read
@@ -68,16 +69,21 @@ func Open(r io.Reader, limits Limits) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
 	}
-	a := &Reader{limits: limits.withDefaults(), plain: plain, tar: tar.NewReader(plain)}
+	return openPlain(plain, plain.Close, limits)
+}
+
+// openPlain reads a tar archive up to its blocks; close is called at the end.
+func openPlain(plain io.Reader, close func(), limits Limits) (*Reader, error) {
+	a := &Reader{limits: limits.withDefaults(), plain: plain, close: close, tar: tar.NewReader(plain)}
 	if err := a.open(); err != nil {
-		a.Close()
+		close()
 		return nil, err
 	}
 	return a, nil
 }
 
 // Close ends reading; the source stays open.
-func (a *Reader) Close() { a.plain.Close() }
+func (a *Reader) Close() { a.close() }
 
 func (a *Reader) open() error {
 	if _, err := a.entry(nameReadme, maxManifest); err != nil {
