@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"errors"
 
 	"hearth/sessions/database"
 )
@@ -22,7 +23,7 @@ func (s *Store) DeleteItem(ctx context.Context, tenant, session, item string) er
 	})
 }
 
-// change lets remove take things out of a conversation that no turn is using.
+// change lets remove take things out of a conversation that no turn is using, and shreds what that frees.
 func (s *Store) change(ctx context.Context, tenant, session string, remove func(*database.DB) ([]database.Freed, error)) error {
 	if s.database == nil {
 		return ErrNoDatabase
@@ -36,5 +37,22 @@ func (s *Store) change(ctx context.Context, tenant, session string, remove func(
 	if err != nil {
 		return err
 	}
-	return s.forgetAnswers(ctx, freed)
+	return s.Shred(ctx, freed)
+}
+
+// Shred drops what was computed of tokens that nothing stored needs any more, in memory and on disk, and the answers that are
+// remembered in them. It goes on after an error, and returns all of them.
+func (s *Store) Shred(ctx context.Context, freed []database.Freed) error {
+	errs := []error{s.forgetAnswers(ctx, freed)}
+	for _, f := range freed {
+		m, err := s.catalog.Get(f.Model)
+		if errors.Is(err, ErrUnknownModel) || errors.Is(err, ErrLoading) {
+			continue
+		}
+		if err == nil {
+			err = m.Engine.Forget(ctx, f.Tenant, f.Tokens, f.Keep)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }

@@ -107,6 +107,15 @@ const (
 	typeTrigger   = "compaction_trigger"
 )
 
+// ParseItem reads one item, as Parse reads those of an array.
+func (p *Parser) ParseItem(path string, raw json.RawMessage) (Item, error) {
+	raw = bytes.TrimSpace(raw)
+	if !utf8.Valid(raw) || !json.Valid(raw) {
+		return Item{}, invalid(path, "is not well-formed JSON in UTF-8")
+	}
+	return p.item(path, raw)
+}
+
 // item reads one item.
 func (p *Parser) item(path string, raw json.RawMessage) (Item, error) {
 	o, err := readObject(path, raw)
