@@ -18,16 +18,18 @@ import (
 
 // What is in the data folder:
 //
-//	state.db         conversations, responses, exact token logs, usage (sessions/database); -wal and -shm belong to it
-//	cache/           computed blocks and states (kvcache/disk), which can be computed again; --cache-dir puts it elsewhere
-//	keys/cache.key   the secret that the cache is encrypted with; --cache-key-file puts it elsewhere
+//	state.db           conversations, responses, exact token logs, usage (sessions/database); -wal and -shm belong to it
+//	cache/             computed blocks and states (kvcache/disk), which can be computed again; --cache-dir puts it elsewhere
+//	keys/cache.key     the secret that the cache is encrypted with; --cache-key-file puts it elsewhere
+//	keys/sessions.key  the secret that sealed content is encrypted with, such as that of compactions
 //
 // The folder and everything in it is for its owner alone.
 const (
-	databaseFile = "state.db"
-	cacheFolder  = "cache"
-	keyFolder    = "keys"
-	cacheKeyFile = "cache.key"
+	databaseFile   = "state.db"
+	cacheFolder    = "cache"
+	keyFolder      = "keys"
+	cacheKeyFile   = "cache.key"
+	sessionKeyFile = "sessions.key"
 )
 
 // dataFlags say where a server keeps what outlives it, and how much of it.
@@ -65,6 +67,7 @@ func (d *dataFlags) validate() error {
 type dataFolder struct {
 	database *database.DB
 	cache    *disk.Store // nil: blocks are kept in memory alone
+	secret   []byte      // of sessions; nil: it is not kept
 }
 
 // open makes the folder where there is none and opens what is in it. The caller closes it, after the engines that use it.
@@ -82,6 +85,9 @@ func (d *dataFlags) open(ctx context.Context, logger *slog.Logger) (*dataFolder,
 	if !d.noStore { // first, since its lock says whether another server uses the folder
 		if f.cache, err = d.cache.open(d.dir, logger); err != nil {
 			return nil, err
+		}
+		if f.secret, err = openSecret(filepath.Join(d.dir, keyFolder, sessionKeyFile)); err != nil {
+			return nil, errors.Join(fmt.Errorf("--data-dir: %w", err), f.Close())
 		}
 	}
 	if f.database, err = database.Open(ctx, path, opts); err != nil {

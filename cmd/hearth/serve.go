@@ -71,7 +71,11 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	defer func() { err = errors.Join(err, data.Close()) }()
 	catalog := engine.NewCatalog()
 	defer func() { err = errors.Join(err, catalog.Close()) }()
-	s, err := server.New(sessions.NewStore(catalog, data.database), opts)
+	store := sessions.NewStore(catalog, data.database)
+	if err := store.Configure(sessions.Options{Secret: data.secret, Logger: logger}); err != nil {
+		return err
+	}
+	s, err := server.New(store, opts)
 	if err != nil {
 		return err
 	}
