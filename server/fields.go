@@ -199,13 +199,13 @@ var chatFields = append([]field[generation]{
 		_, err := v.oneOf("in_memory", "24h")
 		return err
 	}},
-	{name: "parallel_tool_calls", use: ignored, read: boolean(func(*generation, bool) {})}, // limits calls of tools, which are refused
+	{name: "tools", use: honoured, read: readTools},
+	{name: "tool_choice", use: honoured, read: readChatToolChoice},
+	{name: "parallel_tool_calls", use: honoured, read: boolean(func(g *generation, b bool) { g.turn.OneCall = !b })},
 
 	refuse[generation]("prompt_cache_options", "", `{}`, `{"mode":"implicit"}`),
-	refuse[generation]("tools", "", "[]"),
-	refuse[generation]("tool_choice", "", `"none"`, `"auto"`),
-	refuse[generation]("functions", "", "[]"),
-	refuse[generation]("function_call", "", `"none"`, `"auto"`),
+	refuse[generation]("functions", "tools took their place", "[]"),
+	refuse[generation]("function_call", "tool_choice took its place", `"none"`, `"auto"`),
 	refuse[generation]("response_format", "only text is produced", `{"type":"text"}`),
 	refuse[generation]("modalities", "only text is produced", `["text"]`),
 	refuse[generation]("audio", "only text is produced"),

@@ -28,6 +28,8 @@ type generation struct {
 	unshared            bool // prefixes are neither found nor left for others
 	noPenalties         bool
 
+	tools       json.RawMessage // that the model may call, unless noTools
+	noTools     bool
 	store       bool // the answer is kept
 	metadata    json.RawMessage
 	serviceTier string
@@ -75,6 +77,10 @@ func (g *generation) complete(x *exchange) error {
 	if g.unshared {
 		g.turn.Salt = x.id
 	}
+	if !g.noTools {
+		g.turn.Tools = g.tools
+	}
+	g.turn.NewID = x.s.opts.NewID
 	g.turn.ID, g.turn.Tenant, g.turn.Now, g.turn.Choices = x.id, x.tenant, x.s.opts.Now(), max(g.n, g.bestOf)
 	return nil
 }
@@ -162,7 +168,7 @@ func (r *run) observe(p piece) {
 // tally counts the tokens of a choice that finished.
 func (r *run) tally(p piece) {
 	if p.Finish != nil {
-		r.count.add(p.turn, p.Finish.Usage)
+		r.count.add(p.turn, p.Finish)
 	}
 }
 
@@ -190,11 +196,13 @@ func (r *run) failure(f *sessions.Finish) error {
 
 // outcome is everything that one choice produced.
 type outcome struct {
-	begun  bool
-	text   string
-	tokens []sessions.TokenLogprob
-	echoed int // of tokens, those of the prompt
-	finish *sessions.Finish
+	begun     bool
+	reasoning string
+	text      string
+	calls     []calledFunction
+	tokens    []sessions.TokenLogprob
+	echoed    int // of tokens, those of the prompt
+	finish    *sessions.Finish
 }
 
 // add appends the next piece of the choice, the first of which is the prompt if it is echoed.
@@ -241,28 +249,43 @@ func (r *run) collect(turns, choices int) ([][]outcome, error) {
 // choices had to compute was not cached.
 type tally struct {
 	prompt, generated int
+	reasoning         int // of the generated ones
 	drafted, accepted int
-	cached            map[int]int // by turn
+	turns             map[int]turnTally
 }
 
-func (t *tally) add(turn int, u api.Usage) {
+// turnTally is what became of the prompt of one turn.
+type turnTally struct {
+	cached  int // fewest of a choice
+	written int // most of a choice, the first of which leaves little to the others
+}
+
+func (t *tally) add(turn int, f *sessions.Finish) {
+	u := &f.Usage
 	t.generated += u.GeneratedTokens
+	t.reasoning += f.ReasoningTokens
 	t.drafted += u.DraftedTokens
 	t.accepted += u.AcceptedTokens
-	if t.cached == nil {
-		t.cached = map[int]int{}
+	if t.turns == nil {
+		t.turns = map[int]turnTally{}
 	}
-	if c, ok := t.cached[turn]; !ok || u.CachedTokens < c {
-		t.cached[turn] = u.CachedTokens
+	of, ok := t.turns[turn]
+	if !ok || u.CachedTokens < of.cached {
+		of.cached = u.CachedTokens
 	}
+	of.written = max(of.written, u.WrittenTokens)
+	t.turns[turn] = of
 }
 
-func (t *tally) cachedTokens() int {
-	sum := 0
-	for _, c := range t.cached {
-		sum += c
+func (t *tally) cachedTokens() int { return t.promptDetails().CachedTokens }
+
+func (t *tally) promptDetails() promptDetails {
+	var d promptDetails
+	for _, of := range t.turns {
+		d.CachedTokens += of.cached
+		d.CacheWriteTokens += of.written
 	}
-	return sum
+	return d
 }
 
 // usage is OpenAI's count of tokens.
@@ -275,7 +298,8 @@ type usage struct {
 }
 
 type promptDetails struct {
-	CachedTokens int `json:"cached_tokens"`
+	CachedTokens     int `json:"cached_tokens"`
+	CacheWriteTokens int `json:"cache_write_tokens"`
 }
 
 // completionDetails counts among others what speculation guessed, wherever the guesses came from.
@@ -288,8 +312,9 @@ type completionDetails struct {
 func (t *tally) usage() *usage {
 	return &usage{
 		PromptTokens: t.prompt, CompletionTokens: t.generated, TotalTokens: t.prompt + t.generated,
-		PromptDetails: promptDetails{t.cachedTokens()},
+		PromptDetails: t.promptDetails(),
 		CompletionParts: completionDetails{
+			ReasoningTokens:          t.reasoning,
 			AcceptedPredictionTokens: t.accepted, RejectedPredictionTokens: t.drafted - t.accepted,
 		},
 	}

@@ -30,10 +30,24 @@ type chatChoice struct {
 }
 
 type chatMessage struct {
-	Role        string   `json:"role"`
-	Content     string   `json:"content"`
-	Refusal     *string  `json:"refusal"`
-	Annotations []string `json:"annotations"`
+	Role        string           `json:"role"`
+	Content     string           `json:"content"`
+	Reasoning   string           `json:"reasoning_content,omitempty"`
+	ToolCalls   []calledFunction `json:"tool_calls,omitempty"`
+	Refusal     *string          `json:"refusal"`
+	Annotations []string         `json:"annotations"`
+}
+
+// MarshalJSON writes the content of a message that only calls tools as null.
+func (m chatMessage) MarshalJSON() ([]byte, error) {
+	type plain chatMessage
+	if m.Content != "" || m.ToolCalls == nil {
+		return json.Marshal(plain(m))
+	}
+	return json.Marshal(struct {
+		plain
+		Content *string `json:"content"`
+	}{plain: plain(m)})
 }
 
 // chatChunk is one event of a streamed chat completion.
@@ -57,8 +71,42 @@ type chatChunkChoice struct {
 }
 
 type chatDelta struct {
-	Role    string  `json:"role,omitempty"`
-	Content *string `json:"content,omitempty"`
+	Role      string           `json:"role,omitempty"`
+	Reasoning string           `json:"reasoning_content,omitempty"`
+	Content   *string          `json:"content,omitempty"`
+	ToolCalls []calledFunction `json:"tool_calls,omitempty"`
+}
+
+// newChatDelta is the part of a chunk that says what a delta adds.
+func newChatDelta(d *sessions.Delta) chatDelta {
+	delta := chatDelta{Reasoning: d.Reasoning}
+	if d.Text != "" || len(d.Tokens) > 0 {
+		delta.Content = &d.Text
+	}
+	for _, c := range d.Calls {
+		call := calledFunction{Index: &c.Index, Function: functionOfCall{Name: c.Name, Arguments: c.Arguments}}
+		if c.ID != "" {
+			call.ID, call.Type = c.ID, "function"
+		}
+		delta.ToolCalls = append(delta.ToolCalls, call)
+	}
+	return delta
+}
+
+func (d *chatDelta) isEmpty() bool {
+	return d.Reasoning == "" && d.Content == nil && d.ToolCalls == nil
+}
+
+// length is how much text the delta has.
+func (d *chatDelta) length() int {
+	n := len(d.Reasoning)
+	if d.Content != nil {
+		n += len(*d.Content)
+	}
+	for _, c := range d.ToolCalls {
+		n += len(c.Function.Name) + len(c.Function.Arguments)
+	}
+	return n
 }
 
 type chatLogprobs struct {
@@ -110,6 +158,14 @@ func newChatLogprobs(tokens []sessions.TokenLogprob) *chatLogprobs {
 		}
 	}
 	return &chatLogprobs{Content: list}
+}
+
+// chatFinishReason is the wire's word for how a choice of a chat ended. A call that was cut off does not count.
+func chatFinishReason(f *sessions.Finish) string {
+	if f.Reason == api.FinishStop && f.Calls > 0 {
+		return "tool_calls"
+	}
+	return finishReason(f)
 }
 
 // finishReason is the wire's word for how a choice ended.
@@ -168,8 +224,8 @@ func newChatCompletion(g *generation, r *run, id string, outcomes []outcome) cha
 		ServiceTier: g.serviceTier, SystemFingerprint: fingerprint(&r.model), Metadata: g.metadata,
 	}
 	for i, o := range outcomes {
-		choice := chatChoice{Index: i, FinishReason: finishReason(o.finish),
-			Message: chatMessage{Role: "assistant", Content: o.text, Annotations: []string{}}}
+		message := chatMessage{Role: "assistant", Content: o.text, Reasoning: o.reasoning, ToolCalls: o.calls, Annotations: []string{}}
+		choice := chatChoice{Index: i, FinishReason: chatFinishReason(o.finish), Message: message}
 		if g.logprobs {
 			choice.Logprobs = newChatLogprobs(o.tokens)
 		}
@@ -178,8 +234,8 @@ func newChatCompletion(g *generation, r *run, id string, outcomes []outcome) cha
 	return answer
 }
 
-// streamChat writes a chat completion as events: the role of each choice, its text, its finish reason; then the usage
-// if asked for, then the end mark. A completion that is to be kept is kept before the end mark.
+// streamChat writes a chat completion as events: the role of each choice, what it says piece by piece, its finish
+// reason; then the usage if asked for, then the end mark. A completion that is to be kept is kept before the end mark.
 func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error {
 	out := s.newStream(x, formatSSE)
 	chunk := func(choices []chatChunkChoice) *chatChunk {
@@ -194,8 +250,8 @@ func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error
 	}
 	send := func(choice chatChunkChoice) error {
 		c := chunk([]chatChunkChoice{choice})
-		if g.obfuscate && choice.Delta.Content != nil {
-			c.Obfuscation = padding(len(*choice.Delta.Content))
+		if g.obfuscate && !choice.Delta.isEmpty() {
+			c.Obfuscation = padding(choice.Delta.length())
 		}
 		return out.event(c)
 	}
@@ -212,9 +268,9 @@ func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error
 				return err
 			}
 		}
-		if p.Text != "" || len(p.Tokens) > 0 {
-			choice := chatChunkChoice{Index: p.Choice, Delta: chatDelta{Content: &p.Text}}
-			if g.logprobs {
+		if delta := newChatDelta(&p.Delta); !delta.isEmpty() {
+			choice := chatChunkChoice{Index: p.Choice, Delta: delta}
+			if g.logprobs && delta.Content != nil {
 				choice.Logprobs = newChatLogprobs(p.Tokens)
 			}
 			if err := send(choice); err != nil {
@@ -225,7 +281,7 @@ func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error
 			return nil
 		}
 		x.finished(p.Finish)
-		reason := finishReason(p.Finish)
+		reason := chatFinishReason(p.Finish)
 		return send(chatChunkChoice{Index: p.Choice, FinishReason: &reason})
 	})
 	if err == nil && g.includeUsage {

@@ -59,7 +59,7 @@ func (s *Server) respond(x *exchange, r *responseRequest, memory *sessions.Respo
 		meter.observe(piece{0, *d})
 		if d.Finish != nil {
 			count.prompt = d.Finish.Usage.PromptTokens
-			count.add(0, d.Finish.Usage)
+			count.add(0, d.Finish)
 		}
 	}
 	run, err := s.store.Respond(x.ctx, req)

@@ -76,7 +76,7 @@ func TestChatStreamOrder(t *testing.T) {
 			}
 		case choice.FinishReason != nil:
 			ended[k] = true
-			if choice.Delta != (chatDelta{}) || *choice.FinishReason != whole.Choices[k].FinishReason {
+			if choice.Delta.Role != "" || !choice.Delta.isEmpty() || *choice.FinishReason != whole.Choices[k].FinishReason {
 				t.Errorf("choice %d ends with %+v, %s, without a stream %s", k, choice.Delta, *choice.FinishReason, whole.Choices[k].FinishReason)
 			}
 		default:
