@@ -46,19 +46,22 @@ func (s *Store) makeRoom(n int64) error {
 	}
 }
 
-// wasteful returns the full segment with the most garbage when compaction of it is worth it, which it is from a
-// quarter on: then a byte copied frees a third of a byte at least. When there is no other way less will do.
+// wasteful returns the segment with the most garbage when compaction of it is worth it, which it is from a quarter on:
+// then a byte copied frees a third of a byte at least. When there is no other way less will do, and the active segment too.
 func (s *Store) wasteful(desperate bool) *segment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var worst *segment
 	for _, seg := range s.segments {
-		if seg != s.active && (worst == nil || seg.garbage() > worst.garbage()) {
+		if (seg != s.active || desperate) && (worst == nil || seg.garbage() > worst.garbage()) {
 			worst = seg
 		}
 	}
 	if worst == nil || worst.garbage() <= 0 || worst.garbage() < (worst.size-worst.holes)/4 && !desperate {
 		return nil
+	}
+	if worst == s.active {
+		s.active = nil
 	}
 	return worst
 }

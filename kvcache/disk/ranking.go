@@ -10,11 +10,14 @@ import "container/heap"
 //
 //	age + uses × recompute / bytes
 //
-// at the time of its last use, where age is the highest rank that ever gave way. So what was not used for long falls
-// behind what is used now, without a look at a clock, which may jump.
+// at the time of its last use, where age is the highest rank that ever gave way, and uses are counted to maxUses. So what
+// was not used for long falls behind what is used now, however often it was used once, without a look at a clock, which
+// may jump.
 //
 // A prefix is only of use whole, from its beginning. So a block gives way only when no later block of its prefix and no
 // state at its end are left, whatever their ranks; and a pinned record never does, nor what comes before it.
+
+const maxUses = 16
 
 // node is everything that is stored about one key of a tenant.
 type node struct {
@@ -65,7 +68,7 @@ type ranking struct {
 
 // use raises an entry that was asked for.
 func (r *ranking) use(e *entry) {
-	e.uses++
+	e.uses = min(e.uses+1, maxUses)
 	e.rank = max(e.rank, r.age+float64(e.uses)*e.value)
 	r.update(e)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -79,12 +80,9 @@ func Open(options Options) (*Store, error) {
 }
 
 // Put takes a record to be written soon, without waiting. It returns false when it does not take it: the queue is full,
-// the disk fails, the record is larger than a store can have. Then Data stays the caller's, and Release is not called.
+// the disk fails, the record is one that no store could have room for. Then Data stays the caller's, and Release is not called.
 // Otherwise Data must not change until Release is called, which for a record that is there already is at once.
 func (s *Store) Put(r Record) bool {
-	if int64(len(r.Data)) > s.maxData() || r.Kind > State || r.Tokens < 0 || r.Tokens > 1<<31-1 || r.Recompute < 0 {
-		return false
-	}
 	s.mu.Lock()
 	known, ok := s.take(r)
 	if !known && !ok {
@@ -109,7 +107,7 @@ func (s *Store) maxData() int64 {
 
 // take queues a record that is not known yet.
 func (s *Store) take(r Record) (known, ok bool) {
-	if s.closed {
+	if s.closed || int64(len(r.Data)) > s.maxData() || r.Kind > State || r.Tokens < 0 || r.Tokens > math.MaxInt32 || r.Recompute < 0 {
 		return false, false
 	}
 	if e := s.entry(r.Tenant, r.Key, r.Kind); e != nil {

@@ -200,3 +200,124 @@ func dropIndexes(t testing.TB, dir string) {
 		}
 	}
 }
+
+// TestEverythingAtOnce uses one store from many goroutines.
+func TestEverythingAtOnce(t *testing.T) {
+	s := open(t, Options{Dir: "cache", MaxBytes: 256 << 10, SegmentBytes: 16 << 10, QueueBytes: 64 << 10, files: newTestFiles()})
+	var all sync.WaitGroup
+	for g := range 8 {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(g), 3))
+			tenant := string(rune('a' + g%3))
+			dst := make([]byte, 4000)
+			for range 400 {
+				i := r.IntN(80)
+				switch r.IntN(12) {
+				default:
+					s.Put(Record{Tenant: tenant, Key: key(i), Recompute: time.Millisecond, Data: data(i, 50*i)})
+				case 0, 1, 2, 3, 4:
+					n, err := s.Read(tenant, key(i), Block, dst)
+					if err != nil && !errors.Is(err, ErrMissing) || err == nil && !bytes.Equal(dst[:n], data(i, 50*i)) {
+						t.Errorf("record %d: %d bytes, error %v", i, n, err)
+					}
+				case 5:
+					if err := s.Remove(tenant, []Key{key(i)}); err != nil {
+						t.Error(err)
+					}
+				case 6:
+					s.Pin(tenant, []Key{key(i)}, r.IntN(2) == 0)
+				case 7:
+					s.Stats()
+					if r.IntN(20) == 0 {
+						if err := s.RemoveTenant(tenant); err != nil {
+							t.Error(err)
+						}
+					}
+				case 8:
+					if err := s.Sync(context.Background()); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	flush(t, s)
+	s.check(t)
+	if st := s.Stats(); st.Damaged != 0 || st.Failing != nil || st.Queued != 0 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
+// TestFullQueueRefuses fills the queue while the writer waits.
+func TestFullQueueRefuses(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir(), QueueBytes: 10000})
+	release, waiting := make(chan struct{}), make(chan struct{})
+	go s.command(func() error { close(waiting); <-release; return nil })
+	<-waiting
+	for i := range 2 {
+		put(t, s, "a", i, 5000)
+		wantRecord(t, s, "a", i, 5000) // from the queue
+	}
+	released := false
+	if s.Put(Record{Tenant: "a", Key: key(3), Data: data(3, 1), Release: func() { released = true }}) || released {
+		t.Error("a full queue takes a record, or releases it")
+	}
+	if st := s.Stats(); st.Queued != 2 || st.Dropped != 1 || st.Records != 2 {
+		t.Errorf("stats %+v", st)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Sync(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Sync: %v, want context.Canceled", err)
+	}
+	close(release)
+	flush(t, s)
+	put(t, s, "a", 3, 5000)
+}
+
+func TestRecordsThatNeverFit(t *testing.T) {
+	s := open(t, Options{Dir: "cache", MaxBytes: 64 << 10, files: newTestFiles()})
+	put(t, s, "a", 1, 1000)
+	for _, r := range []Record{
+		{Data: make([]byte, 64<<10)}, {Data: make([]byte, 48<<10)}, {Kind: 2}, {Tokens: -1}, {Recompute: -1},
+	} {
+		r.Tenant, r.Key = "a", key(2)
+		if s.Put(r) {
+			t.Errorf("a record of %d bytes, kind %d, %d tokens, %v is taken", len(r.Data), r.Kind, r.Tokens, r.Recompute)
+		}
+	}
+	put(t, s, "a", 3, 47<<10)
+	flush(t, s)
+	if st := s.Stats(); st.Dropped != 5 || st.Bytes > st.Budget {
+		t.Errorf("stats %+v", st)
+	}
+	wantRecord(t, s, "a", 3, 47<<10)
+}
+
+func TestReadDoesNotAllocate(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes pools forget")
+	}
+	s := open(t, Options{Dir: t.TempDir()})
+	put(t, s, "a", 1, 100_000)
+	flush(t, s)
+	dst := make([]byte, 100_000)
+	if n := testing.AllocsPerRun(100, func() { s.Read("a", key(1), Block, dst) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestOptionsNameTheField(t *testing.T) {
+	for field, o := range map[string]Options{
+		"Dir":          {},
+		"MaxBytes":     {Dir: "x", MaxBytes: -1},
+		"SegmentBytes": {Dir: "x", MaxBytes: 1 << 20, SegmentBytes: 1 << 20},
+		"QueueBytes":   {Dir: "x", QueueBytes: -1},
+		"RetryAfter":   {Dir: "x", RetryAfter: -1},
+	} {
+		if _, err := Open(o); err == nil || !bytes.Contains([]byte(err.Error()), []byte("option "+field)) {
+			t.Errorf("error %v, want one that names %s", err, field)
+		}
+	}
+}
