@@ -91,6 +91,7 @@ func TestFieldTables(t *testing.T) {
 	checkTable(t, "responses", responseFields, schemaFields(t, "CreateResponse"))
 	checkTable(t, "responses over a WebSocket", socketFields, schemaFields(t, "ResponsesClientEventResponseCreate"))
 	checkTable(t, "input_tokens", inputTokensFields, schemaFields(t, "TokenCountsBody"))
+	checkTable(t, "compact", compactFields, schemaFields(t, "CompactResponseMethodPublicBody"))
 	checkTable(t, "reasoning", reasoningFields, schemaFields(t, "Reasoning"))
 	checkTable(t, "text", textOptionFields, schemaFields(t, "ResponseTextParam"))
 	checkTable(t, "function tool", functionFields, schemaFields(t, "FunctionTool"))

@@ -121,9 +121,10 @@ func (s *Server) responseTurn(x *exchange, r *responseRequest, memory *sessions.
 	if r.conversation != "" {
 		object.Conversation = &sessions.ConversationRef{ID: r.conversation}
 	}
-	r.turn.Model = m.ID
+	r.turn.Model, r.turn.OneCall, r.turn.NewID = m.ID, r.singleCall, s.opts.NewID
 	return &sessions.ResponseRequest{
-		Turn: r.turn, Object: object, Input: input, Tools: r.chosenTools, Memory: memory, Events: r.stream, Timeout: s.opts.RequestTimeout,
+		Turn: r.turn, Object: object, Input: input, Tools: r.chosenTools, Truncate: r.truncate, CompactAt: r.compactAt,
+		Seal: r.encrypted, Memory: memory, Events: r.stream, Timeout: s.opts.RequestTimeout,
 		Logger: s.opts.Logger, NewID: s.opts.NewID, Now: s.opts.Now,
 		Explain: func(err error) sessions.ResponseError { return explain(err, x.id) },
 	}, nil
@@ -304,6 +305,41 @@ func (s *Server) listInputItems(x *exchange) error {
 		return aboutAfter(err, page.After)
 	}
 	return x.answer(newItemList(rows, more))
+}
+
+// compactResponse answers POST /v1/responses/compact: a summary, sealed, to go on from in the place of all that it is of.
+func (s *Server) compactResponse(x *exchange) error {
+	r := newResponseRequest()
+	if err := readTable(x, compactFields, r); err != nil {
+		return err
+	}
+	if err := r.complete(x); err != nil {
+		return err
+	}
+	req, err := s.responseTurn(x, r, nil)
+	if err != nil {
+		return err
+	}
+	c, err := s.store.CompactInput(x.ctx, req)
+	if err != nil {
+		return aboutInput(err)
+	}
+	output := make([]json.RawMessage, len(c.Items))
+	for i := range c.Items {
+		output[i] = c.Items[i].JSON
+	}
+	return x.answer(compaction{
+		ID: req.Object.ID, Object: "response.compaction", CreatedAt: req.Object.CreatedAt, Output: output, Usage: sessions.NewResponseUsage(&c.Usage, 0),
+	})
+}
+
+// compaction is the answer of POST /v1/responses/compact.
+type compaction struct {
+	ID        string                  `json:"id"`
+	Object    string                  `json:"object"`
+	CreatedAt int64                   `json:"created_at"`
+	Output    []json.RawMessage       `json:"output"`
+	Usage     *sessions.ResponseUsage `json:"usage"`
 }
 
 // inputTokens answers POST /v1/responses/input_tokens.

@@ -45,11 +45,11 @@ func lift(f field[generation]) field[responseRequest] {
 	return field[responseRequest]{name: f.name, use: f.use, read: func(r *responseRequest, v value) error { return f.read(&r.generation, v) }}
 }
 
-// liftAll takes the named fields over from the table that the other endpoints share.
+// liftAll takes the named fields over from the table of chat completions.
 func liftAll(names ...string) []field[responseRequest] {
-	list := make([]field[responseRequest], len(names))
-	for i, name := range names {
-		list[i] = lift(*find(chatFields, name))
+	var list []field[responseRequest]
+	for _, f := range pick(chatFields, names...) {
+		list = append(list, lift(f))
 	}
 	return list
 }
@@ -121,6 +121,19 @@ var responseFields = slices.Concat(responsePromptFields, []field[responseRequest
 var inputTokensFields = append([]field[responseRequest]{
 	refuse[responseRequest]("personality", "models have no styles to choose from; send instructions"),
 }, responsePromptFields...)
+
+// compactFields is the body of POST /v1/responses/compact.
+var compactFields = pick(responseFields, "model", "input", "previous_response_id", "instructions", "prompt_cache_key", "prompt_cache_retention",
+	"prompt_cache_options", "service_tier", "chat_template_kwargs")
+
+// pick returns some fields of a table.
+func pick[T any](fields []field[T], names ...string) []field[T] {
+	list := make([]field[T], len(names))
+	for i, name := range names {
+		list[i] = *find(fields, name)
+	}
+	return list
+}
 
 // leastOutputTokens is OpenAI's lower bound of max_output_tokens.
 const leastOutputTokens = 16

@@ -56,6 +56,7 @@ func routes(o *Options) []route {
 		{"POST", "/v1/completions", scopeInference, wireOpenAI, large, generating, (*Server).completions},
 		{"POST", "/v1/responses", scopeInference, wireResponses, large, generating, (*Server).createResponse},
 		{"POST", "/v1/responses/input_tokens", scopeInference, wireResponses, large, time.Minute, (*Server).inputTokens},
+		{"POST", "/v1/responses/compact", scopeInference, wireResponses, large, generating, (*Server).compactResponse},
 		{"GET", "/v1/responses", scopeInference, wireResponses, 0, maxConnection, (*Server).responseSocket},
 		{"GET", "/v1/responses/:id", scopeInference, wireResponses, 0, generating, (*Server).getResponse},
 		{"DELETE", "/v1/responses/:id", scopeInference, wireResponses, 0, time.Minute, (*Server).deleteResponse},

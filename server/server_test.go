@@ -33,6 +33,7 @@ type testServer struct {
 	url        string
 	catalog    *engine.Catalog
 	engineOpts engine.Options // that the model was loaded with
+	stop       func()         // ends the server, as an interruption does
 }
 
 // startServer loads the embedded model with the plain Go kernels, whose results are the same on every machine, and
@@ -77,7 +78,9 @@ func serve(t testing.TB, catalog *engine.Catalog, opts Options) *testServer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	s, err := New(sessions.NewStore(catalog, db), opts)
+	store := sessions.NewStore(catalog, db)
+	t.Cleanup(func() { store.Close(context.Background()) })
+	s, err := New(store, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +98,7 @@ func serve(t testing.TB, catalog *engine.Catalog, opts Options) *testServer {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return &testServer{Server: s, t: t, url: "http://" + listener.Addr().String(), catalog: catalog}
+	return &testServer{Server: s, t: t, url: "http://" + listener.Addr().String(), catalog: catalog, stop: cancel}
 }
 
 // shared is one server for all tests that do not care about what others asked it before.

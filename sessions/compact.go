@@ -49,11 +49,13 @@ type summary struct {
 	Model   string    `json:"model"` // digest of the model that wrote it
 	Created time.Time `json:"created"`
 	Log     int64     `json:"log,omitempty"` // of a prompt that ends with the summary, and is computed; 0: none
+	// Recent are chat messages that follow the summary as they were said.
+	Recent []json.RawMessage `json:"recent,omitempty"`
 }
 
 // messages are what the summary is in a prompt.
 func (s *summary) messages() []json.RawMessage {
-	return []json.RawMessage{chatMessage("user", summaryPrefix+s.Text), chatMessage("assistant", summaryAnswer)}
+	return append([]json.RawMessage{chatMessage("user", summaryPrefix+s.Text), chatMessage("assistant", summaryAnswer)}, s.Recent...)
 }
 
 func chatMessage(role, text string) json.RawMessage {
@@ -64,7 +66,7 @@ func chatMessage(role, text string) json.RawMessage {
 	return raw
 }
 
-// Compact has the model sum up the items of a list, all but instructions, and computes the prompt that begins with the
+// Compact has the model sum up the items of a list, all but instructions and the recent ones, and computes the prompt that begins with the
 // summary, so that a turn which goes on from it finds that done. What is too long for the model is summed up in parts, each
 // with the summary of what came before. Errors are those of Run, ErrNoSummary, and a *items.Error where there is nothing to
 // sum up.
@@ -74,10 +76,10 @@ func (s *Store) Compact(ctx context.Context, in *Input, newID func(prefix string
 		return nil, err
 	}
 	c := compactor{store: s, model: m, in: in}
-	for i := range in.Items {
-		if item := in.Items[i]; isInstruction(&item) {
+	for i, item := range slices.Concat(in.Items, in.Recent) {
+		if isInstruction(&item) {
 			c.kept = append(c.kept, item)
-		} else if item.Type != "compaction_trigger" {
+		} else if i < len(in.Items) && item.Type != "compaction_trigger" {
 			c.rest = append(c.rest, item)
 		}
 	}
@@ -88,6 +90,10 @@ func (s *Store) Compact(ctx context.Context, in *Input, newID func(prefix string
 		if err := c.next(ctx); err != nil {
 			return nil, err
 		}
+	}
+	recent := slices.DeleteFunc(slices.Clone(in.Recent), func(item items.Item) bool { return isInstruction(&item) })
+	if c.done.Recent, err = c.said(recent); err != nil {
+		return nil, err
 	}
 	c.done.Model, c.done.Created = m.Digest, time.Now()
 	if c.done.Log, err = c.compute(ctx); err != nil {
@@ -130,18 +136,26 @@ func (c *compactor) prompt(n int) (Turn, error) {
 	if c.done.Text != "" {
 		t.Messages = append(t.Messages, c.done.messages()...)
 	}
-	// All items up to n, so that results find their calls; the instructions are there already.
-	rest, err := c.in.Messages(slices.Concat(c.kept, c.rest[:n]))
-	if err != nil {
-		return t, err
-	}
-	instructions, err := c.in.Messages(c.kept)
+	rest, err := c.said(c.rest[:n])
 	if err != nil {
 		return t, err
 	}
 	t = alone(t, min(maxSummary, max(c.model.Engine.ContextLength()/4, 1)))
-	t.Messages = asked(append(t.Messages, rest[len(instructions):]...))
+	t.Messages = asked(append(t.Messages, rest...))
 	return t, nil
+}
+
+// said returns the messages of items, without those of the instructions.
+func (c *compactor) said(list []items.Item) ([]json.RawMessage, error) {
+	instructions, err := c.in.Messages(c.kept)
+	if err != nil {
+		return nil, err
+	}
+	all, err := c.in.Messages(slices.Concat(c.kept, list))
+	if err != nil {
+		return nil, err
+	}
+	return all[len(instructions):], nil
 }
 
 // alone returns a turn of the same prompt that asks for one answer of its own: the most probable one.

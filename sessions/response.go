@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,6 +44,12 @@ type ResponseRequest struct {
 	// Tools returns the tools of the turn, of which the items may bring some, and the names of those that stand for custom
 	// tools.
 	Tools func([]items.Item) (functions json.RawMessage, custom []string, err error)
+	// Truncate leaves out the oldest items where not all fit; CompactAt puts a summary in their place when the prompt has as
+	// many tokens, 0: never.
+	Truncate  bool
+	CompactAt int
+	// Seal adds the sealed content to reasoning items.
+	Seal bool
 	// Memory has responses that are not stored; a response is remembered there too. It may be nil.
 	Memory *ResponseMemory
 	// Events says that the events of the response will be read.
@@ -66,7 +73,7 @@ type ResponseRun struct {
 
 	store   *Store
 	request *ResponseRequest
-	history history
+	plan    *plan
 	stored  bool // there is a row of the response
 	cancel  context.CancelCauseFunc
 	ctx     context.Context // of the turn: ends it
@@ -116,19 +123,24 @@ func (r *ResponseRun) begin(ctx context.Context) (*Stream, error) {
 	if r.Model, err = r.store.Model(req.Turn.Model); err != nil {
 		return nil, err
 	}
-	turn, history, custom, err := r.store.turn(ctx, req)
-	if err != nil {
+	if r.plan, err = r.store.plan(ctx, req); err != nil {
 		return nil, err
 	}
-	r.history, r.writer.custom = history, custom
+	r.writer.custom = r.plan.custom
+	if req.Seal {
+		r.writer.seal = func(text string) string { return r.store.seal(reasoning, req.Turn.Tenant, []byte(text)) }
+	}
 	r.bound(ctx)
 	if err := r.store.responses.add(r); err != nil {
 		return nil, err
 	}
-	stream, err := r.store.Run(r.ctx, &turn)
+	var stream *Stream
+	if r.plan.summarise == nil {
+		stream, err = r.store.Run(r.ctx, &r.plan.turn)
+	}
 	if err == nil {
 		r.writer.begin()
-		if err = r.create(ctx); err != nil {
+		if err = r.create(ctx); err != nil && stream != nil {
 			stream.Close()
 		}
 	}
@@ -164,11 +176,16 @@ func (r *ResponseRun) create(ctx context.Context) error {
 	if !r.stored {
 		return nil
 	}
-	input := r.request.Input
-	if r.history.remembered { // what it goes on from is stored nowhere else
-		input = append(r.history.items, input...)
+	input := r.input()
+	if r.plan.history.remembered { // what it goes on from is stored nowhere else
+		input = slices.Concat(r.plan.history.items, input)
 	}
 	return r.store.database.CreateResponse(ctx, r.row(), Stored(input, r.request.Now()))
+}
+
+// input is what is new, without what only concerns the request.
+func (r *ResponseRun) input() []items.Item {
+	return slices.DeleteFunc(slices.Clone(r.request.Input), func(item items.Item) bool { return item.ID == "" })
 }
 
 // row is the response as the database keeps it.
@@ -179,7 +196,7 @@ func (r *ResponseRun) row() *database.Response {
 		ID: r.ID, Tenant: r.request.Turn.Tenant, Model: object.Model, Status: object.Status, Background: object.Background,
 		Created: time.Unix(object.CreatedAt, 0), Expires: r.request.Expires, Object: marshal(object),
 	}
-	if object.PreviousResponseID != nil && !r.history.remembered {
+	if object.PreviousResponseID != nil && !r.plan.history.remembered {
 		row.Previous = *object.PreviousResponseID
 	}
 	if object.Conversation != nil {
@@ -197,22 +214,62 @@ func (r *ResponseRun) run(stream *Stream) {
 	defer r.cancel(nil)
 	r.writer.started()
 	r.publish()
-	var finish *Finish
+	finish, tokens := r.answer(stream)
+	if err := r.record.flush(); err != nil {
+		r.err = err
+	}
+	r.end(finish, tokens)
+}
+
+// answer reads the turn to its end, and returns how it ended and its exact tokens. Where a summary is to be made first, the
+// stream is nil, and the turn starts from the summary.
+func (r *ResponseRun) answer(stream *Stream) (finish *Finish, tokens []int32) {
+	finish = &Finish{}
+	if stream == nil {
+		stream, finish.Usage, r.err = r.compact()
+	}
+	if stream == nil {
+		return finish, nil
+	}
 	for d, ok := stream.Next(); ok; d, ok = stream.Next() {
 		r.request.Observe(&d)
 		r.writer.delta(&d)
 		r.publish()
-		finish = d.Finish
+		if d.Finish != nil {
+			add(&d.Finish.Usage, &finish.Usage)
+			finish = d.Finish
+		}
 	}
-	r.err = r.record.flush()
-	switch {
-	case r.err != nil:
-	case finish.Reason == api.FinishError:
+	switch finish.Reason {
+	case api.FinishError:
 		r.err = finish.Err
-	case finish.Reason == api.FinishCancelled:
+	case api.FinishCancelled:
 		r.err = context.Cause(r.ctx)
 	}
-	r.end(finish, append(stream.Prompt, finish.Tokens...))
+	return finish, slices.Concat(stream.Prompt, finish.Tokens)
+}
+
+// compact sums up what is to be summed up, and starts the turn that goes on from there; nil if none does.
+func (r *ResponseRun) compact() (*Stream, api.Usage, error) {
+	p := r.plan
+	c, err := r.store.Compact(r.ctx, p.summarise, r.request.NewID)
+	if err != nil {
+		return nil, api.Usage{}, err
+	}
+	item := c.Items[len(c.Items)-1]
+	r.writer.whole(item, Stored([]items.Item{item}, r.request.Now())[0])
+	r.publish()
+	if p.only {
+		return nil, c.Usage, nil
+	}
+	if p.turn.Messages, err = p.summarise.Messages(c.Items); err != nil {
+		return nil, c.Usage, err
+	}
+	if p.turn.Log, err = r.store.CompactionLog(r.ctx, p.turn.Tenant, p.turn.Model, c.Items); err != nil {
+		return nil, c.Usage, err
+	}
+	stream, err := r.store.Run(r.ctx, &p.turn)
+	return stream, c.Usage, err
 }
 
 // end makes the last events, stores the response, and lets readers see that it has ended.
@@ -222,10 +279,7 @@ func (r *ResponseRun) end(finish *Finish, tokens []int32) {
 	last := *w // as it is before the last events
 	if r.err == nil {
 		w.finish(finish)
-		r.err = w.err
-	}
-	if r.err != nil {
-		*w = last
+	} else {
 		fail()
 	}
 	events := w.take()
@@ -238,6 +292,18 @@ func (r *ResponseRun) end(finish *Finish, tokens []int32) {
 	r.show()
 	r.events.append(events)
 	r.events.close()
+	r.account(&finish.Usage)
+}
+
+// account adds a turn that leaves nothing behind to the ledger; the others were added with what they left.
+func (r *ResponseRun) account(u *api.Usage) {
+	db := r.store.database
+	if db == nil || r.stored || r.writer.object.Conversation != nil {
+		return
+	}
+	if err := db.AddUsage(context.WithoutCancel(r.ctx), ledger(r.request.Turn.Tenant, r.writer.object.Model, u)); err != nil {
+		r.request.Logger.Warn("the ledger of usage lacks a response", "response", r.ID, "error", err)
+	}
 }
 
 // explain words why a response failed; a cancelled one did not fail.
@@ -254,7 +320,7 @@ func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int
 	object := &r.writer.object
 	ended := object.Status == StatusCompleted || object.Status == StatusIncomplete
 	if ended && r.request.Memory != nil {
-		r.request.Memory.put(r.ID, r.history, r.request.Input, r.writer.output, tokens)
+		r.request.Memory.put(r.ID, r.plan.history, r.input(), r.writer.output, tokens)
 	}
 	if !r.stored && object.Conversation == nil {
 		return nil
@@ -271,10 +337,10 @@ func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int
 	}
 	if ended && object.Conversation != nil {
 		end.Session = object.Conversation.ID
-		end.Append = append(Stored(r.request.Input, r.request.Now()), r.writer.output...)
+		end.Append = append(Stored(r.input(), r.request.Now()), r.writer.output...)
 	}
-	if ended {
-		end.Log = &database.Log{Model: object.Model, Parent: r.history.logID, Shared: commonPrefix(r.history.log, tokens), Tokens: tokens}
+	if ended && tokens != nil {
+		end.Log = &database.Log{Model: object.Model, Parent: r.plan.history.logID, Shared: commonPrefix(r.plan.history.log, tokens), Tokens: tokens}
 	}
 	return r.store.database.FinishTurn(context.WithoutCancel(r.ctx), r.request.Turn.Tenant, end)
 }

@@ -109,7 +109,7 @@ type responseWriter struct {
 	object ResponseObject
 	newID  func(prefix string) string
 	now    func() time.Time
-	seal   func(reasoning string) (string, error) // makes the encrypted content of reasoning items; nil: they have none
+	seal   func(reasoning string) string // makes the encrypted content of reasoning items; nil: they have none
 
 	custom   []string // names of custom tools, which the model sees as functions of one text
 	quiet    bool     // no events are wanted, only the object
@@ -119,7 +119,6 @@ type responseWriter struct {
 	events   []database.Event // that nobody has taken yet
 	output   []database.Item  // items that are done
 	open     *outputItem
-	err      error // the first of sealing; the response then fails
 }
 
 // take returns the events since the last call.
@@ -287,12 +286,17 @@ func (w *responseWriter) sealed() *string {
 	if w.seal == nil || w.open.kind != kindReasoning {
 		return nil
 	}
-	sealed, err := w.seal(w.open.text.String())
-	if err != nil {
-		w.err = err
-		return nil
-	}
+	sealed := w.seal(w.open.text.String())
 	return &sealed
+}
+
+// whole adds an item that did not grow.
+func (w *responseWriter) whole(item items.Item, row database.Item) {
+	w.close(StatusCompleted)
+	w.emit(responseEvent{Type: "response.output_item.added", OutputIndex: w.index(), Item: item.JSON})
+	w.emit(responseEvent{Type: "response.output_item.done", OutputIndex: w.index(), Item: item.JSON})
+	w.output = append(w.output, row)
+	w.object.Output = append(w.object.Output, row.JSON)
 }
 
 // keep makes the open item one of the output, which it is from now on.
@@ -354,18 +358,15 @@ func (w *responseWriter) finish(f *Finish) {
 		}
 		w.close(StatusCompleted)
 	}
-	switch {
-	case w.err != nil:
-		return
-	case f.Reason == api.FinishLength:
+	if f.Reason == api.FinishLength {
 		w.object.Status = StatusIncomplete
 		w.object.IncompleteDetails = &IncompleteDetails{"max_output_tokens"}
 		w.emitResponse("response.incomplete")
-	default:
-		completed := w.now().Unix()
-		w.object.Status, w.object.CompletedAt = StatusCompleted, &completed
-		w.emitResponse("response.completed")
+		return
 	}
+	completed := w.now().Unix()
+	w.object.Status, w.object.CompletedAt = StatusCompleted, &completed
+	w.emitResponse("response.completed")
 }
 
 // fail ends a response that could not be finished. A cancelled one ends the same way, without an error: the API has no

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"hearth/sessions/database"
@@ -19,31 +20,112 @@ type history struct {
 	remembered bool    // it comes from memory, and is not stored
 }
 
-// turn makes the turn of a response: its prompt is what the response goes on from, and then what is new.
-func (s *Store) turn(ctx context.Context, req *ResponseRequest) (t Turn, h history, custom []string, err error) {
-	t = req.Turn
-	if h, err = s.history(ctx, req); err != nil {
-		return t, h, nil, err
+// plan is what a response is to do.
+type plan struct {
+	turn    Turn
+	history history
+	custom  []string // names of custom tools
+	// summarise is what is to be summed up first, nil: nothing; the turn then goes on from the summary, unless there is
+	// none to follow.
+	summarise *Input
+	only      bool // the summary is all that is asked for
+}
+
+// plan makes the turn of a response: its prompt is what the response goes on from, and then what is new.
+func (s *Store) plan(ctx context.Context, req *ResponseRequest) (*plan, error) {
+	h, err := s.history(ctx, req)
+	if err != nil {
+		return nil, err
 	}
-	list := append(h.items[:len(h.items):len(h.items)], req.Input...)
-	if t.Tools, custom, err = req.Tools(list); err != nil {
-		return t, h, nil, err
+	p := &plan{turn: req.Turn, history: h}
+	list := current(slices.Concat(h.items, req.Input))
+	if n := len(list); n > 0 && list[n-1].Type == "compaction_trigger" {
+		list, p.only = list[:n-1], true
 	}
-	if t.Messages, err = s.messages(req.Object.Instructions, list); err != nil {
-		return t, h, nil, err
+	if p.turn.Tools, p.custom, err = req.Tools(list); err != nil {
+		return nil, err
 	}
-	t.Log = h.log
-	return t, h, custom, nil
+	in := &Input{Turn: p.turn, Items: list, Messages: func(list []items.Item) ([]json.RawMessage, error) { return s.messages(req, list) }}
+	switch {
+	case p.only:
+		p.summarise = in
+		if !slices.ContainsFunc(list, func(item items.Item) bool { return !isInstruction(&item) }) {
+			return nil, &items.Error{Field: "input", Reason: items.Invalid, Text: "has nothing to sum up"}
+		}
+		return p, nil
+	case req.Truncate:
+		if in.Items, err = s.Truncate(in); err != nil {
+			return nil, err
+		}
+	case req.CompactAt > 0:
+		if p.summarise, err = s.tooLong(in, len(list)-len(req.Input), req.CompactAt); p.summarise != nil || err != nil {
+			return p, err
+		}
+	}
+	if p.turn.Messages, err = in.Messages(in.Items); err != nil {
+		return nil, err
+	}
+	if p.turn.Log = h.log; h.log == nil {
+		p.turn.Log, err = s.CompactionLog(ctx, req.Turn.Tenant, req.Turn.Model, list)
+	}
+	return p, err
+}
+
+// current returns the items that count: a compaction stands for all items before it but instructions.
+func current(list []items.Item) []items.Item {
+	for i := len(list) - 1; i > 0; i-- {
+		if list[i].Type != "compaction" {
+			continue
+		}
+		before := slices.DeleteFunc(slices.Clone(list[:i]), func(item items.Item) bool { return !isInstruction(&item) })
+		return append(before, list[i:]...)
+	}
+	return list
+}
+
+// tooLong returns what of an input is to be summed up because its prompt has at least this many tokens, nil: nothing. The
+// items that are new stay as they are, with whatever they cannot be parted from.
+func (s *Store) tooLong(in *Input, old, tokens int) (*Input, error) {
+	m, err := s.catalog.Get(in.Turn.Model)
+	if err != nil {
+		return nil, err
+	}
+	if n, err := in.count(s, m, in.Items); err != nil || n < tokens {
+		return nil, err
+	}
+	at := 0
+	for _, cut := range cuts(in.Items) {
+		if cut <= old {
+			at = cut
+		}
+	}
+	if !slices.ContainsFunc(in.Items[:at], func(item items.Item) bool { return !isInstruction(&item) }) {
+		return nil, nil // a summary would stand for nothing
+	}
+	split := *in
+	split.Items, split.Recent = in.Items[:at], in.Items[at:]
+	return &split, nil
 }
 
 // CountInput returns how many tokens the prompt of a response would have. Nothing is computed or stored.
 func (s *Store) CountInput(ctx context.Context, req *ResponseRequest) (int, error) {
-	t, _, _, err := s.turn(ctx, req)
+	p, err := s.plan(ctx, req)
 	if err != nil {
 		return 0, err
 	}
-	prompt, err := s.PromptTokens(&t)
+	prompt, err := s.PromptTokens(&p.turn)
 	return len(prompt), err
+}
+
+// CompactInput sums up all that a response would go on from.
+func (s *Store) CompactInput(ctx context.Context, req *ResponseRequest) (*Compaction, error) {
+	trigger := items.Item{Type: "compaction_trigger"}
+	req.Input = append(req.Input[:len(req.Input):len(req.Input)], trigger)
+	p, err := s.plan(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return s.Compact(ctx, p.summarise, req.NewID)
 }
 
 // history returns what a response goes on from: the items of its conversation, or those of the responses before it.
@@ -103,18 +185,54 @@ func (s *Store) history(ctx context.Context, req *ResponseRequest) (history, err
 	return h, err
 }
 
-// messages makes the chat messages of a turn. Instructions come first, as the developer's, whatever the items before said:
+// messages makes the chat messages of items. Instructions come first, as the developer's, whatever the items before said:
 // they belong to this turn alone.
-func (s *Store) messages(instructions *string, list []items.Item) ([]json.RawMessage, error) {
-	messages, err := items.Messages(list, nil)
-	if err != nil || instructions == nil {
+func (s *Store) messages(req *ResponseRequest, list []items.Item) ([]json.RawMessage, error) {
+	list, err := s.openReasoning(req.Turn.Tenant, list)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := items.Messages(list, func(sealed string) ([]json.RawMessage, error) { return s.OpenCompaction(req.Turn.Tenant, sealed) })
+	if err != nil || req.Object.Instructions == nil {
 		return messages, err
 	}
-	first := marshal(struct {
-		Role    string `json:"role"`
-		Content string `json:"content"`
-	}{"developer", *instructions})
-	return append([]json.RawMessage{first}, messages...), nil
+	return append([]json.RawMessage{chatMessage("developer", *req.Object.Instructions)}, messages...), nil
+}
+
+// reasoning is the purpose that the content of reasoning items is sealed for, for clients that keep only that.
+const reasoning = "reasoning"
+
+// openReasoning returns items whose reasoning can be read: what has nothing but sealed content is opened.
+func (s *Store) openReasoning(tenant string, list []items.Item) ([]items.Item, error) {
+	opened := list
+	for i := range list {
+		if list[i].Type != "reasoning" {
+			continue
+		}
+		var item struct {
+			Type      string            `json:"type"`
+			ID        string            `json:"id"`
+			Summary   []json.RawMessage `json:"summary"`
+			Content   []json.RawMessage `json:"content"`
+			Encrypted string            `json:"encrypted_content"`
+		}
+		if err := json.Unmarshal(list[i].JSON, &item); err != nil {
+			return nil, fmt.Errorf("sessions: %s: %w", list[i].ID, err)
+		}
+		if item.Encrypted == "" || len(item.Content)+len(item.Summary) > 0 {
+			continue
+		}
+		text, err := s.unseal(reasoning, tenant, item.Encrypted)
+		if err != nil {
+			return nil, &items.Error{Field: "input", Reason: items.Invalid, Text: fmt.Sprintf("has reasoning whose encrypted_content %v", err)}
+		}
+		item.Content = []json.RawMessage{marshal(reasoningPart{"reasoning_text", string(text)})}
+		if &opened[0] == &list[0] {
+			opened = slices.Clone(list)
+		}
+		opened[i].JSON = marshal(item)
+	}
+	return opened, nil
 }
 
 // Bounds of a ResponseMemory: the oldest responses are forgotten beyond them.

@@ -14,6 +14,8 @@ import (
 type Input struct {
 	Turn  Turn // all but Messages and Log
 	Items []items.Item
+	// Recent are items behind Items that Compact does not sum up: they are kept, word for word, in what it makes.
+	Recent []items.Item
 	// Messages makes the chat messages of items: those of Input, without some.
 	Messages func([]items.Item) ([]json.RawMessage, error)
 }
