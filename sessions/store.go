@@ -82,6 +82,16 @@ func (s *Store) Stats() map[string]engine.Stats {
 	return stats
 }
 
+// Disk describes the disk store that all models share; ok is false while there is none.
+func (s *Store) Disk() (stats engine.DiskStats, ok bool) {
+	for _, m := range s.catalog.List() {
+		if stats, ok = m.Engine.Disk(); ok {
+			return stats, true
+		}
+	}
+	return stats, false
+}
+
 func describe(m *engine.Served) Model {
 	return Model{
 		ID: m.ID, Created: m.Created, Architecture: m.Architecture, Name: m.Name, Parameters: m.Parameters,

@@ -68,7 +68,8 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, data.Close()) }()
+	defer func() { err = errors.Join(err, data.Close()) }() // after the engines, whose last blocks the cache takes
+	engineOpts.Disk = data.cache
 	catalog := engine.NewCatalog()
 	defer func() { err = errors.Join(err, catalog.Close()) }()
 	store := sessions.NewStore(catalog, data.database)
