@@ -12,6 +12,7 @@ import (
 	"hearth/engine"
 	"hearth/engine/api"
 	"hearth/sessions"
+	"hearth/sessions/archive"
 	"hearth/sessions/database"
 	"hearth/sessions/items"
 )
@@ -109,6 +110,8 @@ var errorTable = []struct {
 		Message: "the disk is full, nothing can be stored; requests with store false are answered"}},
 	{sessions.ErrNoDatabase, wireError{Status: 404, Type: typeInvalidRequest, Code: "not_found", Final: true,
 		Message: "this server stores nothing: whoever runs it has switched storing off"}},
+	{archive.ErrTooLarge, wireError{Status: 413, Type: typeInvalidRequest, Code: "archive_too_large"}},
+	{archive.ErrFormat, wireError{Status: 400, Type: typeInvalidRequest, Code: "invalid_archive"}},
 	{errDraining, wireError{Status: 503, Type: typeUnavailable, Code: "server_is_overloaded", RetryAfter: 5 * time.Second,
 		Message: "the server is shutting down"}},
 	{errDeadline, wireError{Status: 504, Type: typeServer, Code: "request_timeout", Final: true,

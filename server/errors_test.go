@@ -14,6 +14,7 @@ import (
 
 	"hearth/engine/api"
 	"hearth/sessions"
+	"hearth/sessions/archive"
 	"hearth/sessions/database"
 	"hearth/sessions/items"
 )
@@ -42,6 +43,8 @@ func TestErrorsOfTheEngine(t *testing.T) {
 		{database.ErrFull, 503, "storage_full", "disk is full"},
 		{sessions.ErrNoDatabase, 404, "not_found", "stores nothing"},
 		{&items.Error{Field: "input[1].role", Reason: items.Missing, Text: "is required"}, 400, "missing_required_parameter", "input[1].role is required"},
+		{archive.ErrTooLarge, 413, "archive_too_large", "too large"},
+		{archive.ErrFormat, 400, "invalid_archive", "not a whole session archive"},
 		{errDraining, 503, "server_is_overloaded", "shutting down"},
 		{errDeadline, 504, "request_timeout", "longer than the server allows"},
 		{context.Canceled, statusClientGone, "client_gone", "went away"},

@@ -227,14 +227,6 @@ var responseParameters = []parameter[responseQuery]{
 	}},
 }
 
-func switchParameter[T any](set func(*T, bool)) func(*T, argument) error {
-	return func(t *T, a argument) error {
-		s, err := a.value().oneOf("true", "false")
-		set(t, s == "true")
-		return err
-	}
-}
-
 // getResponse answers GET /v1/responses/{id}: the response, or its events from the first or a later one on.
 func (s *Server) getResponse(x *exchange) error {
 	q := responseQuery{after: -1}

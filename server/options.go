@@ -22,6 +22,7 @@ type Options struct {
 	CORSOrigins  []string // origins whose pages may use the server: "https://example.org", or "*" for all
 
 	MaxBodyBytes   int64         // of a request; 0: 16 MiB
+	MaxImportBytes int64         // of an archive that is imported; 0: 16 GiB
 	MaxHeaderBytes int           // of a request; 0: 64 KiB
 	RequestTimeout time.Duration // most time for one answer; 0: an hour
 	WriteTimeout   time.Duration // for a client to take one event; 0: 30 s
@@ -43,6 +44,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.MaxBodyBytes == 0 {
 		o.MaxBodyBytes = 16 << 20
+	}
+	if o.MaxImportBytes == 0 {
+		o.MaxImportBytes = 16 << 30
 	}
 	if o.MaxHeaderBytes == 0 {
 		o.MaxHeaderBytes = 64 << 10
@@ -106,7 +110,7 @@ func (o *Options) Validate() error {
 		name  string
 		value int64
 	}{
-		{"MaxBodyBytes", o.MaxBodyBytes}, {"MaxHeaderBytes", int64(o.MaxHeaderBytes)},
+		{"MaxBodyBytes", o.MaxBodyBytes}, {"MaxImportBytes", o.MaxImportBytes}, {"MaxHeaderBytes", int64(o.MaxHeaderBytes)},
 		{"RequestTimeout", int64(o.RequestTimeout)}, {"WriteTimeout", int64(o.WriteTimeout)},
 		{"KeepAlive", int64(o.KeepAlive)}, {"DrainTimeout", int64(o.DrainTimeout)},
 	} {

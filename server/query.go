@@ -81,6 +81,15 @@ func decodeQuery[T any](x *exchange, table []parameter[T], t *T) error {
 	return nil
 }
 
+// switchParameter makes the read function of a parameter that is true or false.
+func switchParameter[T any](set func(*T, bool)) func(*T, argument) error {
+	return func(t *T, a argument) error {
+		s, err := a.value().oneOf("true", "false")
+		set(t, s == "true")
+		return err
+	}
+}
+
 // maxPage is the most entries of a list in one answer (OpenAI's API reference).
 const maxPage = 100
 

@@ -72,6 +72,8 @@ func routes(o *Options) []route {
 		{"GET", "/v1/conversations/:id/items", scopeInference, wireOpenAI, 0, storing, (*Server).listConversationItems},
 		{"GET", "/v1/conversations/:id/items/:item", scopeInference, wireOpenAI, 0, storing, (*Server).getConversationItem},
 		{"DELETE", "/v1/conversations/:id/items/:item", scopeInference, wireOpenAI, 0, storing, (*Server).deleteConversationItem},
+		{"GET", "/v1/sessions/:id/export", scopeInference, wireOpenAI, 0, generating, (*Server).exportSession},
+		{"POST", "/v1/sessions/import", scopeInference, wireOpenAI, o.MaxImportBytes, generating, (*Server).importSession},
 		{"POST", "/tokenize", scopeInference, wireOpenAI, large, time.Minute, (*Server).tokenize},
 		{"POST", "/detokenize", scopeInference, wireOpenAI, large, time.Minute, (*Server).detokenize},
 		{"GET", "/health", scopePublic, wireOpenAI, 0, quickly, (*Server).health},
@@ -427,6 +429,8 @@ func wireOf(path string) wireFormat {
 // formatBytes writes a limit for people.
 func formatBytes(n int64) string {
 	switch {
+	case n >= 1<<30:
+		return strconv.FormatInt(n>>30, 10) + " GiB"
 	case n >= 1<<20:
 		return strconv.FormatInt(n>>20, 10) + " MiB"
 	case n >= 1<<10:

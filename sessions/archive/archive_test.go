@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -328,6 +329,32 @@ func TestDamage(t *testing.T) {
 		}
 		if _, _, err := read(data[:i], Limits{}); err == nil {
 			t.Errorf("cut after %d of %d bytes: no error", i, len(data))
+		}
+	}
+}
+
+// TestSourceErrors wants an error of the source not to be taken for a fault of the archive.
+func TestSourceErrors(t *testing.T) {
+	c, blocks := example()
+	for i := range 8 { // more than is read at once
+		random := make([]byte, 1<<20)
+		rand.NewChaCha8([32]byte{byte(i)}).Read(random)
+		blocks = append(blocks, Block{Tokens: 5, Data: random})
+		blocks[len(blocks)-1].Tokens = 5 + i
+	}
+	c.Tokens = make([]int32, 100)
+	data := write(t, c, blocks)
+	broken := errors.New("broken")
+	for _, at := range []int{0, 100, len(data) / 2, len(data) - 10} {
+		a, err := Open(io.MultiReader(bytes.NewReader(data[:at]), iotest.ErrReader(broken)), Limits{})
+		for err == nil {
+			_, err = a.Next()
+		}
+		if !errors.Is(err, broken) || errors.Is(err, ErrFormat) {
+			t.Errorf("broken after %d of %d bytes: %v", at, len(data), err)
+		}
+		if a != nil {
+			a.Close()
 		}
 	}
 }

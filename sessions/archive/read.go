@@ -52,6 +52,7 @@ type Reader struct {
 	Contents // what comes before the blocks
 
 	limits Limits
+	from   *source // nil: it has no errors
 	plain  io.Reader
 	close  func()
 	tar    *tar.Reader
@@ -62,14 +63,38 @@ type Reader struct {
 	err    error        // with which the blocks ended
 }
 
+// source remembers with what error its reading ended: that is no fault of the archive.
+type source struct {
+	io.Reader
+	err error
+}
+
+// Read reads from the source.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
 // Open reads an archive up to its blocks. Errors are ErrFormat, ErrTooLarge and those of r. The items are well-formed JSON
 // objects, and no more is known of them.
 func Open(r io.Reader, limits Limits) (*Reader, error) {
-	plain, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+	from := &source{Reader: r}
+	plain, err := zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
 	}
-	return openPlain(plain, plain.Close, limits)
+	a, err := openPlain(plain, plain.Close, limits)
+	if from.err != nil {
+		plain.Close()
+		return nil, fmt.Errorf("archive: %w", from.err)
+	}
+	if a != nil {
+		a.from = from
+	}
+	return a, err
 }
 
 // openPlain reads a tar archive up to its blocks; close is called at the end.
@@ -173,6 +198,9 @@ func (a *Reader) Next() (Block, error) {
 		return Block{}, a.err
 	}
 	b, err := a.block()
+	if a.from != nil && a.from.err != nil {
+		b, err = Block{}, fmt.Errorf("archive: %w", a.from.err)
+	}
 	a.err = err
 	return b, err
 }
