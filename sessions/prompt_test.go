@@ -7,14 +7,19 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/text/unicode/norm"
+
 	"hearth/cmd/sharedtest"
 	"hearth/engine"
+	"hearth/engine/api"
 	"hearth/engine/chat"
 	"hearth/engine/tokenizer"
+	"hearth/hardware"
 )
 
 // readers are reference templates with the vocabularies of the models that they belong to.
@@ -123,7 +128,8 @@ func (r *reader) prompt(t testing.TB, turn *Turn) *prompt {
 	return p
 }
 
-// checkSame checks that two prompts have the same text and, in the same places, the same reserved tokens.
+// checkSame checks that two prompts have the same text, but for its normal form, and in the same places the same reserved
+// tokens.
 func checkSame(t testing.TB, tok *tokenizer.Tokenizer, got, want []int32) {
 	t.Helper()
 	gotRuns, gotReserved := runsOf(tok, got)
@@ -138,12 +144,12 @@ func runsOf(tok *tokenizer.Tokenizer, ids []int32) (runs []string, reserved []in
 	start := 0
 	for i, id := range ids {
 		if tok.IsReserved(id) {
-			runs = append(runs, tok.Decode(ids[start:i], tokenizer.PieceOptions{}))
+			runs = append(runs, norm.NFC.String(tok.Decode(ids[start:i], tokenizer.PieceOptions{})))
 			reserved = append(reserved, id)
 			start = i + 1
 		}
 	}
-	return append(runs, tok.Decode(ids[start:], tokenizer.PieceOptions{})), reserved
+	return append(runs, norm.NFC.String(tok.Decode(ids[start:], tokenizer.PieceOptions{}))), reserved
 }
 
 // respelled encodes a text in random stretches, as a model may spell it that draws its tokens.
@@ -201,6 +207,101 @@ func TestPromptGoesOn(t *testing.T) {
 				} else {
 					r.store.remember(r.Served, turn, p, drawn)
 				}
+			}
+		}
+	})
+}
+
+// TestPromptsOfOtherLogs gives turns of the reference conversations logs that say something else from some token on, and
+// remembers answers that no prompt asked for. Each prompt says what its text says, and clients make no control tokens.
+func TestPromptsOfOtherLogs(t *testing.T) {
+	eachReader(t, func(t *testing.T, r *reader) {
+		random := rand.New(rand.NewPCG(3, 4))
+		tested := 0
+		for _, v := range vectorsOf(t, r.ID) {
+			turn := &Turn{Messages: v.Messages, Tools: v.Tools, TemplateVars: v.Extra, Now: time.Unix(0, 0), Tenant: "a"}
+			rendered, err := render(r.Served, turn)
+			if err != nil {
+				continue // a conversation that is refused, or in a form that only templates take
+			}
+			tested++
+			log := drawnAs(r.Tokenizer, strings.NewReplacer("\uFDD0", "", "\uFDD1", "", "\uFDD2", "").Replace(rendered.text), random)
+			for range 5 {
+				if turn.Log = slices.Clone(log); random.IntN(3) > 0 {
+					turn.Log[random.IntN(len(log))] = int32(random.IntN(r.Tokenizer.VocabSize()))
+				}
+				if random.IntN(3) == 0 {
+					at := random.IntN(len(log))
+					turn.Log = slices.Insert(turn.Log, at, r.Tokenizer.EOG()[0])
+				}
+				p := r.prompt(t, turn)
+				r.store.remember(r.Served, turn, p, turn.Log[random.IntN(len(turn.Log)):])
+			}
+		}
+		if tested < 5 {
+			t.Errorf("only %d conversations", tested)
+		}
+	})
+}
+
+// TestTextGoesOn has a text continued, and then that text with what was added: the prompt begins with the tokens drawn.
+func TestTextGoesOn(t *testing.T) {
+	s := openStore(t, engine.Options{})
+	text := "Once upon a time there was a big"
+	var log []int32
+	for i := range 4 {
+		turn := textTurn(text, 40)
+		turn.Sampling = api.Sampling{Temperature: 1.5, Seed: uint64(i)} // spells words as no encoding would
+		stream, err := s.Run(t.Context(), &turn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := commonPrefix(stream.Prompt, log); n < len(log) {
+			t.Errorf("turn %d goes on from %d tokens of %d", i, n, len(log))
+		}
+		for d, ok := stream.Next(); ok; d, ok = stream.Next() {
+			text += d.Text
+			if d.Finish == nil {
+				continue
+			}
+			if want := max(len(log)-1, 0) / hardware.BlockLen * hardware.BlockLen; d.Finish.Usage.CachedTokens != want {
+				t.Errorf("turn %d: %d tokens of %d were cached, want %d", i, d.Finish.Usage.CachedTokens, len(log), want)
+			}
+			log = slices.Concat(stream.Prompt, d.Finish.Tokens)
+		}
+	}
+}
+
+func BenchmarkPrompt(b *testing.B) {
+	r := openReader(b, "Qwen-Qwen3-0.6B", "qwen3")
+	turn := &Turn{Tenant: "a", Now: time.Unix(0, 0)}
+	for range 500 {
+		turn.Messages = append(turn.Messages, message(b, "user", strings.Repeat("What is the weather like in Zürich today? ", 8)),
+			message(b, "assistant", strings.Repeat("It rains, and 12 °C is all there is. ", 8)))
+	}
+	turn.Messages = append(turn.Messages, message(b, "user", "And?"))
+	p, err := r.store.prompt(r.Served, turn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		log  []int32
+	}{{"encoded", nil}, {"followed", p.tokens}} {
+		b.Run(c.name, func(b *testing.B) {
+			turn.Log = c.log
+			for b.Loop() {
+				if _, err := r.store.prompt(r.Served, turn); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(p.tokens)), "ns/token")
+		})
+	}
+	b.Run("rendered", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := render(r.Served, turn); err != nil {
+				b.Fatal(err)
 			}
 		}
 	})
