@@ -296,7 +296,7 @@ func TestQuota(t *testing.T) {
 	if err := d.CreateSession(ctx, &Session{ID: "conv_3", Tenant: "a"}, nil); !errors.Is(err, ErrQuota) {
 		t.Errorf("a third session: %v", err)
 	}
-	if err := d.ForkSession(ctx, "conv_1", &Session{ID: "conv_3", Tenant: "a"}, 0); !errors.Is(err, ErrQuota) {
+	if err := d.ForkSession(ctx, "conv_1", &Session{ID: "conv_3", Tenant: "a"}, 0, nil); !errors.Is(err, ErrQuota) {
 		t.Errorf("a fork: %v", err)
 	}
 	check(t, d.CreateSession(ctx, &Session{ID: "conv_3", Tenant: "b"}, nil))

@@ -107,7 +107,7 @@ func TestSessionLife(t *testing.T) {
 			if want := []string{"msg_0", "msg_1", "msg_2", "more_0", "more_1"}; !slices.Equal(allItems(t, d, "a", "conv_1"), want) {
 				t.Errorf("items %v, want %v", allItems(t, d, "a", "conv_1"), want)
 			}
-			check(t, d.ForkSession(ctx, "conv_1", &Session{ID: "conv_2", Tenant: "a"}, 4))
+			check(t, d.ForkSession(ctx, "conv_1", &Session{ID: "conv_2", Tenant: "a"}, 4, nil))
 			_, err := d.RewindSession(ctx, "a", "conv_1", 1)
 			check(t, err)
 			if got, want := allItems(t, d, "a", "conv_2"), []string{"msg_0", "msg_1", "msg_2", "more_0"}; !slices.Equal(got, want) {

@@ -37,9 +37,12 @@ func (d *DB) putLog(ctx context.Context, tx *sql.Tx, log *Log) error {
 	if parent == 0 {
 		shared = 0
 	}
+	if log.Prompt < 0 || log.Prompt > len(log.Tokens) {
+		return fmt.Errorf("prompt of %d tokens in a log of %d", log.Prompt, len(log.Tokens))
+	}
 	log.Created = d.now()
-	return tx.QueryRowContext(ctx, `INSERT INTO log (tenant, model, parent, shared, length, created, tokens) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING number`,
-		log.Tenant, log.Model, sql.NullInt64{Int64: parent, Valid: parent != 0}, shared, len(log.Tokens), log.Created.UnixMicro(),
+	return tx.QueryRowContext(ctx, `INSERT INTO log (tenant, model, parent, shared, length, prompt, created, tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number`,
+		log.Tenant, log.Model, sql.NullInt64{Int64: parent, Valid: parent != 0}, shared, len(log.Tokens), log.Prompt, log.Created.UnixMicro(),
 		tokenBytes(log.Tokens[shared:])).Scan(&log.ID)
 }
 
@@ -73,13 +76,13 @@ func readLog(ctx context.Context, tx *sql.Tx, tenant string, id int64) (log *Log
 		length int
 		tokens []byte
 	}
-	rows, err := tx.QueryContext(ctx, `WITH RECURSIVE chain (number, model, parent, shared, length, created, tokens) AS (
-		SELECT number, model, parent, shared, length, created, tokens FROM log WHERE tenant = ?1 AND number = ?2 UNION ALL
-		SELECT l.number, l.model, l.parent, l.shared, l.length, l.created, l.tokens FROM chain c JOIN log l ON l.number = c.parent AND l.number < c.number WHERE l.tenant = ?1)
-		SELECT model, COALESCE(parent, 0), shared, length, created, tokens FROM chain ORDER BY number`, tenant, id)
+	rows, err := tx.QueryContext(ctx, `WITH RECURSIVE chain (number, model, parent, shared, length, prompt, created, tokens) AS (
+		SELECT number, model, parent, shared, length, prompt, created, tokens FROM log WHERE tenant = ?1 AND number = ?2 UNION ALL
+		SELECT l.number, l.model, l.parent, l.shared, l.length, l.prompt, l.created, l.tokens FROM chain c JOIN log l ON l.number = c.parent AND l.number < c.number WHERE l.tenant = ?1)
+		SELECT model, COALESCE(parent, 0), shared, length, prompt, created, tokens FROM chain ORDER BY number`, tenant, id)
 	chain, err := collect(rows, err, func(row scanner) (l link, err error) {
 		var created sql.NullInt64
-		err = row.Scan(&l.log.Model, &l.log.Parent, &l.log.Shared, &l.length, &created, &l.tokens)
+		err = row.Scan(&l.log.Model, &l.log.Parent, &l.log.Shared, &l.length, &l.log.Prompt, &created, &l.tokens)
 		l.log.Created = timeOf(created)
 		return l, err
 	})
@@ -99,10 +102,7 @@ func readLog(ctx context.Context, tx *sql.Tx, tenant string, id int64) (log *Log
 	}
 	last := chain[len(chain)-1]
 	log = &last.log
-	log.ID, log.Tenant, log.Tokens = id, tenant, make([]int32, len(tokens)/4)
-	for i := range log.Tokens {
-		log.Tokens[i] = int32(binary.LittleEndian.Uint32(tokens[4*i:]))
-	}
+	log.ID, log.Tenant, log.Tokens = id, tenant, tokensOf(tokens)
 	return log, len(log.Tokens) == last.length, nil
 }
 
@@ -112,6 +112,14 @@ func tokenBytes(tokens []int32) []byte {
 		b = binary.LittleEndian.AppendUint32(b, uint32(t))
 	}
 	return b
+}
+
+func tokensOf(b []byte) []int32 {
+	tokens := make([]int32, len(b)/4)
+	for i := range tokens {
+		tokens[i] = int32(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return tokens
 }
 
 // freeLogs deletes those of the logs that nothing names, and then their parents likewise. Of a log that others begin like
@@ -125,6 +133,11 @@ func freeLogs(ctx context.Context, tx *sql.Tx, logs []int64) (freed []Freed, err
 			return nil, err
 		}
 		if gone != nil {
+			err := tx.QueryRowContext(ctx, `INSERT INTO freed (tenant, model, keep, tokens) VALUES (?, ?, ?, ?) RETURNING number`,
+				gone.Tenant, gone.Model, gone.Keep, tokenBytes(gone.Tokens)).Scan(&gone.ID)
+			if err != nil {
+				return nil, err
+			}
 			freed = append(freed, *gone)
 		}
 		if parent != 0 {
@@ -160,4 +173,39 @@ func freeLog(ctx context.Context, tx *sql.Tx, id int64) (parent int64, freed *Fr
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE log SET tokens = substr(tokens, 1, ?) WHERE number = ?`, 4*(freed.Keep-log.Shared), id)
 	return 0, freed, err
+}
+
+// Freed returns what deletions freed of a model, of all tenants, and Forgotten has not been told of: oldest first and at
+// most limit.
+func (d *DB) Freed(ctx context.Context, model string, limit int) (list []Freed, err error) {
+	err = d.read(ctx, "freed logs", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT number, tenant, model, keep, tokens FROM freed WHERE model = ? ORDER BY number LIMIT ?`, model, limit)
+		list, err = collect(rows, err, func(row scanner) (f Freed, err error) {
+			var tokens []byte
+			err = row.Scan(&f.ID, &f.Tenant, &f.Model, &f.Keep, &tokens)
+			f.Tokens = tokensOf(tokens)
+			return f, err
+		})
+		return err
+	})
+	return list, err
+}
+
+// Forgotten says that what was computed of freed tokens is deleted.
+func (d *DB) Forgotten(ctx context.Context, list []Freed) error {
+	if len(list) == 0 {
+		return nil
+	}
+	err := d.write(ctx, "freed logs", func(tx *sql.Tx) error {
+		for i := range list {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM freed WHERE number = ?`, list[i].ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		d.scrub(ctx)
+	}
+	return err
 }

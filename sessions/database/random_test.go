@@ -115,7 +115,7 @@ func (r *operations) step() {
 	case 6:
 		n := r.random.IntN(len(r.sessions[k]) + 1)
 		fork := r.id("conv_")
-		check(r.T, r.d.ForkSession(ctx, session, &Session{ID: fork, Tenant: tenant}, n))
+		check(r.T, r.d.ForkSession(ctx, session, &Session{ID: fork, Tenant: tenant}, n, nil))
 		r.sessions[key(tenant, fork)] = slices.Clone(r.sessions[k][:n])
 		r.logs[key(tenant, fork)] = r.kept(k, r.sessions[k][:n])
 	case 7:

@@ -121,11 +121,14 @@ type Log struct {
 	Created time.Time // set by storing
 	Parent  int64     // 0: none
 	Shared  int       // how many tokens it shares with its parent
+	Prompt  int       // how many tokens come before the answer; 0: not known
 	Tokens  []int32   // all of them, the shared ones included
 }
 
-// Freed names tokens that nothing stored needs any more, so that what was computed of them can be deleted too.
+// Freed names tokens that nothing stored needs any more, so that what was computed of them can be deleted too. It is kept
+// until Forgotten says that this is done.
 type Freed struct {
+	ID            int64
 	Tenant, Model string
 	Tokens        []int32
 	Keep          int // how many of the first tokens another stored log begins with

@@ -11,7 +11,7 @@ const applicationID = 0x48525448
 
 // migrations bring an older file up to date: entry i makes version i+1 of version i (PRAGMA user_version). An entry that was
 // released is never changed; another one follows it.
-var migrations = []string{version1, version2}
+var migrations = []string{version1, version2, version3}
 
 // version1 draws the tables. What holds of them whatever is inserted or deleted, and in whatever order, is said by foreign
 // keys and triggers:
@@ -201,6 +201,20 @@ END;
 CREATE TRIGGER completion_deleted AFTER DELETE ON completion BEGIN
   UPDATE tenant SET bytes = bytes - octet_length(old.object) - octet_length(old.messages) WHERE name = old.tenant;
 END;
+`
+
+// version3 notes where in a log the answer begins, and keeps the tokens that deletions freed until what was computed of them
+// is deleted too: a process that ends in between, or a model that is not loaded, leaves nothing behind for good.
+const version3 = `
+ALTER TABLE log ADD COLUMN prompt INTEGER NOT NULL DEFAULT 0;  -- tokens before the answer; 0: not known
+CREATE INDEX session_pinned ON session (number) WHERE pinned;
+CREATE TABLE freed (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  tenant TEXT NOT NULL,
+  model  TEXT NOT NULL,
+  keep   INTEGER NOT NULL,         -- tokens that another log begins with
+  tokens BLOB NOT NULL             -- all of them
+) STRICT;
 `
 
 // migrate brings a file to the newest version of steps, each of them whole or not at all.

@@ -165,9 +165,16 @@ func deleteSession(ctx context.Context, tx *sql.Tx, number int64) ([]Freed, erro
 	return freeLogs(ctx, tx, logs)
 }
 
-// ForkSession stores a new session that has the first n items of another one, and its log as far as they go; the items are
-// shared. fork's Parent and ForkedAt are set.
-func (d *DB) ForkSession(ctx context.Context, id string, fork *Session, n int) error {
+// ForkEnd is what a fork has behind the items that it shares.
+type ForkEnd struct {
+	Append []Item
+	Log    *Log // ends with the last of them, or nil
+}
+
+// ForkSession stores a new session that has the first n items of another one, with the logs that end with them, and then
+// what end has, which may be nil. The items are shared. It sets fork's Parent and ForkedAt. ErrRange says that the other
+// session has fewer items.
+func (d *DB) ForkSession(ctx context.Context, id string, fork *Session, n int, end *ForkEnd) error {
 	return d.write(ctx, "session "+id, func(tx *sql.Tx) error {
 		parent, number, err := findSession(ctx, tx, fork.Tenant, id)
 		if err != nil {
@@ -187,8 +194,68 @@ func (d *DB) ForkSession(ctx context.Context, id string, fork *Session, n int) e
 		_, err = tx.ExecContext(ctx, `INSERT INTO entry (session, position, item, log, bytes)
 			SELECT ?, ROW_NUMBER() OVER (ORDER BY position) - 1, item, log, bytes FROM entry WHERE session = ? ORDER BY position LIMIT ?`,
 			child, number, n)
+		if err != nil || end == nil {
+			return err
+		}
+		log := int64(0)
+		if end.Log != nil {
+			end.Log.Tenant = fork.Tenant
+			if err := d.putLog(ctx, tx, end.Log); err != nil {
+				return fmt.Errorf("log: %w", err)
+			}
+			log = end.Log.ID
+		}
+		return d.appendItems(ctx, tx, child, fork.Tenant, end.Append, log)
+	})
+}
+
+// Mark is where a turn ended in a session.
+type Mark struct {
+	Items  int   // that the session had then
+	Log    int64 // its exact tokens
+	Model  string
+	Tokens int // of the log
+	Prompt int // tokens before the answer; 0: not known
+}
+
+// Marks returns where a session's turns ended, in their order.
+func (d *DB) Marks(ctx context.Context, tenant, session string) (list []Mark, err error) {
+	err = d.read(ctx, "session "+session, func(tx *sql.Tx) error {
+		_, number, err := findSession(ctx, tx, tenant, session)
+		if err != nil {
+			return err
+		}
+		rows, err := tx.QueryContext(ctx, `SELECT e.rank, l.number, l.model, l.length, l.prompt FROM
+			(SELECT log, ROW_NUMBER() OVER (ORDER BY position) AS rank FROM entry WHERE session = ?) e JOIN log l ON l.number = e.log ORDER BY e.rank`, number)
+		list, err = collect(rows, err, func(row scanner) (m Mark, err error) {
+			return m, row.Scan(&m.Items, &m.Log, &m.Model, &m.Tokens, &m.Prompt)
+		})
 		return err
 	})
+	return list, err
+}
+
+// PinnedSessions returns the pinned sessions of all tenants.
+func (d *DB) PinnedSessions(ctx context.Context) (list []Session, err error) {
+	err = d.read(ctx, "pinned sessions", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT `+sessionColumns+` FROM session s WHERE s.pinned ORDER BY s.number`)
+		list, err = collect(rows, err, func(row scanner) (Session, error) {
+			s, _, err := scanSession(row)
+			return s, err
+		})
+		return err
+	})
+	return list, err
+}
+
+// Position returns how many items of a session come up to one of them, that one included.
+func (d *DB) Position(ctx context.Context, tenant, session, item string) (n int, err error) {
+	err = d.read(ctx, "item "+item, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM entry b WHERE b.session = e.session AND b.position <= e.position)
+			FROM session s JOIN entry e ON e.session = s.number JOIN item i ON i.number = e.item WHERE s.tenant = ? AND s.id = ? AND i.id = ?`,
+			tenant, session, item).Scan(&n)
+	})
+	return n, err
 }
 
 // RewindSession keeps the first n items of a session and takes the others out of it. It returns whose computed state
