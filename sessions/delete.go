@@ -23,6 +23,17 @@ func (s *Store) DeleteItem(ctx context.Context, tenant, session, item string) er
 	})
 }
 
+// Rewind takes the items behind a place out of a conversation, as DeleteItem does.
+func (s *Store) Rewind(ctx context.Context, tenant, session string, to Place) error {
+	return s.change(ctx, tenant, session, func(db *database.DB) ([]database.Freed, error) {
+		n, err := s.itemsUpTo(ctx, tenant, session, to)
+		if err != nil {
+			return nil, err
+		}
+		return db.RewindSession(ctx, tenant, session, n)
+	})
+}
+
 // change lets remove take things out of a conversation that no turn is using, and shreds what that frees.
 func (s *Store) change(ctx context.Context, tenant, session string, remove func(*database.DB) ([]database.Freed, error)) error {
 	if s.database == nil {
@@ -41,9 +52,11 @@ func (s *Store) change(ctx context.Context, tenant, session string, remove func(
 }
 
 // Shred drops what was computed of tokens that nothing stored needs any more, in memory and on disk, and the answers that are
-// remembered in them. It goes on after an error, and returns all of them.
+// remembered in them. It goes on after an error, and returns all of them. What it could not drop, also because its model is
+// not loaded, the database keeps for Sweep to try again.
 func (s *Store) Shred(ctx context.Context, freed []database.Freed) error {
 	errs := []error{s.forgetAnswers(ctx, freed)}
+	var done []database.Freed
 	for _, f := range freed {
 		m, err := s.catalog.Get(f.Model)
 		if errors.Is(err, ErrUnknownModel) || errors.Is(err, ErrLoading) {
@@ -52,7 +65,10 @@ func (s *Store) Shred(ctx context.Context, freed []database.Freed) error {
 		if err == nil {
 			err = m.Engine.Forget(ctx, f.Tenant, f.Tokens, f.Keep)
 		}
+		if err == nil {
+			done = append(done, f)
+		}
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.database.Forgotten(ctx, done))...)
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"time"
 )
 
 // SecretBytes is the length of a store's secret.
@@ -14,7 +15,8 @@ type Options struct {
 	// Secret is what the store seals with whatever it hands to clients to keep, and what it keeps of them beside
 	// conversations. Nil: one is drawn, and means nothing after the end of the process.
 	Secret []byte
-	Logger *slog.Logger // nil: slog.Default
+	Logger *slog.Logger     // nil: slog.Default
+	Now    func() time.Time // nil: time.Now
 
 	passing bool // the secret was drawn
 }
@@ -35,6 +37,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	return o
 }

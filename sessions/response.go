@@ -340,7 +340,10 @@ func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int
 		end.Append = append(Stored(r.input(), r.request.Now()), r.writer.output...)
 	}
 	if ended && tokens != nil {
-		end.Log = &database.Log{Model: object.Model, Parent: r.plan.history.logID, Shared: commonPrefix(r.plan.history.log, tokens), Tokens: tokens}
+		end.Log = &database.Log{
+			Model: object.Model, Parent: r.plan.history.logID, Shared: commonPrefix(r.plan.history.log, tokens),
+			Prompt: len(tokens) - len(finish.Tokens), Tokens: tokens,
+		}
 	}
 	return r.store.database.FinishTurn(context.WithoutCancel(r.ctx), r.request.Turn.Tenant, end)
 }

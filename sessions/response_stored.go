@@ -156,7 +156,8 @@ func (s *Store) CancelResponse(ctx context.Context, tenant, id string) (json.Raw
 	return marshal(object), nil
 }
 
-// DeleteResponse deletes a response; one that is running is ended first. What its conversation gained stays.
+// DeleteResponse deletes a response, and what was computed of it as far as nothing else that is stored needs it; one that is
+// running is ended first. What its conversation gained stays.
 func (s *Store) DeleteResponse(ctx context.Context, tenant, id string) error {
 	if s.database == nil {
 		return database.ErrNotFound
@@ -167,8 +168,11 @@ func (s *Store) DeleteResponse(ctx context.Context, tenant, id string) error {
 			return err
 		}
 	}
-	_, err := s.database.DeleteResponse(ctx, tenant, id)
-	return err
+	freed, err := s.database.DeleteResponse(ctx, tenant, id)
+	if err != nil {
+		return err
+	}
+	return s.Shred(ctx, freed)
 }
 
 // EventReader reads the events of a response by their sequence numbers.

@@ -41,11 +41,12 @@ type Store struct {
 	anchors   anchors
 	failing   atomic.Bool // the database keeps no answers
 	responses responseRuns
+	pins      pins
 }
 
 // NewStore returns a store. The catalog stays the caller's; so does the database, nil where nothing is stored.
 func NewStore(catalog *engine.Catalog, db *database.DB) *Store {
-	return &Store{catalog: catalog, database: db, opts: Options{}.withDefaults()}
+	return &Store{catalog: catalog, database: db, opts: Options{}.withDefaults(), pins: newPins()}
 }
 
 // Database returns where conversations are kept; nil: nowhere.

@@ -16,12 +16,13 @@ type Expired struct {
 	More                bool    // there is more to delete
 }
 
-// Expire deletes what its time has passed by now, of all tenants and at most limit rows of a kind: sessions that are not
-// pinned, responses, and logs that nothing names.
+// Expire deletes what its time has passed by now, of all tenants and at most limit rows of a kind: sessions that are
+// neither pinned nor in use by a response, responses, and logs that nothing names.
 func (d *DB) Expire(ctx context.Context, now time.Time, limit int) (e Expired, err error) {
 	err = d.write(ctx, "expire", func(tx *sql.Tx) error {
 		e = Expired{}
-		sessions, err := numbers(tx.QueryContext(ctx, `SELECT number FROM session WHERE expires <= ? AND NOT pinned ORDER BY expires LIMIT ?`, now.UnixMicro(), limit))
+		sessions, err := numbers(tx.QueryContext(ctx, `SELECT number FROM session s WHERE expires <= ? AND NOT pinned
+			AND NOT EXISTS (SELECT 1 FROM response WHERE session = s.number AND status IN ('queued', 'in_progress')) ORDER BY expires LIMIT ?`, now.UnixMicro(), limit))
 		if err != nil {
 			return err
 		}
@@ -30,7 +31,7 @@ func (d *DB) Expire(ctx context.Context, now time.Time, limit int) (e Expired, e
 				return err
 			}
 		}
-		responses, err := numbers(tx.QueryContext(ctx, `SELECT number FROM response WHERE expires <= ? ORDER BY expires LIMIT ?`, now.UnixMicro(), limit))
+		responses, err := numbers(tx.QueryContext(ctx, `SELECT number FROM response WHERE expires <= ? AND status NOT IN ('queued', 'in_progress') ORDER BY expires LIMIT ?`, now.UnixMicro(), limit))
 		if err != nil {
 			return err
 		}
