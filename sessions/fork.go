@@ -193,6 +193,6 @@ func (s *Store) readAnswer(m *engine.Served, log *database.Log, token int, calls
 			return nil, d.Finish.Err
 		}
 		w.finish(d.Finish)
-		return slices.DeleteFunc(w.output, func(i database.Item) bool { return isCall(i.Type) && i.Status != StatusCompleted }), w.err
+		return slices.DeleteFunc(w.output, func(i database.Item) bool { return isCall(i.Type) && i.Status != StatusCompleted }), nil
 	}
 }
