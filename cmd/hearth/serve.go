@@ -76,10 +76,18 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	if err := store.Configure(sessions.Options{Secret: data.secret, Logger: logger}); err != nil {
 		return err
 	}
+	if err := store.Recover(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
 	s, err := server.New(store, opts)
 	if err != nil {
 		return err
 	}
+	defer func() { // what runs in the background gets as much time as requests had
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), flags.drainTimeout)
+		defer cancel()
+		store.Close(ending)
+	}()
 	listener, err := s.Listen()
 	if err != nil {
 		return refusal(err)
