@@ -103,50 +103,79 @@ func (s *Store) tidy() bool {
 	return err == nil
 }
 
-// move copies one record out of the segment that is compacted, or removes the segment when it has none.
+// moveBytes is about how much is copied at once, while records wait.
+const moveBytes = 8 << 20
+
+// move copies some records out of the segment that is compacted, or removes the segment when it has none. The copies are
+// durable before the originals are erased.
 func (s *Store) move() error {
 	old := s.moving
-	s.mu.Lock()
-	e := old.first
-	known, rank := e != nil && e.node != nil && e.listed(), 0.0
-	if known {
-		rank = e.rank
-	}
-	s.mu.Unlock()
-	switch {
-	case e == nil:
-		s.moving = nil
-		return s.removeSegment(old)
-	case !known:
-		return s.eraseDead()
-	}
-	if err := s.roll(e.recordBytes()); err != nil {
+	if err := s.eraseDead(); err != nil {
 		return err
 	}
-	scratch := s.borrow(e.recordBytes())
-	defer s.giveBack(scratch)
-	record := scratch.record
-	_, err := old.file.ReadAt(record, e.offset)
-	if h := (*header)(record); err != nil || h.check() != nil || h.magic() != recordMagic || h.recordBytes() != e.recordBytes() {
-		s.mu.Lock()
-		s.stats.Damaged++
-		s.drop(e)
-		s.mu.Unlock()
-		return s.eraseDead()
+	if old.first == nil {
+		s.moving = nil
+		return s.removeSegment(old)
 	}
-	offset, slot, err := s.appendBytes(record, rank)
+	var from, to []*entry
+	var err error
+	bytes := int64(0)
+	for e := old.first; e != nil && bytes < moveBytes && err == nil; e = e.next {
+		var copied *entry
+		if copied, err = s.copyRecord(e); copied != nil {
+			from, to, bytes = append(from, e), append(to, copied), bytes+e.recordBytes()
+		}
+	}
+	if err == nil {
+		err = s.syncSegments()
+	}
+	s.mu.Lock()
+	for i, e := range from {
+		if err != nil || !e.listed() { // a reader found it broken
+			s.dead = append(s.dead, to[i])
+			continue
+		}
+		to[i].rank, to[i].uses, to[i].position = e.rank, e.uses, e.position
+		e.node.entries[e.kind] = to[i]
+		s.table.ranking.replace(e, to[i])
+		s.dead = append(s.dead, e)
+	}
+	s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	copied := *e
-	copied.offset, copied.slot = offset, slot
-	s.active.link(&copied)
-	e.node.entries[e.kind] = &copied
-	s.table.ranking.replace(e, &copied)
-	s.dead = append(s.dead, e)
-	s.mu.Unlock()
 	return s.eraseDead()
+}
+
+// copyRecord writes a record to the end of the active segment. The table does not have the copy yet; nil when there is
+// nothing worth it.
+func (s *Store) copyRecord(e *entry) (*entry, error) {
+	if err := s.roll(e.recordBytes()); err != nil {
+		return nil, err
+	}
+	scratch := s.borrow(e.recordBytes())
+	defer s.giveBack(scratch)
+	_, err := e.segment.file.ReadAt(scratch.record, e.offset)
+	h := (*header)(scratch.record)
+	whole := err == nil && h.check() == nil && h.magic() == recordMagic && h.recordBytes() == e.recordBytes()
+	s.mu.Lock()
+	listed, rank := e.listed(), e.rank
+	if listed && !whole {
+		s.stats.Damaged++
+		s.drop(e)
+	}
+	s.mu.Unlock()
+	if !listed || !whole {
+		return nil, nil
+	}
+	copied := &entry{node: e.node, kind: e.kind, dataBytes: e.dataBytes, tokens: e.tokens, value: e.value, position: -1}
+	if copied.offset, copied.slot, err = s.appendBytes(scratch.record, rank); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.active.link(copied)
+	s.mu.Unlock()
+	return copied, nil
 }
 
 // removeSegment removes a segment's files.

@@ -13,20 +13,21 @@ import (
 // segment is one file of records. The writer alone changes the files; the numbers and the list belong to the store's
 // mutex, since readers and the counting of bytes need them.
 type segment struct {
-	number  uint64
-	path    string
-	id      [16]byte
-	file    file
-	index   *index // nil: lost, the next process scans the segment
-	size    int64  // bytes that hold
-	live    int64  // of those, bytes of the list's records
-	holes   int64  // of those, bytes given back to the file system
-	slots   int    // records that were ever written
-	first   *entry // the records that are not erased, by offset
-	last    *entry
-	foreign bool // it has records that no tenant can read
-	readers int  // that use file now
-	gone    bool // the last reader closes file
+	number   uint64
+	path     string
+	id       [16]byte
+	file     file
+	index    *index // nil: lost, the next process scans the segment
+	size     int64  // bytes that hold
+	live     int64  // of those, bytes of the list's records
+	holes    int64  // of those, bytes given back to the file system
+	slots    int    // records that were ever written
+	first    *entry // the records that are not erased, by offset
+	last     *entry
+	unsynced bool // it has records that are not durable; the writer's
+	foreign  bool // it has records that no tenant can read
+	readers  int  // that use file now
+	gone     bool // the last reader closes file
 }
 
 func segmentPath(dir string, number uint64) string {

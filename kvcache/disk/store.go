@@ -28,7 +28,7 @@ type Store struct {
 	table       table
 	queue       []*queued
 	queuedBytes int64
-	segments    []*segment // by number; the last may be active
+	segments    []*segment // by number; the writer reads them without the mutex, since it alone changes them
 	failing     error
 	retryAt     time.Time
 	closed      bool
@@ -43,9 +43,9 @@ type Store struct {
 	moving    *segment // is being compacted
 	number    uint64   // of the last segment
 	buffer    []byte
-	leftovers []string    // files that could not be removed yet
-	commands  chan func() // never closed
-	wake      chan struct{}
+	leftovers []string      // files that could not be removed yet
+	commands  chan func()   // never closed
+	wake      chan struct{} // never closed
 	quit      chan struct{} // closed by Close
 	done      chan struct{} // closed by the writer
 }

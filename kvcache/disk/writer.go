@@ -152,6 +152,7 @@ func (s *Store) appendBytes(record []byte, rank float64) (offset int64, number i
 		}
 		return 0, 0, fmt.Errorf("kvcache/disk: %w", err)
 	}
+	seg.unsynced = true
 	seg.index = seg.index.append(s.files, number, newSlot(offset, (*header)(record), rank))
 	s.mu.Lock()
 	seg.size += int64(len(record))
@@ -165,12 +166,7 @@ func (s *Store) roll(n int64) error {
 	if s.active != nil && (s.active.size+n <= s.options.SegmentBytes || s.active.slots == 0) {
 		return nil
 	}
-	if s.active != nil {
-		if err := s.active.file.Sync(); err != nil {
-			return fmt.Errorf("kvcache/disk: %w", err)
-		}
-		s.active = nil
-	}
+	s.active = nil
 	s.number++ // even when that fails: a file of this name may be somebody else's
 	seg, err := createSegment(s.files, s.options.Dir, s.number)
 	if err != nil {
@@ -206,15 +202,28 @@ func (s *Store) syncNow() error {
 		return failing
 	}
 	err := s.mend()
-	if err == nil && s.active != nil {
-		err = s.active.file.Sync()
-	}
 	if err == nil {
-		err = s.files.SyncDir(s.options.Dir)
+		err = s.syncSegments()
 	}
 	if err != nil {
-		err = fmt.Errorf("kvcache/disk: %w", err)
 		s.fail(err)
 	}
 	return err
+}
+
+// syncSegments makes durable what was written.
+func (s *Store) syncSegments() error {
+	for _, seg := range s.segments {
+		if !seg.unsynced {
+			continue
+		}
+		if err := seg.file.Sync(); err != nil {
+			return fmt.Errorf("kvcache/disk: %w", err)
+		}
+		seg.unsynced = false
+	}
+	if err := s.files.SyncDir(s.options.Dir); err != nil {
+		return fmt.Errorf("kvcache/disk: %w", err)
+	}
+	return nil
 }
