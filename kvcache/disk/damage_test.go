@@ -215,7 +215,8 @@ func FuzzOpenRecord(f *testing.F) {
 // FuzzFiles opens folders of any content, and uses them.
 func FuzzFiles(f *testing.F) {
 	key, salt := secret{1}, [32]byte{3}
-	tenant := key.tenant(key.mac("names", []byte("a")), salt)
+	keys := newKeyring(key)
+	tenant := key.tenant(mac(keys.names, []byte("a")), salt)
 	h := fileHeader(segmentMagic, [16]byte{4})
 	segment := h[:]
 	h = fileHeader(indexMagic, [16]byte{4})
@@ -226,7 +227,7 @@ func FuzzFiles(f *testing.F) {
 		segment = append(segment, record...)
 	}
 	slot := append(append([]byte{}, tenant.tag[:]...), salt[:]...)
-	slot = append(slot, (&keyring{secret: key}).check(slot)...)
+	slot = append(slot, keys.check(slot)...)
 	f.Add(segment, index, slot)
 	f.Add(segment, []byte{}, slot)
 	f.Add([]byte{}, index, []byte{})

@@ -214,8 +214,11 @@ func (s *Store) shred(entries []*entry) error {
 	return nil
 }
 
-// eraseDead erases what the table has no longer. It stops at the first error.
+// eraseDead erases what the table has no longer, salts first. It stops at the first error.
 func (s *Store) eraseDead() error {
+	if err := s.table.keys.shredDoomed(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	dead := s.dead
 	s.dead = nil

@@ -112,6 +112,47 @@ func testFailing(t *testing.T, fail func(call, path string) error, short bool) {
 // tryFlush waits for the writer, whatever becomes of the records.
 func tryFlush(s *Store) { s.Sync(context.Background()) }
 
+// TestRemoveFromFailingDisk removes what cannot be overwritten at once: it is forgotten, an error says why, and it is
+// overwritten when the disk works again.
+func TestRemoveFromFailingDisk(t *testing.T) {
+	files, now := newTestFiles(), &clock{}
+	o := Options{Dir: "cache", Now: now.now, files: files}
+	s := open(t, o)
+	for i := range 4 {
+		put(t, s, "a", i, 5000)
+		put(t, s, "b", i, 5000)
+	}
+	flush(t, s)
+	files.set(func(call, _ string) error { return failWhen(call == "write") })
+	if err := s.Remove("a", []Key{key(1)}); err == nil {
+		t.Error("Remove succeeds")
+	}
+	if err := s.RemoveTenant("b"); err == nil {
+		t.Error("RemoveTenant succeeds")
+	}
+	wantMissing(t, s, "a", 1, 5000)
+	wantMissing(t, s, "b", 1, 5000)
+	files.set(nil)
+	now.nanoseconds.Add(int64(time.Hour))
+	put(t, s, "a", 9, 5000)
+	flush(t, s)
+	after := files.read(segmentPath("cache", 1))
+	size := 5000 + overheadBytes
+	for _, i := range []int{1, 2, 3, 5, 7} { // b has every second
+		at := fileHeaderBytes + i*size
+		if record := after[at+headerBytes : at+size]; !bytes.Equal(record, make([]byte, len(record))) {
+			t.Errorf("the bytes of record %d are still there", i)
+		}
+	}
+	s.Close()
+	s = open(t, o)
+	wantRecord(t, s, "a", 0, 5000)
+	wantRecord(t, s, "a", 2, 5000)
+	wantMissing(t, s, "a", 1, 5000)
+	wantMissing(t, s, "b", 1, 5000)
+	s.check(t)
+}
+
 // TestEveryCallFails lets the n-th call of the file system fail, alone or with all that follow, for many n. Whatever that
 // does to a store, it keeps no wrong record, and the next process opens the folder.
 func TestEveryCallFails(t *testing.T) {

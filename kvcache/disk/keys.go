@@ -123,8 +123,9 @@ func (s secret) derive(salt []byte, purpose string, n int) []byte {
 	return key
 }
 
-func (s secret) mac(purpose string, data []byte) (sum [16]byte) {
-	h := hmac.New(sha256.New, s.derive(nil, purpose, 32))
+// mac is the beginning of HMAC-SHA-256.
+func mac(key, data []byte) (sum [16]byte) {
+	h := hmac.New(sha256.New, key)
 	h.Write(data)
 	copy(sum[:], h.Sum(nil))
 	return sum
@@ -158,18 +159,28 @@ const maxTenants = 1 << 20
 // keyring is the tenants and the file that has their salts. The file belongs to the writer, the maps to the store's mutex.
 type keyring struct {
 	secret  secret
+	names   []byte // key of the hashes of names
+	checks  []byte // key of the hashes of slots
 	byTag   map[[16]byte]*tenant
 	byID    map[tenantID]*tenant
 	byName  map[string]*tenant // of those that were asked for
 	file    file
-	slots   int64   // in the file
-	free    []int64 // slots that hold nobody
-	foreign int     // slots that another secret wrote, or that are damaged
+	slots   int64     // in the file
+	free    []int64   // slots that hold nobody
+	doomed  []*tenant // removed, their salts are still there
+	foreign int       // slots that another secret wrote, or that are damaged
+}
+
+func newKeyring(key secret) *keyring {
+	return &keyring{
+		secret: key, names: key.derive(nil, "names", 32), checks: key.derive(nil, "tenants", 32),
+		byTag: map[[16]byte]*tenant{}, byID: map[tenantID]*tenant{}, byName: map[string]*tenant{},
+	}
 }
 
 // openKeyring reads the tenants; the file is made when it is not there.
 func openKeyring(files fileSystem, path string, key secret) (*keyring, error) {
-	k := &keyring{secret: key, byTag: map[[16]byte]*tenant{}, byID: map[tenantID]*tenant{}, byName: map[string]*tenant{}}
+	k := newKeyring(key)
 	f, err := files.Open(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, fmt.Errorf("kvcache/disk: %w", err)
@@ -222,7 +233,7 @@ func (k *keyring) reopen(files fileSystem, path string, tenants []*tenant) error
 }
 
 func (k *keyring) check(slot []byte) []byte {
-	sum := k.secret.mac("tenants", slot)
+	sum := mac(k.checks, slot)
 	return sum[:]
 }
 
@@ -231,7 +242,7 @@ func (k *keyring) find(name string) *tenant {
 	if t := k.byName[name]; t != nil {
 		return t
 	}
-	t := k.byTag[k.secret.mac("names", []byte(name))]
+	t := k.byTag[mac(k.names, []byte(name))]
 	if t != nil {
 		k.byName[name] = t
 	}
@@ -248,7 +259,7 @@ func (k *keyring) add(name string) *tenant {
 	}
 	var salt [32]byte
 	rand.Read(salt[:])
-	t := k.secret.tenant(k.secret.mac("names", []byte(name)), salt)
+	t := k.secret.tenant(mac(k.names, []byte(name)), salt)
 	k.byTag[t.tag], k.byID[t.id], k.byName[name] = t, t, t
 	return t
 }
@@ -281,16 +292,19 @@ func (k *keyring) save(t *tenant) error {
 	return nil
 }
 
-// shred overwrites a tenant's salt, without which nothing of it can be decrypted.
-func (k *keyring) shred(t *tenant) error {
-	if t.slot < 0 {
-		return nil
+// shredDoomed overwrites the salts of removed tenants, without which nothing of theirs can be decrypted.
+func (k *keyring) shredDoomed() error {
+	for len(k.doomed) > 0 {
+		t := k.doomed[0]
+		if t.slot >= 0 {
+			if err := k.write(t.slot, make([]byte, tenantBytes)); err != nil {
+				return err
+			}
+			k.free = append(k.free, t.slot)
+			t.slot = -1
+		}
+		k.doomed = k.doomed[1:]
 	}
-	if err := k.write(t.slot, make([]byte, tenantBytes)); err != nil {
-		return err
-	}
-	k.free = append(k.free, t.slot)
-	t.slot = -1
 	return nil
 }
 

@@ -69,5 +69,6 @@ func (s *Store) beginAnew(keys string) error {
 		tenants = append(tenants, t)
 	}
 	s.mu.Unlock()
+	s.table.keys.doomed = nil // they went with the file
 	return s.table.keys.reopen(s.files, keys, tenants)
 }

@@ -354,7 +354,7 @@ func (s *Store) Remove(tenant string, keys []Key) error {
 	})
 }
 
-// RemoveTenant forgets all that a tenant has, like Remove, its pins, and what its keys were derived from.
+// RemoveTenant forgets, like Remove, all that a tenant has, its pins, and what its keys were derived from.
 func (s *Store) RemoveTenant(tenant string) error {
 	return s.command(func() error {
 		s.mu.Lock()
@@ -370,14 +370,15 @@ func (s *Store) RemoveTenant(tenant string) error {
 		}
 		entries = s.forget(entries)
 		s.mu.Unlock()
-		return errors.Join(s.table.keys.shred(t), s.shred(entries))
+		s.table.keys.doomed = append(s.table.keys.doomed, t)
+		return s.shred(entries)
 	})
 }
 
 // forget takes entries out of the table, and returns those that are in files.
 func (s *Store) forget(entries []*entry) (written []*entry) {
 	for _, e := range entries {
-		if e == nil {
+		if e == nil || !e.listed() { // a key that was named twice
 			continue
 		}
 		s.table.remove(e)
