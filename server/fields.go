@@ -3,6 +3,8 @@ package server
 import (
 	"math"
 	"strings"
+
+	"hearth/sessions"
 )
 
 // use says what the server does with a request field.
@@ -185,6 +187,7 @@ var chatFields = append([]field[generation]{
 	{name: "logprobs", use: honoured, read: boolean(func(g *generation, b bool) { g.logprobs = b })},
 	{name: "top_logprobs", use: honoured, read: integer(0, 20, func(g *generation, n int64) { g.topLogprobs = int(n) })},
 	{name: "chat_template_kwargs", use: honoured, read: readTemplateVars},
+	{name: "reasoning_effort", use: honoured, read: readEffort},
 	{name: "prediction", use: honoured, read: readPrediction},
 	{name: "store", use: honoured, read: boolean(func(g *generation, b bool) { g.store = b })},
 	{name: "metadata", use: echoed, read: readMetadata},
@@ -209,7 +212,6 @@ var chatFields = append([]field[generation]{
 	refuse[generation]("response_format", "only text is produced", `{"type":"text"}`),
 	refuse[generation]("modalities", "only text is produced", `["text"]`),
 	refuse[generation]("audio", "only text is produced"),
-	refuse[generation]("reasoning_effort", "chat_template_kwargs sets the model's own switches"),
 	refuse[generation]("thinking_budget", ""),
 	refuse[generation]("reasoning_budget", "", "-1"),
 	refuse[generation]("verbosity", "", `"medium"`),
@@ -340,6 +342,12 @@ func readTemplateVars(g *generation, v value) error {
 	}
 	g.turn.TemplateVars = v.raw
 	return nil
+}
+
+// readEffort reads how much the model is to think. A model that has no levels thinks at all of them but none.
+func readEffort(g *generation, v value) (err error) {
+	g.turn.Effort, err = v.oneOf(sessions.Efforts...)
+	return err
 }
 
 // Limits of metadata (OpenAI's API reference).

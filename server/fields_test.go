@@ -212,7 +212,7 @@ func TestRefusals(t *testing.T) {
 		{"chat", chatBody(`"response_format":{"type":"json_object"}`), "response_format", "unsupported_parameter"},
 		{"chat", chatBody(`"tool_choice":"required"`), "tool_choice", "unsupported_parameter"},
 		{"chat", chatBody(`"modalities":["text","audio"]`), "modalities", "unsupported_parameter"},
-		{"chat", chatBody(`"reasoning_effort":"low"`), "reasoning_effort", "unsupported_parameter"},
+		{"chat", chatBody(`"reasoning_effort":"low"`), "reasoning_effort", "invalid_value"},
 		{"chat", chatBody(`"metadata":{"a":1}`), "metadata.a", "invalid_type"},
 		{"chat", chatBody(`"service_tier":"gold"`), "service_tier", "invalid_value"},
 		{"chat", chatBody(`"safety_identifier":"` + strings.Repeat("x", 65) + `"`), "safety_identifier", "invalid_value"},

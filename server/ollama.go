@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	ollama "github.com/ollama/ollama/api"
@@ -52,13 +53,7 @@ var ollamaSharedFields = []field[ollamaRequest]{
 		o.unload = v.equals(noTime...)
 		return nil
 	}},
-	{name: "think", use: honoured, read: func(o *ollamaRequest, v value) error {
-		if !v.equals("false") {
-			return unsupported(v.path, "thoughts are not told apart from the answer")
-		}
-		o.turn.TemplateVars = json.RawMessage(`{"enable_thinking":false}`)
-		return nil
-	}},
+	{name: "think", use: honoured, read: readThink},
 	refuse[ollamaRequest]("format", "", `""`),
 	refuse[ollamaRequest]("truncate", "a prompt that is too long is an error", "false"),
 	refuse[ollamaRequest]("shift", "generation ends where the context is full", "false"),
@@ -67,7 +62,7 @@ var ollamaSharedFields = []field[ollamaRequest]{
 
 var ollamaChatFields = append([]field[ollamaRequest]{
 	{name: "messages", use: honoured, read: readOllamaMessages},
-	refuse[ollamaRequest]("tools", "", "[]"),
+	{name: "tools", use: honoured, read: func(o *ollamaRequest, v value) error { return readTools(&o.generation, v) }},
 }, ollamaSharedFields...)
 
 var ollamaGenerateFields = append([]field[ollamaRequest]{
@@ -125,6 +120,22 @@ var ollamaOptions = []field[ollamaRequest]{
 	refuse[ollamaRequest]("mirostat", "", "0"),
 	{name: "mirostat_tau", use: ignored, read: number(0, 100, func(*ollamaRequest, float64) {})}, // part of mirostat, which is off
 	{name: "mirostat_eta", use: ignored, read: number(0, 100, func(*ollamaRequest, float64) {})},
+}
+
+// readThink reads whether a model is to think, or how much. That it is to do so without saying how much is what the
+// middle level means.
+func readThink(o *ollamaRequest, v value) (err error) {
+	switch {
+	case v.equals("true"):
+		o.turn.Effort = "medium"
+	case v.equals("false"):
+		o.turn.Effort = "none"
+	case v.isText():
+		o.turn.Effort, err = v.oneOf("low", "medium", "high", "max")
+	default:
+		err = v.wrongType("a boolean or a level")
+	}
+	return err
 }
 
 // readOllamaMessages checks messages and turns them into OpenAI's form, which templates are given.
@@ -264,7 +275,9 @@ func (s *Server) ollamaChat(x *exchange) error {
 	}
 	respond := func(part ollamaPart) any {
 		return ollama.ChatResponse{
-			Model: name, CreatedAt: s.opts.Now().UTC(), Message: ollama.Message{Role: "assistant", Content: part.text},
+			Model: name, CreatedAt: s.opts.Now().UTC(), Message: ollama.Message{
+				Role: "assistant", Content: part.text, Thinking: part.thinking, ToolCalls: part.calls,
+			},
 			Done: part.done, DoneReason: part.reason, Logprobs: part.logprobs, Metrics: part.metrics,
 		}
 	}
@@ -287,7 +300,7 @@ func (s *Server) ollamaGenerate(x *exchange) error {
 	}
 	respond := func(part ollamaPart) any {
 		return ollama.GenerateResponse{
-			Model: name, CreatedAt: s.opts.Now().UTC(), Response: part.text,
+			Model: name, CreatedAt: s.opts.Now().UTC(), Response: part.text, Thinking: part.thinking,
 			Done: part.done, DoneReason: part.reason, Logprobs: part.logprobs, Metrics: part.metrics,
 		}
 	}
@@ -296,6 +309,8 @@ func (s *Server) ollamaGenerate(x *exchange) error {
 		return s.ollamaLoaded(x, o, respond)
 	case o.raw && o.system != "":
 		return invalidRequest("system", "system and raw cannot be combined")
+	case (o.raw || o.turn.Suffix != "") && o.turn.Effort != "" && o.turn.Effort != "none":
+		return invalidRequest("think", "think needs a prompt that the model's template renders")
 	case o.raw, o.turn.Suffix != "":
 		o.turn.Text = &o.prompt
 	default:
@@ -320,7 +335,9 @@ func (o *ollamaRequest) say(role, content string) error {
 
 // ollamaPart is what one line of an answer says.
 type ollamaPart struct {
+	thinking string
 	text     string
+	calls    []ollama.ToolCall
 	logprobs []ollama.Logprob
 	done     bool
 	reason   string
@@ -348,6 +365,9 @@ func (s *Server) runOllama(x *exchange, o *ollamaRequest, respond func(ollamaPar
 		o.turn.MaxTokens = 0 // until the context is full, which is less than num_predict
 		r, err = s.start(x, &o.generation)
 	}
+	if input, ok := errors.AsType[*sessions.InputError](err); ok && input.Field == "reasoning_effort" {
+		return invalidRequest("think", "think: %v", input.Err)
+	}
 	if err != nil {
 		return err
 	}
@@ -366,13 +386,25 @@ func (s *Server) runOllama(x *exchange, o *ollamaRequest, respond func(ollamaPar
 		}
 		only := &outcomes[0][0]
 		part := last(only.finish)
-		part.text, part.logprobs = only.text, ollamaLogprobs(only.tokens)
+		part.thinking, part.text, part.logprobs = only.reasoning, only.text, ollamaLogprobs(only.tokens)
+		part.call(only.calls, 0)
 		return x.answer(respond(part))
 	}
 	out := s.newStream(x, formatNDJSON)
+	var so outcome // so far
+	called := 0
 	return out.follow(r, time.Hour, func(p piece) error {
-		if p.Text != "" || len(p.Tokens) > 0 {
-			if err := out.event(respond(ollamaPart{text: p.Text, logprobs: ollamaLogprobs(p.Tokens)})); err != nil {
+		so.add(piece{Delta: sessions.Delta{Calls: p.Calls}}, false)
+		part := ollamaPart{thinking: p.Reasoning, text: p.Text, logprobs: ollamaLogprobs(p.Tokens)}
+		if whole := len(so.calls) - 1; p.Finish != nil || whole > called { // the last one may go on
+			if p.Finish != nil {
+				whole++
+			}
+			part.call(so.calls[called:whole], called)
+			called = whole
+		}
+		if part.thinking != "" || part.text != "" || part.calls != nil || part.logprobs != nil {
+			if err := out.event(respond(part)); err != nil {
 				return err
 			}
 		}
@@ -381,6 +413,19 @@ func (s *Server) runOllama(x *exchange, o *ollamaRequest, respond func(ollamaPar
 		}
 		return out.event(respond(last(p.Finish)))
 	})
+}
+
+// call adds tool calls, the first of which has that index. Arguments are objects here: a call that has others, because it was cut off or the model wrote no
+// JSON, is text.
+func (p *ollamaPart) call(calls []calledFunction, first int) {
+	for i, c := range calls {
+		arguments := ollama.NewToolCallFunctionArguments()
+		if !strings.HasPrefix(c.Function.Arguments, "{") || json.Unmarshal([]byte(c.Function.Arguments), &arguments) != nil {
+			p.text += c.Function.Name + c.Function.Arguments
+			continue
+		}
+		p.calls = append(p.calls, ollama.ToolCall{ID: c.ID, Function: ollama.ToolCallFunction{Index: first + i, Name: c.Function.Name, Arguments: arguments}})
+	}
 }
 
 func ollamaLogprobs(tokens []sessions.TokenLogprob) []ollama.Logprob {

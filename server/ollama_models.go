@@ -119,6 +119,17 @@ func (s *Server) ollamaShow(x *exchange) error {
 	}
 	return x.answer(ollama.ShowResponse{
 		Template: m.Template, System: r.system, Details: ollamaDetails(&m), ModelInfo: info,
-		Capabilities: []ollamamodel.Capability{ollamamodel.CapabilityCompletion}, ModifiedAt: m.Created.UTC(),
+		Capabilities: ollamaCapabilities(&m), ModifiedAt: m.Created.UTC(),
 	})
+}
+
+func ollamaCapabilities(m *sessions.Model) []ollamamodel.Capability {
+	list := []ollamamodel.Capability{ollamamodel.CapabilityCompletion}
+	if m.CallsTools {
+		list = append(list, ollamamodel.CapabilityTools)
+	}
+	if m.Reasons {
+		list = append(list, ollamamodel.CapabilityThinking)
+	}
+	return list
 }

@@ -101,7 +101,7 @@ func TestOllamaRefusals(t *testing.T) {
 		{"/api/chat", `{"model":"stories260k","messages":[{"role":"user","content":"x","images":["aGk="]}]}`, "messages[0].images"},
 		{"/api/chat", `{"model":"stories260k","messages":[],"tools":[{}]}`, "tools"},
 		{"/api/chat", `{"model":"stories260k","messages":[],"format":"json"}`, "format"},
-		{"/api/chat", `{"model":"stories260k","messages":[],"think":true}`, "think"},
+		{"/api/chat", `{"model":"stories260k","messages":[{"role":"user","content":"x"}],"think":true}`, "think"},
 		{"/api/chat", `{"model":"stories260k","messages":[],"keep_alive":0}`, "keep_alive"},
 		{"/api/chat", `{"model":"stories260k","messages":[],"options":{"top_p":2}}`, "options.top_p"},
 		{"/api/chat", `{"model":"stories260k","messages":[],"options":{"heat":2}}`, "options.heat"},

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 
 	"hearth/sessions"
@@ -74,8 +73,13 @@ func (s *Server) respond(x *exchange, r *responseRequest, memory *sessions.Respo
 
 // aboutInput names the field of this API that made a prompt too long, or that a template refuses.
 func aboutInput(err error) error {
-	if input, ok := errors.AsType[*sessions.InputError](err); ok && strings.HasPrefix(input.Field, "messages") {
-		return invalidRequest("input", "input: %v", input.Err)
+	if input, ok := errors.AsType[*sessions.InputError](err); ok {
+		switch {
+		case strings.HasPrefix(input.Field, "messages"):
+			return invalidRequest("input", "input: %v", input.Err)
+		case input.Field == "reasoning_effort":
+			return invalidRequest("reasoning.effort", "reasoning.effort: %v", input.Err)
+		}
 	}
 	return aboutPrompt(err, "input")
 }
@@ -108,9 +112,6 @@ func (s *Server) responseTurn(x *exchange, r *responseRequest, memory *sessions.
 		return nil, err
 	}
 	x.model = m.ID
-	if err := r.applyEffort(&m); err != nil {
-		return nil, err
-	}
 	input, err := s.readInput(x, r, memory)
 	if err != nil {
 		return nil, err
@@ -166,48 +167,6 @@ func (s *Server) readInput(x *exchange, r *responseRequest, memory *sessions.Res
 		return nil, r.input.invalid("must have at least one item")
 	}
 	return list, nil
-}
-
-// The variables by which chat templates let a model think or not, and for how long.
-const thinkingSwitch, thinkingLevel = "enable_thinking", "reasoning_effort"
-
-// applyEffort sets the variables of the model's template that a reasoning effort stands for. A template with a switch
-// thinks or does not; one with levels knows low, medium and high; a model that has neither cannot be asked for effort.
-func (r *responseRequest) applyEffort(m *sessions.Model) error {
-	if r.effort == "" {
-		return nil
-	}
-	hasSwitch, hasLevel := strings.Contains(m.Template, thinkingSwitch), strings.Contains(m.Template, thinkingLevel)
-	var name string
-	var value any
-	switch {
-	case hasLevel && slices.Contains([]string{"low", "medium", "high"}, r.effort):
-		name, value = thinkingLevel, r.effort
-	case hasSwitch:
-		name, value = thinkingSwitch, r.effort != "none"
-	case !hasLevel && r.effort == "none": // it does not think as it is
-		return nil
-	case hasLevel:
-		return unsupported("reasoning.effort", "this model knows low, medium and high")
-	default:
-		return unsupported("reasoning.effort", "this model has no switch for reasoning")
-	}
-	vars := map[string]json.RawMessage{}
-	if r.turn.TemplateVars != nil {
-		if err := json.Unmarshal(r.turn.TemplateVars, &vars); err != nil {
-			return err
-		}
-	}
-	if _, given := vars[name]; given {
-		return invalidRequest("reasoning.effort", "reasoning.effort and chat_template_kwargs.%s say the same thing; send one of them", name)
-	}
-	raw, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	vars[name] = raw
-	r.turn.TemplateVars, err = json.Marshal(vars)
-	return err
 }
 
 // responseQuery are the parameters of GET /v1/responses/{id}.

@@ -21,7 +21,6 @@ type responseRequest struct {
 	encrypted    bool // reasoning items carry their content sealed too
 	truncate     bool // what does not fit is dropped from the beginning of the conversation
 	compactAt    int  // tokens of input from which on older items are replaced by a summary; 0: never
-	effort       string
 	chooseNoTool bool
 	allowed      []allowedTool // of the tools, those that the model may call; nil: all
 	tools        []responseTool
@@ -196,15 +195,12 @@ func readInclude(r *responseRequest, v value) error {
 	return nil
 }
 
-// reasoningEfforts are OpenAI's; what a model makes of them is its template's to say (applyEffort).
-var reasoningEfforts = []string{"none", "minimal", "low", "medium", "high", "xhigh", "max"}
-
 // reasoningFields is the object reasoning. Models of open weights show what they think, so that there is nothing to
 // summarise: a summary of any length that the server likes (auto) may be none.
 var reasoningFields = []field[responseRequest]{
 	{name: "effort", use: honoured, read: func(r *responseRequest, v value) error {
-		s, err := v.oneOf(reasoningEfforts...)
-		r.effort, r.echo.Reasoning.Effort = s, &s
+		err := readEffort(&r.generation, v)
+		r.echo.Reasoning.Effort = &r.turn.Effort
 		return err
 	}},
 	refuse[responseRequest]("summary", "the reasoning itself is returned, not summarised", `"auto"`),

@@ -65,9 +65,12 @@ func render(m *engine.Served, t *Turn) (*prompt, error) {
 	if parsed.Now = t.Now; t.Now.IsZero() {
 		parsed.Now = time.Now()
 	}
-	parsed.AddGenerationPrompt = true
+	parsed.AddGenerationPrompt, parsed.Effort = true, t.Effort
 	parsed.Guard = m.Tokenizer.Guard
 	text, err := m.Template.Render(parsed)
+	if effort, ok := errors.AsType[*chat.EffortError](err); ok {
+		return nil, &InputError{"reasoning_effort", effort}
+	}
 	if err != nil {
 		return nil, &InputError{"messages", err}
 	}

@@ -98,6 +98,7 @@ func describe(m *engine.Served) Model {
 		ID: m.ID, Created: m.Created, Architecture: m.Architecture, Name: m.Name, Parameters: m.Parameters,
 		Quantization: m.Quantization, Bytes: m.WeightBytes, ContextLength: m.Engine.ContextLength(), Digest: m.Digest,
 		TrainedLength: m.TrainedLength, Template: m.Template.Source(),
+		Reasons: m.Template.Reasons(), CallsTools: m.Template.CallsTools(),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hearth/engine/api"
+	"hearth/engine/chat"
 )
 
 // DefaultTenant is whose the turns are that nobody sent with a key of his own.
@@ -26,6 +27,7 @@ type Turn struct {
 	NewID func(prefix string) string
 	// TemplateVars are further variables of the template, a JSON object or nil (chat_template_kwargs).
 	TemplateVars json.RawMessage
+	Effort       string  // how much the model is to think, one of Efforts; empty: as it does by itself
 	Text         *string // a plain prompt; the model's usual begin-of-sequence token is added
 	Suffix       string  // with Text: text after the gap to fill; needs a model with fill-in-the-middle tokens
 	Tokens       []int32 // a prompt of token ids, taken as it is
@@ -60,6 +62,9 @@ func (t *Turn) newID(prefix string) string {
 	}
 	return prefix + rand.Text()
 }
+
+// Efforts are how much a model may be asked to think: not at all, and OpenAI's levels from the least to the most.
+var Efforts = chat.Efforts
 
 // TokenLogprob is one token of a delta with its log-probability under the model, before sampling parameters.
 type TokenLogprob struct {
@@ -118,5 +123,7 @@ type Model struct {
 	ContextLength int
 	TrainedLength int    // positions the model was trained for
 	Template      string // source of the chat template, empty if the model has none
+	Reasons       bool   // it may think before it answers
+	CallsTools    bool   // it may call the tools of a turn
 	Digest        string // SHA-256 of the file's header, hex: names the model across restarts
 }

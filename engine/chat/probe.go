@@ -32,6 +32,7 @@ func (t *Template) probe(source string) error {
 	t.thoughts = thoughtsOf(source)
 	limited.form, limited.thoughts = t.form, t.thoughts
 	t.calls, t.showsTools = limited.probeCalls()
+	t.switches, t.levels = limited.probeEffort()
 	return nil
 }
 

@@ -15,6 +15,7 @@ type Prompt struct {
 	Messages *jinja.List // objects, with the order of their keys and with fields that only the template knows
 	Tools    jinja.Value // as ParseTools returns it; nil is none
 	Vars     *jinja.Dict // further variables of the template
+	Effort   string      // how much to think, one of Efforts; empty: as the template has it
 
 	Now                 time.Time // for templates that print the date
 	AddGenerationPrompt bool      // end with the beginning of the assistant's answer

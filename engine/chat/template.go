@@ -17,6 +17,8 @@ type Template struct {
 	thoughts   *thoughts // nil: the model does not think, or not where it shows
 	calls      *dialect  // nil: the template writes no tool calls
 	showsTools bool      // it tells the model of the tools of a request
+	switches   []thinkingSwitch
+	levels     bool // it knows more than a switch
 }
 
 // New compiles a model's template. The texts of the model's begin- and end-of-sequence tokens are variables of it. An
@@ -45,16 +47,21 @@ func (t *Template) IsFallback() bool { return t.parsed == nil }
 func (t *Template) Source() string { return t.source }
 
 // Render returns the text of a prompt, with what came from the request passed through its guard. It does not modify p.
-// Errors are those of jinja.Template.Render; a *jinja.Raised is the template's own refusal and its message is meant for
+// Errors are an *EffortError and those of jinja.Template.Render; a *jinja.Raised is the template's own refusal and its message is meant for
 // the user.
 func (t *Template) Render(p *Prompt) (string, error) {
+	if p.verbatim && !t.IsFallback() {
+		return t.render(p.Messages, p)
+	}
+	vars, err := t.withEffort(p.Vars, p.Effort)
+	if err != nil {
+		return "", err
+	}
 	if t.IsFallback() {
 		return fallback(p), nil
 	}
-	if p.verbatim {
-		return t.render(p.Messages, p)
-	}
 	formed := *p
+	formed.Vars = vars
 	formed.Tools = t.form.tools(p.Tools)
 	return t.render(t.form.messages(p.Messages), &formed)
 }
