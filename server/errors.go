@@ -108,6 +108,12 @@ var errorTable = []struct {
 		Message: "as much is stored as this key allows; delete something, or send store false"}},
 	{database.ErrFull, wireError{Status: 503, Type: typeUnavailable, Code: "storage_full", RetryAfter: 30 * time.Second,
 		Message: "the disk is full, nothing can be stored; requests with store false are answered"}},
+	{database.ErrRange, wireError{Status: 400, Type: typeInvalidRequest, Code: "invalid_value", Param: "items",
+		Message: "items is beyond the end of the session"}},
+	{database.ErrQuery, wireError{Status: 400, Type: typeInvalidRequest, Code: "invalid_value", Param: "q"}},
+	{sessions.ErrNoLog, wireError{Status: 400, Type: typeInvalidRequest, Code: "invalid_value", Param: "token"}},
+	{sessions.ErrNoDisk, wireError{Status: 409, Type: typeConflict, Code: "no_disk_cache", Final: true,
+		Message: "this server keeps nothing that it computes on disk"}},
 	{sessions.ErrNoDatabase, wireError{Status: 404, Type: typeInvalidRequest, Code: "not_found", Final: true,
 		Message: "this server stores nothing: whoever runs it has switched storing off"}},
 	{archive.ErrTooLarge, wireError{Status: 413, Type: typeInvalidRequest, Code: "archive_too_large"}},
@@ -144,6 +150,9 @@ func toWire(err error, requestID string) *wireError {
 	if item, ok := errors.AsType[*items.Error](err); ok {
 		return &wireError{Status: 400, Type: typeInvalidRequest, Code: itemCodes[item.Reason], Param: item.Field, Message: item.Error()}
 	}
+	if beyond, ok := errors.AsType[*sessions.RangeError](err); ok {
+		return invalidRequest(beyond.Field, "%s", beyond.Error())
+	}
 	if input, ok := errors.AsType[*sessions.InputError](err); ok {
 		return invalidRequest(input.Field, "%s", input.Error())
 	}
@@ -165,7 +174,8 @@ func plainMessage(err error) string {
 		return fmt.Sprintf("the prompt has %d tokens and %d more were asked for, which is %d together; this model's context holds %d",
 			long.Prompt, long.Output, long.Prompt+long.Output, long.Context)
 	}
-	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "engine: "), "sessions: ")
+	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "engine: "), "sessions: ")
+	return strings.TrimPrefix(text, "database: search: ")
 }
 
 // errorBody is OpenAI's shape; param and code are always there.

@@ -63,7 +63,7 @@ func (s *Store) logOf(ctx context.Context, session *database.Session) (*engine.S
 }
 
 // Evict takes the computed state of a conversation out of the tiers above one, as far as nothing that runs holds it: to
-// TierDisk it is written there first, to TierNone it has to be computed again.
+// TierDisk it is written there first, to TierNone it has to be computed again. Where nothing is computed there is nothing to do.
 func (s *Store) Evict(ctx context.Context, tenant, id string, to Tier) error {
 	if s.database == nil {
 		return ErrNoDatabase
@@ -73,6 +73,9 @@ func (s *Store) Evict(ctx context.Context, tenant, id string, to Tier) error {
 		return err
 	}
 	m, log, err := s.logOf(ctx, session)
+	if errors.Is(err, ErrNothingComputed) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
