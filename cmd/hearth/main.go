@@ -17,6 +17,7 @@ import (
 var commands = []func() *cobra.Command{
 	newServeCommand,
 	newRunCommand,
+	newSessionsCommand,
 	newInspectCommand,
 	newSynthCommand,
 	newQuantizeCommand,
