@@ -56,8 +56,6 @@ type ResponseRequest struct {
 	Events bool
 	// Timeout is the most time that the response may take in the background.
 	Timeout time.Duration
-	// Expires is when a stored response may be deleted; zero: never.
-	Expires time.Time
 
 	Logger  *slog.Logger
 	NewID   func(prefix string) string
@@ -194,7 +192,7 @@ func (r *ResponseRun) row() *database.Response {
 	object.Output = []json.RawMessage{}
 	row := &database.Response{
 		ID: r.ID, Tenant: r.request.Turn.Tenant, Model: object.Model, Status: object.Status, Background: object.Background,
-		Created: time.Unix(object.CreatedAt, 0), Expires: r.request.Expires, Object: marshal(object),
+		Created: time.Unix(object.CreatedAt, 0), Object: marshal(object),
 	}
 	if object.PreviousResponseID != nil && !r.plan.history.remembered {
 		row.Previous = *object.PreviousResponseID

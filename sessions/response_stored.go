@@ -156,8 +156,8 @@ func (s *Store) CancelResponse(ctx context.Context, tenant, id string) (json.Raw
 	return marshal(object), nil
 }
 
-// DeleteResponse deletes a response, and what was computed of it as far as nothing else that is stored needs it; one that is
-// running is ended first. What its conversation gained stays.
+// DeleteResponse deletes a response, its exact tokens, and what was computed of them, as far as nothing else that is stored
+// needs it; one that is running is ended first. What its conversation gained stays.
 func (s *Store) DeleteResponse(ctx context.Context, tenant, id string) error {
 	if s.database == nil {
 		return database.ErrNotFound

@@ -1,0 +1,241 @@
+package sessions
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hearth/cmd/sharedtest"
+	"hearth/engine/api"
+	"hearth/engine/embedded"
+	"hearth/sessions/database"
+	"hearth/sessions/items"
+)
+
+// responseRequestOf asks the embedded model to go on from items.
+func responseRequestOf(t testing.TB, newID func(string) string, raw string) *ResponseRequest {
+	t.Helper()
+	object := newTestWriter(false).object
+	object.ID, object.Model, object.Store = newID("resp_"), embedded.Name, true
+	list, err := (&items.Parser{NewID: newID}).Parse("input", json.RawMessage(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &ResponseRequest{
+		Turn: Turn{Model: embedded.Name, Tenant: DefaultTenant, MaxTokens: 16, Logprobs: -1}, Object: object, Input: list, Events: true,
+		Tools:   func([]items.Item) (json.RawMessage, []string, error) { return nil, nil, nil },
+		Timeout: time.Minute, Logger: slog.New(slog.DiscardHandler), NewID: newID, Now: time.Now, Observe: func(*Delta) {},
+		Explain: func(err error) ResponseError { return ResponseError{"server_error", err.Error()} },
+	}
+}
+
+// readAll reads the events of a response to its end, and returns the last one's response.
+func readAll(t testing.TB, events EventReader) (kinds []string, last ResponseObject) {
+	t.Helper()
+	for next := 0; ; {
+		list, err := events.Events(t.Context(), next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 0 {
+			return kinds, last
+		}
+		for _, e := range list {
+			if e.Sequence != next {
+				t.Errorf("event %d comes after %d", e.Sequence, next-1)
+			}
+			next = e.Sequence + 1
+			sharedtest.Validate(t, "ResponseStreamEvent", e.JSON)
+			var event struct {
+				Type     string
+				Response *ResponseObject
+			}
+			if err := json.Unmarshal(e.JSON, &event); err != nil {
+				t.Fatal(err)
+			}
+			kinds = append(kinds, event.Type)
+			if event.Response != nil {
+				last = *event.Response
+			}
+		}
+	}
+}
+
+// TestContextManagement goes on and on in a conversation: where it has become long, the response begins with a summary of
+// what was before, and the turns after it go on from that.
+func TestContextManagement(t *testing.T) {
+	s, newID := openStoreWithDatabase(t), numberedIDs()
+	const conversation = "conv_1"
+	if err := s.database.CreateSession(t.Context(), &database.Session{ID: conversation, Tenant: DefaultTenant}, nil); err != nil {
+		t.Fatal(err)
+	}
+	summaries, longest := 0, 0
+	for turn := range 12 {
+		req := responseRequestOf(t, newID, fmt.Sprintf("%q", fmt.Sprintf("What did Lily do on day %d?", turn)))
+		req.Object.Conversation, req.CompactAt = &ConversationRef{conversation}, 200
+		run, err := s.Respond(t.Context(), req)
+		if err != nil {
+			t.Fatalf("turn %d: %v", turn, err)
+		}
+		_, last := readAll(t, run)
+		if err := run.Close(); err != nil || last.Status != StatusIncomplete && last.Status != StatusCompleted {
+			t.Fatalf("turn %d: %v, %+v", turn, err, last)
+		}
+		if strings.Contains(string(last.Output[0]), `"type":"compaction"`) {
+			if summaries++; len(last.Output) < 2 {
+				t.Errorf("turn %d has a summary and no answer: %s", turn, last.Output)
+			}
+		} else {
+			longest = max(longest, last.Usage.InputTokens)
+		}
+	}
+	if summaries == 0 || longest >= 200 {
+		t.Errorf("%d summaries; the longest prompt without one has %d tokens", summaries, longest)
+	}
+}
+
+// TestRecover ends a process in the middle of a response in the background: after the restart the response has failed, and
+// its events can be replayed to the end.
+func TestRecover(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	open := func() *database.DB {
+		db, err := database.Open(t.Context(), path, database.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db
+	}
+	w := newTestWriter(true)
+	w.begin()
+	w.started()
+	w.delta(&Delta{Text: "Once"})
+	db := open()
+	row := &database.Response{ID: w.object.ID, Tenant: "a", Model: "m", Status: w.object.Status, Background: true, Created: w.now(), Object: marshal(w.object)}
+	if err := db.CreateResponse(t.Context(), row, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.AppendEvents(t.Context(), "a", row.ID, w.take()); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	db = open()
+	defer db.Close()
+	s := NewStore(nil, db)
+	for range 2 {
+		if err := s.Recover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := s.StoredResponse(t.Context(), "a", row.ID)
+		if err != nil || !strings.Contains(string(raw), `"status":"failed"`) || !strings.Contains(string(raw), "the server stopped") {
+			t.Fatalf("%s, %v", raw, err)
+		}
+		sharedtest.Validate(t, "Response", raw)
+		events, err := s.ResponseEvents(t.Context(), "a", row.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds, last := readAll(t, events)
+		if kinds[len(kinds)-1] != "response.failed" || len(kinds) != 7 || last.Status != StatusFailed {
+			t.Errorf("%s, %+v", kinds, last)
+		}
+	}
+	if _, err := s.StoredResponse(t.Context(), "b", row.ID); !errors.Is(err, database.ErrNotFound) {
+		t.Errorf("another tenant: %v", err)
+	}
+}
+
+// TestBrokenDatabase takes the database away while a response runs: the response fails, and says so.
+func TestBrokenDatabase(t *testing.T) {
+	for _, background := range []bool{false, true} {
+		s := openStoreWithDatabase(t)
+		req := responseRequestOf(t, numberedIDs(), `"Once upon a time"`)
+		req.Object.Background, req.Turn.MaxTokens = background, 64
+		seen := 0
+		req.Observe = func(*Delta) {
+			if seen++; seen == 3 {
+				s.database.Close()
+			}
+		}
+		run, err := s.Respond(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, last := readAll(t, run)
+		if err := run.Close(); err == nil || last.Status != StatusFailed || last.Error == nil {
+			t.Errorf("background %v: %v, %+v", background, err, last)
+		}
+	}
+}
+
+// TestClose ends a store whose time is over: responses in the background fail, and further ones are refused.
+func TestClose(t *testing.T) {
+	s, newID := openStoreWithDatabase(t), numberedIDs()
+	req := responseRequestOf(t, newID, `"Once upon a time"`)
+	begun := make(chan struct{})
+	req.Observe = func(d *Delta) {
+		if begun != nil {
+			close(begun)
+			begun = nil
+		}
+	}
+	wait := begun
+	req.Object.Background, req.Turn.MaxTokens, req.Turn.IgnoreEOS = true, 0, true
+	run, err := s.Respond(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-wait
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.Close(over)
+	if _, last := readAll(t, run); last.Status != StatusFailed {
+		t.Errorf("%+v", last)
+	}
+	if _, err := s.Respond(t.Context(), responseRequestOf(t, newID, `"x"`)); !errors.Is(err, api.ErrClosed) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// TestSealedInput sends back reasoning of which only the sealed content was kept.
+func TestSealedInput(t *testing.T) {
+	s := openStoreWithDatabase(t)
+	sealed := s.seal(reasoning, "a", []byte("Lily likes dogs."))
+	list := parseItems(t, fmt.Sprintf(`[{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":%q},{"role":"assistant","content":"A dog."},{"role":"user","content":"Why?"}]`, sealed))
+	req := &ResponseRequest{Turn: Turn{Tenant: "a"}}
+	messages, err := s.messages(req, list)
+	if err != nil || !strings.Contains(string(messages[0]), "Lily likes dogs.") || strings.Contains(string(list[0].JSON), "Lily") {
+		t.Errorf("%s, %v, of %s", messages, err, list[0].JSON)
+	}
+	var refused *items.Error
+	req.Turn.Tenant = "b"
+	if _, err := s.messages(req, list); !errors.As(err, &refused) {
+		t.Errorf("another tenant: %v", err)
+	}
+}
+
+// TestResponseMemory fills a memory beyond its bounds.
+func TestResponseMemory(t *testing.T) {
+	var m ResponseMemory
+	for i := range maxRemembered + 10 {
+		m.put(fmt.Sprint(i), history{}, []items.Item{{ID: fmt.Sprintf("msg_%d", i)}}, nil, nil)
+	}
+	_, first := m.get("9")
+	_, last := m.get(fmt.Sprint(maxRemembered + 9))
+	_, item := m.Item("msg_10")
+	if first || !last || !item || len(m.known) != maxRemembered {
+		t.Errorf("%d remembered; the oldest %v, the newest %v, an item %v", len(m.known), first, last, item)
+	}
+	m.put("long", history{}, nil, nil, make([]int32, maxRememberedBytes/4+1))
+	if _, ok := m.get("long"); !ok || len(m.known) != 1 {
+		t.Errorf("%d remembered beside a long one", len(m.known))
+	}
+}
