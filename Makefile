@@ -84,6 +84,15 @@ fuzz: ## fuzz every target for FUZZTIME
 e2e: build ## drive the real binary with OpenAI's official clients (needs node and npm)
 	cd server/e2e && npm ci --silent --no-audit --no-fund && HEARTH_BIN=$(abspath $(BIN))/hearth $(GO) test -count=1 ./...
 
+# The points that `make state` shows, such as 1,4; empty is all. COUNTS=-short takes a minute or two, as for every commit.
+POINTS  ?=
+COUNTS  ?=
+
+.PHONY: state
+state: build ## kill, break and move servers, and compare what they answer (POINTS=1,4 COUNTS=-short)
+	$(GO) build -trimpath -o $(BIN)/ ./bench/state
+	$(BIN)/state -hearth $(BIN)/hearth $(COUNTS) $(if $(POINTS),-points $(POINTS)) -json $(BIN)/state.json
+
 .PHONY: golden
 golden: ## copy the reference files that are part of the tree, and compare with all of them
 	cp $(SHARED)/testdata/models/stories260K/stories260K-f32.gguf engine/embedded/

@@ -30,6 +30,7 @@ var rules = []struct {
 	{"cmd/sharedtest", nil},
 	{"cmd", []string{"cmd/...", "server", "sessions/...", "engine/...", "kvcache/...", "hardware/...", "bench/..."}},
 	{"bench/load", nil},
+	{"bench/state", nil},
 	{"bench/inproc", []string{"engine/...", "hardware/..."}},
 	{"server", []string{"server/...", "sessions/...", "engine", "engine/api"}},
 	{"sessions/archive", nil},

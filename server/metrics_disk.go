@@ -36,6 +36,7 @@ var diskMetrics = []diskMetric{
 	diskCounter("read_bytes_total", "Bytes of records read.", func(s *engine.DiskStats) float64 { return float64(s.ReadBytes) }),
 	diskCounter("missed_total", "Reads of records that were not there.", func(s *engine.DiskStats) float64 { return float64(s.Missed) }),
 	diskCounter("damaged_total", "Records found damaged, and forgotten.", func(s *engine.DiskStats) float64 { return float64(s.Damaged) }),
+	diskCounter("lost_total", "Records whose files somebody else removed.", func(s *engine.DiskStats) float64 { return float64(s.Lost) }),
 	diskCounter("dropped_total", "Records not written, for a full queue or a failing disk.", func(s *engine.DiskStats) float64 { return float64(s.Dropped) }),
 	diskCounter("evicted_total", "Records that gave way to others.", func(s *engine.DiskStats) float64 { return float64(s.Evicted) }),
 }

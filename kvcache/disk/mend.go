@@ -39,6 +39,7 @@ func (s *Store) disown(seg *segment) {
 	for e := seg.first; e != nil; e = e.next {
 		if e.node != nil && e.listed() {
 			s.table.remove(e)
+			s.stats.Lost++
 		}
 	}
 	s.mu.Unlock()

@@ -43,6 +43,7 @@ type Stats struct {
 	Read, ReadBytes       uint64  // records found whole
 	Missed                uint64  // reads of records that were not there
 	Damaged               uint64  // records found broken, and forgotten
+	Lost                  uint64  // records whose files somebody else removed
 	Dropped               uint64  // records not written, for a full queue or a failing disk
 	Evicted               uint64  // records that gave way to others
 	ReadSpeed, WriteSpeed float64 // bytes per second, measured; 0: not yet

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	faultSessions  = 6 // asked before the disk fails, and as many others while it does
+	faultTokens    = 1500
+	faultDiskBytes = 64 << 20 // the cache's files are then of 4 MiB, a few sessions each
+)
+
+// fault is a way in which the disk under the cache fails.
+type fault struct {
+	name  string
+	mount bool // the cache gets a small disk of its own
+	// metric tells that it happened, and goes back to 0 when the disk works again; or it counts what was lost for good.
+	metric string
+	counts bool
+	// fail breaks the disk under a server, mend repairs it.
+	fail, mend func(s *server, dir string) error
+}
+
+var faults = []fault{
+	{"disk full", true, "hearth_disk_failing", false, fillDisk, freeDisk},
+	{"disk read-only", true, "hearth_disk_failing", false, freeze, thaw},
+	{"folder deleted", false, "hearth_disk_lost_total", true, func(_ *server, dir string) error { return os.RemoveAll(dir) }, func(*server, string) error { return nil }},
+}
+
+// showFaults breaks the disk under the cache in every way, while requests are answered as by a server without one.
+func showFaults(ctx context.Context, r *run) error {
+	m, err := r.synth(ctx, "qwen3", "tiny", 4096)
+	if err != nil {
+		return err
+	}
+	expected, err := r.withoutStore(ctx, m)
+	if err != nil {
+		return err
+	}
+	for i := range faults {
+		if err := r.breakDisk(ctx, m, &faults[i], expected); err != nil {
+			return fmt.Errorf("%s: %w", faults[i].name, err)
+		}
+	}
+	return nil
+}
+
+// withoutStore returns the answers of a server that keeps nothing.
+func (r *run) withoutStore(ctx context.Context, m model) ([]*answer, error) {
+	data, err := r.folder("nothing")
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.start(ctx, m, data, "--no-store")
+	if err != nil {
+		return nil, err
+	}
+	var answers []*answer
+	for i := range 2 * faultSessions {
+		a, err := s.chat(ctx, faultHistory(i), turnTokens, nil)
+		if err != nil {
+			return nil, err
+		}
+		answers = append(answers, a)
+	}
+	return answers, s.stop()
+}
+
+func faultHistory(session int) []message {
+	return []message{{"user", prose(uint64(100+session), faultTokens)}}
+}
+
+func (r *run) breakDisk(ctx context.Context, m model, f *fault, expected []*answer) error {
+	data, err := r.folder(strings.ReplaceAll(f.name, " ", "-"))
+	if err != nil {
+		return err
+	}
+	dir := data + "-cache"
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	var wrapper []string
+	if f.mount {
+		wrapper = []string{"unshare", "--map-root-user", "--mount", "sh", "-c",
+			fmt.Sprintf(`mount -t tmpfs -o size=%d tmpfs "$0" && exec "$@"`, faultDiskBytes), dir}
+	}
+	s, err := r.startIn(ctx, wrapper, m, data, "--cache-dir", dir, "--cache-disk", fmt.Sprint(faultDiskBytes), "--parallel", "1",
+		"--cache-ram", fmt.Sprint(2*tinyBytesPerToken*m.length)) // RAM for little more than one session: the others are on disk
+	if err != nil {
+		return err
+	}
+	// ask has sessions answered, and returns the median time to the first token and the share that was cached.
+	ask := func(from, to int) (time.Duration, float64, error) {
+		var times []time.Duration
+		cached, prompt := 0, 0
+		for i := from; i < to; i++ {
+			a, err := s.chat(ctx, faultHistory(i), turnTokens, nil)
+			if err != nil {
+				return 0, 0, err
+			}
+			if err := sameAnswer(a, expected[i]); err != nil {
+				return 0, 0, fmt.Errorf("session %d: %w", i, err)
+			}
+			times = append(times, a.first)
+			cached, prompt = cached+a.cached, prompt+a.prompt
+		}
+		return percentile(times, .5), float64(cached) / float64(prompt), nil
+	}
+	if _, _, err := ask(0, faultSessions); err != nil {
+		return fmt.Errorf("before the failure: %w", err)
+	}
+	if err := s.eventually(ctx, "hearth_disk_queued", func(n float64) bool { return n == 0 }); err != nil {
+		return err
+	}
+	healthy, share, err := ask(0, faultSessions)
+	if err != nil {
+		return fmt.Errorf("before the failure: %w", err)
+	}
+	if err := f.fail(s, dir); err != nil {
+		return fmt.Errorf("the disk could not be broken: %w", err)
+	}
+	failing, _, err := ask(faultSessions, 2*faultSessions)
+	if err != nil {
+		return fmt.Errorf("while the disk fails: %w", err)
+	}
+	if err := s.eventually(ctx, f.metric, func(n float64) bool { return n > 0 }); err != nil {
+		return err
+	}
+	if _, _, err := ask(0, 2*faultSessions); err != nil {
+		return fmt.Errorf("while the disk fails: %w", err)
+	}
+	warnings, err := s.warnings()
+	if err != nil {
+		return err
+	}
+	r.milliseconds(healthy, "%s: first token of known sessions before, p50", f.name)
+	r.figure(100*share, "%", "%s: of their prompts cached before", f.name)
+	r.milliseconds(failing, "%s: first token of new sessions meanwhile, p50", f.name)
+	r.figure(float64(len(warnings)), "", "%s: warnings in the log", f.name)
+	r.require(share > 0.9, "%s: only %.0f%% of the prompts came from the disk before it failed", f.name, 100*share)
+	r.require(len(warnings) == 1, "%s: the log has %d warnings, want one:\n%s", f.name, len(warnings), strings.Join(warnings, "\n"))
+	if err := f.mend(s, dir); err != nil {
+		return fmt.Errorf("the disk could not be mended: %w", err)
+	}
+	begun := time.Now()
+	if !f.counts {
+		var failed error
+		if err := s.eventually(ctx, f.metric, func(n float64) bool {
+			_, _, failed = ask(faultSessions, 2*faultSessions) // which gives it something to write
+			return n == 0 || failed != nil
+		}); err != nil {
+			return err
+		}
+		if failed != nil {
+			return fmt.Errorf("after the disk was mended: %w", failed)
+		}
+		r.milliseconds(time.Since(begun), "%s: until it is used again after it was mended", f.name)
+	}
+	if _, _, err := ask(0, 2*faultSessions); err != nil {
+		return fmt.Errorf("after the disk was mended: %w", err)
+	}
+	if err := s.eventually(ctx, "hearth_disk_queued", func(n float64) bool { return n == 0 }); err != nil {
+		return err
+	}
+	if _, share, err = ask(0, 2*faultSessions); err != nil {
+		return fmt.Errorf("after the disk was mended: %w", err)
+	}
+	r.figure(100*share, "%", "%s: of the prompts cached afterwards", f.name)
+	r.require(share > 0.9, "%s: only %.0f%% of the prompts came from the disk after it was mended", f.name, 100*share)
+	return s.stop()
+}
+
+// eventually polls a metric.
+func (s *server) eventually(ctx context.Context, metric string, holds func(float64) bool) error {
+	const limit = time.Minute
+	value := 0.0
+	for begun := time.Now(); time.Since(begun) < limit; {
+		var err error
+		if value, err = s.metric(ctx, metric); err != nil {
+			return err
+		}
+		if holds(value) {
+			return nil
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s is still %v after %v", metric, value, limit)
+}
+
+// seen is where the server's mount namespace has a folder.
+func seen(s *server, dir string) string {
+	return filepath.Join("/proc", strconv.Itoa(s.pid()), "root", dir)
+}
+
+const filler = "filler"
+
+// fillDisk leaves no room on the disk.
+func fillDisk(s *server, dir string) error {
+	file, err := os.Create(filepath.Join(seen(s, dir), filler))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	for _, size := range []int{1 << 20, 4096, 1} {
+		for chunk := make([]byte, size); err == nil; {
+			_, err = file.Write(chunk)
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			return err
+		}
+		err = nil
+	}
+	return nil
+}
+
+func freeDisk(s *server, dir string) error { return os.Remove(filepath.Join(seen(s, dir), filler)) }
+
+// freeze lays a read-only view of the folder over it. A server goes on writing the file that it has open, and can begin no
+// further one.
+func freeze(s *server, dir string) error {
+	return s.inside("mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\"", dir)
+}
+
+func thaw(s *server, dir string) error { return s.inside("umount \"$0\"", dir) }
+
+// inside runs a script of the shell in the namespaces of the server.
+func (s *server) inside(script, dir string) error {
+	out, err := exec.Command("nsenter", "--target", strconv.Itoa(s.pid()), "--user", "--preserve-credentials", "--mount",
+		"sh", "-c", script, dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
