@@ -160,10 +160,9 @@ func (c *compactor) said(list []items.Item) ([]json.RawMessage, error) {
 
 // alone returns a turn of the same prompt that asks for one answer of its own: the most probable one.
 func alone(t Turn, maxTokens int) Turn {
-	return Turn{
-		ID: t.ID, Model: t.Model, Messages: t.Messages, Tools: t.Tools, TemplateVars: t.TemplateVars, MaxTokens: maxTokens, MinTokens: 1,
-		Logprobs: -1, Priority: t.Priority, Tenant: t.Tenant, Salt: t.Salt, Now: t.Now,
-	}
+	own := t.like(t.Messages)
+	own.MaxTokens, own.MinTokens = maxTokens, 1
+	return own
 }
 
 // asked puts the request for a summary behind messages; where the last one is a user's it becomes the end of that one.

@@ -125,10 +125,19 @@ func answerHeader(parts *tokenizer.Parts) (part int, h header) {
 	return part, h
 }
 
+// like returns a turn of other messages that are rendered and kept as this one's, for one answer without parameters.
+func (t *Turn) like(messages []json.RawMessage) Turn {
+	return Turn{
+		ID: t.ID, Model: t.Model, Messages: messages, Tools: t.Tools, TemplateVars: t.TemplateVars, Effort: t.Effort, Logprobs: -1,
+		Priority: t.Priority, Tenant: t.Tenant, Salt: t.Salt, Now: t.Now,
+	}
+}
+
 // headersAfterUsers returns the header behind a user's message, which may be another one than behind a tool's; none where
 // the template wants more than one message.
 func headersAfterUsers(m *engine.Served, t *Turn) []header {
-	p, err := render(m, &Turn{Messages: []json.RawMessage{chatMessage("user", "x")}, Tools: t.Tools, TemplateVars: t.TemplateVars, Now: t.Now})
+	other := t.like([]json.RawMessage{chatMessage("user", "x")})
+	p, err := render(m, &other)
 	if err != nil {
 		return nil
 	}

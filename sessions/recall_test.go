@@ -133,3 +133,62 @@ func TestOtherCallsAreNot(t *testing.T) {
 		}
 	}
 }
+
+// TestSecondAnchor lets a model think and call tools until it answers. The next question makes the template leave out what
+// was thought since the question before, and the prompt goes on from there. The one after it goes on from that prompt.
+func TestSecondAnchor(t *testing.T) {
+	for _, c := range readers {
+		if c.template != "Qwen3.5-4B" && c.template != "MiniMax-M2" && c.template != "Qwen-Qwen3-0.6B" {
+			continue
+		}
+		t.Run(c.template, func(t *testing.T) {
+			t.Parallel()
+			r := openReader(t, c.template, c.vocabulary)
+			random := rand.New(rand.NewPCG(5, 6))
+			thought := "So.\n</think>\n\n"
+			if c.template == "Qwen-Qwen3-0.6B" {
+				thought = "<think>\nSo.\n</think>\n\n"
+			}
+			reply := strings.TrimPrefix(called[r.ID], "So.\n</think>\n\n")
+			turn := asksForWeather(t)
+			turn.Messages = []json.RawMessage{message(t, "user", "Hello"), message(t, "assistant", "Hi."), turn.Messages[0]}
+			var first, log []int32
+			for range 3 {
+				p, err := r.store.prompt(r.Served, turn)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n := commonPrefix(p.tokens, log); n < len(log) {
+					t.Fatalf("while it calls, the prompt goes on from %d tokens of %d: %q", n, len(log), r.Tokenizer.Decode(p.tokens[n:], tokenizer.PieceOptions{Special: true}))
+				}
+				if first == nil {
+					first = p.tokens
+				}
+				drawn := drawnAs(r.Tokenizer, thought+reply, random)
+				r.store.remember(r.Served, turn, p, drawn)
+				log = slices.Concat(p.tokens, drawn)
+				turn.Messages = append(turn.Messages, callMessage(t, `{"city": "Zürich", "days": 3}`, "So."),
+					json.RawMessage(`{"role":"tool","tool_call_id":"call_0001","content":"rain"}`))
+			}
+			turn.Messages = append(turn.Messages, message(t, "assistant", "It rains."), message(t, "user", "And tomorrow?"))
+			p, err := r.store.prompt(r.Served, turn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			const margin = 4 // <think> and a newline, and what Qwen 3 writes in their place
+			if n := commonPrefix(p.tokens, first); n < len(first)-margin {
+				t.Errorf("the next question's prompt goes on from %d tokens of %d", n, len(first))
+			}
+			drawn := drawnAs(r.Tokenizer, thought+"It clears up.", random)
+			r.store.remember(r.Served, turn, p, drawn)
+			turn.Messages = append(turn.Messages, message(t, "assistant", "It clears up."), message(t, "user", "And then?"))
+			again, err := r.store.prompt(r.Served, turn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := commonPrefix(again.tokens, p.tokens); n < len(p.tokens)-margin {
+				t.Errorf("the prompt after that goes on from %d tokens of %d: %q", n, len(p.tokens), r.Tokenizer.Decode(again.tokens[n:], tokenizer.PieceOptions{Special: true}))
+			}
+		})
+	}
+}
