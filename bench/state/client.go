@@ -77,7 +77,7 @@ func (s *server) open(ctx context.Context, method, path string, body any) (*http
 	switch body := body.(type) {
 	case nil:
 	case []byte:
-		reader, contentType = bytes.NewReader(body), "application/octet-stream"
+		reader, contentType = bytes.NewReader(body), archiveType
 	default:
 		data, err := json.Marshal(body)
 		if err != nil {

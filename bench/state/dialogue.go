@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // dialogue is a client's conversation. What it says is always the same, so that two dialogues of one seed must hear the
@@ -104,13 +107,66 @@ func (r *response) answer() *answer {
 // respond asks for the next turn of a conversation.
 func (s *server) respond(ctx context.Context, conversation, input string, tokens int) (*response, error) {
 	var r response
-	err := s.call(ctx, http.MethodPost, "/v1/responses", map[string]any{
-		"model": s.model.name, "conversation": conversation, "input": input, "max_output_tokens": tokens, "temperature": 0,
-	}, &r)
+	err := s.call(ctx, http.MethodPost, "/v1/responses", s.responseRequest(conversation, input, tokens), &r)
 	if err == nil && r.Status != "completed" && r.Status != "incomplete" {
 		err = fmt.Errorf("response %s is %s: %s", r.ID, r.Status, r.Error)
 	}
 	return &r, err
+}
+
+func (s *server) responseRequest(conversation, input string, tokens int) map[string]any {
+	request := map[string]any{
+		"model": s.model.name, "conversation": conversation, "input": input, "max_output_tokens": tokens, "temperature": 0, "ignore_eos": true,
+	}
+	if s.model.path != "" {
+		request["logit_bias"] = printable
+	}
+	return request
+}
+
+// stream asks for the next turn too, and notes when its first text comes.
+func (s *server) stream(ctx context.Context, conversation, input string, tokens int) (*answer, error) {
+	request := s.responseRequest(conversation, input, tokens)
+	request["stream"] = true
+	sent := time.Now()
+	body, err := s.open(ctx, http.MethodPost, "/v1/responses", request)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Body.Close()
+	scan := bufio.NewScanner(body.Body)
+	scan.Buffer(nil, 1<<20)
+	first := time.Duration(0)
+	for scan.Scan() {
+		data, ok := strings.CutPrefix(scan.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		var event struct {
+			Type     string   `json:"type"`
+			Message  string   `json:"message"`
+			Response response `json:"response"`
+		}
+		if err := json.Unmarshal([]byte(data), &event); err != nil {
+			return nil, fmt.Errorf("event %.200q: %w", data, err)
+		}
+		switch event.Type {
+		case "response.output_text.delta":
+			if first == 0 {
+				first = time.Since(sent)
+			}
+		case "response.completed", "response.incomplete":
+			a := event.Response.answer()
+			a.first, a.elapsed = first, time.Since(sent)
+			return a, nil
+		case "response.failed", "error":
+			return nil, fmt.Errorf("the response failed: %s %s", event.Message, event.Response.Error)
+		}
+	}
+	if err := scan.Err(); err != nil {
+		return nil, err
+	}
+	return nil, io.ErrUnexpectedEOF
 }
 
 // converse opens a conversation.

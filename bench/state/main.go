@@ -69,9 +69,11 @@ type point struct {
 // points are what is shown, in order.
 var points = []point{
 	{1, "a session goes on after kill -9", showResume},
+	{2, "forks share the session's memory", showForks},
 	{3, "idle sessions wait on disk", showIdle},
 	{4, "nothing acknowledged is lost in a loop of crashes", showCrashes},
 	{5, "requests go on when the disk fails", showFaults},
+	{6, "a session moves to another server", showTransfer},
 }
 
 func main() {
