@@ -29,9 +29,6 @@ const (
 	nameChecksums = "checksums.sha256"
 )
 
-// sumKey is the key of an entry's checksum in its pax header.
-const sumKey = "HEARTH.sha256"
-
 // Manifest describes an archive.
 type Manifest struct {
 	Format    string    `json:"format"`

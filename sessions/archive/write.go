@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -113,18 +112,13 @@ func (a *writer) write(c *Contents, blocks func(write func(Block) error) error) 
 }
 
 func (a *writer) entry(name string, data []byte) error {
-	sum := sha256.Sum256(data)
-	hexSum := hex.EncodeToString(sum[:])
-	h := &tar.Header{
-		Typeflag: tar.TypeReg, Name: name, Size: int64(len(data)), Mode: 0o644, ModTime: a.modified, Format: tar.FormatPAX,
-		PAXRecords: map[string]string{sumKey: hexSum},
-	}
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(data)), Mode: 0o644, ModTime: a.modified, Format: tar.FormatUSTAR}
 	if err := a.tar.WriteHeader(h); err != nil {
 		return err
 	}
 	if _, err := a.tar.Write(data); err != nil {
 		return err
 	}
-	fmt.Fprintf(&a.sums, "%s  %s\n", hexSum, name)
+	fmt.Fprintf(&a.sums, "%x  %s\n", sha256.Sum256(data), name)
 	return nil
 }
