@@ -255,8 +255,8 @@ func (c *Catalog) Close() error {
 	return errors.Join(errs...)
 }
 
-// identify returns when the model was made, as far as its file tells, and a digest of its header: metadata, names,
-// shapes and places of all tensors. Reading all weights would take minutes for large models.
+// identify returns when the model was made, as far as its file tells, and a digest of its metadata and of the names, shapes
+// and some bytes of all tensors. Reading all weights would take minutes for large models.
 func identify(path string, src weights.Source) (time.Time, string, error) {
 	created := time.Unix(0, 0)
 	if path != "" && path != embedded.Name {
@@ -281,14 +281,39 @@ func identify(path string, src weights.Source) (time.Time, string, error) {
 		if err != nil {
 			return created, "", err
 		}
-		first := t.Parts()[0]
 		fmt.Fprintf(h, "%s %d %v %d\n", name, t.Type, t.Shape, t.Size())
-		h.Write(first[:min(len(first), 64)])
+		for _, sample := range samples(t.Parts()) {
+			h.Write(sample)
+		}
 	}
 	if err := h.Flush(); err != nil {
 		return created, "", err
 	}
 	return created, hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// A tensor is told from others by its bytes in so many places.
+const (
+	samplesOfTensor = 8
+	sampleBytes     = 64
+)
+
+// samples returns bytes from evenly spread places of a tensor, its beginning and its end among them.
+func samples(parts [][]byte) [][]byte {
+	all := make([][]byte, 0, samplesOfTensor)
+	for i := range samplesOfTensor {
+		part := parts[i*len(parts)/samplesOfTensor]
+		if i == samplesOfTensor-1 {
+			part = parts[len(parts)-1]
+		}
+		n := min(len(part), sampleBytes)
+		at := (len(part) - n) / (samplesOfTensor - 1) * i
+		if i == samplesOfTensor-1 {
+			at = len(part) - n
+		}
+		all = append(all, part[at:at+n])
+	}
+	return all
 }
 
 // writeValue writes a value of the metadata as the verb %v prints it. A vocabulary is long, and reflection slow.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"hearth/engine/api"
+	"hearth/hardware"
 	"hearth/kvcache/disk"
 )
 
@@ -129,7 +130,9 @@ type brittle struct {
 	mu      sync.Mutex // guards the fields below
 	reads   int
 	damaged func(read int) bool // of the record that is read; nil: none is
-	gate    chan struct{}       // reads wait until it is closed; nil: they do not
+	gate    chan struct{}       // reads behind the first free ones wait until it is closed; nil: they do not
+	free    int
+	came    chan struct{} // closed when the free ones are done; nil: nobody waits
 	refuse  bool
 	started chan struct{} // gets a value when a read begins; nil: nobody waits
 }
@@ -137,8 +140,15 @@ type brittle struct {
 func (b *brittle) Read(tenant string, key disk.Key, kind disk.Kind, dst []byte) (int, error) {
 	b.mu.Lock()
 	b.reads++
-	damaged, gate := b.damaged != nil && b.damaged(b.reads), b.gate
+	read := b.reads
+	damaged, gate := b.damaged != nil && b.damaged(read), b.gate
 	b.mu.Unlock()
+	if read <= b.free {
+		gate = nil
+	}
+	if read == b.free && b.came != nil {
+		defer close(b.came)
+	}
 	if b.started != nil {
 		b.started <- struct{}{}
 	}
@@ -231,6 +241,33 @@ func TestRestoringNeverBlocks(t *testing.T) {
 		close(store.gate)
 		checkIdle(t, e)
 	}
+}
+
+// TestComputesWhileRestoring has a disk that reads the last blocks of a prompt and no more: the first ones are computed
+// meanwhile, and then the sequence goes on behind what was read.
+func TestComputesWhileRestoring(t *testing.T) {
+	device := &fakeDevice{}
+	store := &brittle{records: openStore(t, t.TempDir())}
+	text := savedPrefix(t, device, store, api.Request{Prompt: words(1, 500), MaxTokens: 100, IgnoreEOS: true})
+	store.gate, store.free, store.came = make(chan struct{}), 5, make(chan struct{})
+	device.beforeRun = func(int, *hardware.Batch) { <-store.came }
+	e := loadFake(t, device, Options{Disk: noStore})
+	e.setStore(store)
+	e.loop.tier.always = false
+	e.loop.pace.cost.observe(1000, 0, 0.1) // a machine that computes a block in 6.4 ms
+	startFake(t, e)
+	next := api.Request{Prompt: slices.Concat(text, words(2, 30)), MaxTokens: 20, IgnoreEOS: true, Logprobs: 3}
+	got := collect(t, submit(t, e, next))
+	tokens, logprobs := device.answer(t, next)
+	if !slices.Equal(got.tokens, tokens) || !equalLogprobs(got.logprobs, logprobs) {
+		t.Errorf("restored it gives %v, alone %v", got.tokens, tokens)
+	}
+	want := api.Usage{PromptTokens: 630, CachedTokens: 320, RestoredTokens: 320, WrittenTokens: 576 - 320, GeneratedTokens: 20}
+	if got.done.Usage != want || e.Stats().StepRows != 630-320+19 {
+		t.Errorf("usage %+v, want %+v; %d rows were computed", got.done.Usage, want, e.Stats().StepRows)
+	}
+	close(store.gate)
+	checkIdle(t, e)
 }
 
 // TestCloseWhileRestoring ends the requests that are restored.
