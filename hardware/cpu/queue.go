@@ -70,6 +70,7 @@ type queue struct {
 	workers      []*worker
 	cursors      [2][]flag // of alternating phases
 	crew         crew
+	copying      copying
 
 	weightMem, blockMem, stateMem, scratchMem region
 
@@ -205,7 +206,7 @@ func (q *queue) ReadBlock(id int, dst []byte) {
 // WriteBlock implements hardware.Queue.
 func (q *queue) WriteBlock(id int, src []byte) {
 	q.checkBytes("WriteBlock", "src", len(src))
-	copy(q.checkedBlock("WriteBlock", id), src)
+	q.copyTogether(q.checkedBlock("WriteBlock", id), src[:q.blockBytes])
 }
 
 func (q *queue) checkedBlock(op string, id int) []byte {

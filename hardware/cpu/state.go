@@ -145,7 +145,7 @@ func (q *queue) ReadState(snapshot int, dst []byte) {
 // WriteState implements hardware.Queue.
 func (q *queue) WriteState(snapshot int, src []byte) {
 	q.checkSnapshot("WriteState", "src", snapshot, len(src))
-	copy(q.snapshot(snapshot), src)
+	q.copyTogether(q.snapshot(snapshot), src[:q.snapshotBytes])
 }
 
 func (q *queue) checkState(op string, slot, snapshot int) {
