@@ -107,6 +107,9 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	if len(opts.APIKeys) == 0 && !listensOnLoopback(flags.addr) {
 		logger.Warn("everyone who reaches this address can use the server: it has no API key", "addr", listener.Addr())
 	}
+	swept := make(chan struct{})
+	go func() { defer close(swept); store.KeepSwept(serving, sweepPeriod) }()
+	defer func() { stop(); <-swept }()
 	s.Ready()
 	banner(out, listener.Addr(), catalog, len(opts.APIKeys) > 0)
 	defer context.AfterFunc(ctx, func() {
@@ -120,6 +123,9 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	logger.Info("stopped")
 	return nil
 }
+
+// sweepPeriod is how long a session may outlive its time.
+const sweepPeriod = time.Minute
 
 // loadModels loads the models that the command line names, one after the other.
 func loadModels(ctx context.Context, models []modelArg, catalog *engine.Catalog, opts engine.Options, logger *slog.Logger) error {

@@ -10,17 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"hearth/sessions"
 	"hearth/sessions/archive"
 )
 
-func newSessionExportCommand() *cobra.Command {
+func newSessionsExport() *cobra.Command {
 	var (
-		client          sessionClient
+		flags           sessionsFlags
 		out             string
 		computed, force bool
 	)
@@ -39,45 +37,38 @@ The file holds the items, the exact tokens of the last turn, and what the model 
 			if out == "" {
 				out = filepath.Base(args[0]) + ".tar.zst"
 			}
+			save := func(w io.Writer) error {
+				return flags.with(cmd, readingOnly, func(c *sessionsClient) error { return c.export(cmd.Context(), args[0], computed, w) })
+			}
 			if out == "-" {
-				return client.export(cmd.Context(), args[0], computed, cmd.OutOrStdout())
+				return save(cmd.OutOrStdout())
 			}
 			if _, err := os.Lstat(out); err == nil && !force {
 				return fmt.Errorf("%s is there already; --force replaces it", out)
 			}
-			if err := writeArchive(out, func(w io.Writer) error { return client.export(cmd.Context(), args[0], computed, w) }); err != nil {
+			if err := writeArchive(out, save); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), out)
 			return err
 		},
 	}
-	client.add(command, true)
-	flags := command.Flags()
-	flags.StringVar(&out, "out", "", "file to write (default: SESSION.tar.zst)")
-	flags.BoolVar(&computed, "computed", true, "save what the model computed, too")
-	flags.BoolVar(&force, "force", false, "replace the file if it is there")
+	flags.add(command)
+	command.Flags().StringVar(&out, "out", "", "file to write (default: SESSION.tar.zst)")
+	command.Flags().BoolVar(&computed, "computed", true, "save what the model computed, too")
+	command.Flags().BoolVar(&force, "force", false, "replace the file if it is there")
 	return command
 }
 
-// export writes an archive that a server makes, or one of the data folder.
-func (c *sessionClient) export(ctx context.Context, id string, computed bool, w io.Writer) error {
-	resp, err := c.send(ctx, http.MethodGet, "/v1/sessions/"+url.PathEscape(id)+"/export?computed="+strconv.FormatBool(computed), nil, "")
-	if err == nil {
-		defer resp.Body.Close()
-		_, err = io.Copy(w, resp.Body)
-		return err
-	}
-	db, err := c.folder(ctx, err)
+// export writes the archive of a session.
+func (c *sessionsClient) export(ctx context.Context, id string, computed bool, w io.Writer) error {
+	answer, err := c.send(ctx, http.MethodGet, sessionPath(id)+"/export?computed="+strconv.FormatBool(computed), "", nil)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	export, err := storeOf(db).Export(ctx, c.tenant, id, sessions.ExportOptions{Now: time.Now(), By: "hearth " + version})
-	if err != nil {
-		return err
-	}
-	return export.Write(ctx, w)
+	defer answer.Body.Close()
+	_, err = io.Copy(w, answer.Body)
+	return err
 }
 
 // writeArchive writes a file that is whole or not there.
@@ -116,11 +107,11 @@ func checkArchive(file io.ReadSeeker) error {
 	}
 }
 
-func newSessionImportCommand() *cobra.Command {
+func newSessionsImport() *cobra.Command {
 	var (
-		client                   sessionClient
-		model                    string
-		computed, keepID, asJSON bool
+		flags            sessionsFlags
+		model            string
+		computed, keepID bool
 	)
 	command := &cobra.Command{
 		Use:   "import FILE",
@@ -158,24 +149,25 @@ text alone with --computed=false.`,
 				ComputedTokens int      `json:"computed_tokens"`
 				LeftOut        []string `json:"left_out"`
 			}
-			if err := client.ask(cmd.Context(), http.MethodPost, "/v1/sessions/import?"+query.Encode(), body, "application/zstd", &answer); err != nil {
+			err := flags.with(cmd, changing, func(c *sessionsClient) error {
+				return c.ask(cmd.Context(), http.MethodPost, "/v1/sessions/import?"+query.Encode(), "application/zstd", body, &answer)
+			})
+			if err != nil {
 				return err
 			}
-			if asJSON {
+			if flags.json {
 				return writeJSON(cmd.OutOrStdout(), answer)
 			}
 			for _, reason := range answer.LeftOut {
 				fmt.Fprintln(cmd.ErrOrStderr(), "left out:", visible(reason))
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  %d items, %d tokens, %d of them computed\n", visible(answer.ID), answer.Items, answer.Tokens, answer.ComputedTokens)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %d items, %d tokens, %d of them computed\n", visible(answer.ID), answer.Items, answer.Tokens, answer.ComputedTokens)
 			return err
 		},
 	}
-	client.add(command, false)
-	flags := command.Flags()
-	flags.StringVar(&model, "model", "", "id of the served model that goes on (default: that of the file)")
-	flags.BoolVar(&computed, "computed", true, "take what the model computed, too")
-	flags.BoolVar(&keepID, "keep-id", false, "keep the conversation's id, which must be free")
-	flags.BoolVar(&asJSON, "json", false, "print JSON")
+	flags.add(command)
+	command.Flags().StringVar(&model, "model", "", "id of the served model that goes on (default: that of the file)")
+	command.Flags().BoolVar(&computed, "computed", true, "take what the model computed, too")
+	command.Flags().BoolVar(&keepID, "keep-id", false, "keep the conversation's id, which must be free")
 	return command
 }

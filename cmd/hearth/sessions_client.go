@@ -1,116 +1,189 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"hearth/engine"
+	"hearth/server"
 	"hearth/sessions"
 	"hearth/sessions/database"
 )
 
-// sessionClient asks a server about its conversations, or reads the data folder where none runs.
-type sessionClient struct {
-	url, key        string
-	dataDir, tenant string
-	elsewhere       bool // a server was named: the data folder is not its
+// sessionsFlags say whose sessions are meant.
+type sessionsFlags struct {
+	url, key, dir, tenant string
+	json                  bool
 }
 
-// add adds the flags that say which server is meant. Those of commands that only read name the data folder too.
-func (c *sessionClient) add(command *cobra.Command, reads bool) {
+const usualURL = "http://127.0.0.1:8080"
+
+func (f *sessionsFlags) add(command *cobra.Command) {
 	flags := command.Flags()
-	flags.StringVar(&c.url, "url", "http://127.0.0.1:8080", "address of the server")
-	flags.StringVar(&c.key, "api-key", "", "key that the server wants (better: the variable "+apiKeyVariable+")")
-	if reads {
-		flags.StringVar(&c.dataDir, "data-dir", defaultDataDir(), "data folder that is read where no server runs")
-		flags.StringVar(&c.tenant, "tenant", sessions.DefaultTenant, "whose conversations in the data folder are meant")
-	}
-	command.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		c.elsewhere = cmd.Flags().Changed("url")
-		if c.key == "" {
-			c.key = os.Getenv(apiKeyVariable)
-		}
-		u, err := url.Parse(c.url)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return fmt.Errorf("--url: %q, want http://HOST:PORT", c.url)
-		}
-		c.url = strings.TrimSuffix(c.url, "/")
-		return nil
-	}
+	flags.StringVar(&f.url, "url", usualURL, "address of the server")
+	flags.StringVar(&f.key, "api-key", "", "key of the server (better: the variable "+apiKeyVariable+")")
+	flags.StringVar(&f.dir, "data-dir", defaultDataDir(), "data folder to open where no server runs")
+	flags.StringVar(&f.tenant, "tenant", sessions.DefaultTenant, "whose sessions in the data folder; a server knows it by the key")
+	flags.BoolVar(&f.json, "json", false, "print JSON, as the server answers")
 }
 
-// errNoServer says that nobody listens at the server's address.
-var errNoServer = errors.New("no server runs there")
+// sessionsAccess is what a command does with the sessions.
+type sessionsAccess uint8
 
-// send sends a request and returns the answer to it, which the caller closes. An answer that is an error is one.
-func (c *sessionClient) send(ctx context.Context, method, path string, body io.Reader, contentType string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.url+path, body)
-	if err != nil {
-		return nil, fmt.Errorf("--url: %w", err)
-	}
-	if c.key != "" {
-		req.Header.Set("Authorization", "Bearer "+c.key)
-	}
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("%s: %w (start one with hearth serve, or name it with --url)", c.url, errNoServer)
-	case err != nil:
-		return nil, err
-	case resp.StatusCode < 300:
-		return resp, nil
-	}
-	defer resp.Body.Close()
-	var failure struct{ Error struct{ Message string } }
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&failure); err != nil || failure.Error.Message == "" {
-		return nil, fmt.Errorf("%s: the server answers %s", c.url, resp.Status)
-	}
-	return nil, errors.New(failure.Error.Message)
+const (
+	readingOnly sessionsAccess = iota
+	changing
+)
+
+// sessionsClient asks a server.
+type sessionsClient struct {
+	flags *sessionsFlags
+	base  string
+	key   string
+	http  http.Client
 }
 
-// ask sends a request and decodes the answer.
-func (c *sessionClient) ask(ctx context.Context, method, path string, body io.Reader, contentType string, answer any) error {
-	resp, err := c.send(ctx, method, path, body, contentType)
+// with calls f with a client of the server that the flags name, or of one of this process on the data folder.
+func (f *sessionsFlags) with(cmd *cobra.Command, access sessionsAccess, do func(*sessionsClient) error) error {
+	c := &sessionsClient{flags: f, base: strings.TrimSuffix(f.url, "/"), key: f.key}
+	if c.key == "" {
+		c.key = os.Getenv(apiKeyVariable)
+	}
+	if u, err := url.Parse(f.url); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("--url: %q is not an address like %s", f.url, usualURL)
+	}
+	given := cmd.Flags().Changed
+	if given("url") && (given("data-dir") || given("tenant")) {
+		return errors.New("--url: a server has a data folder, and knows the tenant by the key")
+	}
+	if given("url") || !given("data-dir") && !given("tenant") && c.answers(cmd.Context()) {
+		return do(c)
+	}
+	return f.withFolder(cmd.Context(), access, do)
+}
+
+// answers reports whether there is a server of ours.
+func (c *sessionsClient) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var answer struct{ Version, Go, Platform string } // others tell their version only
+	return c.call(ctx, http.MethodGet, "/version", nil, &answer) == nil && answer.Version != "" && answer.Go != "" && answer.Platform != ""
+}
+
+// withFolder calls do with a client of a server of this process, which has the data folder and no models. It listens on an
+// address of this machine that nobody is told of, and wants a key that nobody else knows.
+func (f *sessionsFlags) withFolder(ctx context.Context, access sessionsAccess, do func(*sessionsClient) error) (err error) {
+	quiet := slog.New(slog.DiscardHandler)
+	db, err := f.open(ctx, access, quiet)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%w, and no server answers at %s (--data-dir names another folder, --url a server)", err, f.url)
+	}
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
-		return fmt.Errorf("%s: the server's answer: %w", c.url, err)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	c := &sessionsClient{flags: f, key: rand.Text()}
+	s, err := server.New(sessions.NewStore(engine.NewCatalog(), db), server.Options{
+		Addr: "127.0.0.1:0", APIKeys: []server.APIKey{{Tenant: f.tenant, Key: c.key}}, Logger: quiet, Version: version, DrainTimeout: time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := s.Listen()
+	if err != nil {
+		return err
+	}
+	c.base = "http://" + listener.Addr().String()
+	serving, stop := context.WithCancel(ctx)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(serving, listener) }()
+	err = do(c)
+	c.http.CloseIdleConnections()
+	stop()
+	return errors.Join(err, <-served)
+}
+
+// open opens the database of the data folder, which has to be there.
+func (f *sessionsFlags) open(ctx context.Context, access sessionsAccess, logger *slog.Logger) (*database.DB, error) {
+	path := filepath.Join(f.dir, databaseFile)
+	if _, err := os.Stat(path); err != nil { // a database that is opened for changing would be made
+		return nil, err
+	}
+	return database.Open(ctx, path, database.Options{ReadOnly: access == readingOnly, Logger: logger})
+}
+
+// call sends a request, whose body is JSON unless nil, and reads the answer.
+func (c *sessionsClient) call(ctx context.Context, method, path string, body, answer any) error {
+	if body == nil {
+		return c.ask(ctx, method, path, "", nil, answer)
+	}
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return c.ask(ctx, method, path, "application/json", bytes.NewReader(raw), answer)
+}
+
+// ask sends a request and reads the answer, which is JSON, into answer.
+func (c *sessionsClient) ask(ctx context.Context, method, path, contentType string, body io.Reader, answer any) error {
+	response, err := c.send(ctx, method, path, contentType, body)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
+		return fmt.Errorf("the answer of %s: %w", c.base, err)
 	}
 	return nil
 }
 
-// folder opens the data folder for reading, where err says that no server runs and none was named. Otherwise it returns err.
-// The caller closes the database.
-func (c *sessionClient) folder(ctx context.Context, err error) (*database.DB, error) {
-	path := filepath.Join(c.dataDir, databaseFile)
-	if c.elsewhere || !errors.Is(err, errNoServer) {
+// send sends a request and returns an answer that is no error. The caller closes its body.
+func (c *sessionsClient) send(ctx context.Context, method, path, contentType string, body io.Reader) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
 		return nil, err
 	}
-	if _, statErr := os.Stat(path); statErr != nil {
-		return nil, fmt.Errorf("%w, and there is no data folder %s", err, c.dataDir)
+	if body != nil {
+		request.Header.Set("Content-Type", contentType)
 	}
-	db, err := database.Open(ctx, path, database.Options{ReadOnly: true})
+	if c.key != "" {
+		request.Header.Set("Authorization", "Bearer "+c.key)
+	}
+	response, err := c.http.Do(request)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("no server answers at %s (start one with hearth serve)", c.base)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("--data-dir: %w", err)
+		return nil, err
 	}
-	return db, nil
+	if response.StatusCode == http.StatusOK {
+		return response, nil
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Error struct{ Message string }
+	}
+	if json.Unmarshal(raw, &answer) != nil || answer.Error.Message == "" {
+		return nil, fmt.Errorf("%s answers %s", c.base, response.Status)
+	}
+	return nil, errors.New(answer.Error.Message)
 }
-
-// storeOf is a store of no models.
-func storeOf(db *database.DB) *sessions.Store { return sessions.NewStore(engine.NewCatalog(), db) }

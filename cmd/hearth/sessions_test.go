@@ -4,188 +4,149 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"hearth/engine"
+	"hearth/server"
 	"hearth/sessions"
-	"hearth/sessions/archive"
 	"hearth/sessions/database"
-	"hearth/sessions/items"
 )
 
-// dataFolderWith makes a data folder with one conversation of one item.
-func dataFolderWith(t *testing.T, tenant, id, text string) string {
+// sessionsOutput runs a command of hearth sessions and returns what it prints.
+func sessionsOutput(t *testing.T, args ...string) string {
 	t.Helper()
-	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	root := newRootCommand()
+	root.SetArgs(append([]string{"sessions"}, args...))
+	root.SetOut(&out)
+	root.SetErr(&errs)
+	if err := root.ExecuteContext(t.Context()); err != nil {
+		t.Fatalf("hearth sessions %q: %v", args, err)
+	}
+	return out.String()
+}
+
+// sessionsError runs a command that is to fail, for a reason that says want.
+func sessionsError(t *testing.T, want string, args ...string) {
+	t.Helper()
+	root := newRootCommand()
+	root.SetArgs(append([]string{"sessions"}, args...))
+	root.SetOut(&bytes.Buffer{})
+	root.SetErr(&bytes.Buffer{})
+	if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("hearth sessions %q: %v, want %q", args, err, want)
+	}
+}
+
+// keptSession makes a data folder with one session.
+func keptSession(t *testing.T) (dir string, db *database.DB) {
+	t.Helper()
+	dir = t.TempDir()
 	db, err := database.Open(t.Context(), filepath.Join(dir, databaseFile), database.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
-	parser := items.Parser{NewID: func(prefix string) string { return prefix + "1" }}
-	quoted, err := json.Marshal(text)
+	t.Cleanup(func() { db.Close() })
+	list := []database.Item{
+		{ID: "msg_1", Type: "message", Role: "user", Text: "Where is the zebra?", JSON: []byte(`{"id":"msg_1","type":"message","role":"user","status":"completed","content":[{"type":"input_text","text":"Where is the zebra?"}]}`)},
+		{ID: "msg_2", Type: "message", Role: "assistant", Text: "There.", JSON: []byte(`{"id":"msg_2","type":"message","role":"assistant","status":"incomplete","content":[{"type":"output_text","text":"There.\u001b","annotations":[],"logprobs":[]}]}`)},
+	}
+	if err := db.CreateSession(t.Context(), &database.Session{ID: "conv_1", Tenant: sessions.DefaultTenant, Title: "A \x1b[2J title"}, list); err != nil {
+		t.Fatal(err)
+	}
+	return dir, db
+}
+
+// checkSessions runs the commands on the session of keptSession, wherever at says that it is.
+func checkSessions(t *testing.T, at ...string) {
+	run := func(args ...string) string { t.Helper(); return sessionsOutput(t, append(args, at...)...) }
+	if got := run("list"); !strings.Contains(got, "conv_1") || !strings.Contains(got, `A \x1b[2J title`) || strings.Contains(got, "\x1b") {
+		t.Errorf("list prints %q", got)
+	}
+	if got := run("show", "conv_1"); !strings.Contains(got, "user  msg_1\nWhere is the zebra?\n") || !strings.Contains(got, "assistant (incomplete)  msg_2\nThere.\\x1b\n") {
+		t.Errorf("show prints %q", got)
+	}
+	var found struct {
+		ID    string
+		Match struct{ Excerpt string }
+	}
+	if err := json.Unmarshal([]byte(run("search", "ZEB*", "--json")), &found); err != nil || found.ID != "conv_1" || found.Match.Excerpt != "Where is the zebra?" {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	if got := run("search", "lion"); strings.Contains(got, "conv") {
+		t.Errorf("search prints %q", got)
+	}
+	fork := strings.TrimSpace(run("fork", "conv_1", "--items", "1", "--title", "fork"))
+	if got := run("show", fork); !strings.Contains(got, "forked from  conv_1 behind 1 items") || strings.Contains(got, "msg_2") {
+		t.Errorf("the fork is %q", got)
+	}
+	archive := filepath.Join(t.TempDir(), "one.tar.zst")
+	run("export", fork, "--out", archive)
+	moved, _, _ := strings.Cut(run("import", archive), " ")
+	if got := run("show", moved); !strings.Contains(got, "Where is the zebra?") || moved == fork {
+		t.Errorf("imported %q is %q", moved, got)
+	}
+	if got := run("rm", fork, moved); got != fork+"\n"+moved+"\n" {
+		t.Errorf("rm prints %q", got)
+	}
+	sessionsError(t, "there is no session", append([]string{"show", fork}, at...)...)
+	if got := run("list", "--json"); strings.Count(got, "\n") != 1 {
+		t.Errorf("left are %q", got)
+	}
+}
+
+func TestSessionsOfFolder(t *testing.T) {
+	dir, _ := keptSession(t)
+	checkSessions(t, "--data-dir", dir)
+	if got := sessionsOutput(t, "list", "--data-dir", dir, "--tenant", "other"); strings.Contains(got, "conv") {
+		t.Errorf("another tenant's list is %q", got)
+	}
+	empty := t.TempDir()
+	sessionsError(t, "no such file", "list", "--data-dir", empty)
+	sessionsError(t, "no such file", "rm", "x", "--data-dir", empty)
+	if left, err := os.ReadDir(empty); err != nil || len(left) != 0 {
+		t.Errorf("%v is in a folder that was to be read, %v", left, err)
+	}
+	copied := filepath.Join(t.TempDir(), databaseFile)
+	sessionsOutput(t, "backup", copied, "--data-dir", dir)
+	if got := sessionsOutput(t, "list", "--data-dir", filepath.Dir(copied)); !strings.Contains(got, "conv_1") {
+		t.Errorf("the backup has %q", got)
+	}
+	sessionsError(t, "exists", "backup", copied, "--data-dir", dir)
+}
+
+func TestSessionsOfServer(t *testing.T) {
+	_, db := keptSession(t)
+	logger := slog.New(slog.DiscardHandler)
+	s, err := server.New(sessions.NewStore(engine.NewCatalog(), db), server.Options{
+		Addr: "127.0.0.1:0", Logger: logger, APIKeys: []server.APIKey{{Key: "the key of this server"}}, DrainTimeout: time.Second,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := parser.Parse("input", quoted)
+	listener, err := s.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
-	session := &database.Session{ID: id, Tenant: tenant, Title: "A talk", Created: time.Unix(1600000000, 0)}
-	if err := db.CreateSession(t.Context(), session, sessions.Stored(list, time.Unix(1600000000, 0))); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-// nowhere is an address at which nobody listens.
-func nowhere(t *testing.T) string {
-	t.Helper()
-	s := httptest.NewServer(nil)
-	s.Close()
-	return s.URL
-}
-
-// exported reads the items of an archive.
-func exported(t *testing.T, data []byte) string {
-	t.Helper()
-	a, err := archive.Open(bytes.NewReader(data), archive.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	if _, err := a.Next(); err != io.EOF {
-		t.Fatal(err)
-	}
-	return a.Manifest.Session.ID + " " + string(bytes.Join(rawItems(a), []byte(" ")))
-}
-
-func rawItems(a *archive.Reader) [][]byte {
-	list := make([][]byte, len(a.Items))
-	for i, item := range a.Items {
-		list[i] = item
-	}
-	return list
-}
-
-// TestExportDataFolder reads a conversation where no server runs: of the tenant that is named, and into a new file only.
-func TestExportDataFolder(t *testing.T) {
-	dir := dataFolderWith(t, "a", "conv_1", "hello")
-	client := &sessionClient{url: nowhere(t), dataDir: dir, tenant: "a"}
-	out := filepath.Join(t.TempDir(), "talk.tar.zst")
-	export := func() error {
-		return writeArchive(out, func(w io.Writer) error { return client.export(t.Context(), "conv_1", true, w) })
-	}
-	if err := export(); err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := exported(t, data); !strings.HasPrefix(got, "conv_1 {") || !strings.Contains(got, `"hello"`) {
-		t.Errorf("exported %s", got)
-	}
-	client.tenant = "b"
-	if err := export(); err == nil {
-		t.Error("another tenant's conversation is exported")
-	}
-	client.tenant, client.elsewhere = "a", true
-	if err := export(); err == nil || !strings.Contains(err.Error(), "no server runs there") {
-		t.Errorf("a server that was named and does not run: %v", err)
-	}
-	client.elsewhere, client.dataDir = false, t.TempDir()
-	if err := export(); err == nil || !strings.Contains(err.Error(), "there is no data folder") {
-		t.Errorf("no data folder: %v", err)
-	}
-	if left, err := os.ReadDir(filepath.Dir(out)); err != nil || len(left) != 1 {
-		t.Errorf("beside the file there are %d others, %v", len(left)-1, err)
-	}
-}
-
-// TestSessionCommands runs export and import against a server that answers as a real one does.
-func TestSessionCommands(t *testing.T) {
-	dir := dataFolderWith(t, sessions.DefaultTenant, "conv_1", "hello")
-	var whole bytes.Buffer
-	if err := (&sessionClient{url: nowhere(t), dataDir: dir, tenant: sessions.DefaultTenant}).export(t.Context(), "conv_1", true, &whole); err != nil {
-		t.Fatal(err)
-	}
-	var asked []string
-	var got []byte
-	cut := false
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = append(asked, r.Method+" "+r.URL.String()+" "+r.Header.Get("Authorization"))
-		switch {
-		case strings.HasSuffix(r.URL.Path, "/conv_1/export") && cut:
-			_, _ = w.Write(whole.Bytes()[:whole.Len()/2])
-		case strings.HasSuffix(r.URL.Path, "/conv_1/export"):
-			_, _ = w.Write(whole.Bytes())
-		case r.Method == http.MethodPost:
-			got, _ = io.ReadAll(r.Body)
-			_, _ = io.WriteString(w, `{"object":"session.import","id":"conv_2","items":1,"tokens":5,"computed_tokens":0,"left_out":["computed: no room"]}`)
-		default:
-			w.WriteHeader(http.StatusNotFound)
-			_, _ = io.WriteString(w, `{"error":{"message":"there is no conversation with the id \"conv_9\""}}`)
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, listener) }()
+	defer func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
 		}
-	}))
-	defer server.Close()
-	t.Setenv(apiKeyVariable, "secret")
-	t.Chdir(t.TempDir())
-	if out, err := execute(t, "sessions", "export", "conv_1", "--url", server.URL+"/"); err != nil || out != "conv_1.tar.zst\n" {
-		t.Fatalf("export prints %q, %v", out, err)
-	}
-	if data, err := os.ReadFile("conv_1.tar.zst"); err != nil || !bytes.Equal(data, whole.Bytes()) {
-		t.Errorf("the file has %d bytes of %d, %v", len(data), whole.Len(), err)
-	}
-	if out, err := execute(t, "sessions", "export", "conv_1", "--url", server.URL, "--out", "-", "--computed=false"); err != nil || out != whole.String() {
-		t.Errorf("to standard output go %d bytes of %d, %v", len(out), whole.Len(), err)
-	}
-	if out, err := execute(t, "sessions", "import", "conv_1.tar.zst", "--url", server.URL, "--keep-id", "--model", "m"); err != nil || out != "conv_2  1 items, 5 tokens, 0 of them computed\n" || !bytes.Equal(got, whole.Bytes()) {
-		t.Errorf("import prints %q, %v, and sends %d bytes", out, err, len(got))
-	}
-	if out, err := execute(t, "sessions", "import", "conv_1.tar.zst", "--url", server.URL, "--json"); err != nil || out != `{"id":"conv_2","items":1,"tokens":5,"computed_tokens":0,"left_out":["computed: no room"]}`+"\n" {
-		t.Errorf("import --json prints %q, %v", out, err)
-	}
-	want := []string{
-		"GET /v1/sessions/conv_1/export?computed=true Bearer secret", "GET /v1/sessions/conv_1/export?computed=false Bearer secret",
-		"POST /v1/sessions/import?computed=true&keep_id=true&model=m Bearer secret", "POST /v1/sessions/import?computed=true&keep_id=false Bearer secret",
-	}
-	if strings.Join(asked, "\n") != strings.Join(want, "\n") {
-		t.Errorf("asked %q, want %q", asked, want)
-	}
-	cut = true
-	if err := os.WriteFile("text", []byte("text"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		args string
-		want string
-	}{
-		{"export conv_1 --url " + server.URL, "--force replaces it"},
-		{"export conv_1 --force --url " + server.URL, "not a whole session archive"},
-		{"export conv_9 --url " + server.URL, `there is no conversation with the id "conv_9"`},
-		{"export conv_1 --url ftp://x", "--url"},
-		{"export", "accepts 1 arg"},
-		{"import missing --url " + server.URL, "missing"},
-		{"import text --url " + server.URL, "text: archive: not a whole session archive"},
-	} {
-		if _, err := execute(t, append([]string{"sessions"}, strings.Fields(c.args)...)...); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", c.args, err, c.want)
-		}
-	}
-	if data, err := os.ReadFile("conv_1.tar.zst"); err != nil || !bytes.Equal(data, whole.Bytes()) {
-		t.Errorf("after an export that was cut the file has %d bytes of %d, %v", len(data), whole.Len(), err)
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := (&sessionClient{url: server.URL}).export(ended, "conv_1", true, io.Discard); err == nil {
-		t.Error("an export that was interrupted succeeds")
-	}
+	}()
+	address := "http://" + listener.Addr().String()
+	sessionsError(t, "key", "list", "--url", address)
+	t.Setenv(apiKeyVariable, "the key of this server")
+	checkSessions(t, "--url", address+"/")
+	sessionsError(t, "--url", "list", "--url", "localhost")
+	sessionsError(t, "--url", "list", "--url", address, "--data-dir", "x")
+	sessionsError(t, "no server answers", "list", "--url", "http://127.0.0.1:1")
 }

@@ -93,13 +93,16 @@ func (d *DB) Check(ctx context.Context) error {
 
 // checkVersion refuses a file that is not ours, or that this program may not bring to a version that it can read.
 func (d *DB) checkVersion(ctx context.Context) error {
-	return d.read(ctx, d.path, func(tx *sql.Tx) error {
-		version, err := versionOf(ctx, tx)
-		if err == nil && (version > len(migrations) || d.opts.ReadOnly && version < len(migrations)) {
-			err = versionError(version, len(migrations))
-		}
+	tx, err := d.reader.BeginTx(ctx, nil)
+	if err != nil {
 		return err
-	})
+	}
+	defer tx.Rollback()
+	version, err := versionOf(ctx, tx)
+	if err == nil && (version > len(migrations) || d.opts.ReadOnly && version < len(migrations)) {
+		err = versionError(version, len(migrations))
+	}
+	return err
 }
 
 func texts(rows *sql.Rows, err error) ([]string, error) {

@@ -267,5 +267,5 @@ func versionError(version, newest int) error {
 	if version > newest {
 		return fmt.Errorf("%w: it is of version %d, and this program knows versions up to %d", ErrForeign, version, newest)
 	}
-	return fmt.Errorf("%w: it is of version %d, which a server brings to version %d when it starts", ErrForeign, version, newest)
+	return fmt.Errorf("it is of version %d, which a server brings to version %d when it starts", version, newest)
 }

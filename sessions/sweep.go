@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"hearth/engine"
 	"hearth/sessions/database"
@@ -125,6 +126,28 @@ func (s *Store) expire(ctx context.Context) error {
 		}
 		if err := s.Shred(ctx, expired.Freed); err != nil || !expired.More {
 			return err
+		}
+	}
+}
+
+// KeepSwept calls Sweep now and then until ctx ends, and logs what goes wrong, once until it goes well again.
+func (s *Store) KeepSwept(ctx context.Context, period time.Duration) {
+	ticker := time.NewTicker(period)
+	defer ticker.Stop()
+	failing := false
+	for {
+		err := s.Sweep(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && !failing {
+			s.opts.Logger.Warn("what its time has passed could not be swept", slog.Any("error", err))
+		}
+		failing = err != nil
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
