@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -87,24 +88,20 @@ func TestCrashAtAnyInstant(t *testing.T) {
 	}
 	for n := 0; n <= len(y.log); n += stride {
 		s := y.reopen(t, y.log[:n], n)
-		for k := range y.data {
-			_, ok := s.Has(k.tenant, k.key, k.kind)
-			there := y.written[k] < n && (y.gone[k] == 0 || y.gone[k] >= n)
-			if there && !ok {
-				t.Fatalf("after %d changes: record %s %x is lost, written at %d", n, k.tenant, k.key[:4], y.written[k])
-			}
-		}
+		y.wantWritten(t, s, n)
 		y.look(t, s, n)
 	}
 }
 
-// TestPowerFailsAtAnyInstant lets the disk forget any writes that were not synced. Records may be lost then, but what was
-// removed stays so.
+// TestPowerFailsAtAnyInstant lets the disk forget any writes that were not synced: what was is there, and what was removed
+// stays so.
 func TestPowerFailsAtAnyInstant(t *testing.T) {
 	y := tell(t)
 	r := rand.New(rand.NewPCG(9, 9))
 	for n := 1; n <= len(y.log); n += 1 + r.IntN(2*stride) {
-		y.look(t, y.reopen(t, losePower(y.log[:n], r), n), n)
+		s := y.reopen(t, losePower(y.log[:n], r), n)
+		y.wantWritten(t, s, n)
+		y.look(t, s, n)
 	}
 }
 
@@ -123,6 +120,19 @@ func (y *story) reopen(t *testing.T, log []change, n int) *Store {
 		t.Fatalf("after %d changes: %v", n, err)
 	}
 	return s
+}
+
+// wantWritten wants those records that were durable after n changes, and had not begun to go.
+func (y *story) wantWritten(t *testing.T, s *Store, n int) {
+	t.Helper()
+	for k, data := range y.data {
+		if y.written[k] >= n || y.gone[k] != 0 && y.gone[k] < n {
+			continue
+		}
+		if _, err := s.Read(k.tenant, k.key, k.kind, make([]byte, len(data))); err != nil {
+			t.Fatalf("after %d changes: record %s %x, written at %d: %v", n, k.tenant, k.key[:4], y.written[k], err)
+		}
+	}
 }
 
 // look reads all records and closes the store.
@@ -146,5 +156,42 @@ func (y *story) look(t *testing.T, s *Store, n int) {
 	s.check(t)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestRemovalIsFinished ends the process when it has only said that it is going to overwrite a record.
+func TestRemovalIsFinished(t *testing.T) {
+	files := newTestFiles()
+	files.record = true
+	o := Options{Dir: "cache", files: files}
+	s := open(t, o)
+	for i := range 3 {
+		put(t, s, "a", i, 9000)
+	}
+	flush(t, s)
+	if err := s.Remove("a", []Key{key(1)}); err != nil {
+		t.Fatal(err)
+	}
+	n := 1 + slices.IndexFunc(files.log, func(c change) bool {
+		return c.path == segmentPath("cache", 1) && bytes.HasPrefix(c.data, erasingMagic[:])
+	})
+	for _, index := range []bool{true, false} {
+		half, err := replay(append(files.log[:n:n], change{call: "sync"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !index {
+			half.removeAll("cache/*.index")
+		}
+		o.files = half
+		s := open(t, o)
+		s.check(t)
+		wantRecord(t, s, "a", 0, 9000)
+		wantMissing(t, s, "a", 1, 9000)
+		wantRecord(t, s, "a", 2, 9000)
+		at := fileHeaderBytes + 9000 + overheadBytes + headerBytes
+		if record := half.read(segmentPath("cache", 1))[at : at+9000]; !bytes.Equal(record, make([]byte, 9000)) {
+			t.Errorf("index %v: the bytes of the record are still there", index)
+		}
 	}
 }

@@ -138,6 +138,27 @@ func TestForeignIndex(t *testing.T) {
 	d.look(t, d.open(t, name, with))
 }
 
+// TestIndexThatLies exchanges two records of the same size in an index: neither is ever taken for the other.
+func TestIndexThatLies(t *testing.T) {
+	files := newTestFiles()
+	o := Options{Dir: "cache", files: files}
+	s := open(t, o)
+	for i := range 3 {
+		put(t, s, "a", i, 5000)
+	}
+	s.Close()
+	path := filepath.Join("cache", indexName)
+	with := files.read(path)
+	first, second := (*slot)(with[slotOffset(0):]), (*slot)(with[slotOffset(1):])
+	*first, *second = *newSlot(first.offset(), second.header(), 1), *newSlot(second.offset(), first.header(), 1)
+	files.write(path, with)
+	s = open(t, o)
+	wantMissing(t, s, "a", 0, 5000)
+	wantMissing(t, s, "a", 1, 5000)
+	wantRecord(t, s, "a", 2, 5000)
+	s.check(t)
+}
+
 // TestRecordOfAnotherTenant gives tenant b's records the id of tenant a, and a checksum that is right: they are nobody's.
 func TestRecordOfAnotherTenant(t *testing.T) {
 	d := newDamaged(t)

@@ -43,7 +43,7 @@
 //	12     4  size of the rest, less 152
 //	28     4  checksum as above
 //
-// Behind bytes that are no header the next one is searched for. Of two records with one key the later holds.
+// Behind bytes that are no header the next one is searched for. Of two records with one key the later holds, if it is whole.
 //
 // An index has a slot for each record that was ever written to its segment, in the same order:
 //

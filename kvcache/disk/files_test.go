@@ -15,7 +15,7 @@ type testFiles struct {
 	noPunch bool
 
 	mu   sync.Mutex
-	fail func(call, path string) error // nil: nothing fails
+	fail func(call, path string) error // nil: nothing fails; called by one goroutine at a time, or safe for more
 	// short lets a failing WriteAt write half of its bytes.
 	short bool
 	calls int // that could fail
@@ -34,13 +34,16 @@ type change struct {
 // note adds a change that is about to happen to the log, and returns the error that the call is to have.
 func (t *testFiles) note(c change) error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	fail := t.fail
 	t.calls++
-	if t.fail != nil {
-		if err := t.fail(c.call, c.path); err != nil {
+	t.mu.Unlock()
+	if fail != nil {
+		if err := fail(c.call, c.path); err != nil {
 			return err
 		}
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.record {
 		c.data = bytes.Clone(c.data)
 		t.log = append(t.log, c)

@@ -101,7 +101,8 @@ func (s *Store) loadSegment(name string, number uint64) (lost int, err error) {
 	return lost, seg.countHoles()
 }
 
-// adopt takes a record that was found into the table; false when nobody can read it. Of two with one key the later stays.
+// adopt takes a record that was found into the table; false when nobody can read it. Of two with one key, which
+// a process leaves that ends while it copies one, the later stays if it is whole: the power may have failed before it was.
 func (s *Store) adopt(seg *segment, sl *slot, number int) bool {
 	h := sl.header()
 	if h.magic() == erasedMagic {
@@ -122,15 +123,20 @@ func (s *Store) adopt(seg *segment, sl *slot, number int) bool {
 	if err != nil {
 		return false
 	}
-	if n := t.nodes[m.key]; n != nil && n.entries[m.kind] != nil {
-		s.drop(n.entries[m.kind])
-	}
 	e.describe(t.node(m.key), m)
 	e.rank = m.rank
 	if rank := sl.rank(); sensible(rank) {
 		e.rank = rank
 	}
 	seg.link(e)
+	if old := e.node.entries[e.kind]; old != nil {
+		if s.readAt(seg, e, make([]byte, e.dataBytes)) != nil {
+			s.dead = append(s.dead, e)
+			return true
+		}
+		s.drop(old)
+		e.node = t.node(m.key) // it was forgotten when that was all it had
+	}
 	s.table.insert(e, m.parent)
 	return true
 }

@@ -18,6 +18,7 @@ type memoryFiles struct {
 	mu     sync.Mutex
 	files  map[string]*memory
 	locked map[string]*memory
+	opened int // files that are not closed
 }
 
 func newMemoryFiles() *memoryFiles {
@@ -48,6 +49,7 @@ func (m *memoryFiles) Open(name string, flag int) (file, error) {
 	case flag&syscall.O_TRUNC != 0:
 		f.data = nil
 	}
+	m.opened++
 	return &memoryFile{f, m, ""}, nil
 }
 
@@ -59,6 +61,7 @@ func (m *memoryFiles) Lock(name string) (file, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.locked[name] == m.files[name] {
+		m.opened--
 		return nil, errors.New("locked")
 	}
 	m.locked[name] = m.files[name]
@@ -197,6 +200,7 @@ func (f *memoryFile) Sync() error { return nil }
 func (f *memoryFile) Close() error {
 	f.system.mu.Lock()
 	defer f.system.mu.Unlock()
+	f.system.opened--
 	if f.unlock != "" && f.system.locked[f.unlock] == f.memory {
 		delete(f.system.locked, f.unlock)
 	}

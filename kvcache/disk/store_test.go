@@ -249,6 +249,67 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 }
 
+// TestCloseWhileReading closes a store while a reader waits for the file system: the reader gets what it asked for, and
+// the file is closed behind it.
+func TestCloseWhileReading(t *testing.T) {
+	files := newTestFiles()
+	s := open(t, Options{Dir: "cache", files: files})
+	put(t, s, "a", 1, 5000)
+	flush(t, s)
+	reading, goOn, result := make(chan struct{}), make(chan struct{}), make(chan error)
+	files.set(func(call, path string) error {
+		if call == "read" && path == segmentPath("cache", 1) {
+			close(reading)
+			<-goOn
+		}
+		return nil
+	})
+	dst := make([]byte, 5000)
+	go func() {
+		_, err := s.Read("a", key(1), Block, dst)
+		result <- err
+	}()
+	<-reading
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if files.opened != 1 {
+		t.Errorf("%d files are open, want 1", files.opened)
+	}
+	close(goOn)
+	if err := <-result; err != nil || !bytes.Equal(dst, data(1, 5000)) {
+		t.Errorf("error %v, equal %v", err, bytes.Equal(dst, data(1, 5000)))
+	}
+	if files.opened != 0 {
+		t.Errorf("%d files are open, want none", files.opened)
+	}
+}
+
+// TestReleaseWaitsForReaders writes a record that is being read from the queue.
+func TestReleaseWaitsForReaders(t *testing.T) {
+	s := open(t, Options{Dir: "cache", files: newTestFiles()})
+	release, waiting := make(chan struct{}), make(chan struct{})
+	go s.command(func() error { close(waiting); <-release; return nil })
+	<-waiting
+	released := make(chan struct{})
+	if !s.Put(Record{Tenant: "a", Key: key(1), Data: data(1, 100), Release: func() { close(released) }}) {
+		t.Fatal("not taken")
+	}
+	s.mu.Lock()
+	q := s.queue[0]
+	q.readers++
+	s.mu.Unlock()
+	close(release)
+	flush(t, s)
+	select {
+	case <-released:
+		t.Error("the record is released while it is read")
+	default:
+	}
+	s.releaseQueued(q)
+	<-released
+}
+
 // TestFullQueueRefuses fills the queue while the writer waits.
 func TestFullQueueRefuses(t *testing.T) {
 	s := open(t, Options{Dir: t.TempDir(), QueueBytes: 10000})
