@@ -211,7 +211,14 @@ func (o *outcome) add(p piece, echo bool) {
 		o.echoed = len(p.Tokens)
 	}
 	o.begun = true
+	o.reasoning += p.Reasoning
 	o.text += p.Text
+	for _, c := range p.Calls {
+		if c.Index == len(o.calls) {
+			o.calls = append(o.calls, calledFunction{ID: c.ID, Type: "function", Function: functionOfCall{Name: c.Name}})
+		}
+		o.calls[c.Index].Function.Arguments += c.Arguments
+	}
 	o.tokens = append(o.tokens, p.Tokens...)
 	o.finish = p.Finish
 }

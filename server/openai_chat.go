@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"strings"
@@ -41,13 +42,16 @@ type chatMessage struct {
 // MarshalJSON writes the content of a message that only calls tools as null.
 func (m chatMessage) MarshalJSON() ([]byte, error) {
 	type plain chatMessage
-	if m.Content != "" || m.ToolCalls == nil {
-		return json.Marshal(plain(m))
+	var body any = plain(m)
+	if m.Content == "" && m.ToolCalls != nil {
+		body = struct {
+			plain
+			Content *string `json:"content"`
+		}{plain: plain(m)}
 	}
-	return json.Marshal(struct {
-		plain
-		Content *string `json:"content"`
-	}{plain: plain(m)})
+	var buf bytes.Buffer
+	err := encodeJSON(&buf, body)
+	return buf.Bytes(), err
 }
 
 // chatChunk is one event of a streamed chat completion.

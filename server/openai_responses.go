@@ -78,7 +78,7 @@ func aboutInput(err error) error {
 		case strings.HasPrefix(input.Field, "messages"):
 			return invalidRequest("input", "input: %v", input.Err)
 		case input.Field == "reasoning_effort":
-			return invalidRequest("reasoning.effort", "reasoning.effort: %v", input.Err)
+			return unsupported("reasoning.effort", input.Err.Error())
 		}
 	}
 	return aboutPrompt(err, "input")

@@ -23,12 +23,15 @@ type exchangeCase struct {
 	method, path, body string
 }
 
-// transcripts are conversations with a fresh server each; testdata holds every byte of the answers but the date and
-// what settle replaces.
-var transcripts = []struct {
+// transcript is a conversation with a server, recorded in testdata.
+type transcript struct {
 	name  string
 	cases []exchangeCase
-}{
+}
+
+// transcripts are conversations with a fresh server each; testdata holds every byte of the answers but the date and
+// what settle replaces.
+var transcripts = []transcript{
 	{"chat", []exchangeCase{
 		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":12`)},
 		{"POST", "/v1/chat/completions", chatBody(`"max_tokens":12,"stop":"there","metadata":{"a":"b"},"service_tier":"auto"`)},
@@ -125,44 +128,46 @@ func settle(body []byte) []byte {
 
 func TestTranscripts(t *testing.T) {
 	for _, tr := range transcripts {
-		t.Run(tr.name, func(t *testing.T) {
-			s := startServer(t, Options{}, engine.Options{KV: quant.F32})
-			var got bytes.Buffer
-			for _, c := range tr.cases {
-				fmt.Fprintf(&got, "> %s %s\n", c.method, c.path)
-				if c.body != "" {
-					fmt.Fprintf(&got, "> %s\n", c.body)
-				}
-				a := s.do(c.method, c.path, c.body)
-				fmt.Fprintf(&got, "< %d\n", a.status)
-				var names []string
-				for name := range a.header {
-					if name != "Date" && name != "Content-Length" {
-						names = append(names, name)
-					}
-				}
-				slices.Sort(names)
-				for _, name := range names {
-					fmt.Fprintf(&got, "< %s: %s\n", name, strings.Join(a.header[name], ", "))
-				}
-				fmt.Fprintf(&got, "<\n%s\n", settle(a.body))
-				checkAnswer(t, c, a)
+		t.Run(tr.name, func(t *testing.T) { tr.check(t, startServer(t, Options{}, engine.Options{KV: quant.F32})) })
+	}
+}
+
+// check holds the conversation against its record.
+func (tr *transcript) check(t *testing.T, s *testServer) {
+	var got bytes.Buffer
+	for _, c := range tr.cases {
+		fmt.Fprintf(&got, "> %s %s\n", c.method, c.path)
+		if c.body != "" {
+			fmt.Fprintf(&got, "> %s\n", c.body)
+		}
+		a := s.do(c.method, c.path, c.body)
+		fmt.Fprintf(&got, "< %d\n", a.status)
+		var names []string
+		for name := range a.header {
+			if name != "Date" && name != "Content-Length" {
+				names = append(names, name)
 			}
-			path := filepath.Join("testdata", tr.name+".txt")
-			if *update {
-				if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got.Bytes(), want) {
-				t.Errorf("%s differs:\n%s", path, firstDifference(want, got.Bytes()))
-			}
-		})
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			fmt.Fprintf(&got, "< %s: %s\n", name, strings.Join(a.header[name], ", "))
+		}
+		fmt.Fprintf(&got, "<\n%s\n", settle(a.body))
+		checkAnswer(t, c, a)
+	}
+	path := filepath.Join("testdata", tr.name+".txt")
+	if *update {
+		if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("%s differs:\n%s", path, firstDifference(want, got.Bytes()))
 	}
 }
 

@@ -47,8 +47,8 @@ func (t *Template) IsFallback() bool { return t.parsed == nil }
 func (t *Template) Source() string { return t.source }
 
 // Render returns the text of a prompt, with what came from the request passed through its guard. It does not modify p.
-// Errors are an *EffortError and those of jinja.Template.Render; a *jinja.Raised is the template's own refusal and its message is meant for
-// the user.
+// Errors are an *EffortError and those of jinja.Template.Render; a *jinja.Raised is the template's own refusal and its
+// message is meant for the user.
 func (t *Template) Render(p *Prompt) (string, error) {
 	if p.verbatim && !t.IsFallback() {
 		return t.render(p.Messages, p)
