@@ -137,7 +137,10 @@ func (e *Engine) importToDisk(ctx context.Context, tenant string, p prefix, b Bl
 		return false, err
 	}
 	record.Data = append([]byte(nil), b.Data...)
-	for !e.disk.Put(record) { // its queue is full
+	for range maxRefusals {
+		if e.disk.Put(record) {
+			return true, nil
+		}
 		if err := e.disk.Sync(ctx); err != nil {
 			return false, fmt.Errorf("engine: importing: %w", err)
 		}
@@ -145,8 +148,12 @@ func (e *Engine) importToDisk(ctx context.Context, tenant string, p prefix, b Bl
 			return false, fmt.Errorf("engine: importing: %w", failing)
 		}
 	}
-	return true, nil
+	return false, nil
 }
+
+// maxRefusals is how often a store may refuse a record for a full queue, which requests fill as well. One that refuses it
+// more often has no room for anything of that size.
+const maxRefusals = 100
 
 // importToMemory adds a block to the cache; kept is false when there is no room for it.
 func (e *Engine) importToMemory(ctx context.Context, _ string, p prefix, b Block) (kept bool, err error) {

@@ -25,7 +25,7 @@ func TestKilledProcess(t *testing.T) {
 		child(dir)
 	}
 	dir := t.TempDir()
-	for round := range 5 {
+	for round := range 3 {
 		command := exec.Command(os.Args[0], "-test.run=^TestKilledProcess$")
 		command.Env = append(os.Environ(), childFolder+"="+dir)
 		out, err := command.StdoutPipe()

@@ -99,7 +99,7 @@ func TestRecordsOutliveTheStore(t *testing.T) {
 }
 
 func TestReleaseIsCalledOnce(t *testing.T) {
-	s := open(t, Options{Dir: t.TempDir()})
+	s := open(t, Options{Dir: "cache", files: newTestFiles()})
 	var mu sync.Mutex
 	released := map[int]int{}
 	for i := range 20 {
@@ -174,7 +174,7 @@ func TestShortDestination(t *testing.T) {
 }
 
 func TestBudgetHolds(t *testing.T) {
-	o := Options{Dir: t.TempDir(), MaxBytes: 1 << 20, SegmentBytes: 64 << 10}
+	o := Options{Dir: "cache", MaxBytes: 1 << 20, SegmentBytes: 64 << 10, files: newTestFiles()}
 	s := open(t, o)
 	for i := range 200 {
 		put(t, s, "a", i, 20000)
@@ -312,7 +312,7 @@ func TestReleaseWaitsForReaders(t *testing.T) {
 
 // TestFullQueueRefuses fills the queue while the writer waits.
 func TestFullQueueRefuses(t *testing.T) {
-	s := open(t, Options{Dir: t.TempDir(), QueueBytes: 10000})
+	s := open(t, Options{Dir: "cache", QueueBytes: 10000, files: newTestFiles()})
 	release, waiting := make(chan struct{}), make(chan struct{})
 	go s.command(func() error { close(waiting); <-release; return nil })
 	<-waiting
