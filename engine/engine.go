@@ -294,7 +294,7 @@ func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, 
 	seq := &sequence{
 		id: r.ID, arrival: e.arrival.Add(1), priority: r.Priority, salt: e.salt(r.Tenant, r.Salt),
 		promptLen: len(r.Prompt), maxTokens: maxTokens, minTokens: r.MinTokens, logprobs: r.Logprobs,
-		scored: r.PromptLogprobs, ignoreEOS: r.IgnoreEOS, pooled: r.Pooled, logitsOf: r.LogitsOf,
+		anchor: min(max(r.Anchor, 0), len(r.Prompt)), scored: r.PromptLogprobs, ignoreEOS: r.IgnoreEOS, pooled: r.Pooled, logitsOf: r.LogitsOf,
 		tokens:  append(make([]int32, 0, len(r.Prompt)+min(maxTokens, reservedTokens)), r.Prompt...),
 		sampler: sampler, submittedAt: time.Now(),
 	}

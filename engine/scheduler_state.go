@@ -46,7 +46,13 @@ func (s *scheduler) goOn(seq *sequence) {
 	if parted := seq.table.Parted(); !seq.admitted && parted >= seq.computed+leastParted {
 		seq.parted = parted
 	}
+	if s.keeps {
+		s.cache.Renew(seq.table, seq.anchorEnd())
+	}
 }
+
+// anchorEnd is where the state is kept for later prompts that leave out some of this one, or 0.
+func (s *sequence) anchorEnd() int { return wholeBlocks(max(s.anchor-answerMargin, 0)) }
 
 // moved records that all moves were done.
 func (s *scheduler) moved() {
@@ -70,7 +76,7 @@ func (s *scheduler) keepPoint(seq *sequence) keepPoint {
 	}
 	after := max(seq.kept, wholeBlocks(seq.computed))
 	next := keepPoint{max(seq.kept+keepEvery, after+hardware.BlockLen), kvcache.Passing}
-	for _, position := range [...]int{seq.asked, seq.parted, promptEnd} {
+	for _, position := range [...]int{seq.asked, seq.parted, seq.anchorEnd(), promptEnd} {
 		if position > after && position <= next.position {
 			next = keepPoint{position, kvcache.Lasting}
 		}

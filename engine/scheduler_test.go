@@ -20,7 +20,8 @@ import (
 // command that begin with two spaces are what the scheduler chose:
 //
 //	new blocks=N sequences=N [outputs=N] [snapshots=N]   with snapshots: of a program with state
-//	arrive NAME PROMPT [priority=N] [salt=N] [scored]   PROMPT: text:length, joined by +; equal texts are equal tokens
+//	arrive NAME PROMPT [priority=N] [salt=N] [anchor=N] [scored]   PROMPT: text:length, joined by +; equal texts are
+//	                     equal tokens
 //	step BUDGET          each choice: NAME [from,to), and "draws" when the row gives a new token; before and after them
 //	                     NAME loads|keeps POSITION, where a state is copied from or to a snapshot
 //	guess NAME N [right=N]   the sequence has so many guesses for the next step; those that it checks come as "+N"
@@ -105,7 +106,7 @@ func (p *play) command(line string) []string {
 		*p = *newPlay(p.t, cache, max(options["outputs"], options["sequences"]))
 	case "arrive":
 		_, scored := options["scored"]
-		p.arrive(fields[1], p.prompt(fields[2]), options["priority"], uint64(options["salt"]), scored)
+		p.arrive(fields[1], p.prompt(fields[2]), options["priority"], uint64(options["salt"]), scored).anchor = options["anchor"]
 	case "step":
 		budget, err := strconv.Atoi(fields[1])
 		if err != nil {

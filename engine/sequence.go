@@ -44,6 +44,7 @@ type sequence struct {
 	attempts int             // restores that failed
 
 	kept   int // where its state was kept last, or what it went on from
+	anchor int // how many tokens later prompts are likely to begin with, or 0
 	parted int // where its prompt parts from earlier ones, when the state there is missing; else 0
 	asked  int // where a waiting sequence wants its state in this step, or 0
 

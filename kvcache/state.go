@@ -117,6 +117,20 @@ func (c *Cache) Attach(s *Sequence, position int, worth Worth) (id int32, ok boo
 	return id, true
 }
 
+// Renew makes the snapshot at a position of a sequence the last to be replaced, as if it were new, where there is one among
+// its published blocks.
+func (c *Cache) Renew(s *Sequence, position int) {
+	last := position/c.options.BlockLen - 1
+	if position%c.options.BlockLen != 0 || last < 0 || last >= s.published {
+		return
+	}
+	if id := c.index.nodes[s.blocks[last]].snapshot; id != none {
+		c.states.unlist(id)
+		c.states.list(id, false)
+		c.states.snapshots[id].worth = Lasting
+	}
+}
+
 // lastBlock returns the place in a table of the published block that ends at a position.
 func (c *Cache) lastBlock(op string, s *Sequence, position int) int {
 	last := position/c.options.BlockLen - 1

@@ -253,3 +253,34 @@ func TestSnapshotsAllocateNothing(t *testing.T) {
 	}
 	d.check()
 }
+
+// TestRenewedSnapshotStays renews the snapshot of a prompt that others go on from, beside more snapshots than there is room for.
+func TestRenewedSnapshotStays(t *testing.T) {
+	for _, renews := range []bool{false, true} {
+		d := newDevice(t, Options{Blocks: 200, Slots: 2, Snapshots: 4})
+		prompt := count(1, 9)
+		d.begin(prompt, Lasting) // at 8
+		for i := range 20 {
+			prompt = append(prompt, count(100*i, 8)...)
+			s := d.cache.NewSequence()
+			d.run(s, 0, prompt)
+			if renews {
+				d.cache.Renew(s, 8)
+			}
+			d.cache.Renew(s, 5)   // no block ends there
+			d.cache.Renew(s, 0)   // nor there
+			d.cache.Renew(s, 4)   // and here is no snapshot
+			d.cache.Renew(s, 400) // and no block
+			d.save(s, Lasting)
+			d.cache.Release(s)
+			d.check()
+		}
+		want := 0
+		if renews {
+			want = 8
+		}
+		if got := d.cache.Match(0, append(count(1, 9), 77, 78, 79)); got != want {
+			t.Errorf("renewed %t: %d tokens are found, want %d", renews, got, want)
+		}
+	}
+}

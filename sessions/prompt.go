@@ -26,6 +26,7 @@ type prompt struct {
 	anchor   anchorKey // what answers are remembered by
 	tail     int       // how many of the last tokens come behind it
 	stored   bool      // answers may be kept in the database
+	lasting  int       // how many of the first tokens stay when the template leaves out reasoning; 0: unknown
 }
 
 // prompt renders and encodes the prompt of a turn.
@@ -102,6 +103,9 @@ func (s *Store) spell(m *engine.Served, t *Turn, p *prompt, parts *tokenizer.Par
 	}
 	spelled.encode(parts.Len())
 	p.tokens = spelled.tokens
+	if m.Engine != nil && m.Engine.Stats().SnapshotsTotal > 0 {
+		p.lasting = spelled.lasting(m, t)
+	}
 	p.anchored, p.anchor, p.tail = true, keys[last], len(p.tokens)-spelled.starts[last]
 }
 

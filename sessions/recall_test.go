@@ -158,6 +158,11 @@ func TestSecondAnchor(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				spelled := newSpelling(r.Tokenizer, r.Tokenizer.CutGuarded(p.text, tokenizer.EncodeOptions{}), p.tokens)
+				spelled.offer(0, p.tokens)
+				if got := spelled.lasting(r.Served, turn); got != len(first) {
+					t.Errorf("the anchor is at %d, want %d", got, len(first))
+				}
 				if n := commonPrefix(p.tokens, log); n < len(log) {
 					t.Fatalf("while it calls, the prompt goes on from %d tokens of %d: %q", n, len(log), r.Tokenizer.Decode(p.tokens[n:], tokenizer.PieceOptions{Special: true}))
 				}

@@ -1,8 +1,10 @@
 package sessions
 
 import (
+	"encoding/json"
 	"slices"
 
+	"hearth/engine"
 	"hearth/engine/tokenizer"
 )
 
@@ -87,4 +89,44 @@ func (s *spelling) answerEnd(part int) (int, bool) {
 		}
 	}
 	return 0, false
+}
+
+// lasting returns how many tokens the prompt had that asked for the first answer to the user's last message, where this one
+// begins like it: templates that leave out earlier reasoning make the prompt after the user's next message part from this
+// one there. It is 0 where that is this prompt.
+func (s *spelling) lasting(m *engine.Served, t *Turn) int {
+	last := lastOfUser(t.Messages)
+	if last < 0 || last == len(t.Messages)-1 {
+		return 0
+	}
+	asked := t.like(t.Messages[:last+1])
+	p, err := render(m, &asked)
+	if err != nil {
+		return 0
+	}
+	parts := m.Tokenizer.CutGuarded(p.text, tokenizer.EncodeOptions{AddSpecial: !beginsWithBOS(m.Tokenizer, p.text)})
+	end, _ := answerHeader(parts)
+	if end >= len(s.starts) || s.starts[end] < 0 {
+		return 0
+	}
+	for i := range end {
+		text, id := parts.Part(i)
+		if own, ownID := s.parts.Part(i); own != text || ownID != id {
+			return 0
+		}
+	}
+	return s.starts[end] + len(parts.Encode(nil, parts.Start(end), parts.Start(parts.Len())))
+}
+
+// lastOfUser returns the index of the user's last message, -1 if there is none.
+func lastOfUser(messages []json.RawMessage) int {
+	for i, raw := range slices.Backward(messages) {
+		var m struct {
+			Role string `json:"role"`
+		}
+		if json.Unmarshal(raw, &m) == nil && m.Role == "user" {
+			return i
+		}
+	}
+	return -1
 }

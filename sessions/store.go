@@ -187,7 +187,7 @@ func (s *Store) Run(ctx context.Context, t *Turn) (*Stream, error) {
 	request := api.Request{
 		ID: t.ID, Prompt: prompt.tokens, MaxTokens: t.MaxTokens, MinTokens: t.MinTokens, IgnoreEOS: t.IgnoreEOS,
 		Sampling: t.Sampling, Logprobs: t.Logprobs, PromptLogprobs: t.Echo && t.Logprobs >= 0,
-		Priority: t.Priority, Tenant: t.Tenant, Salt: t.Salt,
+		Priority: t.Priority, Tenant: t.Tenant, Salt: t.Salt, Anchor: prompt.lasting,
 	}
 	if t.NoOutput {
 		request.MaxTokens = api.NoTokens

@@ -83,11 +83,14 @@ type Request struct {
 	Logprobs int
 	// PromptLogprobs asks for the same of every prompt token but the first.
 	PromptLogprobs bool
-	Priority       int     // higher runs first; equals run first come first served
-	Tenant         string  // whose request it is: prefixes are shared only within a tenant
-	Salt           string  // prefixes are shared only between requests of equal tenant and salt; with a salt they stay off the disk
-	Expected       []int32 // text that the answer is likely to repeat; speculation looks in it as it does in the prompt
-	Unguessed      bool    // without speculation: slower, and with the same answer
+	Priority       int    // higher runs first; equals run first come first served
+	Tenant         string // whose request it is: prefixes are shared only within a tenant
+	Salt           string // prefixes are shared only between requests of equal tenant and salt; with a salt they stay off the disk
+	// Anchor is how many of the prompt's first tokens later prompts are likely to begin with, whatever they leave out of the
+	// rest; 0: unknown. It changes nothing but what is kept for them, where sequences have state.
+	Anchor    int
+	Expected  []int32 // text that the answer is likely to repeat; speculation looks in it as it does in the prompt
+	Unguessed bool    // without speculation: slower, and with the same answer
 	// Pooled asks, with NoTokens, for what a model for embeddings or ranking makes of the prompt; LogitsOf for the logits of
 	// these tokens after it. Either is Done.Values.
 	Pooled   bool
