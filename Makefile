@@ -82,7 +82,7 @@ fuzz: ## fuzz every target for FUZZTIME
 
 .PHONY: e2e
 e2e: build ## drive the real binary with OpenAI's official clients (needs node and npm)
-	cd server/e2e && npm ci --silent --no-audit --no-fund && HEARTH_BIN=$(abspath $(BIN))/hearth $(GO) test -count=1 ./...
+	cd server/e2e && npm ci --silent --no-audit --no-fund && HEARTH_BIN=$(abspath $(BIN))/hearth HEARTH_SHARED=$${HEARTH_SHARED:-$(abspath ../shared)} $(GO) test -count=1 ./...
 
 # The points that `make state` shows, such as 1,4; empty is all. COUNTS=-short takes a minute or two, as for every commit.
 POINTS  ?=

@@ -64,7 +64,8 @@ func (l *eventLog) from(ctx context.Context, index int) ([]database.Event, error
 }
 
 // recorder stores events and then publishes them, so that a reader has seen nothing that a restart would lose. While one
-// transaction is written further events gather for the next one: the model never waits for the disk.
+// transaction is written further events gather for the next one: the model never waits for the disk. Events that cannot be
+// stored are published all the same: they lead up to the one that says so.
 type recorder struct {
 	save    func([]database.Event) error
 	publish func([]database.Event)
@@ -100,7 +101,7 @@ func (r *recorder) signal() {
 	}
 }
 
-// flush returns when all events are stored and published, or the error for which they are not. Nothing is added
+// flush returns when all events are published, and the error for which they are not all stored. Nothing is added
 // afterwards. A nil recorder has nothing to do.
 func (r *recorder) flush() error {
 	if r == nil {
@@ -124,10 +125,9 @@ func (r *recorder) run() {
 		if len(events) > 0 && r.err == nil {
 			if r.err = r.save(events); r.err != nil {
 				r.failed()
-			} else {
-				r.publish(events)
 			}
 		}
+		r.publish(events)
 		if closed {
 			return
 		}

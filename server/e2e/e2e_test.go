@@ -11,10 +11,13 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"hearth/cmd/sharedtest"
 )
 
 // model is the id of the embedded model.
@@ -36,8 +39,14 @@ func runMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
+	data, err := os.MkdirTemp("", "hearth-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	defer os.RemoveAll(data)
 	var log bytes.Buffer
-	server := exec.Command(bin, "serve", "--addr", address)
+	server := exec.Command(bin, "serve", "--addr", address, "--data-dir", data)
 	server.Stdout, server.Stderr = &log, &log
 	if err := server.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -141,13 +150,15 @@ func eventually(t *testing.T, patience time.Duration, what string, condition fun
 	}
 }
 
-// TestJavaScriptClient runs the tests of client.test.mjs, which use the npm package openai.
+// TestJavaScriptClient runs the tests of *.test.mjs, which use the npm package openai, and holds what the server sent against
+// the schemas of OpenAI's API.
 func TestJavaScriptClient(t *testing.T) {
 	if _, err := os.Stat("node_modules/openai"); err != nil {
 		t.Fatal("node_modules/openai is missing; run `make e2e`, which installs it")
 	}
-	command := exec.Command("node", "--test", "client.test.mjs")
-	command.Env = append(os.Environ(), "HEARTH_URL="+serverURL, "HEARTH_MODEL="+model)
+	events := filepath.Join(t.TempDir(), "events")
+	command := exec.Command("node", "--test", "client.test.mjs", "responses.test.mjs")
+	command.Env = append(os.Environ(), "HEARTH_URL="+serverURL, "HEARTH_MODEL="+model, "HEARTH_EVENTS="+events)
 	out, err := command.CombinedOutput()
 	if err != nil {
 		t.Fatalf("node: %v\n%s", err, out)
@@ -155,4 +166,25 @@ func TestJavaScriptClient(t *testing.T) {
 	if !bytes.Contains(out, []byte("# fail 0")) && !bytes.Contains(out, []byte("fail 0")) {
 		t.Fatalf("node reported no result:\n%s", out)
 	}
+	t.Run("schemas", func(t *testing.T) { checkEvents(t, events) })
+}
+
+// checkEvents validates the lines of a file: the name of a schema, and a JSON text.
+func checkEvents(t *testing.T, path string) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for line := range strings.Lines(string(data)) {
+		schema, text, _ := strings.Cut(line, " ")
+		sharedtest.Validate(t, schema, []byte(text))
+		seen[schema]++
+	}
+	for _, schema := range []string{"ResponseStreamEvent", "ResponsesServerEvent", "Response", "ConversationResource", "CompactResource"} {
+		if seen[schema] == 0 {
+			t.Errorf("nothing of the schema %s was received", schema)
+		}
+	}
+	t.Logf("checked %v", seen)
 }
