@@ -18,32 +18,41 @@ func (s *Store) makeRoom(n int64) error {
 	for {
 		s.mu.Lock()
 		fits := s.diskBytes()+n+2*fileHeaderBytes <= s.options.MaxBytes-s.options.SegmentBytes
-		victim := s.table.ranking.first()
+		desperate := s.table.ranking.first() == nil
 		s.mu.Unlock()
 		if fits {
 			return nil
 		}
 		if s.moving == nil {
-			s.moving = s.wasteful(victim == nil)
+			s.moving = s.wasteful(desperate)
 		}
+		var err error
 		switch {
 		case s.moving != nil:
-			if err := s.move(); err != nil {
-				return err
-			}
-		case victim == nil:
+			err = s.move()
+		case !s.dropFirst():
 			return errFull
 		default:
-			s.mu.Lock()
-			s.table.ranking.age = max(s.table.ranking.age, victim.rank)
-			s.drop(victim)
-			s.stats.Evicted++
-			s.mu.Unlock()
-			if err := s.eraseDead(); err != nil {
-				return err
-			}
+			err = s.eraseDead()
+		}
+		if err != nil {
+			return err
 		}
 	}
+}
+
+// dropFirst lets the record go that is worth least; false when none may.
+func (s *Store) dropFirst() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.table.ranking.first()
+	if first == nil {
+		return false
+	}
+	s.table.ranking.age = max(s.table.ranking.age, first.rank)
+	s.drop(first)
+	s.stats.Evicted++
+	return true
 }
 
 // wasteful returns the segment with the most garbage when compaction of it is worth it, which it is from a quarter on:

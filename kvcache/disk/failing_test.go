@@ -112,6 +112,24 @@ func testFailing(t *testing.T, fail func(call, path string) error, short bool) {
 // tryFlush waits for the writer, whatever becomes of the records.
 func tryFlush(s *Store) { s.Sync(context.Background()) }
 
+// TestFlutteringDisk fails and works by turns: the operator is not told each time.
+func TestFlutteringDisk(t *testing.T) {
+	files, warned, now := newTestFiles(), &warnings{}, &clock{}
+	s := open(t, Options{Dir: "cache", Logger: slog.New(warned), Now: now.now, files: files})
+	for i := range 40 { // 5 seconds each
+		files.set(func(string, string) error { return failWhen(i%2 == 0) })
+		now.nanoseconds.Add(int64(5 * time.Second))
+		put(t, s, "a", i, 100)
+		tryFlush(s)
+		if failing := s.Stats().Failing != nil; failing != (i%2 == 0) {
+			t.Fatalf("after %d records the store fails: %v", i+1, failing)
+		}
+	}
+	if n := warned.count.Load(); n != 4 {
+		t.Errorf("%d warnings in 200 seconds, want 4", n)
+	}
+}
+
 // TestRemoveFromFailingDisk removes what cannot be overwritten at once: it is forgotten, an error says why, and it is
 // overwritten when the disk works again.
 func TestRemoveFromFailingDisk(t *testing.T) {

@@ -43,7 +43,9 @@ type Store struct {
 	moving    *segment // is being compacted
 	number    uint64   // of the last segment
 	buffer    []byte
-	leftovers []string      // files that could not be removed yet
+	leftovers []string // files that could not be removed yet
+	told      bool     // the operator knows that the disk fails
+	toldAt    time.Time
 	commands  chan func()   // never closed
 	wake      chan struct{} // never closed
 	quit      chan struct{} // closed by Close

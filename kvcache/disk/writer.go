@@ -127,14 +127,13 @@ func (s *Store) writeRecord(e *entry, r Record) error {
 	s.stats.Written++
 	s.stats.WrittenBytes += uint64(len(r.Data))
 	s.stats.WriteSpeed = blend(s.stats.WriteSpeed, len(r.Data), took)
-	recovered := s.failing != nil
-	s.failing = nil
+	failing := s.failing != nil
 	s.mu.Unlock()
+	if failing {
+		s.revive()
+	}
 	if cap(s.buffer) > maxKeptBytes {
 		s.buffer = nil
-	}
-	if recovered {
-		s.options.Logger.Info("the cache folder can be written again", "folder", s.options.Dir)
 	}
 	return nil
 }
@@ -180,14 +179,30 @@ func (s *Store) roll(n int64) error {
 	return nil
 }
 
+// quietTime is how long the operator is told nothing more: a disk that is nearly full may fail and work by turns.
+const quietTime = time.Minute
+
 // fail notes that the disk cannot be written, and tells the operator once.
 func (s *Store) fail(err error) {
+	now := s.options.Now()
 	s.mu.Lock()
 	first := s.failing == nil
-	s.failing, s.retryAt = err, s.options.Now().Add(s.options.RetryAfter)
+	s.failing, s.retryAt = err, now.Add(s.options.RetryAfter)
 	s.mu.Unlock()
-	if first {
+	if first && (s.toldAt.IsZero() || now.Sub(s.toldAt) >= quietTime) {
+		s.told, s.toldAt = true, now
 		s.options.Logger.Warn("the cache folder cannot be written: requests go on without it", "folder", s.options.Dir, "error", err)
+	}
+}
+
+// revive notes that the disk can be written, and tells the operator who was told that it could not.
+func (s *Store) revive() {
+	s.mu.Lock()
+	s.failing = nil
+	s.mu.Unlock()
+	if s.told {
+		s.told = false
+		s.options.Logger.Info("the cache folder can be written again", "folder", s.options.Dir)
 	}
 }
 
