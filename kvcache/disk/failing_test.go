@@ -176,11 +176,11 @@ func TestRemoveFromFailingDisk(t *testing.T) {
 func TestEveryCallFails(t *testing.T) {
 	for _, all := range []bool{false, true} {
 		for n := 0; n < 700; n += 1 + n/20 {
-			files, count := newTestFiles(), 0
+			files, calls := newTestFiles(), atomic.Int32{}
 			files.short = n%2 == 0
 			files.set(func(string, string) error {
-				count++
-				return failWhen(count == n+1 || all && count > n)
+				call := int(calls.Add(1))
+				return failWhen(call == n+1 || all && call > n)
 			})
 			o := Options{Dir: "cache", MaxBytes: 64 << 10, SegmentBytes: 8 << 10, files: files, RetryAfter: 1}
 			if s, err := Open(o); err == nil {

@@ -15,7 +15,7 @@ type testFiles struct {
 	noPunch bool
 
 	mu   sync.Mutex
-	fail func(call, path string) error // nil: nothing fails; called by one goroutine at a time, or safe for more
+	fail func(call, path string) error // nil: nothing fails; may be called concurrently
 	// short lets a failing WriteAt write half of its bytes.
 	short bool
 	calls int // that could fail
