@@ -52,6 +52,7 @@ func (l *loop) step() bool {
 	items := l.scheduler.next(l.pace.budget(l.limits.Tokens))
 	l.moveStates()
 	l.request()
+	l.prefetch()
 	if len(items) == 0 { // all that runs waits for the disk
 		return l.save() > 0
 	}

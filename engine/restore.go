@@ -7,19 +7,26 @@ import (
 	"hearth/kvcache/disk"
 )
 
-// reading is a record on its way from the disk.
+// reading is a record on its way from the disk; or, without a restore, the keys of what will be read soon.
 type reading struct {
 	restore *restore
 	block   int
 	kind    disk.Kind
 	data    []byte
 	err     error
+
+	tenant string
+	keys   []disk.Key
 }
 
 // read is a reader's goroutine.
 func (t *tier) read() {
 	for job := range t.jobs {
 		r := job.restore
+		if r == nil {
+			t.store.Prefetch(job.tenant, job.keys)
+			continue
+		}
 		n, err := t.store.Read(r.seq.origin.Tenant, r.keys[job.block], job.kind, job.data)
 		if job.err = err; err == nil && n != len(job.data) {
 			job.err = disk.ErrMissing // it is of another model, whose fingerprint is the same by accident
@@ -102,6 +109,19 @@ func (l *loop) request() {
 			}
 			t.send(reading{restore: r, block: r.next, kind: disk.Block, data: data})
 			r.step()
+		}
+	}
+}
+
+// prefetchAhead is how many waiting sequences the disk is told of.
+const prefetchAhead = 4
+
+// prefetch has the system read what the sequences that wait first will ask for, while the readers have little to do.
+func (l *loop) prefetch() {
+	for _, seq := range l.scheduler.waiting[:min(len(l.scheduler.waiting), prefetchAhead)] {
+		if seq.keys != nil && !seq.announced && len(l.tier.jobs) < prefetchAhead {
+			seq.announced = true
+			l.tier.jobs <- reading{tenant: seq.origin.Tenant, keys: seq.keys}
 		}
 	}
 }

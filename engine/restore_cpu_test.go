@@ -33,9 +33,9 @@ func restoredBits(t *testing.T, device hardware.Device, open func(testing.TB) we
 	if err != nil {
 		t.Fatal(err)
 	}
-	longest := min(m.Config.ContextLength, 4*hardware.BlockLen)
-	first := api.Request{Prompt: textOf(m.Config.VocabSize, 1, longest-70), MaxTokens: 20, IgnoreEOS: true, Logprobs: -1}
-	next := api.Request{MaxTokens: 20, IgnoreEOS: true, Logprobs: maxLogprobs}
+	longest := min(m.Config.ContextLength, 3*hardware.BlockLen)
+	first := api.Request{Prompt: textOf(m.Config.VocabSize, 1, longest-60), MaxTokens: 20, IgnoreEOS: true, Logprobs: -1}
+	next := api.Request{MaxTokens: 12, IgnoreEOS: true, Logprobs: maxLogprobs}
 	var want answer
 	for _, test := range []struct {
 		name     string
@@ -61,9 +61,12 @@ func restoredBits(t *testing.T, device hardware.Device, open func(testing.TB) we
 			}
 			return got
 		}
+		if test.opts.Speculate != SpeculateOff && m.Config.Architecture != "qwen35" && m.Config.Architecture != "llama" {
+			continue // of the others, some have layers that predict, and all guess alike
+		}
 		if test.name == "computed" {
 			answered := run(first)
-			next.Prompt = slices.Concat(first.Prompt, answered.tokens, textOf(m.Config.VocabSize, 2, 20))
+			next.Prompt = slices.Concat(first.Prompt, answered.tokens, textOf(m.Config.VocabSize, 2, 10))
 			store.records = openStore(t, t.TempDir())
 			want = run(next)
 			continue
@@ -73,7 +76,7 @@ func restoredBits(t *testing.T, device hardware.Device, open func(testing.TB) we
 		if !slices.Equal(got.tokens, want.tokens) || !equalLogprobs(got.logprobs, want.logprobs) {
 			t.Errorf("%s: the turn gives %v, computed %v", test.name, got.tokens, want.tokens)
 		}
-		if u := got.done.Usage; test.restores && u.RestoredTokens != wholeBlocks(longest-50-1) {
+		if u := got.done.Usage; test.restores && u.RestoredTokens != wholeBlocks(longest-40-1) {
 			t.Errorf("%s: usage %+v", test.name, u)
 		}
 	}

@@ -134,6 +134,7 @@ type brittle struct {
 	free    int
 	came    chan struct{} // closed when the free ones are done; nil: nobody waits
 	refuse  bool
+	ahead   [][]disk.Key  // keys that were prefetched
 	started chan struct{} // gets a value when a read begins; nil: nobody waits
 }
 
@@ -161,6 +162,13 @@ func (b *brittle) Read(tenant string, key disk.Key, kind disk.Kind, dst []byte) 
 		return 0, disk.ErrMissing
 	}
 	return b.records.Read(tenant, key, kind, dst)
+}
+
+func (b *brittle) Prefetch(tenant string, keys []disk.Key) {
+	b.mu.Lock()
+	b.ahead = append(b.ahead, keys)
+	b.mu.Unlock()
+	b.records.Prefetch(tenant, keys)
 }
 
 func (b *brittle) Put(r disk.Record) bool {
@@ -268,6 +276,27 @@ func TestComputesWhileRestoring(t *testing.T) {
 	}
 	close(store.gate)
 	checkIdle(t, e)
+}
+
+// TestWaitingIsPrefetched tells the disk what a sequence that waits for its turn will ask for, once.
+func TestWaitingIsPrefetched(t *testing.T) {
+	device := &fakeDevice{}
+	store := &brittle{records: openStore(t, t.TempDir())}
+	text := savedPrefix(t, device, store, api.Request{Prompt: words(1, 500), MaxTokens: 100, IgnoreEOS: true})
+	e := loadFake(t, device, Options{Disk: noStore, MaxSequences: 1})
+	e.setStore(store)
+	first := submit(t, e, api.Request{Prompt: words(9, 50), MaxTokens: 20, IgnoreEOS: true, Salt: "other"})
+	next := submit(t, e, api.Request{Prompt: text, MaxTokens: 5, IgnoreEOS: true})
+	startFake(t, e)
+	collect(t, first)
+	if u := collect(t, next).done.Usage; u.RestoredTokens != 576 {
+		t.Errorf("usage %+v", u)
+	}
+	checkIdle(t, e)
+	want := keysOf(e.origin(""), text)
+	if len(store.ahead) != 1 || !slices.Equal(store.ahead[0], want) {
+		t.Errorf("%d lists of keys were prefetched, want one of %d keys", len(store.ahead), len(want))
+	}
 }
 
 // TestCloseWhileRestoring ends the requests that are restored.

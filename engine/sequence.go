@@ -36,12 +36,13 @@ type sequence struct {
 	sampler  *sample.Sampler
 	lane     draft.Lane // guesses of what follows tokens
 
-	origin   *kvcache.Origin // of its prefix on disk; nil: it has a salt of its own, or there is no disk
-	saved    bool            // what it computes is to be saved there
-	keys     []disk.Key      // of the prompt's full blocks; nil: nothing is restored
-	restore  *restore        // what it waits for from disk, or nil
-	held     bool            // it gets no rows until that came
-	attempts int             // restores that failed
+	origin    *kvcache.Origin // of its prefix on disk; nil: it has a salt of its own, or there is no disk
+	saved     bool            // what it computes is to be saved there
+	keys      []disk.Key      // of the prompt's full blocks; nil: nothing is restored
+	restore   *restore        // what it waits for from disk, or nil
+	held      bool            // it gets no rows until that came
+	attempts  int             // restores that failed
+	announced bool            // the disk knows that it will be read
 
 	kept   int // where its state was kept last, or what it went on from
 	anchor int // how many tokens later prompts are likely to begin with, or 0

@@ -19,7 +19,8 @@ import (
 //
 // Invariants:
 //  1. A buffer is free, at the store's writer, at a reader, in results, or held by a restore: a state waits for its blocks.
-//  2. jobs and results have room for all buffers that read, so that neither loop nor readers wait to send.
+//  2. jobs and results have room for all buffers that read, so that neither loop nor readers wait to send. Jobs without a
+//     buffer are sent only while fewer than prefetchAhead are in jobs, which has room for so many more.
 //  3. What comes for a restore that has ended is dropped.
 type tier struct {
 	store      records // nil: there is no disk
@@ -69,7 +70,7 @@ func newTier(store records, memory hardware.Memory, e *Engine, log *slog.Logger)
 	t.states = newWriteBuffers(stateBuffers, t.stateBytes, e.nudge)
 	t.blocks = readBuffers{most: n, bytes: t.blockBytes}
 	t.saved = readBuffers{most: stateBuffers, bytes: t.stateBytes}
-	t.jobs = make(chan reading, n+stateBuffers)
+	t.jobs = make(chan reading, n+stateBuffers+prefetchAhead)
 	t.results = make(chan reading, n+stateBuffers)
 	return t
 }

@@ -30,6 +30,8 @@ type file interface {
 	Sync() error
 	// Punch gives the space of a range back, which reads as zeros then; errors.ErrUnsupported where the system cannot.
 	Punch(offset, n int64) error
+	// Advise tells that a range will be read soon.
+	Advise(offset, n int64)
 	// Allocated is the space that the file takes on the disk, as far as that is known.
 	Allocated() (int64, error)
 }
@@ -96,4 +98,5 @@ func (f osFile) Allocated() (int64, error) {
 	return allocated(info), nil
 }
 
+func (f osFile) Advise(offset, n int64)      { advise(f.File, offset, n) }
 func (f osFile) Punch(offset, n int64) error { return punch(f.File, offset, n) }

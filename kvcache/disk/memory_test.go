@@ -184,6 +184,8 @@ func (f *memoryFile) Punch(offset, n int64) error {
 }
 
 // Allocated counts the blocks that are not zero.
+func (f *memoryFile) Advise(int64, int64) {}
+
 func (f *memoryFile) Allocated() (n int64, err error) {
 	f.system.mu.Lock()
 	defer f.system.mu.Unlock()
