@@ -158,9 +158,19 @@ func (e *Engine) Forget(ctx context.Context, tenant string, tokens []int32, keep
 	if e.disk == nil {
 		return nil
 	}
-	first := min(max(keep, 0)/hardware.BlockLen, len(p.keys))
-	if err := e.disk.Remove(tenant, p.keys[first:]); err != nil {
-		return fmt.Errorf("engine: forgetting %d blocks on disk: %w", len(p.keys)-first, err)
+	return forgetOnDisk(e.disk, tenant, p.keys, keep)
+}
+
+// ForgetOnDisk drops what an engine of some fingerprint left on disk of a tenant's prefix, as Engine.Forget does, where no such
+// engine is running.
+func ForgetOnDisk(store *disk.Store, fingerprint, tenant string, tokens []int32, keep int) error {
+	return forgetOnDisk(store, tenant, keysOf(originOf(fingerprint, tenant), tokens), keep)
+}
+
+func forgetOnDisk(store records, tenant string, keys []disk.Key, keep int) error {
+	first := min(max(keep, 0)/hardware.BlockLen, len(keys))
+	if err := store.Remove(tenant, keys[first:]); err != nil {
+		return fmt.Errorf("engine: forgetting %d blocks on disk: %w", len(keys)-first, err)
 	}
 	return nil
 }

@@ -438,7 +438,8 @@ func TestResidence(t *testing.T) {
 	ctx := t.Context()
 	for _, stateful := range []bool{false, true} {
 		device := &fakeDevice{stateful: stateful}
-		e := fakeOnDisk(t, device, openStore(t, t.TempDir()), Options{})
+		store := openStore(t, t.TempDir())
+		e := fakeOnDisk(t, device, store, Options{})
 		r := api.Request{Prompt: words(1, 500), MaxTokens: 100, IgnoreEOS: true, Tenant: "a"}
 		text := slices.Concat(r.Prompt, collect(t, submit(t, e, r)).tokens)
 		if err := e.Pin(ctx, "a", text, true); err != nil {
@@ -507,6 +508,23 @@ func TestResidence(t *testing.T) {
 		}
 		if got := collect(t, submit(t, e, next)); !slices.Equal(got.tokens, want) {
 			t.Errorf("after the end was forgotten: %v, want %v", got.tokens, want)
+		}
+		if err := e.Evict(ctx, "a", text, TierDisk); err != nil {
+			t.Error(err)
+		}
+		for _, other := range []struct{ fingerprint, tenant string }{{"another", "a"}, {e.Fingerprint(), "b"}} {
+			if err := ForgetOnDisk(store, other.fingerprint, other.tenant, text, 0); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := where(e, "a"); got[2] == 0 {
+			t.Errorf("after other blocks were forgotten: %v", got)
+		}
+		if err := ForgetOnDisk(store, e.Fingerprint(), "a", text, 0); err != nil {
+			t.Error(err)
+		}
+		if got := where(e, "a"); got != [3]int{600, 0, 0} {
+			t.Errorf("after the disk forgot: %v", got)
 		}
 		checkIdle(t, e)
 	}
