@@ -284,7 +284,7 @@ func (c *compactor) compute(ctx context.Context) (log int64, err error) {
 	if c.store.database == nil || t.Salt != "" {
 		return 0, nil
 	}
-	row := &database.Log{Tenant: t.Tenant, Model: t.Model, Tokens: stream.Prompt}
+	row := &database.Log{Tenant: t.Tenant, Model: t.Model, Fingerprint: c.store.fingerprint(t.Model), Tokens: stream.Prompt}
 	if err := c.store.database.PutLog(ctx, row); err != nil {
 		return 0, err
 	}

@@ -3,6 +3,7 @@ package sessions
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"hearth/sessions/database"
 )
@@ -52,23 +53,46 @@ func (s *Store) change(ctx context.Context, tenant, session string, remove func(
 }
 
 // Shred drops what was computed of tokens that nothing stored needs any more, in memory and on disk, and the answers that are
-// remembered in them. It goes on after an error, and returns all of them. What it could not drop, also because its model is
-// not loaded, the database keeps for Sweep to try again.
+// remembered in them. It goes on after an error, and returns all of them. What it could not drop, the database keeps for
+// Sweep to try again.
 func (s *Store) Shred(ctx context.Context, freed []database.Freed) error {
 	errs := []error{s.forgetAnswers(ctx, freed)}
 	var done []database.Freed
-	for _, f := range freed {
-		m, err := s.catalog.Get(f.Model)
-		if errors.Is(err, ErrUnknownModel) || errors.Is(err, ErrLoading) {
-			continue
-		}
-		if err == nil {
-			err = m.Engine.Forget(ctx, f.Tenant, f.Tokens, f.Keep)
-		}
-		if err == nil {
-			done = append(done, f)
+	for i := range freed {
+		dropped, err := s.forgetComputed(ctx, &freed[i])
+		if dropped && err == nil {
+			done = append(done, freed[i])
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, s.database.Forgotten(ctx, done))...)
+}
+
+// forgetComputed drops what was computed of freed tokens by the engines that have done it, running or not. Of tokens for which
+// that is not known it asks the model that is served under the name of then, and waits for one otherwise.
+func (s *Store) forgetComputed(ctx context.Context, f *database.Freed) (dropped bool, err error) {
+	running := map[string]bool{}
+	var errs []error
+	for _, m := range s.catalog.List() {
+		fingerprint := m.Engine.Fingerprint()
+		if m.ID == f.Model || slices.Contains(f.Fingerprints, fingerprint) {
+			running[fingerprint] = true
+			errs = append(errs, m.Engine.Forget(ctx, f.Tenant, f.Tokens, f.Keep))
+		}
+	}
+	for _, fingerprint := range f.Fingerprints {
+		if !running[fingerprint] && s.opts.Forget != nil {
+			errs = append(errs, s.opts.Forget(fingerprint, f.Tenant, f.Tokens, f.Keep))
+		}
+	}
+	return len(f.Fingerprints) > 0 || len(running) > 0, errors.Join(errs...)
+}
+
+// fingerprint names the engine that a model is served by; empty where it is not.
+func (s *Store) fingerprint(model string) string {
+	m, err := s.catalog.Get(model)
+	if err != nil {
+		return ""
+	}
+	return m.Engine.Fingerprint()
 }

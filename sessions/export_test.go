@@ -71,7 +71,7 @@ func converse(t *testing.T, s *Store, tenant, id string) []int32 {
 		}
 	}
 	err = s.database.FinishTurn(t.Context(), tenant, &database.TurnEnd{
-		Session: id, Model: embedded.Name, Append: Stored(list[1:], time.Unix(1600000000, 0)), Log: &database.Log{Model: embedded.Name, Tokens: tokens},
+		Session: id, Model: embedded.Name, Append: Stored(list[1:], time.Unix(1600000000, 0)), Log: &database.Log{Model: embedded.Name, Fingerprint: s.fingerprint(embedded.Name), Tokens: tokens},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -76,7 +76,7 @@ func (s *Store) Import(ctx context.Context, r io.ReadSeeker, opts *ImportOptions
 		return nil, err
 	}
 	if served != nil {
-		log := &database.Log{Tenant: opts.Tenant, Model: model, Tokens: contents.Tokens}
+		log := &database.Log{Tenant: opts.Tenant, Model: model, Fingerprint: served.Engine.Fingerprint(), Tokens: contents.Tokens}
 		if err := s.database.PutLog(ctx, log); err != nil {
 			return nil, err
 		}

@@ -15,6 +15,9 @@ type Options struct {
 	// Secret is what the store seals with whatever it hands to clients to keep, and what it keeps of them beside
 	// conversations. Nil: one is drawn, and means nothing after the end of the process.
 	Secret []byte
+	// Forget drops from disk what an engine of a fingerprint, which is not running, computed of a tenant's tokens behind the first
+	// keep ones. Nil: nothing that was computed outlives its engine.
+	Forget func(fingerprint, tenant string, tokens []int32, keep int) error
 	Logger *slog.Logger     // nil: slog.Default
 	Now    func() time.Time // nil: time.Now
 

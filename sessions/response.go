@@ -340,7 +340,7 @@ func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int
 	if ended && tokens != nil {
 		end.Log = &database.Log{
 			Model: object.Model, Parent: r.plan.history.logID, Shared: commonPrefix(r.plan.history.log, tokens),
-			Prompt: len(tokens) - len(finish.Tokens), Tokens: tokens,
+			Fingerprint: r.store.fingerprint(object.Model), Prompt: len(tokens) - len(finish.Tokens), Tokens: tokens,
 		}
 	}
 	return r.store.database.FinishTurn(context.WithoutCancel(r.ctx), r.request.Turn.Tenant, end)

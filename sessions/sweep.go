@@ -105,8 +105,12 @@ func (s *Store) Sweep(ctx context.Context) error {
 		return nil
 	}
 	errs := []error{s.expire(ctx)}
+	models := []string{""} // and what engines computed that are known whether they run or not
 	for _, m := range s.catalog.List() {
-		freed, err := s.database.Freed(ctx, m.ID, sweepBatch)
+		models = append(models, m.ID)
+	}
+	for _, model := range models {
+		freed, err := s.database.Freed(ctx, model, sweepBatch)
 		if err == nil {
 			err = s.Shred(ctx, freed)
 		}

@@ -73,7 +73,13 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	catalog := engine.NewCatalog()
 	defer func() { err = errors.Join(err, catalog.Close()) }()
 	store := sessions.NewStore(catalog, data.database)
-	if err := store.Configure(sessions.Options{Secret: data.secret, Logger: logger}); err != nil {
+	storeOpts := sessions.Options{Secret: data.secret, Logger: logger}
+	if data.cache != nil {
+		storeOpts.Forget = func(fingerprint, tenant string, tokens []int32, keep int) error {
+			return engine.ForgetOnDisk(data.cache, fingerprint, tenant, tokens, keep)
+		}
+	}
+	if err := store.Configure(storeOpts); err != nil {
 		return err
 	}
 	if err := store.Recover(context.WithoutCancel(ctx)); err != nil {

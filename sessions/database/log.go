@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // PutLog stores a log and sets its ID. Where it names a parent, the Shared first tokens are the parent's, and only the
@@ -41,9 +42,30 @@ func (d *DB) putLog(ctx context.Context, tx *sql.Tx, log *Log) error {
 		return fmt.Errorf("prompt of %d tokens in a log of %d", log.Prompt, len(log.Tokens))
 	}
 	log.Created = d.now()
-	return tx.QueryRowContext(ctx, `INSERT INTO log (tenant, model, parent, shared, length, prompt, created, tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number`,
-		log.Tenant, log.Model, sql.NullInt64{Int64: parent, Valid: parent != 0}, shared, len(log.Tokens), log.Prompt, log.Created.UnixMicro(),
+	if err := computedWith(ctx, tx, parent, log.Fingerprint); err != nil {
+		return err
+	}
+	return tx.QueryRowContext(ctx, `INSERT INTO log (tenant, model, computed, parent, shared, length, prompt, created, tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number`,
+		log.Tenant, log.Model, log.Fingerprint, sql.NullInt64{Int64: parent, Valid: parent != 0}, shared, len(log.Tokens), log.Prompt, log.Created.UnixMicro(),
 		tokenBytes(log.Tokens[shared:])).Scan(&log.ID)
+}
+
+// computedWith notes of a log and of those that it goes on from that their tokens were computed by the engine of a
+// fingerprint, because those of a log that goes on from them were.
+func computedWith(ctx context.Context, tx *sql.Tx, number int64, fingerprint string) error {
+	for number != 0 && fingerprint != "" {
+		var parent sql.NullInt64
+		err := tx.QueryRowContext(ctx, `UPDATE log SET computed = trim(computed || ' ' || ?1) WHERE number = ?2
+			AND instr(' ' || computed || ' ', ' ' || ?1 || ' ') = 0 RETURNING parent`, fingerprint, number).Scan(&parent)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // so it is noted there, and of its parents
+		}
+		if err != nil {
+			return err
+		}
+		number = parent.Int64
+	}
+	return nil
 }
 
 // Log returns a log with all its tokens, or ErrNotFound.
@@ -133,8 +155,8 @@ func freeLogs(ctx context.Context, tx *sql.Tx, logs []int64) (freed []Freed, err
 			return nil, err
 		}
 		if gone != nil {
-			err := tx.QueryRowContext(ctx, `INSERT INTO freed (tenant, model, keep, tokens) VALUES (?, ?, ?, ?) RETURNING number`,
-				gone.Tenant, gone.Model, gone.Keep, tokenBytes(gone.Tokens)).Scan(&gone.ID)
+			err := tx.QueryRowContext(ctx, `INSERT INTO freed (tenant, model, computed, keep, tokens) VALUES (?, ?, ?, ?, ?) RETURNING number`,
+				gone.Tenant, gone.Model, strings.Join(gone.Fingerprints, " "), gone.Keep, tokenBytes(gone.Tokens)).Scan(&gone.ID)
 			if err != nil {
 				return nil, err
 			}
@@ -148,11 +170,11 @@ func freeLogs(ctx context.Context, tx *sql.Tx, logs []int64) (freed []Freed, err
 }
 
 func freeLog(ctx context.Context, tx *sql.Tx, id int64) (parent int64, freed *Freed, err error) {
-	var tenant string
+	var tenant, computed string
 	var named bool
 	var needed sql.NullInt64 // the most tokens that another log shares with this one
-	err = tx.QueryRowContext(ctx, `SELECT tenant, EXISTS (SELECT 1 FROM entry WHERE log = ?1) OR EXISTS (SELECT 1 FROM response WHERE log = ?1),
-		(SELECT MAX(shared) FROM log WHERE parent = ?1) FROM log WHERE number = ?1`, id).Scan(&tenant, &named, &needed)
+	err = tx.QueryRowContext(ctx, `SELECT tenant, computed, EXISTS (SELECT 1 FROM entry WHERE log = ?1) OR EXISTS (SELECT 1 FROM response WHERE log = ?1),
+		(SELECT MAX(shared) FROM log WHERE parent = ?1) FROM log WHERE number = ?1`, id).Scan(&tenant, &computed, &named, &needed)
 	if errors.Is(err, sql.ErrNoRows) || named {
 		return 0, nil, nil // it went already, or stays
 	}
@@ -163,7 +185,7 @@ func freeLog(ctx context.Context, tx *sql.Tx, id int64) (parent int64, freed *Fr
 	if err != nil {
 		return 0, nil, err
 	}
-	freed = &Freed{Tenant: tenant, Model: log.Model, Tokens: log.Tokens, Keep: log.Shared}
+	freed = &Freed{Tenant: tenant, Model: log.Model, Fingerprints: strings.Fields(computed), Tokens: log.Tokens, Keep: log.Shared}
 	if !needed.Valid {
 		_, err = tx.ExecContext(ctx, `DELETE FROM log WHERE number = ?`, id)
 		return log.Parent, freed, err
@@ -175,15 +197,17 @@ func freeLog(ctx context.Context, tx *sql.Tx, id int64) (parent int64, freed *Fr
 	return 0, freed, err
 }
 
-// Freed returns what deletions freed of a model, of all tenants, and Forgotten has not been told of: oldest first and at
-// most limit.
+// Freed returns what deletions freed, of all tenants, and Forgotten has not been told of: oldest first and at most limit. It is
+// what was computed by a model, or for the empty name what was computed by whatever engines whose fingerprints are known.
 func (d *DB) Freed(ctx context.Context, model string, limit int) (list []Freed, err error) {
 	err = d.read(ctx, "freed logs", func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, `SELECT number, tenant, model, keep, tokens FROM freed WHERE model = ? ORDER BY number LIMIT ?`, model, limit)
+		rows, err := tx.QueryContext(ctx, `SELECT number, tenant, model, computed, keep, tokens FROM freed
+			WHERE CASE WHEN ?1 = '' THEN computed <> '' ELSE model = ?1 END ORDER BY number LIMIT ?2`, model, limit)
 		list, err = collect(rows, err, func(row scanner) (f Freed, err error) {
+			var computed string
 			var tokens []byte
-			err = row.Scan(&f.ID, &f.Tenant, &f.Model, &f.Keep, &tokens)
-			f.Tokens = tokensOf(tokens)
+			err = row.Scan(&f.ID, &f.Tenant, &f.Model, &computed, &f.Keep, &tokens)
+			f.Fingerprints, f.Tokens = strings.Fields(computed), tokensOf(tokens)
 			return f, err
 		})
 		return err

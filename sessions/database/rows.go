@@ -121,8 +121,10 @@ type Log struct {
 	Created time.Time // set by storing
 	Parent  int64     // 0: none
 	Shared  int       // how many tokens it shares with its parent
-	Prompt  int       // how many tokens come before the answer; 0: not known
-	Tokens  []int32   // all of them, the shared ones included
+	// Fingerprint is the engine's that computed the tokens; empty: not known. It is not set by reading.
+	Fingerprint string
+	Prompt      int     // how many tokens come before the answer; 0: not known
+	Tokens      []int32 // all of them, the shared ones included
 }
 
 // Freed names tokens that nothing stored needs any more, so that what was computed of them can be deleted too. It is kept
@@ -130,6 +132,7 @@ type Log struct {
 type Freed struct {
 	ID            int64
 	Tenant, Model string
+	Fingerprints  []string // of the engines that computed the tokens; none: not known
 	Tokens        []int32
 	Keep          int // how many of the first tokens another stored log begins with
 }

@@ -11,7 +11,7 @@ const applicationID = 0x48525448
 
 // migrations bring an older file up to date: entry i makes version i+1 of version i (PRAGMA user_version). An entry that was
 // released is never changed; another one follows it.
-var migrations = []string{version1, version2, version3}
+var migrations = []string{version1, version2, version3, version4}
 
 // version1 draws the tables. What holds of them whatever is inserted or deleted, and in whatever order, is said by foreign
 // keys and triggers:
@@ -215,6 +215,13 @@ CREATE TABLE freed (
   keep   INTEGER NOT NULL,         -- tokens that another log begins with
   tokens BLOB NOT NULL             -- all of them
 ) STRICT;
+`
+
+// version4 notes with what the tokens of a log were computed: fingerprints, separated by spaces. Those of a log are also its
+// parent's.
+const version4 = `
+ALTER TABLE log ADD COLUMN computed TEXT NOT NULL DEFAULT '';
+ALTER TABLE freed ADD COLUMN computed TEXT NOT NULL DEFAULT '';
 `
 
 // migrate brings a file to the newest version of steps, each of them whole or not at all.
