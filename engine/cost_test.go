@@ -51,7 +51,9 @@ func TestEstimateOfARestore(t *testing.T) {
 	for name, test := range map[string]struct {
 		unread, got int // records of 1 MiB
 		last, now   time.Duration
-		speed       float64 // of earlier reads
+		others      time.Duration // when the last record of others came
+		ahead       int64         // bytes of others
+		speed       float64       // of earlier reads
 		want        time.Duration
 	}{
 		"nothing is known":             {unread: 100},
@@ -61,11 +63,12 @@ func TestEstimateOfARestore(t *testing.T) {
 		"it stops":                     {unread: 50, got: 50, last: time.Second, now: 2*time.Second + noticeable, want: 50 * time.Second},
 		"it does not answer at all":    {unread: 100, now: time.Second + noticeable, speed: 1000 * mib, want: 100 * time.Second},
 		"the machine was busy shortly": {unread: 100, now: noticeable, speed: 100 * mib, want: time.Second},
+		"others come first":            {unread: 100, ahead: 100 * mib, others: time.Second, now: time.Second, speed: 100 * mib, want: 2 * time.Second},
 	} {
 		r := &restore{
 			unread: test.unread, unreadSize: int64(test.unread) * mib, gotSize: int64(test.got) * mib, began: start, last: start.Add(test.last),
 		}
-		if got := r.estimate(start.Add(test.now), test.speed); (got - test.want).Abs() > time.Millisecond {
+		if got := r.estimate(start.Add(test.now), start.Add(test.others), test.ahead, test.speed); (got - test.want).Abs() > time.Millisecond {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
 		}
 	}

@@ -435,8 +435,8 @@ func (e *Engine) run() {
 		l.publish()
 		l.queue.Idle()
 		var late <-chan time.Time
-		if !l.scheduler.idle() { // what runs waits for the disk, but not for ever
-			timer.Reset(l.patience())
+		if wait := l.patience(); wait > 0 {
+			timer.Reset(wait)
 			late = timer.C
 		}
 		select {

@@ -41,8 +41,7 @@ func (l *loop) onDisk(seq *sequence) *restore {
 	s, t := l.scheduler, l.tier
 	usable, cached := s.cache.Lookup(seq.salt, seq.tokens)
 	full := min(len(seq.keys), (len(seq.tokens)-1)/hardware.BlockLen)
-	r := &restore{seq: seq, keys: seq.keys, first: usable, end: usable, stateful: s.stateful, usable: usable, blockBytes: t.blockBytes, began: time.Now()}
-	r.last = r.began
+	r := &restore{seq: seq, keys: seq.keys, first: usable, end: usable, stateful: s.stateful, usable: usable, blockBytes: t.blockBytes, last: time.Now()}
 	tenant := seq.origin.Tenant
 	if s.stateful {
 		depth := cached
@@ -144,7 +143,9 @@ func (r *restore) step() {
 }
 
 func (t *tier) send(job reading) {
-	job.restore.reading++
+	if r := job.restore; r.began.IsZero() {
+		r.began = time.Now()
+	}
 	t.jobs <- job // has room for all
 }
 
@@ -177,7 +178,7 @@ func (l *loop) dropEnded() {
 // take brings a record that was read into the cache.
 func (l *loop) take(job reading) {
 	t, r := l.tier, job.restore
-	r.reading--
+	t.last = time.Now()
 	if job.kind == disk.State {
 		l.takeState(job)
 		return
@@ -187,7 +188,7 @@ func (l *loop) take(job reading) {
 	if r.over || !r.wanted[r.at(job.block)] {
 		return
 	}
-	r.last = time.Now()
+	r.last = t.last
 	switch {
 	case job.err != nil:
 		r.settle(job.block, false)
@@ -219,7 +220,7 @@ func (l *loop) takeState(job reading) {
 		}
 		return
 	}
-	r.state, r.last = job.data, time.Now()
+	r.state, r.last = job.data, t.last
 	r.unread--
 	r.unreadSize -= int64(t.stateBytes)
 	r.gotSize += int64(t.stateBytes)
@@ -253,9 +254,10 @@ const worthComputing = 4
 
 // hold decides which of the sequences that are restored wait for the disk in the next step.
 func (l *loop) hold(now time.Time) {
+	ahead := int64(0) // bytes that others wait for
 	for i := 0; i < len(l.scheduler.restores); i++ {
 		r := l.scheduler.restores[i]
-		rest := r.estimate(now, l.tier.store.Stats().ReadSpeed)
+		rest := r.estimate(now, l.tier.last, ahead, l.tier.store.Stats().ReadSpeed)
 		compute := l.pace.cost.span(r.seq.computed, r.end*hardware.BlockLen)
 		switch {
 		case l.tier.always:
@@ -265,25 +267,38 @@ func (l *loop) hold(now time.Time) {
 			l.stats.abandoned.Add(1)
 			l.scheduler.restart(r.seq)
 			i--
+			continue
 		default:
 			r.seq.held = r.stateful || r.unread > 0 && worthComputing*rest <= compute
 		}
+		ahead += r.unreadSize
 	}
 }
 
-// estimate is about how long it takes until all that is wanted is here: by the speed so far, or that of earlier reads; and
-// never faster than one record in the time since the last one came, once that is noticeable.
-func (r *restore) estimate(now time.Time, speed float64) time.Duration {
+// estimate is about how long it takes until all that is wanted is here, behind what others wait for: by the speed so far,
+// or that of earlier reads; and never faster than one record in the time since anything came from the disk, once that is
+// noticeable.
+func (r *restore) estimate(now, came time.Time, ahead int64, speed float64) time.Duration {
 	if elapsed := r.last.Sub(r.began); r.gotSize > 0 && elapsed > 0 {
 		speed = float64(r.gotSize) / elapsed.Seconds()
 	}
-	return max(duration(r.unreadSize, speed), (now.Sub(r.last)-noticeable)*time.Duration(r.unread))
+	if came.Before(r.last) {
+		came = r.last
+	}
+	return max(duration(ahead+r.unreadSize, speed), (now.Sub(came)-noticeable)*time.Duration(r.unread))
 }
 
 // noticeable is a delay of a read that means more than a busy machine.
 const noticeable = 20 * time.Millisecond
 
-// patience is how long the loop sleeps while all that runs waits for the disk.
+// patience is how long the loop sleeps at most: shortly while all that runs waits for the disk, which may not answer, and
+// until what the disk did not take is offered again; 0: until there is work.
 func (l *loop) patience() time.Duration {
-	return min(max(l.pace.cost.block(hardware.BlockLen)/worthComputing, time.Millisecond), 50*time.Millisecond)
+	switch {
+	case !l.scheduler.idle():
+		return min(max(l.pace.cost.block(hardware.BlockLen)/worthComputing, time.Millisecond), 50*time.Millisecond)
+	case l.scheduler.cache.NumUnsaved() > 0:
+		return tryAgain
+	}
+	return 0
 }

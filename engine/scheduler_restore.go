@@ -34,13 +34,12 @@ type restore struct {
 
 	stateAsked bool // a reader has the state
 	next       int  // block that is read next
-	reading    int  // records that readers have, or that wait in results
 	unread     int  // records that are wanted and not here
 	blockBytes int
 	unreadSize int64 // their bytes
 	gotSize    int64
 	began      time.Time // when the first was asked for
-	last       time.Time // when the last came
+	last       time.Time // when the last came; before, when the restore began
 	over       bool      // nobody waits for it any more
 }
 

@@ -39,7 +39,8 @@ type tier struct {
 	blocks  readBuffers
 	saved   readBuffers // of states
 	wake    func()
-	always  bool // restore whatever is on disk, and wait for it: for tests
+	last    time.Time // when a record came from the disk
+	always  bool      // restore whatever is on disk, and wait for it: for tests
 }
 
 // A tier has memory for so many bytes on their way to the disk, and for as many on the way back, and for a few blocks at
@@ -54,7 +55,10 @@ const (
 )
 
 // longestPause is the most rounds that a failing store is left alone.
-const longestPause = 256
+const longestPause = 32
+
+// tryAgain is how often the loop offers what is unsaved while it has nothing else to do.
+const tryAgain = time.Second
 
 // flushTime bounds how long Close waits for the disk.
 const flushTime = 15 * time.Second
