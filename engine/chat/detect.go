@@ -25,28 +25,33 @@ func thoughtsOf(source string) *thoughts {
 	return nil
 }
 
-// probeCalls returns the dialect that reads back a call which the template writes, and whether the template shows tools.
-func (t *Template) probeCalls() (calls *dialect, showsTools bool) {
+// probeCalls finds the dialect that reads back a call which the template writes, and whether prompts show tools.
+func (t *Template) probeCalls() {
 	p := &Prompt{Tools: probeTools(), Now: time.Unix(0, 0).UTC(), AddGenerationPrompt: true}
-	user := message("user", jinja.Untrusted(probeText))
-	prompt := t.tryPrompt(t.form.messages(jinja.NewList(user)), p)
-
+	messages := t.form.messages(jinja.NewList(message("user", jinja.Untrusted(probeText))))
+	prompt := t.tryPrompt(messages, p)
 	if prompt == "" {
 		p.Tools = nil // it fails on them
 	}
-	p.AddGenerationPrompt = false
+	t.showsTools = strings.Contains(prompt, probeName)
+
 	arguments := jinja.NewDict()
 	arguments.Set(probeArgument, jinja.Untrusted(probeText))
-	user = message("user", jinja.Untrusted(probeText+"?"))
-	whole := t.tryPrompt(t.form.messages(jinja.NewList(user, callingMessage(jinja.Untrusted(""), arguments))), p)
-	_, afterUser, _ := strings.Cut(whole, probeText+"?")
+	called := jinja.NewList(message("user", jinja.Untrusted(probeText+"?")), callingMessage(jinja.Untrusted(""), arguments))
+	_, afterUser, _ := strings.Cut(t.tryPrompt(t.form.messages(called), &Prompt{Tools: p.Tools, Now: p.Now}), probeText+"?")
 	for _, d := range dialects {
 		if d.readsProbe(afterUser) || d.readsProbe(withoutHeader(prompt, afterUser)) {
-			calls = d
+			t.calls = d
 			break
 		}
 	}
-	return calls, strings.Contains(prompt, probeName)
+	if t.showsTools || t.calls == nil {
+		return
+	}
+	t.example, p.Tools = t.calls.exampleOf(afterUser), nil
+	if described, err := t.describe(messages, probeTools()); err == nil {
+		t.showsTools = strings.Contains(t.tryPrompt(described, p), probeName)
+	}
 }
 
 // withoutHeader cuts from the text after a user's message what a prompt ends with: the header of the reply.

@@ -31,7 +31,8 @@ func (t *Template) probe(source string) error {
 	t.form.argumentText, t.form.emptyContent = limited.probeToolCall(t.form.parts)
 	t.thoughts = thoughtsOf(source)
 	limited.form, limited.thoughts = t.form, t.thoughts
-	t.calls, t.showsTools = limited.probeCalls()
+	limited.probeCalls()
+	t.calls, t.showsTools, t.example = limited.calls, limited.showsTools, limited.example
 	t.switches, t.levels = limited.probeEffort()
 	return nil
 }

@@ -16,7 +16,8 @@ type Template struct {
 
 	thoughts   *thoughts // nil: the model does not think, or not where it shows
 	calls      *dialect  // nil: the template writes no tool calls
-	showsTools bool      // it tells the model of the tools of a request
+	showsTools bool      // prompts tell the model of the tools of a request
+	example    string    // a call, where the template writes calls and does not show tools (describe)
 	switches   []thinkingSwitch
 	levels     bool // it knows more than a switch
 }
@@ -63,7 +64,14 @@ func (t *Template) Render(p *Prompt) (string, error) {
 	formed := *p
 	formed.Vars = vars
 	formed.Tools = t.form.tools(p.Tools)
-	return t.render(t.form.messages(p.Messages), &formed)
+	messages := t.form.messages(p.Messages)
+	if t.example != "" {
+		if messages, err = t.describe(messages, formed.Tools); err != nil {
+			return "", err
+		}
+		formed.Tools = nil
+	}
+	return t.render(messages, &formed)
 }
 
 func (t *Template) render(messages *jinja.List, p *Prompt) (string, error) {

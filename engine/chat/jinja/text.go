@@ -28,6 +28,24 @@ func Untrusted(s string) Text {
 	return Text{s: s, outside: []span{{0, len(s)}}}
 }
 
+// Concat joins texts, each of which keeps its origin.
+func Concat(parts ...Text) Text {
+	var joined Text
+	for _, part := range parts {
+		at := len(joined.s)
+		for _, run := range part.outside {
+			run.from, run.to = run.from+at, run.to+at
+			if n := len(joined.outside); n > 0 && joined.outside[n-1].to == run.from {
+				joined.outside[n-1].to = run.to
+				continue
+			}
+			joined.outside = append(joined.outside, run)
+		}
+		joined.s += part.s
+	}
+	return joined
+}
+
 // String returns the bare text.
 func (t Text) String() string { return t.s }
 
