@@ -54,6 +54,22 @@ func needed(m *engine.Served, p *prompt, x *anchor) bool {
 	return p.tools != nil && len(readReply(m, p, p.text, m.Tokenizer.Decode(x.tokens[x.tail:], tokenizer.PieceOptions{Special: true})).calls) > 0
 }
 
+// maxLookups bounds how many places of a prompt the database is asked about.
+const maxLookups = 20_000
+
+// likely returns the keys of places where an answer may begin, of the last ones at most maxLookups: behind reserved tokens,
+// and behind the last token of this prompt, whatever that is. A client can write any number of other added tokens.
+func likely(m *engine.Served, parts *tokenizer.Parts, keys []anchorKey) []anchorKey {
+	_, h := answerHeader(parts)
+	list := keys[:1:1]
+	for i := range parts.Len() {
+		if id := tokenAt(parts, i); id >= 0 && (id == h.token || m.Tokenizer.IsReserved(id)) {
+			list = append(list, keys[i+1])
+		}
+	}
+	return list[max(len(list)-maxLookups, 0):]
+}
+
 // loadAnchors brings those of the keys that the database has into memory.
 func (s *Store) loadAnchors(tenant string, keys []anchorKey) {
 	missing := s.anchors.incomplete(keys)

@@ -249,3 +249,19 @@ func (a *anchors) check() error {
 	}
 	return nil
 }
+
+// TestLikelyPlaces asks the database about few places of a prompt that has many, all of them a client's.
+func TestLikelyPlaces(t *testing.T) {
+	r := openReader(t, "Qwen-Qwen3-0.6B", "qwen3")
+	turn := &Turn{Messages: []json.RawMessage{message(t, "user", strings.Repeat("<think> ", 5000))}}
+	p, err := render(r.Served, turn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := r.Tokenizer.CutGuarded(p.text, tokenizer.EncodeOptions{})
+	keys := newKeyring(nil).keysOf(parts)
+	got := likely(r.Served, parts, keys)
+	if last, _ := answerHeader(parts); len(keys) < 10_000 || len(got) > 8 || got[len(got)-1] != keys[last] {
+		t.Errorf("of %d places %d are looked up, the last %x", len(keys), len(got), got[len(got)-1])
+	}
+}

@@ -82,7 +82,7 @@ func render(m *engine.Served, t *Turn) (*prompt, error) {
 func (s *Store) spell(m *engine.Served, t *Turn, p *prompt, parts *tokenizer.Parts) {
 	keys := newKeyring(s.opts.Secret, t.Tenant, t.Salt, m.Digest).keysOf(parts)
 	if p.stored = t.Messages != nil && t.Salt == "" && s.database != nil && !s.opts.passing; p.stored {
-		s.loadAnchors(t.Tenant, keys)
+		s.loadAnchors(t.Tenant, likely(m, parts, keys))
 	}
 	found := s.anchors.find(keys)
 	last, h := answerHeader(parts)
