@@ -17,7 +17,8 @@ import (
 func TestConversationTurns(t *testing.T) {
 	s := startServer(t, Options{}, engine.Options{})
 	id := decodeAnswer[conversationObject](t, s.ok("POST", "/v1/conversations", `{}`, "ConversationResource")).ID
-	first := s.respond(fmt.Sprintf(`"input":"Once upon a time","conversation":%q,"max_output_tokens":16`, id))
+	opening := strings.TrimSpace(strings.Repeat("Once upon a time there was a girl. ", 8)) // more than a block
+	first := s.respond(fmt.Sprintf(`"input":%q,"conversation":%q,"max_output_tokens":16`, opening, id))
 	second := s.respond(fmt.Sprintf(`"input":"And then?","conversation":{"id":%q},"max_output_tokens":16,"store":false`, id))
 	if second.Conversation == nil || second.Conversation.ID != id || second.Store {
 		t.Errorf("%+v", second)
@@ -27,12 +28,12 @@ func TestConversationTurns(t *testing.T) {
 	for _, item := range list.Data {
 		texts = append(texts, item.Role+": "+item.Content[0].Text)
 	}
-	want := []string{"user: Once upon a time", "assistant: " + first.text(), "user: And then?", "assistant: " + second.text()}
+	want := []string{"user: " + opening, "assistant: " + first.text(), "user: And then?", "assistant: " + second.text()}
 	if strings.Join(texts, "\n") != strings.Join(want, "\n") {
 		t.Errorf("items\n%s\nwant\n%s", strings.Join(texts, "\n"), strings.Join(want, "\n"))
 	}
 	// The same turn with the history sent along, or by response.
-	whole := s.respond(fmt.Sprintf(`"input":[{"role":"user","content":"Once upon a time"},{"role":"assistant","content":%q},{"role":"user","content":"And then?"}],"max_output_tokens":16`, first.text()))
+	whole := s.respond(fmt.Sprintf(`"input":[{"role":"user","content":%q},{"role":"assistant","content":%q},{"role":"user","content":"And then?"}],"max_output_tokens":16`, opening, first.text()))
 	chained := s.respond(fmt.Sprintf(`"input":"And then?","previous_response_id":%q,"max_output_tokens":16`, first.ID))
 	if whole.text() != second.text() || chained.text() != second.text() {
 		t.Errorf("in the conversation %q, with the history %q, by response %q", second.text(), whole.text(), chained.text())
