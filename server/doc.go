@@ -1,4 +1,4 @@
-// Package server speaks HTTP for a sessions.Store: OpenAI's chat completions, completions and models, Ollama's chat,
+// Package server speaks HTTP for a sessions.Store: OpenAI's responses, conversations, chat completions, completions and models, Ollama's chat,
 // generate and models, tokenizing, health and metrics. It knows wire formats and nothing of models.
 //
 // A request takes this way, always on its own goroutine:

@@ -75,6 +75,17 @@ var transcripts = []transcript{
 		{"POST", "/v1/completions", completionBody(`"Once upon a time"`, `"max_tokens":5,"stream":true,"stream_options":{"include_usage":true}`)},
 		{"POST", "/v1/completions", completionBody(`"Once"`, `"max_tokens":2,"stream":true,"echo":true,"logprobs":1`)},
 	}},
+	{"responses", []exchangeCase{
+		{"POST", "/v1/responses", responseBody(`"input":"Once upon a time","max_output_tokens":16,"instructions":"Tell a story."`)},
+		{"POST", "/v1/responses", responseBody(`"input":"And then?","previous_response_id":"resp_3","max_output_tokens":16,"stream":true`)},
+		{"GET", "/v1/responses/resp_3/input_items", ""},
+		{"POST", "/v1/responses/input_tokens", `{"model":"stories260k","input":"Once upon a time"}`},
+		{"POST", "/v1/responses/resp_3/cancel", ""},
+		{"DELETE", "/v1/responses/resp_3", ""},
+		{"GET", "/v1/responses/resp_3", ""},
+		{"POST", "/v1/responses", responseBody(`"input":"x","tool_choice":"required"`)},
+		{"POST", "/v1/responses", responseBody(`"input":[{"type":"message","role":"user","content":[{"type":"input_text"}]}]`)},
+	}},
 	{"models", []exchangeCase{
 		{"GET", "/v1/models", ""},
 		{"GET", "/v1/models/stories260k", ""},
@@ -174,11 +185,13 @@ func (tr *transcript) check(t *testing.T, s *testServer) {
 // checkAnswer holds an answer of OpenAI's API against its schema.
 func checkAnswer(t *testing.T, c exchangeCase, a answer) {
 	t.Helper()
-	whole := map[string]string{"/v1/chat/completions": "CreateChatCompletionResponse", "/v1/completions": "CreateCompletionResponse", "/v1/models": "ListModelsResponse"}
+	whole := map[string]string{"/v1/responses": "Response", "/v1/responses/input_tokens": "TokenCountsResource", "/v1/responses/resp_3/input_items": "ResponseItemList", "/v1/chat/completions": "CreateChatCompletionResponse", "/v1/completions": "CreateCompletionResponse", "/v1/models": "ListModelsResponse"}
 	chunk := map[string]string{"/v1/chat/completions": "CreateChatCompletionStreamResponse", "/v1/completions": "CreateCompletionResponse"}
 	switch schema, known := whole[c.path]; {
 	case a.status >= 400 && !strings.HasPrefix(c.path, "/api/"):
 		validate(t, "ErrorResponse", a.body)
+	case strings.HasPrefix(a.header.Get("Content-Type"), "text/event-stream") && c.path == "/v1/responses":
+		checkSequence(t, responseEvents(t, a.body), 0)
 	case strings.HasPrefix(a.header.Get("Content-Type"), "text/event-stream"):
 		list := events(t, a.body)
 		if list[len(list)-1] != "[DONE]" {
