@@ -220,7 +220,7 @@ func TestResponseLogprobs(t *testing.T) {
 func TestTooLongInput(t *testing.T) {
 	s := startServer(t, Options{}, engine.Options{})
 	var list []string
-	for range 30 {
+	for range 40 {
 		list = append(list, userItem("Once upon a time there was a girl."), `{"role":"assistant","content":"She had a dog."}`)
 	}
 	input := `"input":[` + strings.Join(append(list, userItem("And then?")), ",") + `]`
@@ -229,7 +229,7 @@ func TestTooLongInput(t *testing.T) {
 	if r.text() == "" || r.Usage.InputTokens > 512-16 {
 		t.Errorf("%+v", r)
 	}
-	if u := s.respond(input + `,"truncation":"auto","max_output_tokens":16`).Usage; u.InputDetails.CachedTokens < u.InputTokens*9/10 {
+	if u := s.respond(input + `,"truncation":"auto","max_output_tokens":16`).Usage; u.InputDetails.CachedTokens <= u.InputTokens-64 { // but what does not fill a block
 		t.Errorf("again: %+v", u)
 	}
 
