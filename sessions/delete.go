@@ -56,6 +56,13 @@ func (s *Store) change(ctx context.Context, tenant, session string, remove func(
 // remembered in them. It goes on after an error, and returns all of them. What it could not drop, the database keeps for
 // Sweep to try again.
 func (s *Store) Shred(ctx context.Context, freed []database.Freed) error {
+	for i := range freed { // other conversations may begin alike, as with one system prompt
+		n, err := s.database.Shared(ctx, &freed[i])
+		if err != nil {
+			return err
+		}
+		freed[i].Keep = max(freed[i].Keep, n)
+	}
 	errs := []error{s.forgetAnswers(ctx, freed)}
 	var done []database.Freed
 	for i := range freed {

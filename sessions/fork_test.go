@@ -254,3 +254,23 @@ func TestRewindAndEvict(t *testing.T) {
 		t.Errorf("after eviction: %+v, %v", c, err)
 	}
 }
+
+// TestShredKeepsWhatOthersBeginWith deletes one of two sessions that said the same without knowing of each other.
+func TestShredKeepsWhatOthersBeginWith(t *testing.T) {
+	s := openKept(t, engine.Options{})
+	tokens := converse(t, s, "a", "conv_1")
+	if again := converse(t, s, "a", "conv_2"); !slices.Equal(again, tokens) {
+		t.Fatal("a greedy model says something else")
+	}
+	for _, step := range []struct {
+		id   string
+		left bool
+	}{{"conv_1", true}, {"conv_2", false}} {
+		if err := s.DeleteSession(t.Context(), "a", step.id); err != nil {
+			t.Fatal(err)
+		}
+		if n := cached(t, s, "a", tokens); (n > 0) != step.left {
+			t.Errorf("after %s went, %d tokens are computed", step.id, n)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
 	"errors"
@@ -45,8 +46,9 @@ func (d *DB) putLog(ctx context.Context, tx *sql.Tx, log *Log) error {
 	if err := computedWith(ctx, tx, parent, log.Fingerprint); err != nil {
 		return err
 	}
-	return tx.QueryRowContext(ctx, `INSERT INTO log (tenant, model, computed, parent, shared, length, prompt, created, tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number`,
-		log.Tenant, log.Model, log.Fingerprint, sql.NullInt64{Int64: parent, Valid: parent != 0}, shared, len(log.Tokens), log.Prompt, log.Created.UnixMicro(),
+	return tx.QueryRowContext(ctx, `INSERT INTO log (tenant, model, head, computed, parent, shared, length, prompt, created, tokens)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number`,
+		log.Tenant, log.Model, headOf(log.Tokens), log.Fingerprint, sql.NullInt64{Int64: parent, Valid: parent != 0}, shared, len(log.Tokens), log.Prompt, log.Created.UnixMicro(),
 		tokenBytes(log.Tokens[shared:])).Scan(&log.ID)
 }
 
@@ -195,6 +197,71 @@ func freeLog(ctx context.Context, tx *sql.Tx, id int64) (parent int64, freed *Fr
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE log SET tokens = substr(tokens, 1, ?) WHERE number = ?`, 4*(freed.Keep-log.Shared), id)
 	return 0, freed, err
+}
+
+// headTokens is how many first tokens logs have to have in common to be compared: no block of computed state is shorter.
+const headTokens = 16
+
+// headOf names the first tokens of a log, nil where it has too few.
+func headOf(tokens []int32) any {
+	if len(tokens) < headTokens {
+		return nil
+	}
+	sum := sha256.Sum256(tokenBytes(tokens[:headTokens]))
+	return sum[:16]
+}
+
+// Shared returns how many of the first tokens of a freed log any stored log of its tenant and model begins with, related to
+// it or not: what was computed of these is still needed. It reads the logs that begin alike, and counts less than headTokens
+// as nothing.
+func (d *DB) Shared(ctx context.Context, f *Freed) (most int, err error) {
+	head := headOf(f.Tokens)
+	if head == nil {
+		return 0, nil
+	}
+	err = d.read(ctx, "logs", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT number, COALESCE(parent, 0), shared, tokens FROM log WHERE tenant = ? AND model = ? AND head = ? ORDER BY number`,
+			f.Tenant, f.Model, head)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		common := map[int64]int{} // of the logs so far; a parent comes before its children
+		for rows.Next() {
+			var number, parent int64
+			var shared int
+			var tokens sql.RawBytes
+			if err := rows.Scan(&number, &parent, &shared, &tokens); err != nil {
+				return err
+			}
+			n := 0
+			switch before, known := common[parent]; {
+			case parent == 0:
+				n = commonTokens(tokens, f.Tokens)
+			case !known: // its parent begins with fewer tokens than are compared
+				one, _, err := readLog(ctx, tx, f.Tenant, number)
+				if err != nil {
+					return err
+				}
+				n = commonTokens(tokenBytes(one.Tokens), f.Tokens)
+			case before < shared:
+				n = before
+			default:
+				n = shared + commonTokens(tokens, f.Tokens[min(shared, len(f.Tokens)):])
+			}
+			common[number], most = n, max(most, n)
+		}
+		return rows.Err()
+	})
+	return most, err
+}
+
+// commonTokens returns how many first tokens are the same.
+func commonTokens(b []byte, tokens []int32) int {
+	n := 0
+	for ; n < len(tokens) && len(b) >= 4*(n+1) && int32(binary.LittleEndian.Uint32(b[4*n:])) == tokens[n]; n++ {
+	}
+	return n
 }
 
 // Freed returns what deletions freed, of all tenants, and Forgotten has not been told of: oldest first and at most limit. It is

@@ -11,7 +11,7 @@ const applicationID = 0x48525448
 
 // migrations bring an older file up to date: entry i makes version i+1 of version i (PRAGMA user_version). An entry that was
 // released is never changed; another one follows it.
-var migrations = []string{version1, version2, version3, version4}
+var migrations = []string{version1, version2, version3, version4, version5}
 
 // version1 draws the tables. What holds of them whatever is inserted or deleted, and in whatever order, is said by foreign
 // keys and triggers:
@@ -222,6 +222,12 @@ CREATE TABLE freed (
 const version4 = `
 ALTER TABLE log ADD COLUMN computed TEXT NOT NULL DEFAULT '';
 ALTER TABLE freed ADD COLUMN computed TEXT NOT NULL DEFAULT '';
+`
+
+// version5 finds the logs that begin alike without naming each other, as those of conversations with one system prompt.
+const version5 = `
+ALTER TABLE log ADD COLUMN head BLOB;  -- names its first tokens; NULL: it has fewer
+CREATE INDEX log_head ON log (tenant, model, head);
 `
 
 // migrate brings a file to the newest version of steps, each of them whole or not at all.
