@@ -74,7 +74,10 @@ func PlanFor(m *model.Model, opts Options) (hardware.Limits, hardware.Memory, er
 func planFor(m *model.Model, opts *Options) (limits hardware.Limits, memory hardware.Memory, err error) {
 	kv := opts.KV
 	if kv == nil {
-		kv = CacheFormat(m.Program)
+		kv = CacheFormat(m.Program, opts.Device.Info().StreamFormats)
+		if kv == quant.Q8_0 && opts.drafts() && !keepsHeads(opts.Draft.Program) { // both caches have one format
+			kv = quant.F16
+		}
 	}
 	batchTokens := opts.MaxBatchTokens
 	if batchTokens == 0 {

@@ -94,7 +94,7 @@ func (r *run) breakDisk(ctx context.Context, m model, f *fault, expected []*answ
 			fmt.Sprintf(`mount -t tmpfs -o size=%d tmpfs "$0" && exec "$@"`, faultDiskBytes), dir}
 	}
 	s, err := r.startIn(ctx, wrapper, m, data, "--cache-dir", dir, "--cache-disk", fmt.Sprint(faultDiskBytes), "--parallel", "1",
-		"--cache-ram", fmt.Sprint(2*tinyBytesPerToken*m.length)) // RAM for little more than one session: the others are on disk
+		"--cache-ram", fmt.Sprint(tinyBytesPerToken*m.length)) // RAM for two or three sessions: the others are on disk
 	if err != nil {
 		return err
 	}

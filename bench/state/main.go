@@ -51,7 +51,7 @@ var (
 		sessions: 1000, sessionTokens: 2000, resumes: 10000, kills: 200, clients: 8,
 	}
 	shortCounts = counts{
-		tokens: 8000, architectures: []string{"qwen35", "deepseek4"}, forks: 16,
+		tokens: 8000, architectures: []string{"qwen35"}, forks: 16,
 		sessions: 40, sessionTokens: 2000, resumes: 300, kills: 20, clients: 8,
 	}
 )

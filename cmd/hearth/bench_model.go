@@ -84,7 +84,7 @@ sequences have state beside the cache go on from a copy of a state that was comp
 	flags.IntSliceVar(&options.Depths, "ctx", []int{0}, "tokens in the cache before a test, separated by commas")
 	flags.IntVar(&options.Repeat, "repeat", 3, "measures of each row, of which the median counts")
 	flags.IntVar(&options.MaxBatchTokens, "max-batch-tokens", 512, "most tokens computed in one step")
-	flags.StringVar(&kvType, "kv-type", "", "format of the cache: f32, f16, bf16 or q8_0 (default: f32 for a float32 model, else f16)")
+	flags.StringVar(&kvType, "kv-type", "", "format of the cache: f32, f16, bf16 or q8_0 (default: f32 for a float32 model; else q8_0 for keys and values of heads, f16 for latents)")
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
 	device.add(flags)
 	completeEngine(command)

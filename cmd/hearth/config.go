@@ -46,7 +46,7 @@ func (e *engineFlags) add(flags *pflag.FlagSet) {
 	flags.IntVar(&e.parallel, "parallel", 0, "most sequences that run at once (default 32)")
 	flags.IntVar(&e.maxWaiting, "max-queue", 0, "most requests that wait (default 512)")
 	flags.IntVar(&e.maxBatchTokens, "max-batch-tokens", 0, "most tokens computed in one step (default: as measured)")
-	flags.StringVar(&e.kvType, "kv-type", "", "format of the cache: f32, f16, bf16 or q8_0 (default: f32 for a float32 model, else f16)")
+	flags.StringVar(&e.kvType, "kv-type", "", "format of the cache: f32, f16, bf16 or q8_0 (default: f32 for a float32 model; else q8_0 for keys and values of heads, f16 for latents)")
 	flags.Var(&e.cacheRAM, "cache-ram", "memory for the cache of each model, such as 2GiB (default: from what is free)")
 	e.draft.add(flags)
 }

@@ -138,7 +138,7 @@ func newReport(src weights.Source) *report {
 	r := &report{
 		Path: src.Path(), Format: src.Origin().String(),
 		Types: []typeReport{}, Metadata: []keyReport{}, Tensors: []tensorReport{},
-		Memory: memoryReport{KVBytesPerToken: map[string]int64{}, KVBytesOfContext: map[string]int64{}, Contexts: []contextReport{}, Layers: []layerReport{}},
+		Memory: memoryReport{KVBytesPerToken: map[string]int64{}, KVBytesOfContext: map[string]int64{}, KVError: map[string]float64{}, Contexts: []contextReport{}, Layers: []layerReport{}},
 	}
 	r.Architecture, _ = md.String("general.architecture")
 	r.Name, _ = md.String("general.name")

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -17,17 +19,18 @@ import (
 // memoryReport says what running the model takes, beside the activations of a step: on the CPU, or, where the CPU does not
 // run it, what the architecture needs at least.
 type memoryReport struct {
-	WeightBytes      int64            `json:"weight_bytes"`
-	KVBytesPerToken  map[string]int64 `json:"kv_bytes_per_token"`   // by format of the cache, those that fit the heads
-	KVBytesOfContext map[string]int64 `json:"kv_bytes_of_context"`  // one sequence of context_length
-	StateBytes       int64            `json:"state_bytes"`          // of a running sequence, whatever its length
-	SnapshotBytes    int64            `json:"snapshot_bytes"`       // of a state that is kept at the end of a prefix
-	TotalBytesF16    int64            `json:"total_bytes_with_f16"` // weights and one full sequence at F16
-	KVType           string           `json:"kv_type"`              // format of the cache that a server chooses
-	TotalBytes       int64            `json:"total_bytes"`          // weights and one full sequence at KVType
-	Contexts         []contextReport  `json:"contexts"`
-	Layers           []layerReport    `json:"layers"`
-	Plan             *planReport      `json:"plan,omitempty"`
+	WeightBytes      int64              `json:"weight_bytes"`
+	KVBytesPerToken  map[string]int64   `json:"kv_bytes_per_token"`   // by format of the cache, those that fit the heads
+	KVBytesOfContext map[string]int64   `json:"kv_bytes_of_context"`  // one sequence of context_length
+	KVError          map[string]float64 `json:"kv_error"`             // measured: root mean square error of rows of normal elements, of variance 1
+	StateBytes       int64              `json:"state_bytes"`          // of a running sequence, whatever its length
+	SnapshotBytes    int64              `json:"snapshot_bytes"`       // of a state that is kept at the end of a prefix
+	TotalBytesF16    int64              `json:"total_bytes_with_f16"` // weights and one full sequence at F16
+	KVType           string             `json:"kv_type"`              // format of the cache that a server chooses
+	TotalBytes       int64              `json:"total_bytes"`          // weights and one full sequence at KVType
+	Contexts         []contextReport    `json:"contexts"`
+	Layers           []layerReport      `json:"layers"`
+	Plan             *planReport        `json:"plan,omitempty"`
 }
 
 // contextReport says what one sequence takes, blocks and state.
@@ -57,7 +60,7 @@ type planReport struct {
 }
 
 // kvFormats are the formats of a cache that a report computes.
-var kvFormats = []*quant.Format{quant.F32, quant.F16, quant.Q8_0}
+var kvFormats = []*quant.Format{quant.F32, quant.F16, quant.BF16, quant.Q8_0}
 
 // shownContexts are the lengths that a report computes, beside the model's own.
 var shownContexts = []int{4 << 10, 32 << 10, 128 << 10}
@@ -91,18 +94,37 @@ func (r *memoryReport) measure(m *model.Model) (err error) {
 			r.StateBytes, r.SnapshotBytes = slot, snapshot
 		}
 		r.KVBytesPerToken[f.Name] = ceilDiv(block, hardware.BlockLen)
+		r.KVError[f.Name] = roundingError(f)
 		for i := range r.Contexts {
 			c := &r.Contexts[i]
 			c.Bytes[f.Name] = block*ceilDiv(int64(c.Tokens), hardware.BlockLen) + r.StateBytes
 		}
 		r.KVBytesOfContext[f.Name] = block * ceilDiv(int64(length), hardware.BlockLen)
 	}
-	r.KVType = engine.CacheFormat(m.Program).Name
+	r.KVType = engine.CacheFormat(m.Program, device.Info().StreamFormats).Name
 	r.TotalBytes = r.WeightBytes + r.KVBytesOfContext[r.KVType] + r.StateBytes
 	r.TotalBytesF16 = r.WeightBytes + r.KVBytesOfContext[quant.F16.Name] + r.StateBytes
 	r.addLayers(m.Program)
 	r.plan(m, device)
 	return nil
+}
+
+// roundingError measures what a format of the cache loses of rows of normal elements of variance 1: the root mean square.
+func roundingError(f *quant.Format) float64 {
+	random := rand.New(rand.NewPCG(1, 2))
+	row, back := make([]float32, 4096), make([]float32, 4096)
+	for i := range row {
+		row[i] = float32(random.NormFloat64())
+	}
+	bytes, _ := f.RowBytes(len(row)) // whole blocks: 4096 is a multiple of every block
+	data := make([]byte, bytes)
+	f.Quantize(data, row)
+	f.Dequantize(back, data)
+	sum := 0.0
+	for i, x := range row {
+		sum += float64(x-back[i]) * float64(x-back[i])
+	}
+	return math.Sqrt(sum / float64(len(row)))
 }
 
 // plan asks for what a server would do without flags.
@@ -183,6 +205,7 @@ func (r *memoryReport) rows(row func(name, format string, args ...any), h *hyper
 		return
 	}
 	row("cache per token", "%s", byFormat(r.KVBytesPerToken))
+	row("cache rounding", "%s: root mean square of rows of variance 1", errorsByFormat(r.KVError))
 	if r.StateBytes > 0 {
 		row("cache per sequence", "%s of state while it runs, %s for each state that is kept", formatBytes(uint64(r.StateBytes)), formatBytes(uint64(r.SnapshotBytes)))
 	}
@@ -227,6 +250,17 @@ func byFormat(bytes map[string]int64) string {
 	}
 	if parts == nil {
 		return "-"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// errorsByFormat lists errors in the order of kvFormats.
+func errorsByFormat(errors map[string]float64) string {
+	var parts []string
+	for _, f := range kvFormats {
+		if e, ok := errors[f.Name]; ok {
+			parts = append(parts, fmt.Sprintf("%.2g at %s", e, f.Name))
+		}
 	}
 	return strings.Join(parts, ", ")
 }

@@ -23,7 +23,7 @@ func TestInspectCache(t *testing.T) {
 	}
 	const perToken, snapshot = 2 * 2 * 64, 4 * 3 * (3*512 + 4*64*64) // elements and bytes
 	m := &r.Memory
-	if want := map[string]int64{"F32": 4 * perToken, "F16": 2 * perToken, "Q8_0": perToken / 32 * 34}; !maps.Equal(m.KVBytesPerToken, want) {
+	if want := map[string]int64{"F32": 4 * perToken, "F16": 2 * perToken, "BF16": 2 * perToken, "Q8_0": perToken / 32 * 34}; !maps.Equal(m.KVBytesPerToken, want) {
 		t.Errorf("cache per token: %v, want %v", m.KVBytesPerToken, want)
 	}
 	if m.SnapshotBytes != snapshot || m.StateBytes <= snapshot {
@@ -54,7 +54,7 @@ func TestInspectCache(t *testing.T) {
 
 // TestInspectMemoryNeeded wants what is needed and what is planned in the same format of the cache.
 func TestInspectMemoryNeeded(t *testing.T) {
-	for weights, kv := range map[string]string{"f32": "F32", "q8_0": "F16"} {
+	for weights, kv := range map[string]string{"f32": "F32", "q8_0": "Q8_0"} {
 		path := synth(t, "--size", "tiny", "--quant", weights)
 		r, err := inspectJSON(t, path)
 		if err != nil {
