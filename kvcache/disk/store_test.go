@@ -382,3 +382,28 @@ func TestOptionsNameTheField(t *testing.T) {
 		}
 	}
 }
+
+// TestSyncEnds has a record put for every one that is written: Sync waits for those that were put before it, no others.
+func TestSyncEnds(t *testing.T) {
+	s := open(t, Options{Dir: "/cache", MaxBytes: 64 << 20, files: newTestFiles()})
+	const most = 1000
+	written := 0
+	var again func()
+	again = func() {
+		if written++; written < most {
+			s.Put(Record{Key: key(written), Data: data(written, 100), Release: again})
+		}
+	}
+	var synced int
+	if err := s.command(func() error { // the writer's own goroutine: nothing is written before
+		again()
+		err := s.syncNow()
+		synced = written
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if synced >= most {
+		t.Errorf("Sync waited for %d records, of which one was put before", synced)
+	}
+}

@@ -206,9 +206,13 @@ func (s *Store) revive() {
 	}
 }
 
-// syncNow writes the queue and makes all of it durable.
+// syncNow writes what is queued now, not what others queue meanwhile, which might never end, and makes it durable.
 func (s *Store) syncNow() error {
-	for s.writeNext() {
+	s.mu.Lock()
+	waiting := len(s.queue)
+	s.mu.Unlock()
+	for range waiting {
+		s.writeNext()
 	}
 	s.mu.Lock()
 	failing := s.failing
