@@ -116,16 +116,21 @@ func (e *Engine) onDisk(tenant string, key disk.Key, kind disk.Kind) (size int64
 }
 
 // Pin keeps what is on disk of a tenant's prefix, and what comes there later, from giving way to others; or ends that. What
-// is in memory alone is saved first. Pins are counted and end with the process.
+// is in memory alone is saved first; where that fails, nothing is pinned. Pins are counted and end with the process.
 func (e *Engine) Pin(ctx context.Context, tenant string, tokens []int32, on bool) error {
 	if e.disk == nil {
 		return ErrNoDisk
 	}
-	e.disk.Pin(tenant, e.prefixOf(tenant, tokens).keys, on)
+	keys := e.prefixOf(tenant, tokens).keys
+	e.disk.Pin(tenant, keys, on)
 	if !on {
 		return nil
 	}
-	return e.save(ctx, tenant, tokens)
+	err := e.save(ctx, tenant, tokens)
+	if err != nil {
+		e.disk.Pin(tenant, keys, false)
+	}
+	return err
 }
 
 // Evict takes a tenant's prefix out of the tiers above one: to TierDisk, what is in memory is saved and then dropped there;
@@ -178,6 +183,27 @@ func forgetOnDisk(store records, tenant string, keys []disk.Key, keep int) error
 // save brings the blocks and states of a prefix that are in memory to the disk, and waits until they are durable.
 func (e *Engine) save(ctx context.Context, tenant string, tokens []int32) error {
 	p := e.prefixOf(tenant, tokens)
+	missing := 0
+	for range saveAttempts {
+		if err := e.saveOnce(ctx, p); err != nil {
+			return err
+		}
+		missing = 0
+		if err := e.ask(ctx, func(l *loop) { missing = l.missingOnDisk(tenant, p) }); err != nil || missing == 0 {
+			return err
+		}
+	}
+	return fmt.Errorf("engine: saving computed blocks: the disk store has no room for %d of them", missing)
+}
+
+// saveAttempts is how often a prefix is saved of which the store loses blocks that it took, or requests compute more.
+const saveAttempts = 3
+
+// saveOnce offers the disk what is in memory of a prefix and not there, until it has taken all of it.
+func (e *Engine) saveOnce(ctx context.Context, p prefix) error {
+	if err := e.ask(ctx, func(l *loop) { l.listPrefix(p) }); err != nil {
+		return err
+	}
 	for idle := 0; ; idle++ {
 		taken, more := 0, false
 		err := e.ask(ctx, func(l *loop) { taken, more = l.savePrefix(p) })

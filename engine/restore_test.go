@@ -134,6 +134,7 @@ type brittle struct {
 	free    int
 	came    chan struct{} // closed when the free ones are done; nil: nobody waits
 	refuse  bool
+	lose    bool          // what is put is taken and not kept
 	ahead   [][]disk.Key  // keys that were prefetched
 	started chan struct{} // gets a value when a read begins; nil: nobody waits
 }
@@ -173,8 +174,12 @@ func (b *brittle) Prefetch(tenant string, keys []disk.Key) {
 
 func (b *brittle) Put(r disk.Record) bool {
 	b.mu.Lock()
-	refuse := b.refuse
+	refuse, lose := b.refuse, b.lose
 	b.mu.Unlock()
+	if lose {
+		r.Release()
+		return true
+	}
 	return !refuse && b.records.Put(r)
 }
 
@@ -382,6 +387,35 @@ func TestStoreThatRefuses(t *testing.T) {
 		t.Errorf("residence %+v, %v", got, err)
 	}
 	checkIdle(t, e)
+}
+
+// TestStoreWithoutRoom has a store that takes blocks and has no place for them, as one that is full of what is pinned:
+// neither are they dropped in memory as if they were on disk, nor are they pinned.
+func TestStoreWithoutRoom(t *testing.T) {
+	for _, stateful := range []bool{false, true} {
+		device := &fakeDevice{stateful: stateful}
+		inner := openStore(t, t.TempDir())
+		store := &brittle{records: inner, lose: true}
+		e := fakeOnDisk(t, device, store, Options{})
+		r := api.Request{Prompt: words(1, 500), MaxTokens: 100, IgnoreEOS: true}
+		text := slices.Concat(r.Prompt, collect(t, submit(t, e, r)).tokens)
+		if err := e.Evict(t.Context(), "", text, TierDisk); err == nil {
+			t.Error("blocks were evicted to a disk that has no room")
+		}
+		if err := e.Pin(t.Context(), "", text, true); err == nil {
+			t.Error("blocks were pinned on a disk that has no room")
+		}
+		if got, err := e.Residence(t.Context(), "", text); err != nil || got.MemoryTokens != 576 || got.DiskBytes != 0 {
+			t.Errorf("residence %+v, %v", got, err)
+		}
+		store.mu.Lock()
+		store.lose = false
+		store.mu.Unlock()
+		if err := e.Evict(t.Context(), "", text, TierDisk); err != nil || inner.Stats().Records < 9 || inner.Stats().Pinned != 0 {
+			t.Errorf("with room: %v, %+v", err, inner.Stats())
+		}
+		checkIdle(t, e)
+	}
 }
 
 // TestManyOnDisk has memory for three conversations, and twenty on disk that go on in turn and together, among callers who

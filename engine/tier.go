@@ -237,19 +237,37 @@ func (l *loop) put(u kvcache.Unsaved) (bytes int, ok bool) {
 	return len(b.data), true
 }
 
-// savePrefix saves what is in memory of a prefix and not on disk, and reports whether there is more.
-func (l *loop) savePrefix(p prefix) (taken int, more bool) {
-	if l.tier.store == nil {
-		return 0, false
-	}
+// listPrefix lists as unsaved what is in memory of a prefix and not on disk.
+func (l *loop) listPrefix(p prefix) {
 	cache := l.scheduler.cache
 	cache.Walk(p.salt, p.tokens, func(c kvcache.Cached) bool {
 		cache.Save(c.ID, l.tier.has)
 		return true
 	})
+}
+
+// savePrefix saves what is unsaved, and reports whether some of it is left of a prefix; what others have computed
+// meanwhile does not count.
+func (l *loop) savePrefix(p prefix) (taken int, more bool) {
 	l.tier.pause = 0
 	taken = l.save()
-	return taken, cache.NumUnsaved() > 0
+	cache := l.scheduler.cache
+	cache.Walk(p.salt, p.tokens, func(c kvcache.Cached) bool {
+		more = cache.Unsaved(c)
+		return !more
+	})
+	return taken, more
+}
+
+// missingOnDisk returns how many blocks of a prefix are in memory alone.
+func (l *loop) missingOnDisk(tenant string, p prefix) (missing int) {
+	l.scheduler.cache.Walk(p.salt, p.tokens, func(c kvcache.Cached) bool {
+		if !l.tier.has(tenant, p.keys[c.Length/hardware.BlockLen-1], disk.Block) {
+			missing++
+		}
+		return true
+	})
+	return missing
 }
 
 // finishDisk saves what is unsaved, when the loop ends: of the sequences that run as well.

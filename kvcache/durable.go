@@ -139,6 +139,12 @@ func (c *Cache) Saved(u Unsaved) {
 // NumUnsaved returns how many blocks and states are to be saved.
 func (c *Cache) NumUnsaved() int { return c.durable.blocks.len + c.durable.snapshots.len }
 
+// Unsaved reports whether a cached block, or the state at its end, is to be saved.
+func (c *Cache) Unsaved(block Cached) bool {
+	d := &c.durable
+	return d.keys != nil && (d.blocks.has(block.ID) || block.Snapshot != none && d.snapshots.has(block.Snapshot))
+}
+
 // Save lists a cached block, and the state at its end, as unsaved unless has knows their records.
 func (c *Cache) Save(block int32, has func(tenant string, key disk.Key, kind disk.Kind) bool) {
 	d := &c.durable
