@@ -521,9 +521,25 @@ func TestLoopAllocatesNothing(t *testing.T) {
 	loopAllocatesNothing(t, &fakeDevice{stateful: true}, keepEvery-110)
 }
 
+// TestLoopAllocatesNothingWithADisk has blocks and states listed that the disk does not take.
+func TestLoopAllocatesNothingWithADisk(t *testing.T) {
+	for _, device := range []*fakeDevice{{}, {stateful: true}} {
+		opts := Options{MaxSequences: 8, ContextLength: 8192, Disk: noStore}
+		store := &brittle{records: openStore(t, t.TempDir()), refuse: true}
+		loopOfAllocatesNothing(t, device, opts, func(e *Engine) { e.setStore(store) }, keepEvery-110)
+	}
+}
+
 func loopAllocatesNothing(t *testing.T, device *fakeDevice, stepsBefore int) {
 	t.Helper()
-	e := loadFake(t, device, Options{MaxSequences: 8, ContextLength: 8192})
+	loopOfAllocatesNothing(t, device, Options{MaxSequences: 8, ContextLength: 8192}, func(*Engine) {}, stepsBefore)
+}
+
+// loopOfAllocatesNothing is loopAllocatesNothing for an engine that was prepared.
+func loopOfAllocatesNothing(t *testing.T, device *fakeDevice, opts Options, prepare func(*Engine), stepsBefore int) {
+	t.Helper()
+	e := loadFake(t, device, opts)
+	prepare(e)
 	var events []<-chan api.Event
 	for i := range 8 {
 		r := api.Request{Prompt: words(uint64(i), 60+i), MaxTokens: 3000, IgnoreEOS: true, Logprobs: -1}
