@@ -230,6 +230,27 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// TestRenewedStateIsSaved renews a snapshot that lies on the way: it lasts from then on, so that it is saved.
+func TestRenewedStateIsSaved(t *testing.T) {
+	cache, err := New(Options{Blocks: 4, BlockLen: 4, Slots: 1, Snapshots: 2, Durable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := cache.NewSequence()
+	s.SetOrigin(&Origin{Tenant: "a", Root: disk.Key{1}}, true)
+	if err := cache.Grow(s, 4); err != nil {
+		t.Fatal(err)
+	}
+	cache.Publish(s, 0, count(1, 4))
+	if _, ok := cache.Attach(s, 4, Passing); !ok || cache.NumUnsaved() != 1 {
+		t.Fatalf("attached %v, unsaved are %d, want the block alone", ok, cache.NumUnsaved())
+	}
+	cache.Renew(s, 4)
+	if err := cache.Check(); err != nil || cache.NumUnsaved() != 2 {
+		t.Errorf("unsaved are %d, want the block and its state; %v", cache.NumUnsaved(), err)
+	}
+}
+
 // TestCheckFindsDurableDamage breaks the invariants of keys by hand.
 func TestCheckFindsDurableDamage(t *testing.T) {
 	for name, damage := range map[string]func(c *Cache, s *Sequence){

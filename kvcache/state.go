@@ -128,6 +128,7 @@ func (c *Cache) Renew(s *Sequence, position int) {
 		c.states.unlist(id)
 		c.states.list(id, false)
 		c.states.snapshots[id].worth = Lasting
+		c.attached(s, id)
 	}
 }
 
