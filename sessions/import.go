@@ -82,7 +82,7 @@ func (s *Store) Import(ctx context.Context, r io.ReadSeeker, opts *ImportOptions
 		}
 		session.Log, in.Tokens = log.ID, len(contents.Tokens)
 	}
-	if err := s.database.CreateSession(ctx, session, Stored(list, now)); err != nil {
+	if err := s.database.CreateSession(ctx, session, Stored(list, session.Created)); err != nil {
 		return nil, err
 	}
 	if served != nil && m.Computed != nil {

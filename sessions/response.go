@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -37,7 +38,7 @@ var (
 
 // ResponseRequest asks for a response: one turn that goes on from items and leaves items behind.
 type ResponseRequest struct {
-	Turn   Turn           // all but Messages, Tools and Log: model, sampling, limits, tenant
+	Turn   Turn           // all but Messages, Tools, Log and Now: model, sampling, limits, tenant
 	Object ResponseObject // what the request says of itself; the rest is filled in
 	Input  []items.Item   // what is new
 
@@ -50,7 +51,7 @@ type ResponseRequest struct {
 	CompactAt int
 	// Seal adds the sealed content to reasoning items.
 	Seal bool
-	// Memory has responses that are not stored; a response is remembered there too. It may be nil.
+	// Memory has responses that are not stored; a response is remembered there, too, if it is not. It may be nil.
 	Memory *ResponseMemory
 	// Events says that the events of the response will be read.
 	Events bool
@@ -64,6 +65,9 @@ type ResponseRequest struct {
 	Explain func(error) ResponseError // words the error that ended a response for its client
 }
 
+// asked returns when the response was asked for.
+func (r *ResponseRequest) asked() time.Time { return time.Unix(r.Object.CreatedAt, 0) }
+
 // ResponseRun is a response in progress. Its methods are safe for concurrent use.
 type ResponseRun struct {
 	ID    string
@@ -73,6 +77,7 @@ type ResponseRun struct {
 	request *ResponseRequest
 	plan    *plan
 	stored  bool // there is a row of the response
+	counted bool // among those that the store waits for
 	cancel  context.CancelCauseFunc
 	ctx     context.Context // of the turn: ends it
 	unlock  func()          // of the conversation
@@ -102,16 +107,30 @@ func (s *Store) Respond(ctx context.Context, req *ResponseRequest) (*ResponseRun
 		}
 		r.unlock = unlock
 	}
+	begun := false
+	defer func() { // a panic holds no conversation either
+		if !begun {
+			r.abandon()
+		}
+	}()
 	stream, err := r.begin(ctx)
 	if err != nil {
-		if r.cancel != nil {
-			r.cancel(nil)
-		}
-		r.unlock()
 		return nil, err
 	}
+	begun = true
 	go r.run(stream)
 	return r, nil
+}
+
+// abandon gives back what a response holds that has not begun.
+func (r *ResponseRun) abandon() {
+	if r.cancel != nil {
+		r.cancel(nil)
+	}
+	if r.counted {
+		r.store.responses.remove(r)
+	}
+	r.unlock()
 }
 
 // begin does what may fail before the response has begun, and announces the response.
@@ -132,6 +151,7 @@ func (r *ResponseRun) begin(ctx context.Context) (*Stream, error) {
 	if err := r.store.responses.add(r); err != nil {
 		return nil, err
 	}
+	r.counted = true
 	var stream *Stream
 	if r.plan.summarise == nil {
 		stream, err = r.store.Run(r.ctx, &r.plan.turn)
@@ -143,7 +163,6 @@ func (r *ResponseRun) begin(ctx context.Context) (*Stream, error) {
 		}
 	}
 	if err != nil {
-		r.store.responses.remove(r)
 		return nil, err
 	}
 	if r.stored && req.Object.Background && req.Events {
@@ -178,7 +197,7 @@ func (r *ResponseRun) create(ctx context.Context) error {
 	if r.plan.history.remembered { // what it goes on from is stored nowhere else
 		input = slices.Concat(r.plan.history.items, input)
 	}
-	return r.store.database.CreateResponse(ctx, r.row(), Stored(input, r.request.Now()))
+	return r.store.database.CreateResponse(ctx, r.row(), Stored(input, r.request.asked()))
 }
 
 // input is what is new, without what only concerns the request.
@@ -223,6 +242,14 @@ func (r *ResponseRun) run(stream *Stream) {
 // stream is nil, and the turn starts from the summary.
 func (r *ResponseRun) answer(stream *Stream) (finish *Finish, tokens []int32) {
 	finish = &Finish{}
+	defer func() { // a panic ends the response, and nothing else that this process does
+		if p := recover(); p != nil {
+			r.err, tokens = fmt.Errorf("%w: sessions: response %s panicked: %v\n%s", api.ErrInternal, r.ID, p, debug.Stack()), nil
+			if stream != nil {
+				stream.Close()
+			}
+		}
+	}()
 	if stream == nil {
 		stream, finish.Usage, r.err = r.compact()
 	}
@@ -286,6 +313,9 @@ func (r *ResponseRun) end(finish *Finish, tokens []int32) {
 		r.err, *w = err, last
 		fail()
 		events = w.take()
+		if err := r.save(events, finish, tokens); err != nil { // Recover says it when the database can be written again
+			r.request.Logger.Error("that a response failed could not be stored", "response", r.ID, "error", err)
+		}
 	}
 	r.show()
 	r.events.append(events)
@@ -317,8 +347,8 @@ func (r *ResponseRun) explain(err error) *ResponseError {
 func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int32) error {
 	object := &r.writer.object
 	ended := object.Status == StatusCompleted || object.Status == StatusIncomplete
-	if ended && r.request.Memory != nil {
-		r.request.Memory.put(r.ID, r.plan.history, r.input(), r.writer.output, tokens)
+	if ended && r.request.Memory != nil && !r.stored {
+		r.request.Memory.put(r.ID, r.plan, r.input(), r.writer.output, tokens)
 	}
 	if !r.stored && object.Conversation == nil {
 		return nil
@@ -335,7 +365,7 @@ func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int
 	}
 	if ended && object.Conversation != nil {
 		end.Session = object.Conversation.ID
-		end.Append = append(Stored(r.input(), r.request.Now()), r.writer.output...)
+		end.Append = append(Stored(r.input(), r.request.asked()), r.writer.output...)
 	}
 	if ended && tokens != nil {
 		end.Log = &database.Log{

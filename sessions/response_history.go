@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"hearth/sessions/database"
 	"hearth/sessions/items"
@@ -18,6 +19,9 @@ type history struct {
 	log        []int32 // exact tokens of the turn before, or nil
 	logID      int64   // of the log in the database; 0: it is not there
 	remembered bool    // it comes from memory, and is not stored
+	// began is when the first of the items came; zero where there are none. Templates that print the date print that one in
+	// every turn: with another one nothing that was computed before midnight could be used after it.
+	began time.Time
 }
 
 // plan is what a response is to do.
@@ -38,6 +42,9 @@ func (s *Store) plan(ctx context.Context, req *ResponseRequest) (*plan, error) {
 		return nil, err
 	}
 	p := &plan{turn: req.Turn, history: h}
+	if p.turn.Now = h.began; h.began.IsZero() {
+		p.turn.Now = req.asked()
+	}
 	list := current(slices.Concat(h.items, req.Input))
 	if n := len(list); n > 0 && list[n-1].Type == "compaction_trigger" {
 		list, p.only = list[:n-1], true
@@ -180,6 +187,9 @@ func (s *Store) history(ctx context.Context, req *ResponseRequest) (history, err
 			h.log = log.Tokens
 		}
 	}
+	if len(list) > 0 {
+		h.began = list[0].Created.Local() // as the clock of a first turn
+	}
 	var err error
 	h.items, err = loaded(list)
 	return h, err
@@ -251,12 +261,13 @@ type ResponseMemory struct {
 }
 
 // put remembers a response with all that it goes on from.
-func (m *ResponseMemory) put(id string, before history, input []items.Item, output []database.Item, tokens []int32) {
-	list := append(before.items[:len(before.items):len(before.items)], input...)
+func (m *ResponseMemory) put(id string, p *plan, input []items.Item, output []database.Item, tokens []int32) {
+	before := p.history.items
+	list := append(before[:len(before):len(before)], input...)
 	for _, row := range output {
 		list = append(list, items.Item{ID: row.ID, Type: row.Type, Role: row.Role, Status: row.Status, JSON: row.JSON, Text: row.Text})
 	}
-	h := history{items: list, log: tokens, remembered: true}
+	h := history{items: list, log: tokens, remembered: true, began: p.turn.Now}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.known == nil {

@@ -177,6 +177,125 @@ func TestBrokenDatabase(t *testing.T) {
 	}
 }
 
+// TestRefusedEnd lets the database refuse what a response leaves behind: the response is stored as failed.
+func TestRefusedEnd(t *testing.T) {
+	s, newID := openStoreWithDatabase(t), numberedIDs()
+	const conversation = "conv_1"
+	if err := s.database.CreateSession(t.Context(), &database.Session{ID: conversation, Tenant: DefaultTenant}, nil); err != nil {
+		t.Fatal(err)
+	}
+	req := responseRequestOf(t, newID, `"Once upon a time"`)
+	req.Object.Conversation = &ConversationRef{conversation}
+	first := sync.OnceFunc(func() { // an item of the same id comes first
+		if err := s.database.AppendItems(context.WithoutCancel(t.Context()), DefaultTenant, conversation, Stored(req.Input, time.Now())); err != nil {
+			t.Error(err)
+		}
+	})
+	req.Observe = func(*Delta) { first() }
+	run, err := s.Respond(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, last := readAll(t, run); last.Status != StatusFailed {
+		t.Errorf("the last event says %+v", last)
+	}
+	if err := run.Close(); !errors.Is(err, database.ErrExists) {
+		t.Errorf("ended with %v", err)
+	}
+	raw, err := s.StoredResponse(t.Context(), DefaultTenant, run.ID)
+	if err != nil || !strings.Contains(string(raw), `"status":"failed"`) {
+		t.Errorf("%s, %v", raw, err)
+	}
+}
+
+// TestPanics ends a turn, and the beginning of one, with a panic: the conversation is free afterwards, and the store closes.
+func TestPanics(t *testing.T) {
+	s, newID := openStoreWithDatabase(t), numberedIDs()
+	const conversation = "conv_1"
+	if err := s.database.CreateSession(t.Context(), &database.Session{ID: conversation, Tenant: DefaultTenant}, nil); err != nil {
+		t.Fatal(err)
+	}
+	request := func() *ResponseRequest {
+		req := responseRequestOf(t, newID, `"Once upon a time"`)
+		req.Object.Conversation = &ConversationRef{conversation}
+		return req
+	}
+	req := request()
+	req.Tools = func([]items.Item) (json.RawMessage, []string, error) { panic("no tools") }
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		_, _ = s.Respond(t.Context(), req)
+	}()
+	req = request()
+	req.Observe = func(*Delta) { panic("no meter") }
+	run, err := s.Respond(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, last := readAll(t, run)
+	if err := run.Close(); !errors.Is(err, api.ErrInternal) || last.Status != StatusFailed {
+		t.Errorf("%v, %+v", err, last)
+	}
+	unlock, err := s.Lock(DefaultTenant, conversation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	s.Close(t.Context())
+}
+
+// TestDateStays goes on the day after: the template's clock says what it said in the first turn, in a fork too.
+func TestDateStays(t *testing.T) {
+	s, newID := openStoreWithDatabase(t), numberedIDs()
+	const conversation = "conv_1"
+	if err := s.database.CreateSession(t.Context(), &database.Session{ID: conversation, Tenant: DefaultTenant}, nil); err != nil {
+		t.Fatal(err)
+	}
+	day := time.Unix(1_700_000_000, 0)
+	memory := &ResponseMemory{}
+	first := func(change func(*ResponseRequest)) string {
+		req := responseRequestOf(t, newID, `"Once upon a time"`)
+		req.Object.CreatedAt = day.Unix()
+		change(req)
+		run, err := s.Respond(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !run.plan.turn.Now.Equal(day) {
+			t.Errorf("the first turn's clock says %v", run.plan.turn.Now)
+		}
+		readAll(t, run)
+		return run.ID
+	}
+	stored := first(func(*ResponseRequest) {})
+	kept := first(func(req *ResponseRequest) { req.Object.Store, req.Memory = false, memory })
+	first(func(req *ResponseRequest) { req.Object.Conversation = &ConversationRef{conversation} })
+	fork := &database.Session{ID: "conv_2", Tenant: DefaultTenant}
+	if err := s.Fork(t.Context(), conversation, Place{}, fork, newID); err != nil {
+		t.Fatal(err)
+	}
+	for name, from := range map[string]func(*ResponseObject){
+		"response": func(o *ResponseObject) { o.PreviousResponseID = &stored }, "memory": func(o *ResponseObject) { o.PreviousResponseID = &kept },
+		"conversation": func(o *ResponseObject) { o.Conversation = &ConversationRef{conversation} },
+		"fork":         func(o *ResponseObject) { o.Conversation = &ConversationRef{fork.ID} },
+	} {
+		req := responseRequestOf(t, newID, `"And then?"`)
+		req.Object.CreatedAt, req.Memory = day.Add(24*time.Hour).Unix(), memory
+		from(&req.Object)
+		p, err := s.plan(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.turn.Now != day {
+			t.Errorf("%s: the clock says %v, said %v", name, p.turn.Now, day)
+		}
+	}
+}
+
 // TestClose ends a store whose time is over: responses in the background fail, and further ones are refused.
 func TestClose(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
@@ -225,7 +344,7 @@ func TestSealedInput(t *testing.T) {
 func TestResponseMemory(t *testing.T) {
 	var m ResponseMemory
 	for i := range maxRemembered + 10 {
-		m.put(fmt.Sprint(i), history{}, []items.Item{{ID: fmt.Sprintf("msg_%d", i)}}, nil, nil)
+		m.put(fmt.Sprint(i), &plan{}, []items.Item{{ID: fmt.Sprintf("msg_%d", i)}}, nil, nil)
 	}
 	_, first := m.get("9")
 	_, last := m.get(fmt.Sprint(maxRemembered + 9))
@@ -233,7 +352,7 @@ func TestResponseMemory(t *testing.T) {
 	if first || !last || !item || len(m.known) != maxRemembered {
 		t.Errorf("%d remembered; the oldest %v, the newest %v, an item %v", len(m.known), first, last, item)
 	}
-	m.put("long", history{}, nil, nil, make([]int32, maxRememberedBytes/4+1))
+	m.put("long", &plan{}, nil, nil, make([]int32, maxRememberedBytes/4+1))
 	if _, ok := m.get("long"); !ok || len(m.known) != 1 {
 		t.Errorf("%d remembered beside a long one", len(m.known))
 	}
