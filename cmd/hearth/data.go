@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -22,6 +23,7 @@ import (
 //	cache/             computed blocks and states (kvcache/disk), which can be computed again; --cache-dir puts it elsewhere
 //	keys/cache.key     the secret that the cache is encrypted with; --cache-key-file puts it elsewhere
 //	keys/sessions.key  the secret that sealed content is encrypted with, such as that of compactions
+//	lock               locked while a server uses the folder, since a start ends what an earlier server left unfinished
 //
 // The folder and everything in it is for its owner alone.
 const (
@@ -30,6 +32,7 @@ const (
 	keyFolder      = "keys"
 	cacheKeyFile   = "cache.key"
 	sessionKeyFile = "sessions.key"
+	lockFile       = "lock"
 )
 
 // dataFlags say where a server keeps what outlives it, and how much of it.
@@ -65,6 +68,7 @@ func (d *dataFlags) validate() error {
 
 // dataFolder is what is open of it.
 type dataFolder struct {
+	lock     io.Closer // nil: there is no folder
 	database *database.DB
 	cache    *disk.Store // nil: blocks are kept in memory alone
 	secret   []byte      // of sessions; nil: it is not kept
@@ -82,9 +86,12 @@ func (d *dataFlags) open(ctx context.Context, logger *slog.Logger) (*dataFolder,
 	}
 	f := &dataFolder{}
 	var err error
-	if !d.noStore { // first, since its lock says whether another server uses the folder
+	if !d.noStore {
+		if f.lock, err = disk.Lock(filepath.Join(d.dir, lockFile)); err != nil {
+			return nil, fmt.Errorf("--data-dir: %s cannot be locked, perhaps it is in use by another server: %w", d.dir, err)
+		}
 		if f.cache, err = d.cache.open(d.dir, logger); err != nil {
-			return nil, err
+			return nil, errors.Join(err, f.Close())
 		}
 		if f.secret, err = openSecret(filepath.Join(d.dir, keyFolder, sessionKeyFile)); err != nil {
 			return nil, errors.Join(fmt.Errorf("--data-dir: %w", err), f.Close())
@@ -104,6 +111,9 @@ func (f *dataFolder) Close() error {
 	}
 	if f.cache != nil {
 		errs = append(errs, f.cache.Close())
+	}
+	if f.lock != nil {
+		errs = append(errs, f.lock.Close())
 	}
 	return errors.Join(errs...)
 }

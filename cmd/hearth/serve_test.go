@@ -168,15 +168,19 @@ func TestServeKeepsItsData(t *testing.T) {
 	}
 }
 
-// TestServeFolderInUse checks that two servers do not use one folder at the same time.
+// TestServeFolderInUse checks that two servers do not use one folder at the same time, wherever the cache is.
 func TestServeFolderInUse(t *testing.T) {
-	flags, logger := &dataFlags{dir: t.TempDir()}, slog.New(slog.DiscardHandler)
+	dir, logger := t.TempDir(), slog.New(slog.DiscardHandler)
+	flags := &dataFlags{dir: dir}
 	data, err := flags.open(t.Context(), logger)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := flags.open(t.Context(), logger); err == nil || !strings.Contains(err.Error(), "in use") {
-		t.Errorf("a second server on the folder: %v", err)
+	for name, cache := range map[string]cacheFlags{"the same": {}, "another": {dir: t.TempDir()}, "none": {budget: diskBudget{off: true}}} {
+		_, err := (&dataFlags{dir: dir, cache: cache}).open(t.Context(), logger)
+		if err == nil || !strings.Contains(err.Error(), "--data-dir") || !strings.Contains(err.Error(), "in use") {
+			t.Errorf("a second server on the folder, whose cache is %s: %v", name, err)
+		}
 	}
 	if err := data.Close(); err != nil {
 		t.Error(err)

@@ -49,6 +49,24 @@ func (osFiles) Open(name string, flag int) (file, error) {
 }
 
 func (osFiles) Lock(name string) (file, error) {
+	f, err := lockNamed(name)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+// Lock makes a file where there is none and locks it, as a store does with that of its folder, until it is closed or the
+// process ends. It fails at once when another process has locked it, or this one. Systems without such locks lock nothing.
+func Lock(name string) (io.Closer, error) {
+	f, err := lockNamed(name)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func lockNamed(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -57,7 +75,7 @@ func (osFiles) Lock(name string) (file, error) {
 		f.Close()
 		return nil, err
 	}
-	return osFile{f}, nil
+	return f, nil
 }
 
 func (osFiles) Mkdir(name string) error {
