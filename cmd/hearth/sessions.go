@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -99,6 +100,9 @@ func (c *sessionsClient) list(cmd *cobra.Command, path string, query url.Values,
 
 // sessionsTable prints sessions, one a line, as a table or as JSON Lines.
 func sessionsTable(cmd *cobra.Command, c *sessionsClient, path string, query url.Values, limit int) error {
+	if limit < 1 {
+		return fmt.Errorf("--limit: %d, want at least 1", limit)
+	}
 	out := cmd.OutOrStdout()
 	if c.flags.json {
 		return c.list(cmd, path, query, limit, func(raw json.RawMessage) error {
@@ -108,6 +112,7 @@ func sessionsTable(cmd *cobra.Command, c *sessionsClient, path string, query url
 	}
 	w := tabwriter.NewWriter(visibleWriter{out}, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tCHANGED\tITEMS\tSIZE\tMODEL\tTITLE")
+	printed := 0
 	err := c.list(cmd, path, query, limit, func(raw json.RawMessage) error {
 		var s sessionLine
 		if err := json.Unmarshal(raw, &s); err != nil {
@@ -120,13 +125,14 @@ func sessionsTable(cmd *cobra.Command, c *sessionsClient, path string, query url
 		if s.Pinned {
 			title = strings.TrimSpace("[pinned] " + title)
 		}
+		printed++
 		_, err := fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", s.ID, clock(s.UpdatedAt), s.Items, formatBytes(uint64(s.Bytes)), orDash(s.Model), inTable(title))
 		return err
 	})
-	if flushed := w.Flush(); err == nil {
-		err = flushed
+	if err != nil && printed == 0 {
+		return err // the head of a table would look like an empty list
 	}
-	return err
+	return errors.Join(err, w.Flush())
 }
 
 func orDash(s *string) string {
@@ -241,7 +247,7 @@ func printSession(out io.Writer, s *sessionLine) {
 		fmt.Fprintln(w, "pinned\tyes")
 	}
 	if s.Parent != nil {
-		fmt.Fprintf(w, "forked from\t%s behind %d items\n", s.Parent.ID, s.Parent.Items)
+		fmt.Fprintf(w, "forked from\t%s behind item %d\n", s.Parent.ID, s.Parent.Items)
 	}
 	fmt.Fprintf(w, "items\t%d, %s\n", s.Items, formatBytes(uint64(s.Bytes)))
 	if c := s.Computed; c != nil {

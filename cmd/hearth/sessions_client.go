@@ -29,6 +29,7 @@ import (
 type sessionsFlags struct {
 	url, key, dir, tenant string
 	json                  bool
+	unanswered            bool // a server was asked for, and there is none
 }
 
 const usualURL = "http://127.0.0.1:8080"
@@ -71,7 +72,8 @@ func (f *sessionsFlags) with(cmd *cobra.Command, access sessionsAccess, do func(
 	if given("url") && (given("data-dir") || given("tenant")) {
 		return errors.New("--url: a server has a data folder, and knows the tenant by the key")
 	}
-	if given("url") || !given("data-dir") && !given("tenant") && c.answers(cmd.Context()) {
+	f.unanswered = !given("url") && !given("data-dir") && !given("tenant") && !c.answers(cmd.Context())
+	if !f.unanswered && !given("data-dir") && !given("tenant") {
 		return do(c)
 	}
 	return f.withFolder(cmd.Context(), access, do)
@@ -90,7 +92,7 @@ func (c *sessionsClient) answers(ctx context.Context) bool {
 func (f *sessionsFlags) withFolder(ctx context.Context, access sessionsAccess, do func(*sessionsClient) error) (err error) {
 	quiet := slog.New(slog.DiscardHandler)
 	db, err := f.open(ctx, access, quiet)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) && f.unanswered {
 		err = fmt.Errorf("%w, and no server answers at %s (--data-dir names another folder, --url a server)", err, f.url)
 	}
 	if err != nil {
@@ -122,7 +124,7 @@ func (f *sessionsFlags) withFolder(ctx context.Context, access sessionsAccess, d
 func (f *sessionsFlags) open(ctx context.Context, access sessionsAccess, logger *slog.Logger) (*database.DB, error) {
 	path := filepath.Join(f.dir, databaseFile)
 	if _, err := os.Stat(path); err != nil { // a database that is opened for changing would be made
-		return nil, err
+		return nil, fmt.Errorf("--data-dir: %w", err)
 	}
 	return database.Open(ctx, path, database.Options{ReadOnly: access == readingOnly, Logger: logger})
 }

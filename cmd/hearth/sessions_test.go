@@ -82,7 +82,7 @@ func checkSessions(t *testing.T, at ...string) {
 		t.Errorf("search prints %q", got)
 	}
 	fork := strings.TrimSpace(run("fork", "conv_1", "--items", "1", "--title", "fork"))
-	if got := run("show", fork); !strings.Contains(got, "forked from  conv_1 behind 1 items") || strings.Contains(got, "msg_2") {
+	if got := run("show", fork); !strings.Contains(got, "forked from  conv_1 behind item 1") || strings.Contains(got, "msg_2") {
 		t.Errorf("the fork is %q", got)
 	}
 	archive := filepath.Join(t.TempDir(), "one.tar.zst")
@@ -107,7 +107,8 @@ func TestSessionsOfFolder(t *testing.T) {
 		t.Errorf("another tenant's list is %q", got)
 	}
 	empty := t.TempDir()
-	sessionsError(t, "no such file", "list", "--data-dir", empty)
+	sessionsError(t, "--data-dir: ", "list", "--data-dir", empty)
+	sessionsError(t, "--limit: 0, want at least 1", "list", "--data-dir", dir, "-n", "0")
 	sessionsError(t, "no such file", "rm", "x", "--data-dir", empty)
 	if left, err := os.ReadDir(empty); err != nil || len(left) != 0 {
 		t.Errorf("%v is in a folder that was to be read, %v", left, err)

@@ -262,14 +262,14 @@ func (a *Reader) end() error {
 	if h, err := a.tar.Next(); err == nil {
 		return damaged(h.Name, errors.New("comes behind the last entry"))
 	} else if !errors.Is(err, io.EOF) {
-		return damaged("the end", err)
+		return fmt.Errorf("%w: at its end: %w", ErrFormat, err)
 	}
 	rest, err := io.ReadAll(io.LimitReader(a.plain, maxTrailing+1))
 	if err != nil {
-		return damaged("the end", err)
+		return fmt.Errorf("%w: at its end: %w", ErrFormat, err)
 	}
 	if len(rest) > maxTrailing || len(bytes.Trim(rest, "\x00")) > 0 {
-		return damaged("the end", errors.New("something comes behind it"))
+		return fmt.Errorf("%w: something comes behind its end", ErrFormat)
 	}
 	return io.EOF
 }
@@ -282,9 +282,9 @@ func (a *Reader) header() (*tar.Header, error) {
 	h, err := a.tar.Next()
 	switch {
 	case errors.Is(err, io.EOF):
-		return nil, damaged("the end", io.ErrUnexpectedEOF)
+		return nil, fmt.Errorf("%w: it ends too early: %w", ErrFormat, io.ErrUnexpectedEOF)
 	case err != nil:
-		return nil, damaged("an entry", err)
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	case h.Typeflag != tar.TypeReg:
 		return nil, damaged(h.Name, errors.New("is no plain file"))
 	}
