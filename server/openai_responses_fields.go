@@ -27,6 +27,7 @@ type responseRequest struct {
 	singleCall   bool
 	echo         sessions.ResponseObject
 	lane         string // of a request over a WebSocket
+	bytes        int64  // length of a request over a WebSocket
 }
 
 func newResponseRequest() *responseRequest {

@@ -34,7 +34,7 @@ import (
 // Limits of a connection.
 const (
 	maxLanes      = 16        // with requests at a time
-	maxQueued     = 32        // requests of one lane that wait
+	maxQueued     = 32        // requests of one lane that wait; those of all lanes are together no longer than one may be
 	maxConnection = time.Hour // OpenAI's
 )
 
@@ -63,9 +63,10 @@ type socket struct {
 	cancel context.CancelCauseFunc
 	memory sessions.ResponseMemory
 
-	mu      sync.Mutex // guards lanes, closing
+	mu      sync.Mutex // guards lanes, queued, closing
 	lanes   map[string][]*responseRequest
-	closing bool // no further requests are taken
+	queued  int64 // bytes of the requests that wait
+	closing bool  // no further requests are taken
 	running sync.WaitGroup
 }
 
@@ -196,7 +197,7 @@ func (k *socket) take(data []byte) (lane string, err error) {
 		return lane, missing("type")
 	}
 	r := newResponseRequest()
-	r.stream, r.lane = true, lane
+	r.stream, r.lane, r.bytes = true, lane, int64(len(data))
 	if err := decode(socketFields, v, r); err != nil {
 		return lane, err
 	}
@@ -214,11 +215,12 @@ func (k *socket) queue(r *responseRequest) error {
 	case !busy && len(k.lanes) >= maxLanes:
 		return &wireError{Status: http.StatusTooManyRequests, Type: typeRateLimit, Code: "websocket_stream_limit_reached",
 			Message: "as many streams are busy as a connection may have; wait for one to end, or open another connection"}
-	case len(waiting) >= maxQueued:
+	case len(waiting) >= maxQueued || k.queued > 0 && k.queued+r.bytes > k.s.opts.MaxBodyBytes:
 		return &wireError{Status: http.StatusTooManyRequests, Type: typeRateLimit, Code: "rate_limit_exceeded",
-			Message: "too many requests wait in this stream; wait for some to end"}
+			Message: "too many requests wait in this stream, or too long ones in this connection; wait for some to end"}
 	}
 	k.lanes[r.lane] = append(waiting, r)
+	k.queued += r.bytes
 	if !busy {
 		k.running.Go(func() { k.run(r.lane) })
 	}
@@ -242,6 +244,7 @@ func (k *socket) next(lane string) *responseRequest {
 		return nil
 	}
 	k.lanes[lane] = waiting[1:]
+	k.queued -= waiting[0].bytes
 	return waiting[0]
 }
 

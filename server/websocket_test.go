@@ -206,7 +206,7 @@ func TestWebSocketErrors(t *testing.T) {
 
 // TestSocketLimits fills a connection's lanes and a lane's queue.
 func TestSocketLimits(t *testing.T) {
-	k := &socket{lanes: map[string][]*responseRequest{}}
+	k := &socket{s: &Server{opts: Options{MaxBodyBytes: 100}}, lanes: map[string][]*responseRequest{}}
 	code := func(err error) string {
 		wire, ok := errors.AsType[*wireError](err)
 		if !ok {
@@ -227,6 +227,15 @@ func TestSocketLimits(t *testing.T) {
 	}
 	if got := code(k.queue(&responseRequest{lane: "0"})); got != "rate_limit_exceeded" {
 		t.Errorf("one request too many: %s", got)
+	}
+	for _, bytes := range []int64{200, 1} { // a long one may wait, alone
+		err := k.queue(&responseRequest{lane: "1", bytes: bytes})
+		if bytes > 100 && err != nil || bytes == 1 && (err == nil || code(err) != "rate_limit_exceeded") {
+			t.Errorf("a request of %d bytes: %v", bytes, err)
+		}
+	}
+	if k.next("1"); k.queued != 0 {
+		t.Errorf("%d bytes wait", k.queued)
 	}
 	k.closing = true
 	if err := k.queue(&responseRequest{lane: "1"}); !errors.Is(err, errDraining) {
