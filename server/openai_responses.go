@@ -23,14 +23,13 @@ func (s *Server) createResponse(x *exchange) error {
 		return err
 	}
 	x.header().Set("Openai-Model", x.model)
+	defer func() { x.reason = run.Status() }()
 	if r.background {
-		x.reason = run.Status()
 		if r.stream {
 			return s.streamResponse(x, x.ctx, run, eventOptions{obfuscate: r.obfuscate})
 		}
 		return x.answer(run.Object())
 	}
-	defer func() { x.reason = run.Status() }()
 	defer run.Close() // its error is for the client, who has been told by then
 	if r.stream {
 		// The run ends with the request's context, and its last event says so: that one is still to be read.

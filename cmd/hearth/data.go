@@ -100,6 +100,9 @@ func (d *dataFlags) open(ctx context.Context, logger *slog.Logger) (*dataFolder,
 	if f.database, err = database.Open(ctx, path, opts); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	if !d.noStore {
+		logger.Info("data folder opened", "folder", d.dir)
+	}
 	return f, nil
 }
 

@@ -35,7 +35,7 @@ of tokens, or all of it. What both have is kept once, and so is what was compute
 	flags.add(command)
 	command.Flags().StringVar(&item, "item", "", "id of the last item that both have")
 	command.Flags().IntVar(&items, "items", 0, "how many items both have")
-	command.Flags().IntVar(&token, "token", 0, "how many tokens both have, which may end inside an answer")
+	command.Flags().IntVar(&token, "token", 0, "how many tokens both have, which may end inside an answer; a question that they end in is left out")
 	command.Flags().StringVar(&title, "title", "", "title of the new session")
 	command.MarkFlagsMutuallyExclusive("item", "items", "token")
 	return command
