@@ -254,6 +254,7 @@ func (d *conversing) recover(ctx context.Context, s *server) (*answer, error) {
 		return nil, nil
 	case len(further) == 2 && further[0] == (message{"user", question(d.seed, d.turns)}) && further[1].Role == "assistant":
 		a := &answer{text: further[1].Content}
+		d.response = "" // the crash came before its id was known
 		d.acknowledge(a)
 		return a, nil
 	default:
