@@ -10,7 +10,7 @@ ADDR    ?= 127.0.0.1:8080
 REF     ?= HEAD~1
 # What the benchmarks of `make bench` match.
 BENCH   ?= .
-FUZZTIME ?= 3s
+FUZZTIME ?= 1s
 # Where the reference files are.
 SHARED  ?= ../shared
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
