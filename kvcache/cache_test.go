@@ -496,7 +496,7 @@ func TestCheckFindsDamage(t *testing.T) {
 		"invariant 9":  func(c *Cache, s *Sequence) { s.slot = c.states.slots[0] },
 		"invariant 10": func(c *Cache, s *Sequence) { c.index.nodes[s.blocks[0]].snapshot = 1 },
 		"invariant 11": func(c *Cache, s *Sequence) { s.loading = 0 },
-		"invariant 12": func(c *Cache, s *Sequence) { c.states.unlist(0) },
+		"invariant 12": func(c *Cache, s *Sequence) { c.states.kept.remove(0) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDevice(t, Options{Blocks: 8, Slots: 2, Snapshots: 3})

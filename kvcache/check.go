@@ -128,14 +128,14 @@ func (c *Cache) checkStates() error {
 		}
 	}
 	kept, older := make([]int, len(t.snapshots)), none
-	for id := t.oldest; id != none; id = t.snapshots[id].newer {
-		if kept[id]++; kept[id] > 1 || t.snapshots[id].older != older {
-			return broken(12, "snapshot %d is linked to %d, comes after %d", id, t.snapshots[id].older, older)
+	for id := t.kept.oldest; id != none; id = t.kept.links[id].newer {
+		if kept[id]++; kept[id] > 1 || t.kept.links[id].older != older {
+			return broken(12, "snapshot %d is linked to %d, comes after %d", id, t.kept.links[id].older, older)
 		}
 		older = id
 	}
-	if older != t.newest {
-		return broken(12, "the list of snapshots ends at %d, want %d", older, t.newest)
+	if older != t.kept.newest {
+		return broken(12, "the list of snapshots ends at %d, want %d", older, t.kept.newest)
 	}
 	for _, id := range t.free {
 		kept[id]--

@@ -34,6 +34,24 @@ func (l *list) push(id int32) {
 	l.len++
 }
 
+// pushOldest puts an id that is not in the list before all others.
+func (l *list) pushOldest(id int32) {
+	l.links[id] = link{older: none, newer: l.oldest, listed: true}
+	if l.oldest == none {
+		l.newest = id
+	} else {
+		l.links[l.oldest].older = id
+	}
+	l.oldest = id
+	l.len++
+}
+
+// renew makes an id of the list the newest.
+func (l *list) renew(id int32) {
+	l.remove(id)
+	l.push(id)
+}
+
 // remove takes an id out of the list that it is in.
 func (l *list) remove(id int32) {
 	x := l.links[id]

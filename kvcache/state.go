@@ -20,18 +20,17 @@ type states struct {
 	snapshots []snapshot
 	free      []int32 // stack of snapshots of no block
 
-	oldest, newest int32 // ends of the list of kept snapshots
+	kept list // snapshots of blocks
 
 	saved, loaded, replaced uint64
 }
 
 // snapshot is what is known of one kept state.
 type snapshot struct {
-	block        int32 // the one at whose end the state stands; none: the snapshot is free
-	pins         int32 // sequences that acquired it and have not loaded it yet
-	starts       uint8 // acquired so often while the prefix went on otherwise as well, up to maxStarts
-	worth        Worth
-	older, newer int32 // in the list
+	block  int32 // the one at whose end the state stands; none: the snapshot is free
+	pins   int32 // sequences that acquired it and have not loaded it yet
+	starts uint8 // acquired so often while the prefix went on otherwise as well, up to maxStarts
+	worth  Worth
 }
 
 // maxStarts bounds how often a snapshot goes round the list: one that nobody needs any more leaves it after that.
@@ -44,7 +43,7 @@ const common = 2
 func newStates(numSlots, numSnapshots int) states {
 	s := states{
 		slots: make([]int32, numSlots), snapshots: make([]snapshot, numSnapshots), free: make([]int32, numSnapshots),
-		oldest: none, newest: none,
+		kept: newList(numSnapshots),
 	}
 	for i := range s.slots {
 		s.slots[i] = int32(numSlots - 1 - i) // popped in ascending order
@@ -59,36 +58,6 @@ func newStates(numSlots, numSnapshots int) states {
 // held is the number of snapshots of blocks.
 func (s *states) held() int { return len(s.snapshots) - len(s.free) }
 
-// list puts a snapshot into the list as the newest, or, when it has served, as the oldest.
-func (s *states) list(id int32, served bool) {
-	x := &s.snapshots[id]
-	if s.oldest == none {
-		x.older, x.newer = none, none
-		s.oldest, s.newest = id, id
-	} else if served {
-		x.older, x.newer = none, s.oldest
-		s.snapshots[s.oldest].older, s.oldest = id, id
-	} else {
-		x.older, x.newer = s.newest, none
-		s.snapshots[s.newest].newer, s.newest = id, id
-	}
-}
-
-// unlist takes a snapshot out of the list.
-func (s *states) unlist(id int32) {
-	x := s.snapshots[id]
-	if x.older == none {
-		s.oldest = x.newer
-	} else {
-		s.snapshots[x.older].newer = x.newer
-	}
-	if x.newer == none {
-		s.newest = x.older
-	} else {
-		s.snapshots[x.newer].older = x.older
-	}
-}
-
 // Attach gives a snapshot to a sequence's block that ends at a position, a multiple of BlockLen up to which the sequence
 // was published. The caller saves the state of the sequence's slot there before anything else is attached or acquired.
 // There is nothing to save when ok is false: the block has a snapshot already, or all are about to be loaded.
@@ -99,8 +68,7 @@ func (c *Cache) Attach(s *Sequence, position int, worth Worth) (id int32, ok boo
 	c.served(s)
 	n := &c.index.nodes[block]
 	if id = n.snapshot; id != none { // the state is the same, whoever computed it
-		c.states.unlist(id)
-		c.states.list(id, false)
+		c.states.kept.renew(id)
 		c.states.snapshots[id].worth = min(c.states.snapshots[id].worth, worth)
 		c.attached(s, id)
 		return none, false
@@ -125,8 +93,7 @@ func (c *Cache) Renew(s *Sequence, position int) {
 		return
 	}
 	if id := c.index.nodes[s.blocks[last]].snapshot; id != none {
-		c.states.unlist(id)
-		c.states.list(id, false)
+		c.states.kept.renew(id)
 		c.states.snapshots[id].worth = Lasting
 		c.attached(s, id)
 	}
@@ -147,7 +114,7 @@ func (c *Cache) give(id, block int32, worth Worth) {
 	*x = snapshot{block: block, worth: worth}
 	c.begin(x)
 	c.index.nodes[block].snapshot = id
-	c.states.list(id, false)
+	c.states.kept.push(id)
 }
 
 // served makes a sequence's last passing snapshot the next to be replaced.
@@ -160,22 +127,21 @@ func (c *Cache) served(s *Sequence) {
 	if id == none || c.states.snapshots[id].worth != Passing || c.states.snapshots[id].starts > 0 {
 		return
 	}
-	c.states.unlist(id)
-	c.states.list(id, true)
+	c.states.kept.remove(id)
+	c.states.kept.pushOldest(id)
 }
 
 // takeSnapshot returns a snapshot of no block, or none.
 func (c *Cache) takeSnapshot() int32 {
 	t := &c.states
-	for id := t.oldest; len(t.free) == 0 && id != none; {
+	for id := t.kept.oldest; len(t.free) == 0 && id != none; {
 		x := &t.snapshots[id]
-		next := x.newer
+		next := t.kept.links[id].newer
 		switch {
 		case x.pins > 0:
 		case x.starts >= common:
 			x.starts--
-			t.unlist(id)
-			t.list(id, false)
+			t.kept.renew(id)
 			if next == none {
 				next = id // it was the last already
 			}
@@ -199,7 +165,7 @@ func (c *Cache) detach(id int32) {
 	if x.pins > 0 {
 		panic("kvcache: a snapshot that is about to be loaded is dropped")
 	}
-	c.states.unlist(id)
+	c.states.kept.remove(id)
 	c.durable.dropSnapshot(id)
 	c.index.nodes[x.block].snapshot = none
 	x.block = none
@@ -222,8 +188,7 @@ func (c *Cache) pin(s *Sequence, last int32) {
 	x := &c.states.snapshots[n.snapshot]
 	x.pins++
 	if c.begin(x); x.starts >= common {
-		c.states.unlist(n.snapshot)
-		c.states.list(n.snapshot, false)
+		c.states.kept.renew(n.snapshot)
 	}
 	s.loading = n.snapshot
 }
