@@ -17,18 +17,7 @@ const (
 )
 
 // showForks forks a session of each model many times.
-func showForks(ctx context.Context, r *run) error {
-	models, err := r.sessionModels(ctx)
-	if err != nil {
-		return err
-	}
-	for _, m := range models {
-		if err := r.forks(ctx, m); err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
-		}
-	}
-	return nil
-}
+func showForks(ctx context.Context, r *run) error { return r.eachSessionModel(ctx, r.forks) }
 
 // fork makes a new session that has the first items of another one.
 func (s *server) fork(ctx context.Context, session string, items int) (id string, err error) {

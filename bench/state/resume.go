@@ -18,13 +18,16 @@ const (
 )
 
 // showResume interrupts a session of each model by kill -9 in the middle of its second turn.
-func showResume(ctx context.Context, r *run) error {
+func showResume(ctx context.Context, r *run) error { return r.eachSessionModel(ctx, r.resume) }
+
+// eachSessionModel shows something of each of the sessionModels.
+func (r *run) eachSessionModel(ctx context.Context, show func(context.Context, model) error) error {
 	models, err := r.sessionModels(ctx)
 	if err != nil {
 		return err
 	}
 	for _, m := range models {
-		if err := r.resume(ctx, m); err != nil {
+		if err := show(ctx, m); err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
