@@ -121,8 +121,13 @@ func (s *Server) getConversation(x *exchange) error {
 
 // aboutConversation says of an error that a row is not there which row that is: the conversation of the path.
 func (x *exchange) aboutConversation(err error) error {
+	return aboutRow(err, "conversation", x.c.Param("id"))
+}
+
+// aboutRow says of an error that a row is not there which row that is.
+func aboutRow(err error, kind, id string) error {
 	if errors.Is(err, database.ErrNotFound) {
-		return notFound("conversation", x.c.Param("id"))
+		return notFound(kind, id)
 	}
 	return err
 }
@@ -288,10 +293,7 @@ func (s *Server) getConversationItem(x *exchange) error {
 
 // aboutItem says of an error that a row is not there which row that is: the item of the path.
 func (x *exchange) aboutItem(err error) error {
-	if errors.Is(err, database.ErrNotFound) {
-		return notFound("item of this conversation", x.c.Param("item"))
-	}
-	return err
+	return aboutRow(err, "item of this conversation", x.c.Param("item"))
 }
 
 // deleteConversationItem answers DELETE /v1/conversations/{id}/items/{item} with the conversation.

@@ -198,23 +198,15 @@ func (s *Server) getResponse(x *exchange) error {
 		}
 		object, err := s.store.StoredResponse(x.ctx, x.tenant, id)
 		if err != nil {
-			return noResponse(err, id)
+			return aboutRow(err, "response", id)
 		}
 		return x.answer(object)
 	}
 	events, err := s.store.ResponseEvents(x.ctx, x.tenant, id)
 	if err != nil {
-		return noResponse(err, id)
+		return aboutRow(err, "response", id)
 	}
 	return s.streamResponse(x, x.ctx, events, eventOptions{from: q.after + 1, obfuscate: q.obfuscate})
-}
-
-// noResponse says of an error that a row is not there which row that is: the response of the path.
-func noResponse(err error, id string) error {
-	if errors.Is(err, database.ErrNotFound) {
-		return notFound("response", id)
-	}
-	return err
 }
 
 // cancelResponse answers POST /v1/responses/{id}/cancel.
@@ -222,7 +214,7 @@ func (s *Server) cancelResponse(x *exchange) error {
 	id := x.c.Param("id")
 	object, err := s.store.CancelResponse(x.ctx, x.tenant, id)
 	if err != nil {
-		return noResponse(err, id)
+		return aboutRow(err, "response", id)
 	}
 	return x.answer(object)
 }
@@ -231,7 +223,7 @@ func (s *Server) cancelResponse(x *exchange) error {
 func (s *Server) deleteResponse(x *exchange) error {
 	id := x.c.Param("id")
 	if err := s.store.DeleteResponse(x.ctx, x.tenant, id); err != nil {
-		return noResponse(err, id)
+		return aboutRow(err, "response", id)
 	}
 	return x.answer(deletedObject{ID: id, Object: "response", Deleted: true})
 }
@@ -248,7 +240,7 @@ func (s *Server) listInputItems(x *exchange) error {
 	}
 	id := x.c.Param("id")
 	if _, err := db.Response(x.ctx, x.tenant, id); err != nil {
-		return noResponse(err, id)
+		return aboutRow(err, "response", id)
 	}
 	rows, more, err := db.InputItems(x.ctx, x.tenant, id, page)
 	if err != nil {
@@ -257,16 +249,21 @@ func (s *Server) listInputItems(x *exchange) error {
 	return x.answer(newItemList(rows, more))
 }
 
-// compactResponse answers POST /v1/responses/compact: a summary, sealed, to go on from in the place of all that it is of.
-func (s *Server) compactResponse(x *exchange) error {
+// inputOnly reads the body of a request about the input of a response that is not made.
+func (s *Server) inputOnly(x *exchange, fields []field[responseRequest]) (*sessions.ResponseRequest, error) {
 	r := newResponseRequest()
-	if err := readTable(x, compactFields, r); err != nil {
-		return err
+	if err := readTable(x, fields, r); err != nil {
+		return nil, err
 	}
 	if err := r.complete(x); err != nil {
-		return err
+		return nil, err
 	}
-	req, err := s.responseTurn(x, r, nil)
+	return s.responseTurn(x, r, nil)
+}
+
+// compactResponse answers POST /v1/responses/compact: a summary, sealed, to go on from in the place of all that it is of.
+func (s *Server) compactResponse(x *exchange) error {
+	req, err := s.inputOnly(x, compactFields)
 	if err != nil {
 		return err
 	}
@@ -294,14 +291,7 @@ type compaction struct {
 
 // inputTokens answers POST /v1/responses/input_tokens.
 func (s *Server) inputTokens(x *exchange) error {
-	r := newResponseRequest()
-	if err := readTable(x, inputTokensFields, r); err != nil {
-		return err
-	}
-	if err := r.complete(x); err != nil {
-		return err
-	}
-	req, err := s.responseTurn(x, r, nil)
+	req, err := s.inputOnly(x, inputTokensFields)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package server
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -102,10 +101,7 @@ func (s *Server) completion(x *exchange) (*database.Completion, error) {
 
 // aboutCompletion says of an error that a row is not there which row that is: the chat completion of the path.
 func (x *exchange) aboutCompletion(err error) error {
-	if errors.Is(err, database.ErrNotFound) {
-		return notFound("stored chat completion", x.c.Param("id"))
-	}
-	return err
+	return aboutRow(err, "stored chat completion", x.c.Param("id"))
 }
 
 // getCompletion answers GET /v1/chat/completions/{id}.

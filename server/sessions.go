@@ -100,10 +100,7 @@ func (s *Server) answerSession(x *exchange, id string) error {
 
 // aboutSession says of an error that a row is not there that it is the session of the path.
 func (x *exchange) aboutSession(err error) error {
-	if errors.Is(err, database.ErrNotFound) {
-		return notFound("session", x.c.Param("id"))
-	}
-	return err
+	return aboutRow(err, "session", x.c.Param("id"))
 }
 
 // sessionRequest is what the bodies of this API have.
