@@ -19,9 +19,11 @@ import (
 	"hearth/sessions/items"
 )
 
-// responseRequestOf asks the embedded model to go on from items.
+// responseRequestOf asks the embedded model to go on from items. A test whose events could not be checked is skipped here,
+// before a response runs that would outlive it.
 func responseRequestOf(t testing.TB, newID func(string) string, raw string) *ResponseRequest {
 	t.Helper()
+	sharedtest.Root(t)
 	object := newTestWriter(false).object
 	object.ID, object.Model, object.Store = newID("resp_"), embedded.Name, true
 	list, err := (&items.Parser{NewID: newID}).Parse("input", json.RawMessage(raw))
