@@ -51,7 +51,9 @@ type Options struct {
 	DraftPath      string        // where Catalog.Load finds it; "": nowhere
 	Disk           *disk.Store   // where computed blocks outlive the process, shared by all engines; nil: nowhere
 	Logger         *slog.Logger  // nil: slog.Default
-	Progress       func(doneBytes, totalBytes int64)
+	// Now is the clock by which steps and requests are measured; nil: time.Now. It is called from any goroutine.
+	Now      func() time.Time
+	Progress func(doneBytes, totalBytes int64)
 }
 
 func (o *Options) setDefaults() {
@@ -69,6 +71,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 }
 
@@ -188,7 +193,7 @@ func load(ctx context.Context, m *model.Model, opts Options) (*Engine, error) {
 		scheduler: newScheduler(cache, limits.Spans, limits.Outputs, opts.MaxWaiting),
 		batch:     hardware.NewBatch(limits), scratch: sample.NewScratch(e.vocab, hardware.PartLen),
 		pace: pace{fixed: opts.MaxBatchTokens}, stops: opts.StopTokens, ends: opts.EndTokens, banned: opts.Banned,
-		stats: &e.stats, log: opts.Logger,
+		stats: &e.stats, log: opts.Logger, now: opts.Now,
 		finished: make([]*sequence, 0, opts.MaxWaiting+opts.MaxSequences),
 	}
 	e.loop.speculation = newSpeculation(&opts, e.loop, drafts)
@@ -310,7 +315,7 @@ func (e *Engine) Submit(ctx context.Context, r *api.Request) (<-chan api.Event, 
 		promptLen: len(r.Prompt), maxTokens: maxTokens, minTokens: r.MinTokens, logprobs: r.Logprobs,
 		anchor: min(max(r.Anchor, 0), len(r.Prompt)), scored: r.PromptLogprobs, ignoreEOS: r.IgnoreEOS, pooled: r.Pooled, logitsOf: r.LogitsOf,
 		tokens:  append(make([]int32, 0, len(r.Prompt)+min(maxTokens, reservedTokens)), r.Prompt...),
-		sampler: sampler, submittedAt: time.Now(),
+		sampler: sampler, submittedAt: e.loop.now(),
 	}
 	if e.disk != nil && r.Salt == "" {
 		seq.origin, seq.saved = e.origin(r.Tenant), maxTokens > 0 // else there is no answer, and nobody goes on
@@ -474,7 +479,7 @@ func (e *Engine) shutDown() {
 		select {
 		case seq := <-e.submissions:
 			seq.ended = &api.Done{Reason: api.FinishError, Err: api.ErrClosed}
-			l.close(seq, time.Now())
+			l.close(seq, l.now())
 		case <-e.wake:
 		}
 	}

@@ -36,6 +36,7 @@ type loop struct {
 	banned      []int32 // ids that are never drawn
 	stats       *counters
 	log         *slog.Logger
+	now         func() time.Time // measures steps and requests
 
 	finished []*sequence // ended in this step, not yet closed
 }
@@ -57,7 +58,7 @@ func (l *loop) step() bool {
 		return l.save() > 0
 	}
 	l.fill(items)
-	start := time.Now()
+	start := l.now()
 	for _, it := range items {
 		if it.seq.startedAt.IsZero() {
 			it.seq.startedAt = start
@@ -69,14 +70,14 @@ func (l *loop) step() bool {
 		l.failAll(fmt.Errorf("%w: %w", api.ErrInternal, err))
 		return true
 	}
-	end := time.Now()
+	end := l.now()
 	done := l.finish(items, end)
 	l.pace.observe(done, end.Sub(start))
 	l.stats.steps.Add(1)
 	l.stats.rows.Add(uint64(done.decodes + done.prompts + done.drafts))
 	if l.speculation != nil {
 		if done.prompts == 0 {
-			l.speculation.control.Took(done.decodes+done.drafts, time.Since(start))
+			l.speculation.control.Took(done.decodes+done.drafts, l.now().Sub(start))
 		}
 		if err := l.speculation.guess(l.scheduler, items); err != nil {
 			l.log.Error("drafting failed", "error", err)
@@ -343,7 +344,7 @@ func (l *loop) dropCancelled() {
 		}
 	}
 	if len(l.finished) > 0 {
-		l.closeFinished(time.Now())
+		l.closeFinished(l.now())
 	}
 }
 
@@ -353,7 +354,7 @@ func (l *loop) failAll(err error) {
 	l.finished = l.finished[:0]
 	l.reset()
 	l.publish()
-	now := time.Now()
+	now := l.now()
 	for _, seq := range all {
 		if seq.ended == nil {
 			seq.ended = &api.Done{Reason: api.FinishError, Err: err}

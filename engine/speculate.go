@@ -136,6 +136,7 @@ type speculation struct {
 	items    []stepItem    // of all
 	unasked  int           // steps since the model was asked for more than a guess
 	stats    *counters
+	now      func() time.Time
 }
 
 // newSpeculation returns nil where nothing is guessed. The draft model's queue is nil without one.
@@ -147,7 +148,7 @@ func newSpeculation(opts *Options, l *loop, drafts hardware.Queue) *speculation 
 	s := &speculation{
 		most: l.limits.MaxDraft, outputs: l.limits.Outputs, oneBlock: l.model.Program.Stateful(),
 		lookup: opts.Speculate == SpeculateAuto || opts.Speculate == SpeculateNGram,
-		lanes:  lanes(), all: lanes(), wishing: lanes(), stats: l.stats,
+		lanes:  lanes(), all: lanes(), wishing: lanes(), stats: l.stats, now: l.now,
 	}
 	pick := func(item int, logits, parts []float32, tokens []int32) (int32, error) {
 		seq := s.items[item].seq
@@ -267,12 +268,12 @@ func (s *speculation) ask(scheduler *scheduler) error {
 	if source == draft.Heads && deepest == 0 && s.unasked > restAfter && len(s.all) == len(s.lanes) {
 		return nil
 	}
-	start := time.Now()
+	start := s.now()
 	if err := s.model.Propose(s.all); err != nil {
 		return err
 	}
 	if len(s.all) == len(s.lanes) { // else others are followed too, which takes longer
-		s.control.Drafted(source, deepest, time.Since(start))
+		s.control.Drafted(source, deepest, s.now().Sub(start))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -356,13 +357,16 @@ func TestTokenizeRoundTrip(t *testing.T) {
 	}
 }
 
-// TestPrediction sends the answer itself as the prediction: it is accepted, and the answer stays the same.
+// TestPrediction sends the answer itself as the prediction: it is accepted, and the answer stays the same. Every step takes
+// as long by the engine's clock, so that guesses pay.
 func TestPrediction(t *testing.T) {
 	ask := func(s *testServer, fields string) *chatCompletion {
 		a := decodeAnswer[chatCompletion](t, s.post("/v1/chat/completions", chatBody(`"temperature":0,"max_tokens":60`+fields)))
 		return &a
 	}
-	s := startServer(t, Options{}, engine.Options{Speculate: engine.SpeculateAuto})
+	var ticks atomic.Int64
+	tick := func() time.Time { return time.UnixMilli(ticks.Add(1)) }
+	s := startServer(t, Options{}, engine.Options{Speculate: engine.SpeculateAuto, Now: tick})
 	plain := ask(sharedServer(t), "")
 	text := plain.Choices[0].Message.Content
 	half := len(text) / 2
