@@ -224,7 +224,9 @@ func (s *Server) addConversationItems(x *exchange) error {
 	}
 	defer unlock()
 	rows := sessions.Stored(added, s.opts.Now())
-	if err := db.AppendItems(x.ctx, x.tenant, x.c.Param("id"), rows); err != nil {
+	err = db.AppendItems(x.ctx, x.tenant, x.c.Param("id"), rows)
+	unlock() // before the client knows, and begins a turn
+	if err != nil {
 		return x.aboutConversation(err)
 	}
 	return x.answer(newItemList(rows, false))

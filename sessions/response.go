@@ -317,6 +317,7 @@ func (r *ResponseRun) end(finish *Finish, tokens []int32) {
 			r.request.Logger.Error("that a response failed could not be stored", "response", r.ID, "error", err)
 		}
 	}
+	r.unlock() // before anyone can know that the turn has ended, and begin the next one
 	r.show()
 	r.events.append(events)
 	r.events.close()

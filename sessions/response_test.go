@@ -359,3 +359,46 @@ func TestResponseMemory(t *testing.T) {
 		t.Errorf("%d remembered beside a long one", len(m.known))
 	}
 }
+
+// TestNextTurn wants a conversation to be free for the next turn before anyone can see that a turn has ended.
+func TestNextTurn(t *testing.T) {
+	s, newID := openStoreWithDatabase(t), numberedIDs()
+	const conversation = "conv_1"
+	if err := s.database.CreateSession(t.Context(), &database.Session{ID: conversation, Tenant: DefaultTenant}, nil); err != nil {
+		t.Fatal(err)
+	}
+	req := responseRequestOf(t, newID, `"Go on."`)
+	req.Object.Conversation, req.Turn.MaxTokens = &ConversationRef{conversation}, 1
+	started, finished := make(chan *ResponseRun, 1), false
+	req.Observe = func(d *Delta) { finished = d.Finish != nil }
+	req.Now = func() time.Time {
+		if finished { // the turn is about to be stored; let nobody see its end
+			finished = false
+			(<-started).mu.Lock()
+		}
+		return time.Now()
+	}
+	run, err := s.Respond(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	started <- run
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+		unlock, err := s.Lock(DefaultTenant, conversation)
+		if err == nil {
+			unlock()
+			break
+		}
+		if time.Since(begin) > time.Minute {
+			t.Error("the conversation is free only when the end can be seen")
+			break
+		}
+	}
+	run.mu.Unlock()
+	if _, last := readAll(t, run); last.Status != StatusIncomplete {
+		t.Errorf("%+v", last)
+	}
+	if err := run.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -69,7 +69,7 @@ func showCrashes(ctx context.Context, r *run) error {
 	r.figure(float64(loop.recovered), "", "conversations read again after a crash, nothing missing")
 	r.milliseconds(percentile(starts, .5), "start of the server: p50")
 	r.milliseconds(percentile(starts, 1), "start of the server: longest")
-	r.require(percentile(starts, 1) < mostStart, "a start took %v, want less than %v", percentile(starts, 1), mostStart)
+	r.requireTime(percentile(starts, 1) < mostStart, "a start took %v, want less than %v", percentile(starts, 1), mostStart)
 	r.require(loop.answered > c.kills, "only %d turns were answered", loop.answered)
 	return s.stop()
 }

@@ -87,7 +87,7 @@ func (r *run) forks(ctx context.Context, m model) error {
 		if i == 0 {
 			r.require(a.text == own[0].text, "%s: a fork answers %q, the session itself answered %q", m.name, a.text, own[0].text)
 		}
-		r.require(a.first <= mostForkTime*hit, "%s: fork %d took %v to its first token, the session itself %v", m.name, i, a.first, hit)
+		r.requireTime(a.first <= mostForkTime*hit, "%s: fork %d took %v to its first token, the session itself %v", m.name, i, a.first, hit)
 	}
 	after, err := s.blocks(ctx)
 	if err != nil {

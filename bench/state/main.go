@@ -28,6 +28,7 @@ type options struct {
 	keep   bool
 	report string // JSON file
 	points []int
+	short  bool // counts of every commit
 	counts counts
 }
 
@@ -94,8 +95,7 @@ func main() {
 
 func parseFlags(args []string) (*options, error) {
 	o := &options{counts: fullCounts}
-	short := slices.Contains(args, "-short") || slices.Contains(args, "--short")
-	if short {
+	if o.short = slices.Contains(args, "-short") || slices.Contains(args, "--short"); o.short {
 		o.counts = shortCounts
 	}
 	flags := flag.NewFlagSet("state", flag.ContinueOnError)
@@ -104,7 +104,7 @@ func parseFlags(args []string) (*options, error) {
 	flags.StringVar(&o.work, "work", "", "folder for models, data and logs (default: a new one, removed in the end)")
 	flags.BoolVar(&o.keep, "keep", false, "keep the folder")
 	flags.StringVar(&o.report, "json", "", "file for the figures")
-	flags.Bool("short", false, "counts for every commit, which the flags behind it change")
+	flags.Bool("short", false, "counts for every commit, which the flags behind it change; times are printed and not required")
 	flags.IntVar(&c.tokens, "tokens", c.tokens, "tokens of the session of points 1, 2 and 6")
 	flags.StringVar(&c.size, "size", c.size, "size of the qwen3 whose speed points 1 and 2 measure; empty: none")
 	architectures := flags.String("arch", strings.Join(c.architectures, ","), "further architectures of points 1 and 2, tiny ones")

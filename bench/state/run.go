@@ -64,6 +64,16 @@ func (r *run) require(ok bool, format string, args ...any) {
 	}
 }
 
+// requireTime notes a promise about time that is not kept. With the counts of every commit, which may run beside anything,
+// it is printed and no more.
+func (r *run) requireTime(ok bool, format string, args ...any) {
+	if ok || !r.opts.short {
+		r.require(ok, format, args...)
+		return
+	}
+	fmt.Printf("   slow: "+format+"\n", args...)
+}
+
 // stopAll ends what still runs.
 func (r *run) stopAll() {
 	for _, s := range r.servers {
