@@ -254,7 +254,7 @@ func FuzzFiles(f *testing.F) {
 	f.Add([]byte{}, index, []byte{})
 	f.Fuzz(func(t *testing.T, segment, index, tenants []byte) {
 		files := newTestFiles()
-		if err := writeKey(files, filepath.Join("cache", "key"), key); err != nil {
+		if err := secretFile(filepath.Join("cache", "key")).write(files, key); err != nil {
 			t.Fatal(err)
 		}
 		for name, b := range map[string][]byte{segmentName: segment, indexName: index, tenantsName: tenants} {

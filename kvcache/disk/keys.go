@@ -7,97 +7,18 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"runtime"
-	"strings"
 )
 
 // secret is what the key file holds.
-type secret [32]byte
+type secret [keyBytes]byte
 
-// keyPrefix begins the key file's one line; the secret in hexadecimal digits follows.
-const keyPrefix = "hearth-cache-key-1 "
-
-// loadKey reads a key file, or makes one where there is none. A file that is there and is no key is an error: it may be
-// somebody's, or the only copy of a key.
-func loadKey(files fileSystem, path string) (key secret, made bool, err error) {
-	key, err = readKey(files, path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return key, false, err
-	}
-	rand.Read(key[:])
-	if err = writeKey(files, path, key); errors.Is(err, fs.ErrExist) {
-		key, err = readKey(files, path) // another process was faster
-		return key, false, err
-	}
-	return key, true, err
-}
-
-func readKey(files fileSystem, path string) (key secret, err error) {
-	f, err := files.Open(path, os.O_RDONLY)
-	if err != nil {
-		return key, fmt.Errorf("kvcache/disk: key file: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return key, fmt.Errorf("kvcache/disk: key file: %w", err)
-	}
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		return key, fmt.Errorf("kvcache/disk: key file %s may be used by others than its owner, its mode is %#o: make it 0600", path, info.Mode().Perm())
-	}
-	line := make([]byte, len(keyPrefix)+2*len(key)+1)
-	if info.Size() != int64(len(line)) {
-		return key, fmt.Errorf("kvcache/disk: key file %s holds no key: it has %d bytes, want %d", path, info.Size(), len(line))
-	}
-	if _, err := f.ReadAt(line, 0); err != nil && err != io.EOF {
-		return key, fmt.Errorf("kvcache/disk: key file: %w", err)
-	}
-	digits, ok := strings.CutPrefix(strings.TrimSuffix(string(line), "\n"), keyPrefix)
-	if n, err := hex.Decode(key[:], []byte(digits)); !ok || err != nil || n != len(key) {
-		return secret{}, fmt.Errorf("kvcache/disk: key file %s holds no key: want %q and %d hexadecimal digits", path, keyPrefix, 2*len(key))
-	}
-	return key, nil
-}
-
-// writeKey makes a key file that is whole or not there; fs.ErrExist when there is one already.
-func writeKey(files fileSystem, path string, key secret) error {
-	line := keyPrefix + hex.EncodeToString(key[:]) + "\n"
-	aside := path + ".new"
-	if err := files.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("kvcache/disk: key file: %w", err)
-	}
-	if err := writeFile(files, aside, []byte(line)); err != nil {
-		return fmt.Errorf("kvcache/disk: key file: %w", err)
-	}
-	defer files.Remove(aside)
-	err := files.Link(aside, path)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		err = writeFile(files, path, []byte(line)) // not every file system has links
-	}
-	if err == nil {
-		err = files.SyncDir(filepath.Dir(path))
-	}
-	if err != nil {
-		return fmt.Errorf("kvcache/disk: key file: %w", err)
-	}
-	return nil
-}
-
-// writeFile writes a file that must not be there yet.
-func writeFile(files fileSystem, path string, data []byte) error {
-	f, err := files.Open(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(data, 0)
-	return errors.Join(err, f.Sync(), f.Close())
+// secretFile is the file of a store's secret.
+func secretFile(path string) KeyFile {
+	return KeyFile{Path: path, Prefix: "hearth-cache-key-1 "}
 }
 
 // tenantID is what stands for a tenant in the files: a hash of its salt.

@@ -2,6 +2,8 @@ package disk
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,6 +26,24 @@ func TestKeyFileIsItsOwnersAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantOpenError(t, o, o.KeyFile)
+}
+
+// TestKeyFileIsMadeOnce shows that what comes later leaves the key that is there, and nothing else.
+func TestKeyFileIsMadeOnce(t *testing.T) {
+	k := KeyFile{Path: filepath.Join(t.TempDir(), "key"), Prefix: "test "}
+	first, err := k.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.write(osFiles{}, [keyBytes]byte{1}); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("written again: %v, want %v", err, fs.ErrExist)
+	}
+	if again, err := k.Load(); err != nil || again != first {
+		t.Errorf("read again it is %x, was %x, %v", again, first, err)
+	}
+	if names, err := filepath.Glob(k.Path + "*"); err != nil || len(names) != 1 {
+		t.Errorf("the folder has %q, %v", names, err)
+	}
 }
 
 func wantOpenError(t *testing.T, o Options, part string) {

@@ -18,9 +18,9 @@ func (s *Store) load() error {
 		return fmt.Errorf("kvcache/disk: folder %s cannot be locked, perhaps it is in use: %w", dir, err)
 	}
 	s.lock = lock
-	key, made, err := loadKey(s.files, s.options.KeyFile)
+	key, made, err := secretFile(s.options.KeyFile).load(s.files)
 	if err != nil {
-		return err
+		return fmt.Errorf("kvcache/disk: key file: %w", err)
 	}
 	if s.table.keys, err = openKeyring(s.files, filepath.Join(dir, tenantsName), key); err != nil {
 		return err

@@ -61,8 +61,8 @@ func (s *Store) beginAnew(keys string) error {
 		s.lock.Close() // it has no name any more
 		s.lock = lock
 	}
-	if err := writeKey(s.files, s.options.KeyFile, s.table.keys.secret); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	if err := secretFile(s.options.KeyFile).write(s.files, s.table.keys.secret); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("kvcache/disk: key file: %w", err)
 	}
 	s.mu.Lock()
 	tenants := make([]*tenant, 0, len(s.table.keys.byTag))
