@@ -264,10 +264,20 @@ type foundSession struct {
 	Match matchObject `json:"match"`
 }
 
-// matchObject is the newest item that matches, and the text of it around the first word that was looked for.
+// matchObject is what matches, the title or else the newest item, and the text of it around the first word that was looked
+// for.
 type matchObject struct {
-	ItemID  string `json:"item_id"`
-	Excerpt string `json:"excerpt"`
+	Type    string  `json:"type"`    // "title" or "item"
+	ItemID  *string `json:"item_id"` // null: the title
+	Excerpt string  `json:"excerpt"`
+}
+
+func newMatchObject(f *database.Found, words string) (matchObject, error) {
+	if f.Item == nil {
+		return matchObject{Type: "title", Excerpt: database.Excerpt(f.Title, words, excerptBytes)}, nil
+	}
+	item, err := items.Read(f.Item.JSON)
+	return matchObject{Type: "item", ItemID: &f.Item.ID, Excerpt: database.Excerpt(item.Text, words, excerptBytes)}, err
 }
 
 // excerptBytes is about how long excerpts are.
@@ -279,7 +289,7 @@ type searchQuery struct {
 	page  database.Page
 }
 
-// searchParameters lack an order: the newest match comes first.
+// searchParameters lack an order: titles come before items, and the newest match of each first.
 var searchParameters = append([]parameter[searchQuery]{
 	{"q", once, func(q *searchQuery, a argument) error {
 		q.words = a.text
@@ -307,12 +317,12 @@ func (s *Server) searchSessions(x *exchange) error {
 		return aboutAfter(err, q.page.After)
 	}
 	entries := make([]foundSession, len(found))
-	for i, f := range found {
-		item, err := items.Read(f.Item.JSON)
+	for i := range found {
+		match, err := newMatchObject(&found[i], q.words)
 		if err != nil {
 			return err
 		}
-		entries[i] = foundSession{newSessionObject(&f.Session), matchObject{f.Item.ID, database.Excerpt(item.Text, q.words, excerptBytes)}}
+		entries[i] = foundSession{newSessionObject(&found[i].Session), match}
 	}
 	return x.answer(newListObject(entries, more, func(o *foundSession) string { return o.ID }))
 }

@@ -48,7 +48,7 @@ func (s *Server) exportSession(x *exchange) error {
 	id := x.c.Param("id")
 	export, err := s.store.Export(x.ctx, x.tenant, id, sessions.ExportOptions{Computed: q.computed, Now: s.opts.Now(), By: "hearth " + s.opts.Version})
 	if err != nil {
-		return x.aboutConversation(err)
+		return x.aboutSession(err)
 	}
 	x.header().Set("Content-Type", archiveType)
 	x.header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": id + ".tar.zst"}))

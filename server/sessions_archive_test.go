@@ -105,6 +105,17 @@ func TestArchiveErrors(t *testing.T) {
 	}
 }
 
+// TestExportOfNothing says that it is a session that is not there.
+func TestExportOfNothing(t *testing.T) {
+	s := sharedServer(t)
+	for _, path := range []string{"", "/export", "/export?computed=false"} {
+		a := s.get("/v1/sessions/conv_none" + path)
+		if e := decodeAnswer[errorBody](t, a).Error; a.status != 404 || !strings.Contains(e.Message, "session") || strings.Contains(e.Message, "conversation ") {
+			t.Errorf("%s = %d %s", path, a.status, a.body)
+		}
+	}
+}
+
 // TestImportLeavesNoFile imports next to a database file, and wants nothing left beside it.
 func TestImportLeavesNoFile(t *testing.T) {
 	s := sharedServer(t)

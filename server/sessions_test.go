@@ -58,7 +58,11 @@ func TestSessions(t *testing.T) {
 		t.Errorf("the next %v, %v", ids, more)
 	}
 	found := decodeAnswer[listObject[foundSession]](t, s.get("/v1/sessions/search?q=ZEBRA"))
-	if len(found.Data) != 1 || found.Data[0].ID != made.ID || found.Data[0].Match.Excerpt != "A zebra came by." || found.Data[0].Match.ItemID == "" {
+	if len(found.Data) != 1 || found.Data[0].ID != made.ID || found.Data[0].Match.Excerpt != "A zebra came by." || found.Data[0].Match.Type != "item" || *found.Data[0].Match.ItemID == "" {
+		t.Errorf("found %+v", found)
+	}
+	found = decodeAnswer[listObject[foundSession]](t, s.get("/v1/sessions/search?q=lily"))
+	if len(found.Data) != 1 || found.Data[0].ID != made.ID || found.Data[0].Match != (matchObject{Type: "title", Excerpt: "Lily"}) {
 		t.Errorf("found %+v", found)
 	}
 	fork := s.session("POST", "/"+made.ID+"/fork", `{"items":1,"title":"Other"}`)

@@ -60,6 +60,7 @@ type sessionLine struct {
 		RestoreMS float64 `json:"restore_ms"`
 	} `json:"computed"`
 	Match struct {
+		Type    string `json:"type"`
 		Excerpt string `json:"excerpt"`
 	} `json:"match"`
 }
@@ -119,7 +120,7 @@ func sessionsTable(cmd *cobra.Command, c *sessionsClient, path string, query url
 			return fmt.Errorf("the server's answer: %w", err)
 		}
 		title := s.Title
-		if s.Match.Excerpt != "" {
+		if s.Match.Excerpt != "" && (s.Match.Type != "title" || title == "") {
 			title = strings.TrimSpace(title + "  " + s.Match.Excerpt)
 		}
 		if s.Pinned {
@@ -174,9 +175,10 @@ func newSessionsSearch() *cobra.Command {
 	limit := 0
 	command := &cobra.Command{
 		Use:   "search WORDS",
-		Short: "List the sessions with an item that has all of the words",
-		Long: `Lists the sessions with an item that has all of the words, the newest match first. Words in double quotes are found in this
-order only, and word* finds what begins so, with three characters or more. Case and accents do not matter.`,
+		Short: "List the sessions whose title or an item of which has all of the words",
+		Long: `Lists the sessions whose title has all of the words, and then those with an item that has them, the newest match first. Words in
+double quotes are found in this order only, and word* finds what begins so, with three characters or more. Case and accents do
+not matter.`,
 		Example: `  hearth sessions search red ball
   hearth sessions search '"red ball"' 'play*'`,
 		Args: cobra.MinimumNArgs(1),

@@ -171,7 +171,7 @@ func TestMigration(t *testing.T) {
 	db, err := connect(t.Context(), path, forWriting)
 	check(t, err)
 	defer db.Close()
-	failing := append(migrations[:len(migrations):len(migrations)], "CREATE TABLE more (x); DROP TABLE session; SELECT nothing")
+	failing := append(migrations[:len(migrations):len(migrations)], migration{statements: "CREATE TABLE more (x); DROP TABLE session; SELECT nothing"})
 	if err := migrate(t.Context(), db, failing); err == nil || !strings.Contains(err.Error(), fmt.Sprint("version ", len(failing))) {
 		t.Errorf("a step that fails: %v", err)
 	}
@@ -179,6 +179,28 @@ func TestMigration(t *testing.T) {
 	if got := allItems(t, d, "a", "conv_7"); len(got) != 10 {
 		t.Errorf("%d items are left", len(got))
 	}
+}
+
+// TestTitlesOfOlderFile finds sessions by titles that they were given before there was an index of titles.
+func TestTitlesOfOlderFile(t *testing.T) {
+	ctx, path := t.Context(), filepath.Join(t.TempDir(), "state.db")
+	db, err := connect(ctx, path, forMaking)
+	check(t, err)
+	check(t, migrate(ctx, db, migrations[:5]))
+	const insert = `INSERT INTO session (tenant, id, model, title, created, updated, ttl, pinned, metadata, parent, forked) VALUES (?, ?, '', ?, 0, 0, 0, 0, ?, '', 0)`
+	for _, s := range [][]any{
+		{"a", "conv_1", "Zebras", "{}"}, {"a", "conv_2", "", `{"title":"of zebras","x":"lions"}`}, {"a", "conv_3", "", `{"x":"zebras"}`}, {"b", "conv_4", "Zebras", "{}"},
+	} {
+		_, err := db.ExecContext(ctx, insert, s...)
+		check(t, err)
+	}
+	check(t, db.Close())
+	d := openAt(t, path, Options{})
+	found, _, err := d.SearchSessions(ctx, "a", "zebras", Page{})
+	if err != nil || len(found) != 2 || found[0].Session.ID != "conv_2" || found[0].Title != "of zebras" || found[1].Session.ID != "conv_1" {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	verifySums(t, d)
 }
 
 func TestReadOnly(t *testing.T) {

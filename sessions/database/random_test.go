@@ -46,7 +46,7 @@ func TestRandomOperations(t *testing.T) {
 				r.delete(k[:1], k[2:])
 			}
 			r.compare()
-			for _, table := range []string{"item", "item_text", "entry", "part", "log", "event", "response"} {
+			for _, table := range []string{"item", "item_text", "session_title", "entry", "part", "log", "event", "response"} {
 				var n int
 				check(t, r.d.reader.QueryRow("SELECT COUNT(*) FROM "+table).Scan(&n))
 				if n != 0 {
@@ -267,6 +267,7 @@ func verifySums(t *testing.T, d *DB) {
 	for name, query := range map[string]string{
 		"items that nothing has": `SELECT COUNT(*) FROM item WHERE number NOT IN (SELECT item FROM entry UNION SELECT item FROM part)`,
 		"texts without an item":  `SELECT COUNT(*) FROM item_text WHERE rowid NOT IN (SELECT number FROM item)`,
+		"titles of no session":   `SELECT COUNT(*) FROM session_title WHERE rowid NOT IN (SELECT number FROM session)`,
 		"sums of sessions": `SELECT COUNT(*) FROM session s WHERE items <> (SELECT COUNT(*) FROM entry WHERE session = s.number)
 			OR bytes <> (SELECT COALESCE(SUM(bytes), 0) FROM entry WHERE session = s.number)`,
 		"sums of tenants": `SELECT COUNT(*) FROM tenant t WHERE sessions <> (SELECT COUNT(*) FROM session WHERE tenant = t.name) OR bytes <>

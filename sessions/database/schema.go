@@ -9,9 +9,18 @@ import (
 // applicationID marks the file as Hearth's (PRAGMA application_id): "HRTH".
 const applicationID = 0x48525448
 
+// migration makes a version of a file of the one before it.
+type migration struct {
+	statements string
+	fill       func(context.Context, *sql.Tx) error // what no statement can do, after them; nil: nothing
+}
+
 // migrations bring an older file up to date: entry i makes version i+1 of version i (PRAGMA user_version). An entry that was
 // released is never changed; another one follows it.
-var migrations = []string{version1, version2, version3, version4, version5}
+var migrations = []migration{
+	{statements: version1}, {statements: version2}, {statements: version3}, {statements: version4}, {statements: version5},
+	{statements: version6, fill: indexTitles},
+}
 
 // version1 draws the tables. What holds of them whatever is inserted or deleted, and in whatever order, is said by foreign
 // keys and triggers:
@@ -230,8 +239,17 @@ ALTER TABLE log ADD COLUMN head BLOB;  -- names its first tokens; NULL: it has f
 CREATE INDEX log_head ON log (tenant, model, head);
 `
 
+// version6 finds sessions by their titles.
+const version6 = `
+CREATE VIRTUAL TABLE session_title USING fts5 (text, columnsize = 0, tokenize = "unicode61 remove_diacritics 0 categories 'L* N* M* Co'");
+INSERT INTO session_title (session_title, rank) VALUES ('secure-delete', 1);
+CREATE TRIGGER session_untitled AFTER DELETE ON session BEGIN
+  DELETE FROM session_title WHERE rowid = old.number;
+END;
+`
+
 // migrate brings a file to the newest version of steps, each of them whole or not at all.
-func migrate(ctx context.Context, db *sql.DB, steps []string) error {
+func migrate(ctx context.Context, db *sql.DB, steps []migration) error {
 	for {
 		done, err := migrateOnce(ctx, db, steps)
 		if done || err != nil {
@@ -240,7 +258,7 @@ func migrate(ctx context.Context, db *sql.DB, steps []string) error {
 	}
 }
 
-func migrateOnce(ctx context.Context, db *sql.DB, steps []string) (done bool, err error) {
+func migrateOnce(ctx context.Context, db *sql.DB, steps []migration) (done bool, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
@@ -255,7 +273,11 @@ func migrateOnce(ctx context.Context, db *sql.DB, steps []string) (done bool, er
 	case version == len(steps):
 		return true, nil
 	}
-	if _, err := tx.ExecContext(ctx, steps[version]); err != nil {
+	_, err = tx.ExecContext(ctx, steps[version].statements)
+	if err == nil && steps[version].fill != nil {
+		err = steps[version].fill(ctx, tx)
+	}
+	if err != nil {
 		return false, fmt.Errorf("migrating to version %d: %w", version+1, err)
 	}
 	// Pragmas take no parameters; these are our own numbers.

@@ -19,11 +19,13 @@ const (
 // Found is a session that a search found.
 type Found struct {
 	Session Session
-	Item    Item // the newest one that matches
+	Title   string // that matches; empty: it does not
+	Item    *Item  // the newest one that matches; nil where the title does
 }
 
-// SearchSessions lists the sessions with an item that has all words of a query, those with the newest such item first;
-// "words in quotes" are found in this order only, and word* finds what begins so. No other sign has a meaning. Case and
+// SearchSessions lists the sessions whose title has all words of a query, the newest one first, and then those with an item
+// that has them, those with the newest such item first. A title is what Session.Title says, or "title" in its metadata.
+// "Words in quotes" are found in this order only, and word* finds what begins so. No other sign has a meaning. Case and
 // accents do not matter.
 //
 // Every word is stored with the number of its tenant before it: neither what a search finds nor how long it takes depends
@@ -59,41 +61,58 @@ func (d *DB) SearchSessions(ctx context.Context, tenant, query string, page Page
 	return list, more, err
 }
 
-// hit is a session and its newest item that matches.
+// hit is a session and its newest item that matches, 0 where the title does.
 type hit struct{ session, item int64 }
 
-// findHits reads matches from the newest on until the page is full and one more is known.
+// hits are the matches of a page.
+type hits struct {
+	list  []hit
+	limit int // most of them; negative: all
+	seen  map[int64]bool
+	after string // the session behind which the page begins; empty: it was seen
+}
+
+const (
+	titleMatches = `SELECT s.number, s.id, 0 FROM session_title t CROSS JOIN session s ON s.number = t.rowid WHERE t.text MATCH ? ORDER BY t.rowid DESC`
+	itemMatches  = `SELECT s.number, s.id, t.rowid FROM item_text t CROSS JOIN entry e ON e.item = t.rowid CROSS JOIN session s ON s.number = e.session
+		WHERE t.text MATCH ? ORDER BY t.rowid DESC`
+)
+
+// findHits reads matches, those of titles first and the newest of a kind first, until the page is full and one more is known.
 func findHits(ctx context.Context, tx *sql.Tx, match string, page Page) ([]hit, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT s.number, s.id, t.rowid FROM item_text t CROSS JOIN entry e ON e.item = t.rowid CROSS JOIN session s ON s.number = e.session
-		WHERE t.text MATCH ? ORDER BY t.rowid DESC`, match)
+	found := hits{limit: page.limit(), seen: map[int64]bool{}, after: page.After}
+	for _, query := range []string{titleMatches, itemMatches} {
+		if err := found.read(tx.QueryContext(ctx, query, match)); err != nil {
+			return nil, err
+		}
+	}
+	if found.after != "" {
+		return nil, fmt.Errorf("after: %s: %w", page.After, ErrNotFound)
+	}
+	return found.list, nil
+}
+
+func (f *hits) read(rows *sql.Rows, err error) error {
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer rows.Close()
-	var hits []hit
-	seen, skip := map[int64]bool{}, page.After != ""
-	for limit := page.limit(); rows.Next() && (limit < 0 || len(hits) < limit); {
+	for (f.limit < 0 || len(f.list) < f.limit) && rows.Next() {
 		var h hit
 		var id string
 		if err := rows.Scan(&h.session, &id, &h.item); err != nil {
-			return nil, err
+			return err
 		}
 		switch {
-		case seen[h.session]:
-		case skip:
-			skip = id != page.After
-		default:
-			hits = append(hits, h)
+		case f.seen[h.session]:
+		case f.after == "":
+			f.list = append(f.list, h)
+		case f.after == id:
+			f.after = ""
 		}
-		seen[h.session] = true
+		f.seen[h.session] = true
 	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	if skip {
-		return nil, fmt.Errorf("after: %s: %w", page.After, ErrNotFound)
-	}
-	return hits, nil
+	return rows.Err()
 }
 
 func (h hit) load(ctx context.Context, tx *sql.Tx, tenant string) (f Found, err error) {
@@ -101,7 +120,12 @@ func (h hit) load(ctx context.Context, tx *sql.Tx, tenant string) (f Found, err 
 	if err != nil {
 		return f, err
 	}
-	f.Item, err = scanItem(tx.QueryRowContext(ctx, `SELECT `+itemColumns+` FROM item i WHERE i.number = ? AND i.tenant = ?`, h.item, tenant))
+	if h.item == 0 {
+		f.Title = titleOf(&f.Session)
+		return f, nil
+	}
+	item, err := scanItem(tx.QueryRowContext(ctx, `SELECT `+itemColumns+` FROM item i WHERE i.number = ? AND i.tenant = ?`, h.item, tenant))
+	f.Item = &item
 	return f, err
 }
 

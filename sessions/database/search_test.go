@@ -1,8 +1,10 @@
 package database
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -19,7 +21,7 @@ func TestSearch(t *testing.T) {
 		if err != nil || len(found) != want {
 			t.Errorf("%s: found %v, %v, want %d", query, found, err, want)
 		}
-		if len(found) > 0 && (found[0].Session.ID != "conv_1" || found[0].Item.ID != "m1") {
+		if len(found) > 0 && (found[0].Session.ID != "conv_1" || (found[0].Item == nil || found[0].Item.ID != "m1")) {
 			t.Errorf("%s: found %+v", query, found)
 		}
 	}
@@ -28,6 +30,59 @@ func TestSearch(t *testing.T) {
 			t.Errorf("%q: %v", query, err)
 		}
 	}
+}
+
+// TestSearchTitles finds sessions by what they are called, before those where somebody said so, and by what they are called
+// now.
+func TestSearchTitles(t *testing.T) {
+	ctx, d := t.Context(), open(t, Options{})
+	called := func(id, title, metadata string) *Session {
+		return &Session{ID: id, Tenant: "a", Title: title, Metadata: json.RawMessage(metadata)}
+	}
+	check(t, d.CreateSession(ctx, called("conv_1", "The Äpfel of Aachen", ""), nil))
+	check(t, d.CreateSession(ctx, called("conv_2", "", `{"title":"More Äpfel","fruit":"pears"}`), messages("m", 1)))
+	check(t, d.CreateSession(ctx, called("conv_3", "Both", `{"title":"Both"}`), []Item{message("m3", "Äpfel, and both of them")}))
+	check(t, d.CreateSession(ctx, &Session{ID: "conv_4", Tenant: "b", Title: "Äpfel"}, nil))
+	find := func(query string, page Page) (list []string) {
+		t.Helper()
+		found, _, err := d.SearchSessions(ctx, "a", query, page)
+		check(t, err)
+		for _, f := range found {
+			if (f.Title == "") != (f.Item != nil) {
+				t.Errorf("%s: found %+v", query, f)
+			}
+			list = append(list, f.Session.ID)
+		}
+		return list
+	}
+	for query, want := range map[string]string{
+		"apfel": "conv_2 conv_1 conv_3", "apf*": "conv_2 conv_1 conv_3", `"apfel of"`: "conv_1", "pears": "", "both": "conv_3", `"both both"`: "",
+	} {
+		if got := strings.Join(find(query, Page{}), " "); got != want {
+			t.Errorf("%s: found %q, want %q", query, got, want)
+		}
+	}
+	if got := find("apfel", Page{After: "conv_2", Limit: 1}); !slices.Equal(got, []string{"conv_1"}) {
+		t.Errorf("the page behind the first title has %v", got)
+	}
+	if got := find("apfel", Page{After: "conv_1"}); !slices.Equal(got, []string{"conv_3"}) {
+		t.Errorf("the page behind the titles has %v", got)
+	}
+	_, err := d.UpdateSession(ctx, "a", "conv_1", func(s *Session) error { s.Title = "Pears"; return nil })
+	check(t, err)
+	_, err = d.UpdateSession(ctx, "a", "conv_2", func(s *Session) error { s.Metadata = nil; return nil })
+	check(t, err)
+	check(t, d.ForkSession(ctx, "conv_1", called("conv_5", "Apfelbaum", ""), 0, nil))
+	for query, want := range map[string]string{"apfel": "conv_3", "apfel*": "conv_5 conv_3", "pears": "conv_1"} {
+		if got := strings.Join(find(query, Page{}), " "); got != want {
+			t.Errorf("after changes, %s: found %q, want %q", query, got, want)
+		}
+	}
+	for _, id := range []string{"conv_1", "conv_2", "conv_3", "conv_5"} {
+		_, err := d.DeleteSession(ctx, "a", id)
+		check(t, err)
+	}
+	verifySums(t, d)
 }
 
 // TestSearchGoesOn reads all pages, newest match first, and sees what was stored after a search.

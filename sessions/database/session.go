@@ -37,7 +37,10 @@ func (d *DB) insertSession(ctx context.Context, tx *sql.Tx, s *Session) (number 
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number`,
 		s.Tenant, s.ID, s.Model, s.Title, created.UnixMicro(), updated.UnixMicro(), s.TTL.Microseconds(),
 		expiry(updated, s.TTL), s.Pinned, object(s.Metadata), s.Parent, s.ForkedAt).Scan(&number)
-	return number, err
+	if err != nil {
+		return 0, err
+	}
+	return number, indexTitle(ctx, tx, number, s)
 }
 
 // expiry is the expires column: NULL where a row is kept for ever.
@@ -114,12 +117,16 @@ func (d *DB) UpdateSession(ctx context.Context, tenant, id string, change func(*
 		if s, number, err = findSession(ctx, tx, tenant, id); err != nil {
 			return err
 		}
+		before := titleOf(s)
 		if err := change(s); err != nil {
 			return err
 		}
 		s.Updated = d.now()
 		_, err = tx.ExecContext(ctx, `UPDATE session SET model = ?, title = ?, updated = ?, ttl = ?, expires = ?, pinned = ?, metadata = ? WHERE number = ?`,
 			s.Model, s.Title, s.Updated.UnixMicro(), s.TTL.Microseconds(), expiry(s.Updated, s.TTL), s.Pinned, object(s.Metadata), number)
+		if err == nil && titleOf(s) != before {
+			err = indexTitle(ctx, tx, number, s)
+		}
 		if err != nil {
 			return err
 		}
