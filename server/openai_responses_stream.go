@@ -21,29 +21,40 @@ type eventOptions struct {
 // with the response's last event. It reads them until ctx ends, and keeps the connection alive in between.
 func (s *Server) streamResponse(x *exchange, ctx context.Context, events sessions.EventReader, opts eventOptions) error {
 	out := s.newStream(x, formatSSE)
-	next := opts.from
-	for {
-		list, err := s.nextEvents(ctx, events, next)
-		switch {
-		case errors.Is(err, errQuiet):
-			if err := out.keepAlive(); err != nil {
-				return err
+	read := func(from int) ([]database.Event, error) {
+		for {
+			list, err := s.nextEvents(ctx, events, from)
+			if !errors.Is(err, errQuiet) {
+				return list, err
 			}
-			continue
-		case err != nil:
+			if err := out.keepAlive(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := x.relay(opts, read, out.named); err != nil {
+		return err
+	}
+	return out.end()
+}
+
+// relay writes the events of a response as the options say, each with its type, until none is left to read. read waits for
+// the events from a sequence number on.
+func (x *exchange) relay(opts eventOptions, read func(from int) ([]database.Event, error), write func(kind string, event []byte) error) error {
+	for next := opts.from; ; next = x.sequence {
+		list, err := read(next)
+		if err != nil || len(list) == 0 {
 			return err
-		case len(list) == 0:
-			return out.end()
 		}
 		for _, e := range list {
 			kind, raw, err := opts.dress(e)
 			if err != nil {
 				return err
 			}
-			if err := out.named(kind, raw); err != nil {
+			if err := write(kind, raw); err != nil {
 				return err
 			}
-			next, x.sequence = e.Sequence+1, e.Sequence+1
+			x.sequence = e.Sequence + 1
 		}
 	}
 }

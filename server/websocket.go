@@ -16,6 +16,7 @@ import (
 	"github.com/coder/websocket"
 
 	"hearth/sessions"
+	"hearth/sessions/database"
 )
 
 // A WebSocket carries responses in both directions: a client's messages ask for them, and the server's are their events.
@@ -276,24 +277,10 @@ func (k *socket) respond(x *exchange, r *responseRequest) error {
 	}
 	defer func() { x.reason = run.Status() }()
 	defer run.Close() // its error is for the client, who has been told by then
-	opts := eventOptions{obfuscate: r.obfuscate, lane: r.lane}
-	for next := 0; ; {
-		// The run ends with its context, and its last event says so: that one is still to be read.
-		list, err := run.Events(context.WithoutCancel(x.ctx), next)
-		if err != nil || len(list) == 0 {
-			return err
-		}
-		for _, e := range list {
-			_, raw, err := opts.dress(e)
-			if err != nil {
-				return err
-			}
-			if err := k.write(raw); err != nil {
-				return err
-			}
-			next = e.Sequence + 1
-		}
-	}
+	// The run ends with its context, and its last event says so: that one is still to be read.
+	read := func(from int) ([]database.Event, error) { return run.Events(context.WithoutCancel(x.ctx), from) }
+	write := func(_ string, event []byte) error { return k.write(event) }
+	return x.relay(eventOptions{obfuscate: r.obfuscate, lane: r.lane}, read, write)
 }
 
 // write sends one message. A client that does not take it in time loses the connection.
