@@ -221,7 +221,7 @@ func (s *scheduler) sharesUnfinishedPrefix(seq *sequence) bool {
 		if r.salt != seq.salt || r.pending() <= 1 {
 			continue
 		}
-		shared := wholeBlocks(min(commonPrefix(r.tokens, seq.tokens), len(seq.tokens)-1))
+		shared := wholeBlocks(min(CommonPrefix(r.tokens, seq.tokens), len(seq.tokens)-1))
 		if cached < 0 {
 			cached = s.cache.Match(seq.salt, seq.tokens)
 		}
@@ -340,7 +340,8 @@ func wholeBlocks(tokens int) int { return tokens / hardware.BlockLen * hardware.
 
 func blocksFor(tokens int) int { return (tokens + hardware.BlockLen - 1) / hardware.BlockLen }
 
-func commonPrefix(a, b []int32) int {
+// CommonPrefix returns how many tokens two sequences have alike at their beginning.
+func CommonPrefix(a, b []int32) int {
 	n := min(len(a), len(b))
 	for i := range n {
 		if a[i] != b[i] {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"hearth/engine"
 	"hearth/engine/tokenizer"
 	"hearth/sessions/database"
 )
@@ -61,7 +62,7 @@ func (r *reader) answer(t *testing.T, tenant, question, text string) answered {
 // goesOn reports whether the prompt that sends an answer back begins with its tokens.
 func (r *reader) goesOn(t *testing.T, a answered) bool {
 	t.Helper()
-	return commonPrefix(r.prompt(t, a.second).tokens, a.log) == len(a.log)
+	return engine.CommonPrefix(r.prompt(t, a.second).tokens, a.log) == len(a.log)
 }
 
 // TestAnswersAfterRestart finds the tokens of an answer again when memory is lost, and only its own tenant does.

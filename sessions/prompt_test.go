@@ -195,7 +195,7 @@ func TestPromptGoesOn(t *testing.T) {
 				if slices.Contains(leavesThought, r.ID) {
 					want = max(answered-2, 0) // without <think> and a newline
 				}
-				if n := commonPrefix(p.tokens, log); n < want {
+				if n := engine.CommonPrefix(p.tokens, log); n < want {
 					t.Errorf("turn %d goes on from %d tokens of %d, want %d; then it says %q, not %q", i, n, len(log), want,
 						r.Tokenizer.Decode(p.tokens[n:], tokenizer.PieceOptions{Special: true}), r.Tokenizer.Decode(log[n:], tokenizer.PieceOptions{Special: true}))
 				}
@@ -256,7 +256,7 @@ func TestTextGoesOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := commonPrefix(stream.Prompt, log); n < len(log) {
+		if n := engine.CommonPrefix(stream.Prompt, log); n < len(log) {
 			t.Errorf("turn %d goes on from %d tokens of %d", i, n, len(log))
 		}
 		for d, ok := stream.Next(); ok; d, ok = stream.Next() {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"hearth/engine"
 	"hearth/engine/tokenizer"
 )
 
@@ -82,7 +83,7 @@ func TestCallsAreRecalled(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if n := commonPrefix(p.tokens, log); n < len(log) {
+				if n := engine.CommonPrefix(p.tokens, log); n < len(log) {
 					t.Fatalf("after %d calls, with log %t: the prompt goes on from %d tokens of %d; then it says %q, not %q", i, withLog, n, len(log),
 						r.Tokenizer.Decode(p.tokens[n:], tokenizer.PieceOptions{Special: true}), r.Tokenizer.Decode(log[n:], tokenizer.PieceOptions{Special: true}))
 				}
@@ -163,7 +164,7 @@ func TestSecondAnchor(t *testing.T) {
 				if got := spelled.lasting(r.Served, turn); got != len(first) {
 					t.Errorf("the anchor is at %d, want %d", got, len(first))
 				}
-				if n := commonPrefix(p.tokens, log); n < len(log) {
+				if n := engine.CommonPrefix(p.tokens, log); n < len(log) {
 					t.Fatalf("while it calls, the prompt goes on from %d tokens of %d: %q", n, len(log), r.Tokenizer.Decode(p.tokens[n:], tokenizer.PieceOptions{Special: true}))
 				}
 				if first == nil {
@@ -181,7 +182,7 @@ func TestSecondAnchor(t *testing.T) {
 				t.Fatal(err)
 			}
 			const margin = 4 // <think> and a newline, and what Qwen 3 writes in their place
-			if n := commonPrefix(p.tokens, first); n < len(first)-margin {
+			if n := engine.CommonPrefix(p.tokens, first); n < len(first)-margin {
 				t.Errorf("the next question's prompt goes on from %d tokens of %d", n, len(first))
 			}
 			drawn := drawnAs(r.Tokenizer, thought+"It clears up.", random)
@@ -191,7 +192,7 @@ func TestSecondAnchor(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n := commonPrefix(again.tokens, p.tokens); n < len(p.tokens)-margin {
+			if n := engine.CommonPrefix(again.tokens, p.tokens); n < len(p.tokens)-margin {
 				t.Errorf("the prompt after that goes on from %d tokens of %d: %q", n, len(p.tokens), r.Tokenizer.Decode(again.tokens[n:], tokenizer.PieceOptions{Special: true}))
 			}
 		})

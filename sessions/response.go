@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"hearth/engine"
 	"hearth/engine/api"
 	"hearth/sessions/database"
 	"hearth/sessions/items"
@@ -370,7 +371,7 @@ func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int
 	}
 	if ended && tokens != nil {
 		end.Log = &database.Log{
-			Model: object.Model, Parent: r.plan.history.logID, Shared: commonPrefix(r.plan.history.log, tokens),
+			Model: object.Model, Parent: r.plan.history.logID, Shared: engine.CommonPrefix(r.plan.history.log, tokens),
 			Fingerprint: r.store.fingerprint(object.Model), Prompt: len(tokens) - len(finish.Tokens), Tokens: tokens,
 		}
 	}
@@ -383,14 +384,6 @@ func ledger(tenant, model string, u *api.Usage) *database.Usage {
 		Tenant: tenant, Model: model, Requests: 1, PromptTokens: int64(u.PromptTokens), CachedTokens: int64(u.CachedTokens),
 		WrittenTokens: int64(u.WrittenTokens), GeneratedTokens: int64(u.GeneratedTokens),
 	}
-}
-
-func commonPrefix(a, b []int32) int {
-	n := 0
-	for n < min(len(a), len(b)) && a[n] == b[n] {
-		n++
-	}
-	return n
 }
 
 // publish lets others see the response as it is now, and its events: at once, or when they are stored.
