@@ -25,7 +25,6 @@ type deepSeek4 struct {
 	outputNorm hardware.Weight  // [hidden]
 	output     hardware.Weight  // [vocab, hidden]
 	predictor  *streamPredictor // nil: none, or not wanted
-	streams    hardware.Tensor  // [tokens, numStreams, hidden] behind the last layer, carried to the predictor
 }
 
 // deepSeek4Layer is one layer: each half with its mix of the streams.
@@ -132,22 +131,15 @@ func (m *deepSeek4) Forward(p *hardware.Program) Trunk {
 		m.layers[i].forward(p, i, x, m.eps)
 	}
 	p.Tail()
+	var trunk Trunk
 	if m.predictor != nil {
-		m.streams = x
 		p.Carry(x)
+		trunk.Draft = func(p *hardware.Program) hardware.Tensor { return m.predictor.forward(p, len(m.layers), x) }
 	}
 	last, _ := m.outputMix.read(p, p.Gather(x), m.eps)
-	hidden := p.Norm(last, m.outputNorm, m.eps)
-	return Trunk{Hidden: hidden, Logits: p.MatMul(hidden, m.output)}
-}
-
-// Draft records the section "draft" and returns its logits.
-func (m *deepSeek4) Draft(p *hardware.Program) (logits hardware.Tensor, ok bool) {
-	if m.predictor == nil {
-		return logits, false
-	}
-	p.Section("draft")
-	return m.predictor.forward(p, len(m.layers), m.streams), true
+	trunk.Hidden = p.Norm(last, m.outputNorm, m.eps)
+	trunk.Logits = p.MatMul(trunk.Hidden, m.output)
+	return trunk
 }
 
 // forward records one layer: both halves read the streams x and write them back.

@@ -33,6 +33,9 @@ type Forwarder interface {
 type Trunk struct {
 	Hidden hardware.Tensor // [outputs, HiddenSize], after the final norm
 	Logits hardware.Tensor // [outputs, VocabSize]
+	// Draft records the section that guesses further tokens by the rows that the trunk carries, and returns its logits,
+	// [outputs, VocabSize]. It is nil where there are no weights for it.
+	Draft func(p *hardware.Program) hardware.Tensor
 }
 
 // Model is a loaded architecture: its configuration and its recorded program. It is read-only.
@@ -51,13 +54,6 @@ type Model struct {
 
 // Guess is what the section Draft gives, as Logits and Parts of the trunk.
 type Guess struct{ Logits, Parts hardware.Output }
-
-// drafter is a Forwarder whose architecture has weights that guess further tokens.
-type drafter interface {
-	// Draft records the section "draft" after Forward, if there are such weights, and returns the logits of the rows whose
-	// outputs are asked for.
-	Draft(p *hardware.Program) (logits hardware.Tensor, ok bool)
-}
 
 var registry []*Arch
 
@@ -124,8 +120,8 @@ func load(src weights.Source, predicts bool) (*Model, error) {
 	if pooled, ok := l.pool(trunk.Hidden); ok {
 		m.Pools, m.Pooled = true, m.Program.Output("pooled", pooled)
 	}
-	if d, ok := forwarder.(drafter); ok && predicts {
-		m.recordDraft(d)
+	if trunk.Draft != nil {
+		m.recordDraft(trunk.Draft)
 	}
 	if l.err != nil {
 		return nil, l.err
@@ -133,13 +129,10 @@ func load(src weights.Source, predicts bool) (*Model, error) {
 	return m, m.Program.Err()
 }
 
-// recordDraft records the section that guesses further tokens, if there is one.
-func (m *Model) recordDraft(d drafter) {
-	logits, ok := d.Draft(m.Program)
-	if !ok {
-		return
-	}
-	m.Drafts, m.Draft = true, hardware.Section(m.Program.NumSections()-1)
+// recordDraft records the section that guesses further tokens.
+func (m *Model) recordDraft(record func(p *hardware.Program) hardware.Tensor) {
+	m.Drafts, m.Draft = true, m.Program.Section("draft")
+	logits := record(m.Program)
 	m.Guess.Logits = m.Program.Output("draft logits", logits)
 	parts := m.Program.SoftmaxParts(logits)
 	m.Guess.Parts = m.Program.Output("draft parts", parts.Cols(0, parts.Size()))

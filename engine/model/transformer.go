@@ -10,8 +10,7 @@ type transformer struct {
 	outputNorm hardware.Weight // [hidden]
 	output     hardware.Weight // [vocab, hidden], the embedding itself where they are tied
 	layers     []layer
-	predictor  *predictor      // nil: none, or not wanted
-	hidden     hardware.Tensor // [tokens, hidden] after the final norm, carried to the predictor
+	predictor  *predictor // nil: none, or not wanted
 }
 
 // layer is one layer of a transformer.
@@ -83,24 +82,17 @@ func (m *transformer) Forward(p *hardware.Program) Trunk {
 		l.forward(p, i, x, m.eps)
 	}
 	p.Tail()
-	var hidden hardware.Tensor
+	var trunk Trunk
 	if m.predictor == nil {
-		hidden = p.Norm(p.Gather(x), m.outputNorm, m.eps)
-	} else { // all rows, for the predictor
-		m.hidden = p.Norm(x, m.outputNorm, m.eps)
-		p.Carry(m.hidden)
-		hidden = p.Gather(m.hidden)
+		trunk.Hidden = p.Norm(p.Gather(x), m.outputNorm, m.eps)
+	} else { // the predictor goes on from all rows
+		all := p.Norm(x, m.outputNorm, m.eps) // [tokens, hidden]
+		p.Carry(all)
+		trunk.Hidden = p.Gather(all)
+		trunk.Draft = func(p *hardware.Program) hardware.Tensor { return m.predictor.forward(p, len(m.layers), all) }
 	}
-	return Trunk{Hidden: hidden, Logits: p.MatMul(hidden, m.output)}
-}
-
-// Draft records the section "draft" and returns its logits.
-func (m *transformer) Draft(p *hardware.Program) (logits hardware.Tensor, ok bool) {
-	if m.predictor == nil {
-		return logits, false
-	}
-	p.Section("draft")
-	return m.predictor.forward(p, len(m.layers), m.hidden), true
+	trunk.Logits = p.MatMul(trunk.Hidden, m.output)
+	return trunk
 }
 
 // forward records one layer: both halves add to x.
