@@ -28,49 +28,33 @@ var deepseek = register(&dialect{
 		if r.has(i, deepseekBlock) {
 			i = r.space(i + len(deepseekBlock))
 		}
-		name, next, ok := r.deepseekHeader(i)
-		found := ok
-		for ok {
-			r.begin(name, "", next)
-			if !r.readJSON(deepseekCallEnd) {
-				return true
-			}
-			next = r.space(0)
-			if r.has(next, "```") {
-				next = r.space(next + len("```"))
-			}
-			if r.has(next, deepseekCallEnd) {
-				next = r.space(next + len(deepseekCallEnd))
-			}
-			if r.has(next, deepseekBlockEnd) {
-				r.end(next + len(deepseekBlockEnd))
-				return true
-			}
-			r.end(next)
-			name, next, ok = r.deepseekHeader(0)
-		}
-		return found
+		return deepseekCalls.read(r, i)
 	},
 })
 
-// deepseekHeader reads the beginning of a call at position i, up to the arguments.
-func (r *reply) deepseekHeader(i int) (name string, next int, ok bool) {
+var deepseekCalls = &block{
+	header:    deepseekHeader,
+	arguments: func(r *reply, _ *callHeader) (int, bool) { return r.readMarkedJSON("```", deepseekCallEnd) },
+	close:     deepseekBlockEnd,
+}
+
+func deepseekHeader(r *reply, i int) (h callHeader, ok bool) {
 	if !r.has(i, deepseekCall) {
-		return "", i, false
+		return h, false
 	}
-	name, i, ok = r.name(i+len(deepseekCall), "<")
+	h.name, i, ok = r.name(i+len(deepseekCall), "<")
 	if !ok || !r.has(i, deepseekSep) {
-		return "", i, false
+		return h, false
 	}
 	i += len(deepseekSep)
-	if name == "function" && !r.is(i, '{') {
-		if name, i, ok = r.name(i, "\n"); !ok {
-			return "", i, false
+	if h.name == "function" && !r.is(i, '{') {
+		if h.name, i, ok = r.name(i, "\n"); !ok {
+			return h, false
 		}
 		if i = r.space(i); r.has(i, "```json") {
 			i += len("```json")
 		}
 	}
-	i = r.space(i)
-	return name, i, r.is(i, '{')
+	h.next = r.space(i)
+	return h, r.is(h.next, '{')
 }

@@ -10,6 +10,6 @@ var hermes = register(&dialect{
 	markers:  []string{"<tool_call>", "</tool_call>"},
 	triggers: []string{"<tool_call>"},
 	calls: func(r *reply, i int) bool {
-		return r.readJSONCalls(r.space(i+len("<tool_call>")), "", "</tool_call>")
+		return jsonCalls("", "</tool_call>").read(r, r.space(i+len("<tool_call>")))
 	},
 })

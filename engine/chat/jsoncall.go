@@ -8,14 +8,6 @@ import "encoding/json"
 //
 // The keys come in any order; other keys are passed over. Arguments may be an object or a string that holds one.
 
-// callHeader is the beginning of such an object, up to the arguments if the name is before them.
-type callHeader struct {
-	name, id  string
-	arguments string // those before the name
-	next      int    // position of the arguments, or behind the object
-	whole     bool   // the object ends at next
-}
-
 // readCallHeader reads as much of the object at position i as is needed to know that it is a call.
 func (r *reply) readCallHeader(i int) (h callHeader, ok bool) {
 	if !r.is(i, '{') {
@@ -118,41 +110,35 @@ func (r *reply) valueEnd(i int) (int, bool) {
 	return i, false
 }
 
-// readJSONCalls reads calls that follow each other, the first at position i, with separators if there are such, up to
-// a closer. Not even the first has to be one.
-func (r *reply) readJSONCalls(i int, separator, closer string) bool {
-	any := false
-	for {
-		h, ok := r.readCallHeader(i)
-		if !ok || r.dialect.atStart && !r.tools.has(h.name) {
-			return any
-		}
-		any = true
-		r.begin(h.name, h.id, h.next)
-		n := 0
-		switch {
-		case h.whole && h.arguments != "":
-			r.write(CallArguments, argumentsOf(h.arguments))
-		case h.whole:
-			r.write(CallArguments, "{}")
-		case !r.readJSON(closer):
-			return true
-		default:
-			n = r.objectEnd()
-		}
-		next := r.space(n)
-		for closer != "" && r.is(next, '}') { // one too many, which models write at times
-			next = r.space(next + 1)
-		}
-		if closer != "" && r.has(next, closer) {
-			r.end(next + len(closer))
-			return true
-		}
-		r.end(n)
-		i = r.space(0)
-		if separator != "" && r.has(i, separator) {
-			i = r.space(i + len(separator))
-		}
+// jsonCalls is a block of such calls. Models write a brace too many before its end at times.
+func jsonCalls(separator, closer string) *block {
+	return &block{
+		separator: separator, close: closer,
+		header: func(r *reply, i int) (callHeader, bool) {
+			h, ok := r.readCallHeader(i)
+			return h, ok && (!r.dialect.atStart || r.tools.has(h.name))
+		},
+		arguments: func(r *reply, h *callHeader) (int, bool) {
+			n := 0
+			switch {
+			case h.whole && h.arguments != "":
+				r.write(CallArguments, argumentsOf(h.arguments))
+			case h.whole:
+				r.write(CallArguments, "{}")
+			case !r.readJSON(closer):
+				return 0, false
+			default:
+				n = r.objectEnd()
+			}
+			next := r.space(n)
+			for closer != "" && r.is(next, '}') {
+				next = r.space(next + 1)
+			}
+			if closer != "" && r.has(next, closer) {
+				n = next
+			}
+			return n, true
+		},
 	}
 }
 
@@ -197,6 +183,21 @@ func (r *reply) readJSON(closer string) bool {
 		}
 		r.show(CallArguments, 1)
 	}
+}
+
+// readMarkedJSON hands on a JSON value as arguments, and returns the position behind the marks that follow it and the white
+// space around them. Models leave any of them out; the last one ends what is not JSON.
+func (r *reply) readMarkedJSON(marks ...string) (next int, complete bool) {
+	if !r.readJSON(marks[len(marks)-1]) {
+		return 0, false
+	}
+	next = r.space(0)
+	for _, mark := range marks {
+		if r.has(next, mark) {
+			next = r.space(next + len(mark))
+		}
+	}
+	return next, true
 }
 
 // readQuoted hands on arguments that are the text of a string. A string without an end is handed on as it is.

@@ -12,27 +12,14 @@ var kimi = register(&dialect{
 	name:     "kimi",
 	markers:  []string{kimiBlock, kimiBlockEnd, kimiCall, kimiArguments, kimiCallEnd},
 	triggers: []string{kimiBlock},
-	calls: func(r *reply, i int) bool {
-		id, next, ok := r.kimiHeader(r.space(i + len(kimiBlock)))
-		found := ok
-		for ok {
-			r.begin(kimiName(id), id, next)
-			if !r.readJSON(kimiCallEnd) {
-				return true
-			}
-			if next = r.space(0); r.has(next, kimiCallEnd) {
-				next = r.space(next + len(kimiCallEnd))
-			}
-			if r.has(next, kimiBlockEnd) {
-				r.end(next + len(kimiBlockEnd))
-				return true
-			}
-			r.end(next)
-			id, next, ok = r.kimiHeader(0)
-		}
-		return found
-	},
+	calls:    func(r *reply, i int) bool { return kimiCalls.read(r, r.space(i+len(kimiBlock))) },
 })
+
+var kimiCalls = &block{
+	header:    kimiHeader,
+	arguments: func(r *reply, _ *callHeader) (int, bool) { return r.readMarkedJSON(kimiCallEnd) },
+	close:     kimiBlockEnd,
+}
 
 const (
 	kimiBlock     = "<|tool_calls_section_begin|>"
@@ -42,18 +29,18 @@ const (
 	kimiCallEnd   = "<|tool_call_end|>"
 )
 
-// kimiHeader reads the beginning of a call at position i, up to the arguments.
-func (r *reply) kimiHeader(i int) (id string, next int, ok bool) {
+func kimiHeader(r *reply, i int) (h callHeader, ok bool) {
 	if !r.has(i, kimiCall) {
-		return "", i, false
+		return h, false
 	}
-	id, i, ok = r.name(r.space(i+len(kimiCall)), "<")
+	h.id, i, ok = r.name(r.space(i+len(kimiCall)), "<")
 	if !ok || !r.has(i, kimiArguments) {
-		return "", i, false
+		return h, false
 	}
-	i = r.space(i + len(kimiArguments))
-	id = strings.TrimSpace(id)
-	return id, i, kimiName(id) != "" && r.is(i, '{')
+	h.id = strings.TrimSpace(h.id)
+	h.name = kimiName(h.id)
+	h.next = r.space(i + len(kimiArguments))
+	return h, h.name != "" && r.is(h.next, '{')
 }
 
 // kimiName is the name in an id: "functions.get_weather:0".

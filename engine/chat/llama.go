@@ -13,6 +13,6 @@ var llama = register(&dialect{
 		if r.has(i, "<|python_tag|>") {
 			i = r.space(i + len("<|python_tag|>"))
 		}
-		return r.readJSONCalls(i, ";", "")
+		return jsonCalls(";", "").read(r, i)
 	},
 })

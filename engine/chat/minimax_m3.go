@@ -13,32 +13,23 @@ var minimaxM3 = register(&dialect{
 	name:     "minimax-m3",
 	markers:  []string{minimaxMark},
 	triggers: []string{minimaxMark + "<tool_call>"},
-	calls: func(r *reply, i int) bool {
-		name, next, ok := r.m3Header(r.space(i + len(minimaxMark+"<tool_call>")))
-		found := ok
-		for ok {
-			r.begin(name, "", next)
-			if !r.m3Members(r.tools.parameters(name), "/invoke", 0) {
-				return true
-			}
-			if next = r.space(0); r.has(next, minimaxMark+"</tool_call>") {
-				r.end(next + len(minimaxMark+"</tool_call>"))
-				return true
-			}
-			r.end(0)
-			name, next, ok = r.m3Header(r.space(0))
-		}
-		return found
-	},
+	calls:    func(r *reply, i int) bool { return m3Calls.read(r, r.space(i+len(minimaxMark+"<tool_call>"))) },
 })
 
-func (r *reply) m3Header(i int) (name string, next int, ok bool) {
-	const call = minimaxMark + `<invoke name="`
-	if !r.has(i, call) {
-		return "", i, false
-	}
-	name, i, ok = r.name(i+len(call), `"`)
-	return name, i + len(`">`), ok && r.has(i, `">`)
+var m3Calls = &block{
+	header: func(r *reply, i int) (h callHeader, ok bool) {
+		const call = minimaxMark + `<invoke name="`
+		if !r.has(i, call) {
+			return h, false
+		}
+		h.name, i, ok = r.name(i+len(call), `"`)
+		h.next = i + len(`">`)
+		return h, ok && r.has(i, `">`)
+	},
+	arguments: func(r *reply, h *callHeader) (int, bool) {
+		return 0, r.m3Members(r.tools.parameters(h.name), "/invoke", 0)
+	},
+	close: minimaxMark + "</tool_call>",
 }
 
 // m3Tag reads a tag at position i and returns what is between its angle brackets.
@@ -55,41 +46,35 @@ const maxM3Depth = 32
 
 // m3Members writes the tags up to the closing one as an object. It returns false if the reply was cut off.
 func (r *reply) m3Members(s schema, closing string, depth int) bool {
-	before, after := "{", "{}"
-	for {
-		i := r.space(0)
-		tag, next, ok := r.m3Tag(i)
-		switch {
-		case !ok && r.atEnd(i) && !r.complete:
-			r.skip(CallArguments, i)
-			return false
-		case !ok || tag == closing || tag[0] == '/':
-			if tag == closing {
-				r.skip(CallArguments, next)
-			}
-			r.write(CallArguments, after)
-			return true
-		}
-		r.skip(CallArguments, next)
-		r.write(CallArguments, before+quoteJSON(tag)+": ")
-		if !r.m3Value(s.property(tag), "/"+tag, depth+1) {
-			return false
-		}
-		before, after = ", ", "}"
-	}
+	return r.m3Tags("{}", closing, depth, func(tag string) (key string, value schema, ok bool) {
+		return quoteJSON(tag) + ": ", s.property(tag), tag[0] != '/'
+	})
 }
 
 // m3Elements writes item tags up to the closing one as an array.
 func (r *reply) m3Elements(s schema, closing string, depth int) bool {
-	before, after := "[", "[]"
+	return r.m3Tags("[]", closing, depth, func(tag string) (key string, value schema, ok bool) {
+		return "", s.element(), tag == "item"
+	})
+}
+
+// m3Tags writes tags up to the closing one between two brackets. part says whether a tag belongs there, and what key is
+// written before its value.
+func (r *reply) m3Tags(brackets, closing string, depth int, part func(tag string) (key string, value schema, ok bool)) bool {
+	before, after := brackets[:1], brackets
 	for {
 		i := r.space(0)
 		tag, next, ok := r.m3Tag(i)
-		switch {
-		case !ok && r.atEnd(i) && !r.complete:
+		if !ok && r.atEnd(i) && !r.complete {
 			r.skip(CallArguments, i)
 			return false
-		case !ok || tag != "item":
+		}
+		var key string
+		var value schema
+		if ok {
+			key, value, ok = part(tag)
+		}
+		if !ok {
 			if tag == closing {
 				r.skip(CallArguments, next)
 			}
@@ -97,11 +82,11 @@ func (r *reply) m3Elements(s schema, closing string, depth int) bool {
 			return true
 		}
 		r.skip(CallArguments, next)
-		r.write(CallArguments, before)
-		if !r.m3Value(s.element(), "/item", depth+1) {
+		r.write(CallArguments, before+key)
+		if !r.m3Value(value, "/"+tag, depth+1) {
 			return false
 		}
-		before, after = ", ", "]"
+		before, after = ", ", brackets[1:]
 	}
 }
 

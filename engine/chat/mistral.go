@@ -13,10 +13,10 @@ var mistral = register(&dialect{
 	calls: func(r *reply, i int) bool {
 		i = r.space(i + len("[TOOL_CALLS]"))
 		if r.is(i, '[') {
-			return r.readJSONCalls(r.space(i+1), ",", "]")
+			return jsonCalls(",", "]").read(r, r.space(i+1))
 		}
 		if r.is(i, '{') {
-			return r.readJSONCalls(i, ",", "")
+			return jsonCalls(",", "").read(r, i)
 		}
 		return r.readNamedCall(i)
 	},

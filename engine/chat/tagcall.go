@@ -42,52 +42,42 @@ func (t *tagged) read(r *reply, i int) bool {
 	if !bare {
 		i = r.space(i + len(t.open))
 	}
-	name, next, ok := t.header(r, i)
-	if !ok || bare && t.open != "" && !r.tools.has(name) {
-		return false
-	}
-	for ok {
-		r.begin(name, "", next)
-		n, complete := t.arguments(r, name)
-		if !complete {
-			return true
+	if bare && t.open != "" {
+		if h, ok := t.header(r, i); !ok || !r.tools.has(h.name) {
+			return false
 		}
-		if next = r.space(n); t.close != "" && r.has(next, t.close) {
-			r.end(next + len(t.close))
-			return true
-		}
-		r.end(n)
-		name, next, ok = t.header(r, r.space(0))
 	}
-	return true
+	calls := block{header: t.header, arguments: t.arguments, close: t.close}
+	return calls.read(r, i)
 }
 
 // header reads the beginning of a call at position i, up to its arguments.
-func (t *tagged) header(r *reply, i int) (name string, next int, ok bool) {
+func (t *tagged) header(r *reply, i int) (h callHeader, ok bool) {
 	if !r.has(i, t.call) {
-		return "", i, false
+		return h, false
 	}
 	i += len(t.call)
 	if t.nameEnd != "" {
-		name, i, ok = r.name(i, t.nameEnd[:1])
-		return name, i + len(t.nameEnd), ok && r.has(i, t.nameEnd)
+		h.name, i, ok = r.name(i, t.nameEnd[:1])
+		h.next = i + len(t.nameEnd)
+		return h, ok && r.has(i, t.nameEnd)
 	}
 	// Nothing marks the end of the name but what has to follow it.
-	name, i, ok = r.name(i, "\n<")
-	i = r.space(i)
-	return strings.TrimSpace(name), i, ok && (r.has(i, t.param) || r.has(i, t.callEnd))
+	h.name, i, ok = r.name(i, "\n<")
+	h.name, h.next = strings.TrimSpace(h.name), r.space(i)
+	return h, ok && (r.has(h.next, t.param) || r.has(h.next, t.callEnd))
 }
 
 // arguments reads parameters up to the end of the call, and returns the position behind it. It returns false if the
 // reply was cut off.
-func (t *tagged) arguments(r *reply, tool string) (int, bool) {
+func (t *tagged) arguments(r *reply, h *callHeader) (int, bool) {
 	before, after := "{", "{}"
 	for {
 		n := r.space(0)
 		key, allowed, next, ok := t.parameter(r, n)
 		if ok {
 			if allowed == 0 {
-				allowed = r.tools.parameters(tool).property(key).types()
+				allowed = r.tools.parameters(h.name).property(key).types()
 			}
 			r.skip(CallArguments, next)
 			r.write(CallArguments, before+quoteJSON(key)+": ")
