@@ -89,6 +89,8 @@ func (c *choice) run(events <-chan api.Event, deltas chan<- Delta) {
 	defer func() {
 		if r := recover(); r != nil {
 			err := fmt.Errorf("%w: sessions: choice %d panicked: %v\n%s", api.ErrInternal, c.index, r, debug.Stack())
+			c.cancel(err)
+			drain(events) // who hears of the end may count on its sequence's place
 			c.emit(Delta{Finish: &Finish{Reason: api.FinishError, Err: err}})
 		}
 	}()
@@ -122,6 +124,12 @@ func (c *choice) run(events <-chan api.Event, deltas chan<- Delta) {
 			return
 		}
 		c.flush()
+	}
+}
+
+// drain waits for the end of a sequence that was cancelled.
+func drain(events <-chan api.Event) {
+	for range events {
 	}
 }
 

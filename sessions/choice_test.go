@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 
@@ -52,19 +53,26 @@ func play(tok *tokenizer.Tokenizer, turn *Turn, tokens []int32) []Delta {
 	return all
 }
 
-// TestChoicePanics checks that a choice that panics still ends, with an error, and cancels its sequence.
+// TestChoicePanics checks that a choice that panics still ends, with an error, once its sequence has ended.
 func TestChoicePanics(t *testing.T) {
-	events := make(chan api.Event, 1)
+	events, deltas, cancelled := make(chan api.Event), make(chan Delta), make(chan struct{})
+	cancel := sync.OnceFunc(func() { close(cancelled) })
+	go (&choice{index: 3, turn: &Turn{}, cancel: func(error) { cancel() }}).run(events, deltas) // without a decoder
 	events <- api.Event{Token: 1}
-	deltas := make(chan Delta, 1)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	(&choice{index: 3, turn: &Turn{}, cancel: cancel}).run(events, deltas) // without a decoder
+	select {
+	case <-cancelled:
+	case d := <-deltas:
+		t.Fatalf("the sequence goes on after %+v", d)
+	}
+	select {
+	case events <- api.Event{Done: &api.Done{Reason: api.FinishCancelled}}:
+		close(events)
+	case d := <-deltas:
+		t.Fatalf("the sequence has not ended before %+v", d)
+	}
 	d := <-deltas
 	if d.Choice != 3 || d.Finish == nil || d.Finish.Reason != api.FinishError || !errors.Is(d.Finish.Err, api.ErrInternal) {
 		t.Errorf("the last delta is %+v, want an error of choice 3", d)
-	}
-	if ctx.Err() == nil {
-		t.Error("the sequence goes on")
 	}
 }
 

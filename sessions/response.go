@@ -318,11 +318,13 @@ func (r *ResponseRun) end(finish *Finish, tokens []int32) {
 			r.request.Logger.Error("that a response failed could not be stored", "response", r.ID, "error", err)
 		}
 	}
-	r.unlock() // before anyone can know that the turn has ended, and begin the next one
+	r.account(&finish.Usage)
+	r.remember(tokens)
+	r.store.responses.forget(r) // before the conversation can be deleted, and the response with it
+	r.unlock()                  // before anyone can know that the turn has ended, and begin the next one
 	r.show()
 	r.events.append(events)
 	r.events.close()
-	r.account(&finish.Usage)
 }
 
 // account adds a turn that leaves nothing behind to the ledger; the others were added with what they left.
@@ -333,6 +335,13 @@ func (r *ResponseRun) account(u *api.Usage) {
 	}
 	if err := db.AddUsage(context.WithoutCancel(r.ctx), ledger(r.request.Turn.Tenant, r.writer.object.Model, u)); err != nil {
 		r.request.Logger.Warn("the ledger of usage lacks a response", "response", r.ID, "error", err)
+	}
+}
+
+// remember keeps a response that ended well and is not stored for as long as its client's connection lasts.
+func (r *ResponseRun) remember(tokens []int32) {
+	if r.request.Memory != nil && !r.stored && r.writer.ended() {
+		r.request.Memory.put(r.ID, r.plan, r.input(), r.writer.output, tokens)
 	}
 }
 
@@ -348,10 +357,7 @@ func (r *ResponseRun) explain(err error) *ResponseError {
 // save stores what the turn leaves behind.
 func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int32) error {
 	object := &r.writer.object
-	ended := object.Status == StatusCompleted || object.Status == StatusIncomplete
-	if ended && r.request.Memory != nil && !r.stored {
-		r.request.Memory.put(r.ID, r.plan, r.input(), r.writer.output, tokens)
-	}
+	ended := r.writer.ended()
 	if !r.stored && object.Conversation == nil {
 		return nil
 	}

@@ -369,6 +369,11 @@ func (w *responseWriter) finish(f *Finish) {
 	w.emitResponse("response.completed")
 }
 
+// ended reports whether the response has ended by itself.
+func (w *responseWriter) ended() bool {
+	return w.object.Status == StatusCompleted || w.object.Status == StatusIncomplete
+}
+
 // fail ends a response that could not be finished. A cancelled one ends the same way, without an error: the API has no
 // event of its own for it. What the item in progress has so far is kept.
 func (w *responseWriter) fail(usage *ResponseUsage, why *ResponseError) {

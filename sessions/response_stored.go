@@ -36,10 +36,16 @@ func (s *responseRuns) add(r *ResponseRun) error {
 	return nil
 }
 
-func (s *responseRuns) remove(r *ResponseRun) {
+// forget takes a response out of those that get finds: what is stored says all of it.
+func (s *responseRuns) forget(r *ResponseRun) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, runKey(r.request.Turn.Tenant, r.ID))
+}
+
+// remove says that a response does not run any more.
+func (s *responseRuns) remove(r *ResponseRun) {
+	s.forget(r)
 	s.wait.Done()
 }
 
@@ -227,6 +233,11 @@ func (s *Store) ResponseEvents(ctx context.Context, tenant, id string) (EventRea
 		list = append(list, w.take()...)
 	}
 	return storedEvents(list), nil
+}
+
+// EndsResponse reports whether an event of a type is the last one of a response.
+func EndsResponse(kind string) bool {
+	return kind == lastEvent(StatusCompleted) || kind == lastEvent(StatusIncomplete) || kind == lastEvent(StatusFailed)
 }
 
 // lastEvent is the type of the event that a response of this status ends with.

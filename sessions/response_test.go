@@ -9,10 +9,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"hearth/cmd/sharedtest"
+	"hearth/engine"
 	"hearth/engine/api"
 	"hearth/engine/embedded"
 	"hearth/sessions/database"
@@ -360,7 +362,8 @@ func TestResponseMemory(t *testing.T) {
 	}
 }
 
-// TestNextTurn wants a conversation to be free for the next turn before anyone can see that a turn has ended.
+// TestNextTurn wants a conversation to be free for the next turn before anyone can see that a turn has ended, and what is
+// deleted then to be found no more.
 func TestNextTurn(t *testing.T) {
 	s, newID := openStoreWithDatabase(t), numberedIDs()
 	const conversation = "conv_1"
@@ -394,11 +397,85 @@ func TestNextTurn(t *testing.T) {
 			break
 		}
 	}
+	if err := s.DeleteSession(t.Context(), DefaultTenant, conversation); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.ResponseEvents(t.Context(), DefaultTenant, run.ID); !errors.Is(err, database.ErrNotFound) {
+		t.Errorf("a response of a deleted conversation: %v", err)
+	}
 	run.mu.Unlock()
 	if _, last := readAll(t, run); last.Status != StatusIncomplete {
 		t.Errorf("%+v", last)
 	}
 	if err := run.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLedgerIsFirst wants a turn that leaves nothing behind to be in the ledger before anyone can see that it has ended.
+func TestLedgerIsFirst(t *testing.T) {
+	s, newID := openStore(t, engine.Options{}), numberedIDs()
+	var ending atomic.Bool
+	var status string // when the ledger was written
+	started := make(chan *ResponseRun, 1)
+	db, err := database.Open(t.Context(), database.Memory, database.Options{Now: func() time.Time {
+		if ending.Swap(false) {
+			status = (<-started).Status()
+		}
+		return time.Now()
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	s.database = db
+	req := responseRequestOf(t, newID, `"Go on."`)
+	req.Object.Store = false
+	req.Now = func() time.Time { // of the end; the answer is remembered before
+		ending.Store(true)
+		return time.Now()
+	}
+	run, err := s.Respond(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	started <- run
+	readAll(t, run)
+	if err := run.Close(); err != nil {
+		t.Error(err)
+	}
+	if status != StatusInProgress {
+		t.Errorf("the response was %q when the ledger was written", status)
+	}
+}
+
+// TestRememberedWhenStored deletes a conversation during its turn: the response fails, and nothing goes on from it.
+func TestRememberedWhenStored(t *testing.T) {
+	s, newID := openStoreWithDatabase(t), numberedIDs()
+	const conversation = "conv_1"
+	if err := s.database.CreateSession(t.Context(), &database.Session{ID: conversation, Tenant: DefaultTenant}, nil); err != nil {
+		t.Fatal(err)
+	}
+	req := responseRequestOf(t, newID, `"Go on."`)
+	req.Object.Store, req.Object.Conversation, req.Memory = false, &ConversationRef{conversation}, &ResponseMemory{}
+	req.Observe = func(d *Delta) {
+		if d.Finish != nil {
+			if _, err := s.database.DeleteSession(t.Context(), DefaultTenant, conversation); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	run, err := s.Respond(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, last := readAll(t, run); last.Status != StatusFailed {
+		t.Errorf("%+v", last)
+	}
+	if _, ok := req.Memory.get(run.ID); ok {
+		t.Error("a response that failed is remembered")
+	}
+	if err := run.Close(); !errors.Is(err, database.ErrNotFound) {
+		t.Errorf("ended with %v", err)
 	}
 }

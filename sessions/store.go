@@ -196,6 +196,7 @@ func (s *Store) Run(ctx context.Context, t *Turn) (*Stream, error) {
 		request.Expected = m.Tokenizer.Encode(t.Expected, tokenizer.EncodeOptions{})
 	}
 	started := make([]func(), 0, choices)
+	var submitted []<-chan api.Event
 	for i := range choices {
 		request.Sampling.Seed = t.Sampling.Seed + uint64(i)
 		c := &choice{index: i, turn: t, tok: m.Tokenizer, prompt: prompt.tokens, decoder: m.Tokenizer.NewStream(tokenizer.PieceOptions{})}
@@ -206,9 +207,13 @@ func (s *Store) Run(ctx context.Context, t *Turn) (*Stream, error) {
 		own, c.cancel = context.WithCancelCause(ctx)
 		events, err := m.Engine.Submit(own, &request)
 		if err != nil {
-			cancel() // ends the choices already submitted; nobody reads their buffered events
+			cancel()
+			for _, events := range submitted { // nothing is left of a turn that was refused
+				drain(events)
+			}
 			return nil, err
 		}
+		submitted = append(submitted, events)
 		started = append(started, func() { c.run(events, stream.deltas) })
 	}
 	for _, run := range started {

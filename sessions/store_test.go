@@ -395,3 +395,16 @@ func TestInfillPrompt(t *testing.T) {
 		t.Errorf("ids %v, want %v", ids, special)
 	}
 }
+
+// TestRefusedTurn asks for more choices than may wait: of the turn that is refused, nothing waits or runs any more.
+func TestRefusedTurn(t *testing.T) {
+	s := openStore(t, engine.Options{MaxSequences: 1, MaxWaiting: 1})
+	turn := textTurn(strings.Repeat("Once upon a time. ", 40), 0)
+	turn.Choices = 3
+	if _, err := s.Run(t.Context(), &turn); !errors.Is(err, api.ErrBusy) {
+		t.Fatalf("error %v", err)
+	}
+	if stats := s.Stats()[embedded.Name]; stats.Running+stats.Waiting > 0 {
+		t.Errorf("%d sequences run and %d wait", stats.Running, stats.Waiting)
+	}
+}
