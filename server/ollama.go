@@ -353,7 +353,7 @@ func (s *Server) ollamaLoaded(x *exchange, o *ollamaRequest, respond func(ollama
 	x.reason = "load"
 	body := respond(ollamaPart{done: true, reason: "load"})
 	if o.stream {
-		return s.newStream(x, formatNDJSON).event(body)
+		return s.newStream(x, formatNDJSON).last(body)
 	}
 	return x.answer(body)
 }
@@ -411,7 +411,7 @@ func (s *Server) runOllama(x *exchange, o *ollamaRequest, respond func(ollamaPar
 		if p.Finish == nil {
 			return nil
 		}
-		return out.event(respond(last(p.Finish)))
+		return out.last(respond(last(p.Finish)))
 	})
 }
 

@@ -239,7 +239,8 @@ func newChatCompletion(g *generation, r *run, id string, outcomes []outcome) cha
 }
 
 // streamChat writes a chat completion as events: the role of each choice, what it says piece by piece, its finish
-// reason; then the usage if asked for, then the end mark. A completion that is to be kept is kept before the end mark.
+// reason; then the usage if asked for, then the end mark. A completion that is to be kept is kept before the last finish
+// reason, with which many clients leave.
 func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error {
 	out := s.newStream(x, formatSSE)
 	chunk := func(choices []chatChunkChoice) *chatChunk {
@@ -260,7 +261,7 @@ func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error
 		return out.event(c)
 	}
 	begun := make([]bool, g.turn.Choices)
-	outcomes := make([]outcome, g.turn.Choices)
+	outcomes, open := make([]outcome, g.turn.Choices), g.turn.Choices
 	err := out.follow(r, s.opts.KeepAlive, func(p piece) error {
 		if g.store {
 			outcomes[p.Choice].add(p, r.echo)
@@ -285,6 +286,12 @@ func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error
 			return nil
 		}
 		x.finished(p.Finish)
+		if open--; open == 0 && g.store {
+			answer := newChatCompletion(g, r, id, outcomes)
+			if err := s.storeCompletion(x, g, &answer); err != nil {
+				return err
+			}
+		}
 		reason := chatFinishReason(p.Finish)
 		return send(chatChunkChoice{Index: p.Choice, FinishReason: &reason})
 	})
@@ -293,10 +300,6 @@ func (s *Server) streamChat(x *exchange, g *generation, r *run, id string) error
 		if last.Usage, err = json.Marshal(r.count.usage()); err == nil {
 			err = out.event(last)
 		}
-	}
-	if err == nil && g.store {
-		answer := newChatCompletion(g, r, id, outcomes)
-		err = s.storeCompletion(x, g, &answer)
 	}
 	if err != nil {
 		return err

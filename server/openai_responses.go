@@ -23,22 +23,26 @@ func (s *Server) createResponse(x *exchange) error {
 		return err
 	}
 	x.header().Set("Openai-Model", x.model)
-	defer func() { x.reason = run.Status() }()
+	note := func() { x.reason = run.Status() }
+	defer note()
+	opts := eventOptions{obfuscate: r.obfuscate, ending: note}
 	if r.background {
 		if r.stream {
-			return s.streamResponse(x, x.ctx, run, eventOptions{obfuscate: r.obfuscate})
+			return s.streamResponse(x, x.ctx, run, opts)
 		}
+		note()
 		return x.answer(run.Object())
 	}
 	defer run.Close() // its error is for the client, who has been told by then
 	if r.stream {
 		// The run ends with the request's context, and its last event says so: that one is still to be read.
-		return s.streamResponse(x, context.WithoutCancel(x.ctx), run, eventOptions{obfuscate: r.obfuscate})
+		return s.streamResponse(x, context.WithoutCancel(x.ctx), run, opts)
 	}
 	_ = run.Wait(x.ctx) // what is left when the context has ended, Close waits for
 	if err := run.Close(); err != nil {
 		return err
 	}
+	note()
 	return x.answer(run.Object())
 }
 

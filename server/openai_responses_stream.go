@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 
 	"hearth/sessions"
 	"hearth/sessions/database"
@@ -15,6 +16,7 @@ type eventOptions struct {
 	from      int    // sequence number of the first one
 	obfuscate bool   // hide how long the text of an event is
 	lane      string // of a WebSocket; added to every event
+	ending    func() // is called before the last event is written; nil: nothing is to be done
 }
 
 // streamResponse writes the events of a response as server-sent events, each with its type as its name. The stream ends
@@ -50,6 +52,12 @@ func (x *exchange) relay(opts eventOptions, read func(from int) ([]database.Even
 			kind, raw, err := opts.dress(e)
 			if err != nil {
 				return err
+			}
+			if sessions.EndsResponse(kind) {
+				if opts.ending != nil {
+					opts.ending()
+				}
+				x.ended(http.StatusOK)
 			}
 			if err := write(kind, raw); err != nil {
 				return err
@@ -110,5 +118,6 @@ func (e *eventStream) failed(wire *wireError, sequence int) error {
 	if err != nil {
 		return err
 	}
+	e.x.ended(http.StatusOK)
 	return e.named("error", raw)
 }

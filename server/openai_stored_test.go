@@ -88,6 +88,26 @@ func TestStoredCompletions(t *testing.T) {
 	}
 }
 
+// TestKeptWhenFinished wants a streamed completion to be kept before its client hears that it is complete.
+func TestKeptWhenFinished(t *testing.T) {
+	s := sharedServer(t)
+	finished := 0
+	s.watch("/v1/chat/completions", chatBody(`"max_tokens":1,"store":true,"n":2,"stream":true`), func(written string) {
+		text, ok := strings.CutPrefix(written, "data: {")
+		if !ok || !strings.Contains(text, `"finish_reason":"length"`) {
+			return
+		}
+		finished++
+		id := decodeAnswer[struct{ ID string }](t, answer{body: []byte("{" + text)}).ID
+		if _, err := s.store.Database().Completion(t.Context(), "default", id); (err == nil) != (finished == 2) {
+			t.Errorf("after %d choices: %v", finished, err)
+		}
+	})
+	if finished != 2 {
+		t.Errorf("%d choices finished", finished)
+	}
+}
+
 // sameJSON compares values, whatever the order of their members.
 func sameJSON(t *testing.T, a, b []byte) bool {
 	t.Helper()

@@ -248,6 +248,8 @@ type exchange struct {
 	count  *tally
 	err    error
 	failed int // status of the error, also when it came too late to be the answer's
+
+	counted bool // among the requests of the metrics
 }
 
 // handler is the way of every request, in order.
@@ -307,6 +309,7 @@ func (x *exchange) write(status int, body any) error {
 	x.header().Set("Content-Type", "application/json")
 	x.header().Set("Content-Length", strconv.Itoa(buf.Len()))
 	x.stamp()
+	x.ended(status)
 	_ = http.NewResponseController(x.c.Writer).SetWriteDeadline(time.Now().Add(x.s.opts.WriteTimeout))
 	x.c.Writer.WriteHeader(status)
 	_, err := x.c.Writer.Write(buf.Bytes())
@@ -335,10 +338,10 @@ func (x *exchange) fail(err error) {
 		if x.route.wire == wireResponses {
 			_ = out.failed(wire, x.sequence)
 		} else {
-			_ = out.event(body)
+			_ = out.last(body)
 		}
 	case contentType == "application/x-ndjson":
-		_ = x.s.newStream(x, formatNDJSON).event(body)
+		_ = x.s.newStream(x, formatNDJSON).last(body)
 	}
 }
 
@@ -358,13 +361,21 @@ func (x *exchange) panicked(r any) error {
 	return fmt.Errorf("server: panic: %v", r)
 }
 
-// finish writes the request's log line and counts it.
+// ended counts the request, once: before its client has all of the answer, and may ask for the counts.
+func (x *exchange) ended(status int) {
+	if !x.counted {
+		x.counted = true
+		x.s.metrics.ended(x, status, x.s.opts.Now().Sub(x.started))
+	}
+}
+
+// finish writes the request's log line, and counts it where no answer was written.
 func (x *exchange) finish() { x.conclude(x.c.Writer.Status()) }
 
 // conclude is finish for a request that was answered with this status.
 func (x *exchange) conclude(status int) {
 	took := x.s.opts.Now().Sub(x.started)
-	x.s.metrics.ended(x, status, took)
+	x.ended(status)
 	level := slog.LevelInfo
 	switch {
 	case x.failed == http.StatusInternalServerError: // the only ones that nobody provided for

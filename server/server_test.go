@@ -615,6 +615,64 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// watcher is a recorder that looks at what is written before the client can.
+type watcher struct {
+	*recorder
+	see func(written string)
+}
+
+// Write is part of http.ResponseWriter.
+func (w *watcher) Write(b []byte) (int, error) {
+	w.see(string(b))
+	return w.recorder.Write(b)
+}
+
+// watch sends a request and has see look at each part of the answer before it is written.
+func (s *testServer) watch(path, body string, see func(written string)) {
+	s.t.Helper()
+	r, err := http.NewRequest("POST", "http://localhost"+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.Handler().ServeHTTP(&watcher{newRecorder(), see}, r)
+}
+
+// TestCountedWhenAnswered wants a request to be among the metrics before its client has all of the answer.
+func TestCountedWhenAnswered(t *testing.T) {
+	s := sharedServer(t)
+	for _, c := range []struct{ path, body, last, reason, status string }{
+		{"/v1/chat/completions", chatBody(`"max_tokens":1`), `"chat.completion"`, "length", "200"},
+		{"/v1/chat/completions", chatBody(`"max_tokens":1,"stream":true`), "[DONE]", "length", "200"},
+		{"/v1/completions", completionBody(`"Once"`, `"max_tokens":1,"stream":true`), "[DONE]", "length", "200"},
+		{"/v1/responses", responseBody(`"input":"Once","max_output_tokens":16`), `"incomplete"`, "incomplete", "200"},
+		{"/v1/responses", responseBody(`"input":"Once","max_output_tokens":16,"stream":true`), "response.incomplete", "incomplete", "200"},
+		{"/v1/responses", responseBody(`"input":7`), "invalid_type", "invalid_type", "400"},
+		{"/api/generate", `{"model":"stories260k","prompt":"Once","options":{"num_predict":1}}`, `"done":true`, "length", "200"},
+		{"/api/generate", `{"model":"stories260k"}`, `"done":true`, "load", "200"},
+	} {
+		line := fmt.Sprintf(`hearth_requests_total{model=%q,reason=%q,route=%q,status=%q} `, embedded.Name, c.reason, c.path, c.status)
+		count := func() (n int) {
+			if _, rest, ok := strings.Cut(string(record(s.Server, "GET", "/metrics", "").body), line); ok {
+				fmt.Sscan(rest, &n)
+			}
+			return n
+		}
+		before, seen := count(), false
+		s.watch(c.path, c.body, func(written string) {
+			if !strings.Contains(written, c.last) {
+				return
+			}
+			seen = true
+			if n := count() - before; n != 1 {
+				t.Errorf("%s %s: %d requests are counted when the client gets %s", c.path, c.body, n, written)
+			}
+		})
+		if n := count() - before; n != 1 || !seen {
+			t.Errorf("%s %s: %d requests are counted in the end, an answer is %t", c.path, c.body, n, seen)
+		}
+	}
+}
+
 // TestStopStringIsNoCancellation checks that a sequence which a stop string ends counts as stopped.
 func TestStopStringIsNoCancellation(t *testing.T) {
 	s := startServer(t, Options{}, engine.Options{})

@@ -49,6 +49,12 @@ func (e *eventStream) event(body any) error {
 	return e.flush()
 }
 
+// last writes the event that ends a stream.
+func (e *eventStream) last(body any) error {
+	e.x.ended(http.StatusOK)
+	return e.event(body)
+}
+
 // named writes a JSON event with its type as its name, which some clients go by. The text is one line.
 func (e *eventStream) named(kind string, text []byte) error {
 	e.buf.Reset()
@@ -71,6 +77,7 @@ func (e *eventStream) end() error {
 
 // done writes the mark that ends OpenAI's streams.
 func (e *eventStream) done() error {
+	e.x.ended(http.StatusOK)
 	e.buf.Reset()
 	e.buf.WriteString("data: [DONE]\n\n")
 	return e.flush()

@@ -64,11 +64,19 @@ type socket struct {
 	cancel context.CancelCauseFunc
 	memory sessions.ResponseMemory
 
-	mu      sync.Mutex // guards lanes, queued, closing
-	lanes   map[string][]*responseRequest
+	mu      sync.Mutex // guards lanes and what is in them, queued, closing
+	lanes   map[string]*lane
 	queued  int64 // bytes of the requests that wait
 	closing bool  // no further requests are taken
 	running sync.WaitGroup
+}
+
+// lane is a lane whose requests are answered. It makes room before a request's last event is written: whoever has read that
+// may count on it.
+type lane struct {
+	waiting []*responseRequest
+	next    *responseRequest // is answered when the last event of the request before is written; waits no more
+	free    bool             // the last event of the last request is being written
 }
 
 // responseSocket answers GET /v1/responses, which becomes a WebSocket.
@@ -91,7 +99,7 @@ func (s *Server) responseSocket(x *exchange) error {
 		return nil // Accept has answered
 	}
 	conn.SetReadLimit(s.opts.MaxBodyBytes)
-	k := &socket{s: s, x: x, conn: conn, lanes: map[string][]*responseRequest{}}
+	k := &socket{s: s, x: x, conn: conn, lanes: map[string]*lane{}}
 	k.ctx, k.cancel = context.WithCancelCause(x.ctx)
 	k.serve(stopping)
 	return nil
@@ -209,23 +217,38 @@ func (k *socket) take(data []byte) (lane string, err error) {
 func (k *socket) queue(r *responseRequest) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	waiting, busy := k.lanes[r.lane]
+	l, known := k.lanes[r.lane]
+	if !known {
+		l = &lane{free: true}
+	}
 	switch {
 	case k.closing:
 		return errDraining
-	case !busy && len(k.lanes) >= maxLanes:
+	case l.free && k.busy() >= maxLanes, !known && len(k.lanes) >= 2*maxLanes:
 		return &wireError{Status: http.StatusTooManyRequests, Type: typeRateLimit, Code: "websocket_stream_limit_reached",
 			Message: "as many streams are busy as a connection may have; wait for one to end, or open another connection"}
-	case len(waiting) >= maxQueued || k.queued > 0 && k.queued+r.bytes > k.s.opts.MaxBodyBytes:
+	case len(l.waiting) >= maxQueued || k.queued > 0 && k.queued+r.bytes > k.s.opts.MaxBodyBytes:
 		return &wireError{Status: http.StatusTooManyRequests, Type: typeRateLimit, Code: "rate_limit_exceeded",
 			Message: "too many requests wait in this stream, or too long ones in this connection; wait for some to end"}
 	}
-	k.lanes[r.lane] = append(waiting, r)
+	l.waiting, l.free = append(l.waiting, r), false
 	k.queued += r.bytes
-	if !busy {
+	if !known {
+		k.lanes[r.lane] = l
 		k.running.Go(func() { k.run(r.lane) })
 	}
 	return nil
+}
+
+// busy returns how many lanes are not free.
+func (k *socket) busy() int {
+	n := 0
+	for _, l := range k.lanes {
+		if !l.free {
+			n++
+		}
+	}
+	return n
 }
 
 // run answers the requests of a lane until there is none left.
@@ -239,14 +262,31 @@ func (k *socket) run(lane string) {
 func (k *socket) next(lane string) *responseRequest {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	waiting := k.lanes[lane]
-	if len(waiting) == 0 {
+	l := k.lanes[lane]
+	k.advance(l)
+	r := l.next
+	if l.next = nil; r == nil {
 		delete(k.lanes, lane)
-		return nil
 	}
-	k.lanes[lane] = waiting[1:]
-	k.queued -= waiting[0].bytes
-	return waiting[0]
+	return r
+}
+
+// advance takes the next request of a lane out of those that wait, unless one was taken.
+func (k *socket) advance(l *lane) {
+	if l.next == nil && len(l.waiting) > 0 {
+		l.next, l.waiting = l.waiting[0], l.waiting[1:]
+		k.queued -= l.next.bytes
+	}
+}
+
+// ending counts a request as answered, and makes room for another one, before its last event is written.
+func (k *socket) ending(x *exchange, lane string, status int) {
+	x.ended(status)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := k.lanes[lane]
+	k.advance(l)
+	l.free = l.next == nil
 }
 
 // answer runs one request. It is a request like any other in the log and the metrics.
@@ -260,12 +300,14 @@ func (k *socket) answer(r *responseRequest) {
 	defer func() {
 		if p := recover(); p != nil {
 			x.err, x.reason, x.failed, status = x.panicked(p), "internal_error", http.StatusInternalServerError, http.StatusInternalServerError
+			k.ending(x, r.lane, status)
 			k.fail(r.lane, x.err)
 		}
 	}()
 	if err := k.respond(x, r); err != nil {
 		wire := toWire(err, x.id)
 		x.err, x.reason, x.failed, status = err, wire.Code, wire.Status, wire.Status
+		k.ending(x, r.lane, status)
 		k.fail(r.lane, wire)
 	}
 }
@@ -277,10 +319,14 @@ func (k *socket) respond(x *exchange, r *responseRequest) error {
 	}
 	defer func() { x.reason = run.Status() }()
 	defer run.Close() // its error is for the client, who has been told by then
+	ending := func() {
+		x.reason = run.Status()
+		k.ending(x, r.lane, http.StatusOK)
+	}
 	// The run ends with its context, and its last event says so: that one is still to be read.
 	read := func(from int) ([]database.Event, error) { return run.Events(context.WithoutCancel(x.ctx), from) }
 	write := func(_ string, event []byte) error { return k.write(event) }
-	return x.relay(eventOptions{obfuscate: r.obfuscate, lane: r.lane}, read, write)
+	return x.relay(eventOptions{obfuscate: r.obfuscate, lane: r.lane, ending: ending}, read, write)
 }
 
 // write sends one message. A client that does not take it in time loses the connection.

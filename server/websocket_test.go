@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 
 	"hearth/engine"
 	"hearth/engine/embedded"
+	"hearth/sessions"
 )
 
 // testSocket is a client's end of a WebSocket.
@@ -206,7 +209,7 @@ func TestWebSocketErrors(t *testing.T) {
 
 // TestSocketLimits fills a connection's lanes and a lane's queue.
 func TestSocketLimits(t *testing.T) {
-	k := &socket{s: &Server{opts: Options{MaxBodyBytes: 100}}, lanes: map[string][]*responseRequest{}}
+	k := &socket{s: &Server{opts: Options{MaxBodyBytes: 100}}, lanes: map[string]*lane{}}
 	code := func(err error) string {
 		wire, ok := errors.AsType[*wireError](err)
 		if !ok {
@@ -215,7 +218,7 @@ func TestSocketLimits(t *testing.T) {
 		return wire.Code
 	}
 	for i := range maxLanes {
-		k.lanes[fmt.Sprint(i)] = nil // busy with its only request
+		k.lanes[fmt.Sprint(i)] = &lane{} // busy with its only request
 	}
 	if got := code(k.queue(&responseRequest{lane: "another"})); got != "websocket_stream_limit_reached" {
 		t.Errorf("one lane too many: %s", got)
@@ -240,6 +243,66 @@ func TestSocketLimits(t *testing.T) {
 	k.closing = true
 	if err := k.queue(&responseRequest{lane: "1"}); !errors.Is(err, errDraining) {
 		t.Errorf("a connection that closes: %v", err)
+	}
+}
+
+// stuckLog lets the request lines wait until it is opened.
+type stuckLog struct {
+	*requestLog
+	opened chan struct{}
+}
+
+// Handle is part of slog.Handler.
+func (l *stuckLog) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "request" {
+		<-l.opened
+	}
+	return l.requestLog.Handle(ctx, r)
+}
+
+// TestSocketRoom fills all lanes of a connection, and the queue of a lane: who has read the last event of a request may send
+// another one, although the server has not done with the one before.
+func TestSocketRoom(t *testing.T) {
+	log := &stuckLog{newRequestLog(), make(chan struct{})}
+	open := sync.OnceFunc(func() { close(log.opened) })
+	s := serve(t, sharedServer(t).catalog, Options{Logger: slog.New(log)})
+	t.Cleanup(open)
+	k := s.dial(nil)
+	ask := func(lane string) {
+		k.create(fmt.Sprintf(`"store":false,"max_output_tokens":16,"input":"Once upon a time","stream_id":%q`, lane))
+	}
+	readUntil := func(reached func(string) bool) {
+		t.Helper()
+		for {
+			e := k.read()
+			if e.Error != nil {
+				t.Fatalf("lane %q: %+v", e.Lane, *e.Error)
+			}
+			if reached(e.Type) {
+				return
+			}
+		}
+	}
+	for lane := range maxLanes {
+		ask(fmt.Sprint(lane))
+	}
+	for range maxLanes {
+		readUntil(sessions.EndsResponse)
+	}
+	ask("another")
+	readUntil(sessions.EndsResponse)
+
+	k = s.dial(nil)
+	ask("full")
+	readUntil(func(kind string) bool { return kind == "response.created" })
+	for range maxQueued {
+		ask("full")
+	}
+	readUntil(sessions.EndsResponse)
+	ask("full")
+	open()
+	for range maxQueued + 1 {
+		readUntil(sessions.EndsResponse)
 	}
 }
 
