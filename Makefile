@@ -45,7 +45,7 @@ SHARING = ^Test(Device|Barrier|Crew|Load|Pool|Queue|Share|Meter|Tied|Fused)|Conc
 # The other packages that have goroutines or serve them.
 RACING = ./engine ./engine/weights ./kvcache/... ./sessions/... ./server ./bench/inproc ./bench/load
 # Tests that compare values, bytes or counts, one after the other, of what other tests run in the same goroutines.
-COMPARING = Golden|Vectors|Transcripts|RestoredBitsOnTheCPU|PredictingLayers|LogitsOnGorgonia|MiniMaxM3|TooLongInput|ElementsAreCounted|OllamaNumPredict|AuthOnTheWire|ArchiveErrors|CachedTokens|StreamedCalls|OllamaClientCallsTools|ConvertArchitectures|ScaledCheckpoints|ConvertScaled|LogitsFile|Qwen3Next|CacheHoldsWhatIsNeeded|LoopAllocates
+COMPARING = Golden|Vectors|Transcripts|RestoredBitsOnTheCPU|PredictingLayers|LogitsOnGorgonia|MiniMaxM3|TooLongInput|ElementsAreCounted|OllamaNumPredict|AuthOnTheWire|ArchiveErrors|CachedTokens|StreamedCalls|OllamaClientCallsTools|ConvertArchitectures|ScaledCheckpoints|ConvertScaled|LogitsFile|Qwen3Next|CacheHoldsWhatIsNeeded|LoopAllocates|RandomOperations|DamagedBytes
 
 .PHONY: check
 check: ## everything that must hold of a commit, but the tests with official clients
