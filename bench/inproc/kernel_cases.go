@@ -192,60 +192,6 @@ func expertsGroup(f *quant.Format, cold int) *group {
 	return g
 }
 
-// The heads of a model of 0.6 billion parameters.
-const (
-	numHeads, numKVHeads, headDim = 16, 8, 128
-	cachedLen                     = 8192
-)
-
-// attentionGroup reads the caches of some layers for one row of each sequence, and that of one layer for many rows.
-func attentionGroup(f *quant.Format, cold int) *group {
-	b := newBench("attention " + f.Name)
-	g := &group{what: b.Name(), program: b.Program}
-	positionBytes := 2 * mustRowBytes(f, numKVHeads*headDim) // of keys and values of a layer
-	coldLayers := max(2, (cold+cachedLen*positionBytes-1)/(cachedLen*positionBytes))
-	k, v := make([]hardware.Stream, coldLayers), make([]hardware.Stream, coldLayers)
-	for i := range coldLayers {
-		k[i] = b.Stream(hardware.StreamInfo{Name: "k", Layer: i, Heads: numKVHeads, Dim: headDim, Class: hardware.KeyStream})
-		v[i] = b.Stream(hardware.StreamInfo{Name: "v", Layer: i, Heads: numKVHeads, Dim: headDim, Class: hardware.ValueStream})
-	}
-	store := b.Section("store")
-	x := b.rows(numKVHeads * headDim).Heads(numKVHeads)
-	for i := range coldLayers {
-		b.Store(k[i], x)
-		b.Store(v[i], x)
-	}
-	sections := map[int]hardware.Section{}
-	for _, layers := range []int{1, coldLayers} {
-		sections[layers] = b.Section("attention")
-		q := b.rows(numHeads * headDim).Heads(numHeads)
-		for i := range layers {
-			b.Attention(q, k[i], v[i], float32(1/math.Sqrt(headDim)))
-		}
-	}
-	for _, c := range []struct{ layers, sequences, rows, start int }{
-		{coldLayers, 1, 1, cachedLen - 1}, {coldLayers, 8, 1, cachedLen/8 - 1}, {1, 1, 512, 0}, {1, 1, 512, cachedLen - 512},
-	} {
-		seen := float64(c.sequences) * (float64(c.rows)*float64(c.start) + float64(c.rows*(c.rows+1))/2)
-		g.cases = append(g.cases, kernelCase{
-			row: KernelRow{
-				Op: "attention", Format: f.Name, Shape: fmt.Sprintf("%d@%d", c.sequences, c.start), Rows: c.rows, factors: quant.F32,
-				Bytes: float64(positionBytes * c.sequences * (c.start + c.rows)), Ops: 4 * numHeads * headDim * seen,
-			},
-			section: sections[c.layers], base: noBase, times: c.layers, batch: b.sequences(c.sequences, c.rows, c.start, tableRows),
-		})
-	}
-	g.limits = limitsOf(g.cases, f)
-	first := b.batch(hardware.BlockLen, 0, tableRows)
-	g.fill = func(q hardware.Queue) {
-		q.Run(store, first)
-		for id := 1; id < g.limits.Blocks; id++ {
-			q.CopyBlock(id, 0)
-		}
-	}
-	return g
-}
-
 func mustRowBytes(f *quant.Format, n int) int {
 	bytes, whole := f.RowBytes(n)
 	if !whole {
