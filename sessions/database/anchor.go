@@ -87,7 +87,7 @@ func (d *DB) DeleteAnchors(ctx context.Context, tenant string, ids []int64) erro
 	if len(ids) == 0 {
 		return nil
 	}
-	err := d.write(ctx, "anchors", func(tx *sql.Tx) error {
+	return d.erase(ctx, "anchors", func(tx *sql.Tx) error {
 		for _, id := range ids {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM anchor WHERE tenant = ? AND number = ?`, tenant, id); err != nil {
 				return err
@@ -95,10 +95,6 @@ func (d *DB) DeleteAnchors(ctx context.Context, tenant string, ids []int64) erro
 		}
 		return nil
 	})
-	if err == nil {
-		d.scrub(ctx)
-	}
-	return err
 }
 
 func anchors(rows *sql.Rows, err error) ([]Anchor, error) {

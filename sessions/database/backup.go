@@ -32,6 +32,15 @@ func (d *DB) Backup(ctx context.Context, path string) error {
 // scrubTimeout is how long a deletion waits for readers of what was deleted, and with it all other writers.
 const scrubTimeout = 100 * time.Millisecond
 
+// erase is write for f that deletes, and takes what it deleted off the disk.
+func (d *DB) erase(ctx context.Context, subject string, f func(*sql.Tx) error) error {
+	err := d.write(ctx, subject, f)
+	if err == nil {
+		d.scrub(ctx)
+	}
+	return err
+}
+
 // scrub takes what was deleted out of the log beside the file too, where it stays until other pages are written over it. In
 // the file itself SQLite overwrites what is deleted (PRAGMA secure_delete). A reader that still sees it stands in the way;
 // then the next deletion or Expire does it.

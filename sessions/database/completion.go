@@ -98,12 +98,8 @@ func (d *DB) UpdateCompletion(ctx context.Context, tenant, id string, metadata j
 
 // DeleteCompletion deletes a chat completion, or returns ErrNotFound.
 func (d *DB) DeleteCompletion(ctx context.Context, tenant, id string) error {
-	err := d.write(ctx, "completion "+id, func(tx *sql.Tx) error {
+	return d.erase(ctx, "completion "+id, func(tx *sql.Tx) error {
 		var number int64
 		return tx.QueryRowContext(ctx, `DELETE FROM completion WHERE tenant = ? AND id = ? RETURNING number`, tenant, id).Scan(&number)
 	})
-	if err == nil {
-		d.scrub(ctx)
-	}
-	return err
 }

@@ -155,7 +155,7 @@ func (d *DB) item(ctx context.Context, id, query string, args ...any) (item *Ite
 
 // DeleteItem takes an item out of a session. It returns whose computed state nothing needs any more.
 func (d *DB) DeleteItem(ctx context.Context, tenant, session, id string) (freed []Freed, err error) {
-	err = d.write(ctx, "item "+id, func(tx *sql.Tx) error {
+	err = d.erase(ctx, "item "+id, func(tx *sql.Tx) error {
 		_, number, err := findSession(ctx, tx, tenant, session)
 		if err != nil {
 			return err
@@ -175,8 +175,5 @@ func (d *DB) DeleteItem(ctx context.Context, tenant, session, id string) (freed 
 		freed, err = freeLogs(ctx, tx, []int64{log.Int64})
 		return err
 	})
-	if err == nil {
-		d.scrub(ctx)
-	}
 	return freed, err
 }

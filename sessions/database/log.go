@@ -287,7 +287,7 @@ func (d *DB) Forgotten(ctx context.Context, list []Freed) error {
 	if len(list) == 0 {
 		return nil
 	}
-	err := d.write(ctx, "freed logs", func(tx *sql.Tx) error {
+	return d.erase(ctx, "freed logs", func(tx *sql.Tx) error {
 		for i := range list {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM freed WHERE number = ?`, list[i].ID); err != nil {
 				return err
@@ -295,8 +295,4 @@ func (d *DB) Forgotten(ctx context.Context, list []Freed) error {
 		}
 		return nil
 	})
-	if err == nil {
-		d.scrub(ctx)
-	}
-	return err
 }

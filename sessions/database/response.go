@@ -179,7 +179,7 @@ func (d *DB) Response(ctx context.Context, tenant, id string) (r *Response, err 
 // DeleteResponse deletes a response with the items and logs that nothing else has; what its session gained stays. It
 // returns whose computed state nothing needs any more.
 func (d *DB) DeleteResponse(ctx context.Context, tenant, id string) (freed []Freed, err error) {
-	err = d.write(ctx, "response "+id, func(tx *sql.Tx) error {
+	err = d.erase(ctx, "response "+id, func(tx *sql.Tx) error {
 		_, number, err := findResponse(ctx, tx, tenant, id)
 		if err != nil {
 			return err
@@ -187,9 +187,6 @@ func (d *DB) DeleteResponse(ctx context.Context, tenant, id string) (freed []Fre
 		freed, err = deleteResponse(ctx, tx, number)
 		return err
 	})
-	if err == nil {
-		d.scrub(ctx)
-	}
 	return freed, err
 }
 

@@ -146,7 +146,7 @@ func (d *DB) touch(ctx context.Context, tx *sql.Tx, session int64) error {
 // DeleteSession deletes a session, the items and logs that nothing else has, and the responses that ran in it. It returns
 // whose computed state nothing needs any more.
 func (d *DB) DeleteSession(ctx context.Context, tenant, id string) (freed []Freed, err error) {
-	err = d.write(ctx, "session "+id, func(tx *sql.Tx) error {
+	err = d.erase(ctx, "session "+id, func(tx *sql.Tx) error {
 		_, number, err := findSession(ctx, tx, tenant, id)
 		if err != nil {
 			return err
@@ -154,9 +154,6 @@ func (d *DB) DeleteSession(ctx context.Context, tenant, id string) (freed []Free
 		freed, err = deleteSession(ctx, tx, number)
 		return err
 	})
-	if err == nil {
-		d.scrub(ctx)
-	}
 	return freed, err
 }
 
@@ -268,7 +265,7 @@ func (d *DB) Position(ctx context.Context, tenant, session, item string) (n int,
 // RewindSession keeps the first n items of a session and takes the others out of it. It returns whose computed state
 // nothing needs any more.
 func (d *DB) RewindSession(ctx context.Context, tenant, id string, n int) (freed []Freed, err error) {
-	err = d.write(ctx, "session "+id, func(tx *sql.Tx) error {
+	err = d.erase(ctx, "session "+id, func(tx *sql.Tx) error {
 		s, number, err := findSession(ctx, tx, tenant, id)
 		if err != nil {
 			return err
@@ -290,8 +287,5 @@ func (d *DB) RewindSession(ctx context.Context, tenant, id string, n int) (freed
 		freed, err = freeLogs(ctx, tx, logs)
 		return err
 	})
-	if err == nil {
-		d.scrub(ctx)
-	}
 	return freed, err
 }
