@@ -97,15 +97,20 @@ func (t *meter) observe(p piece) {
 	}
 }
 
-// engineMetric is one figure of an engine.
-type engineMetric struct {
+// statMetric is one figure of statistics that something else keeps.
+type statMetric[S any] struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
-	value func(*engine.Stats) float64
+	value func(*S) float64
+}
+
+// collect reads the figure; labels are the values of those that it is described with.
+func (m *statMetric[S]) collect(stats *S, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(m.desc, m.kind, m.value(stats), labels...)
 }
 
 // engineMetrics are read from each engine when somebody asks.
-var engineMetrics = []engineMetric{
+var engineMetrics = []statMetric[engine.Stats]{
 	engineGauge("sequences_running", "Sequences in the batch.", func(s *engine.Stats) float64 { return float64(s.Running) }),
 	engineGauge("sequences_waiting", "Sequences that wait to run.", func(s *engine.Stats) float64 { return float64(s.Waiting) }),
 	engineGauge("kv_blocks", "Blocks of the KV cache.", func(s *engine.Stats) float64 { return float64(s.BlocksTotal) }),
@@ -130,12 +135,12 @@ var engineMetrics = []engineMetric{
 	engineCounter("preemptions_total", "Sequences that gave up their blocks and came back.", func(s *engine.Stats) float64 { return float64(s.Preemptions) }),
 }
 
-func engineGauge(name, help string, value func(*engine.Stats) float64) engineMetric {
-	return engineMetric{prometheus.NewDesc("hearth_"+name, help, []string{"model"}, nil), prometheus.GaugeValue, value}
+func engineGauge(name, help string, value func(*engine.Stats) float64) statMetric[engine.Stats] {
+	return statMetric[engine.Stats]{prometheus.NewDesc("hearth_"+name, help, []string{"model"}, nil), prometheus.GaugeValue, value}
 }
 
-func engineCounter(name, help string, value func(*engine.Stats) float64) engineMetric {
-	return engineMetric{prometheus.NewDesc("hearth_"+name, help, []string{"model"}, nil), prometheus.CounterValue, value}
+func engineCounter(name, help string, value func(*engine.Stats) float64) statMetric[engine.Stats] {
+	return statMetric[engine.Stats]{prometheus.NewDesc("hearth_"+name, help, []string{"model"}, nil), prometheus.CounterValue, value}
 }
 
 var sequencesEnded = prometheus.NewDesc("hearth_sequences_total", "Sequences ended, by how.", []string{"model", "reason"}, nil)
@@ -168,8 +173,7 @@ func (c engineCollector) Describe(descs chan<- *prometheus.Desc) {
 func (c engineCollector) Collect(out chan<- prometheus.Metric) {
 	for model, stats := range c.store.Stats() {
 		for i := range engineMetrics {
-			m := &engineMetrics[i]
-			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&stats), model)
+			out <- engineMetrics[i].collect(&stats, model)
 		}
 		for _, d := range stats.Drafts {
 			out <- prometheus.MustNewConstMetric(draftedTokens, prometheus.CounterValue, float64(d.Drafted), model, d.Source)

@@ -7,15 +7,8 @@ import (
 	"hearth/sessions"
 )
 
-// diskMetric is one figure of the disk store of computed blocks.
-type diskMetric struct {
-	desc  *prometheus.Desc
-	kind  prometheus.ValueType
-	value func(*engine.DiskStats) float64
-}
-
-// diskMetrics are read from the store when somebody asks.
-var diskMetrics = []diskMetric{
+// diskMetrics are read from the disk store of computed blocks when somebody asks.
+var diskMetrics = []statMetric[engine.DiskStats]{
 	diskGauge("records", "Blocks and states on disk.", func(s *engine.DiskStats) float64 { return float64(s.Records) }),
 	diskGauge("pinned", "Of these, those that are pinned.", func(s *engine.DiskStats) float64 { return float64(s.Pinned) }),
 	diskGauge("bytes", "Bytes of the files.", func(s *engine.DiskStats) float64 { return float64(s.Bytes) }),
@@ -41,12 +34,12 @@ var diskMetrics = []diskMetric{
 	diskCounter("evicted_total", "Records that gave way to others.", func(s *engine.DiskStats) float64 { return float64(s.Evicted) }),
 }
 
-func diskGauge(name, help string, value func(*engine.DiskStats) float64) diskMetric {
-	return diskMetric{prometheus.NewDesc("hearth_disk_"+name, help, nil, nil), prometheus.GaugeValue, value}
+func diskGauge(name, help string, value func(*engine.DiskStats) float64) statMetric[engine.DiskStats] {
+	return statMetric[engine.DiskStats]{prometheus.NewDesc("hearth_disk_"+name, help, nil, nil), prometheus.GaugeValue, value}
 }
 
-func diskCounter(name, help string, value func(*engine.DiskStats) float64) diskMetric {
-	return diskMetric{prometheus.NewDesc("hearth_disk_"+name, help, nil, nil), prometheus.CounterValue, value}
+func diskCounter(name, help string, value func(*engine.DiskStats) float64) statMetric[engine.DiskStats] {
+	return statMetric[engine.DiskStats]{prometheus.NewDesc("hearth_disk_"+name, help, nil, nil), prometheus.CounterValue, value}
 }
 
 // diskCollector reads the store's own counters. Without a store there are no series.
@@ -66,7 +59,6 @@ func (c diskCollector) Collect(out chan<- prometheus.Metric) {
 		return
 	}
 	for i := range diskMetrics {
-		m := &diskMetrics[i]
-		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&stats))
+		out <- diskMetrics[i].collect(&stats)
 	}
 }
