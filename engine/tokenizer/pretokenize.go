@@ -125,25 +125,32 @@ func defaultSplit() preTokenizer {
 // whitespace matches `\s*[\r\n]+|\s+(?!\S)|\s+`: through the last line break; else all spaces, but not the last one
 // before a word, which goes with the word.
 func whitespace(sc *scanner, s string) int {
-	end, lastStart, lineEnd := 0, 0, 0
+	end, lineEnd := spaces(sc, s)
+	if lineEnd > 0 {
+		return lineEnd
+	}
+	return end
+}
+
+// spaces matches `\s+(?!\S)|\s+`: all spaces, but not the last one before a word. It also says where the last line break
+// among all of them ends, 0 if there is none.
+func spaces(sc *scanner, s string) (end, lineEnd int) {
+	last := 0
 	for {
 		c, n := sc.at(s, end)
 		if c&space == 0 {
 			break
 		}
-		lastStart = end
+		last = end
 		end += n
 		if c&newline != 0 {
 			lineEnd = end
 		}
 	}
-	switch {
-	case lineEnd > 0:
-		return lineEnd
-	case end == len(s) || lastStart == 0:
-		return end
+	if end == len(s) || last == 0 {
+		return end, lineEnd
 	}
-	return lastStart
+	return last, lineEnd
 }
 
 // contraction matches `'s|'t|'re|'ve|'m|'ll|'d`.
@@ -224,24 +231,8 @@ func gpt2Match(sc *scanner, s string) int {
 	case n > 0 && c&space == 0:
 		return sc.runNot(s, i, space|letter|number)
 	}
-	return whitespaceAnyLine(sc, s)
-}
-
-// whitespaceAnyLine matches `\s+(?!\S)|\s+`.
-func whitespaceAnyLine(sc *scanner, s string) int {
-	end, lastStart := 0, 0
-	for {
-		c, n := sc.at(s, end)
-		if c&space == 0 {
-			break
-		}
-		lastStart = end
-		end += n
-	}
-	if end == len(s) || lastStart == 0 {
-		return end
-	}
-	return lastStart
+	end, _ := spaces(sc, s)
+	return end
 }
 
 // operators matches `[\p{P}\$\+<=>\^~\|]+`.
