@@ -251,7 +251,7 @@ func (f *attentionForm) test(t *testing.T, d hardware.Device, c *Config, kv *qua
 	l := modelLimits(kv, 150, sequences)
 	l.MaxDraft = 9
 	if len(sequences) > 1 && !c.Allocates {
-		testAllocations(t, newPlayer(t, d, m, l, sequences))
+		wantNoAllocations(t, newPlayer(t, d, m, l, sequences))
 	}
 	got := f.compare(t, d, c, m, l, sequences)
 	if !d.Info().Exact {
@@ -285,15 +285,8 @@ func (f *attentionForm) test(t *testing.T, d hardware.Device, c *Config, kv *qua
 func (f *attentionForm) compare(t *testing.T, d hardware.Device, c *Config, m *model, l hardware.Limits, sequences [][]int32) *player {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(23, 24))
-	p, ref := newPlayer(t, d, m, l, sequences), NewReference(m.Program, l)
-	var total meter
-	for _, step := range mixed(sequences, l.Tokens, rng) {
-		p.play(script{step})
-		ref.Run(m.trunk, p.batch)
-		for r := range p.batch.Outputs {
-			total.add(p.queue.Output(m.logits, r), ref.Output(m.logits, r))
-		}
-	}
+	p := newPlayer(t, d, m, l, sequences)
+	total := p.playBeside(NewReference(m.Program, l), mixed(sequences, l.Tokens, rng))
 	total.check(t, f.name, 3*c.floatBound())
 	return p
 }

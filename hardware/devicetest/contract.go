@@ -23,15 +23,7 @@ func testContract(t *testing.T, d hardware.Device, c *Config) {
 	kv := d.Info().StreamFormats[0]
 	sequences := randomSequences(rand.New(rand.NewPCG(9, 9)), m.vocab, 100, 100)
 	l := modelLimits(kv, 20, sequences)
-	t.Run("allocations", func(t *testing.T) {
-		if c.Allocates {
-			t.Skip("the device may allocate")
-		}
-		testAllocations(t, newPlayer(t, d, m, l, sequences))
-		for _, v := range c.Variants {
-			testAllocations(t, newPlayer(t, opened(t, v.Open), m, l, sequences))
-		}
-	})
+	t.Run("allocations", func(t *testing.T) { testAllocations(t, d, c, m, l, sequences) })
 	t.Run("counters", func(t *testing.T) { testCounters(t, newPlayer(t, d, m, l, sequences)) })
 	t.Run("broken batches", func(t *testing.T) { testBrokenBatches(t, newPlayer(t, d, m, l, sequences)) })
 	t.Run("plan", func(t *testing.T) { testPlan(t, d, m, l) })
@@ -61,7 +53,18 @@ func testContract(t *testing.T, d hardware.Device, c *Config) {
 	})
 }
 
-func testAllocations(t *testing.T, p *player) {
+// testAllocations checks that steps allocate nothing, on the device and on its variants.
+func testAllocations(t *testing.T, d hardware.Device, c *Config, m *model, l hardware.Limits, sequences [][]int32) {
+	if c.Allocates {
+		t.Skip("the device may allocate")
+	}
+	wantNoAllocations(t, newPlayer(t, d, m, l, sequences))
+	for _, v := range c.Variants {
+		wantNoAllocations(t, newPlayer(t, opened(t, v.Open), m, l, sequences))
+	}
+}
+
+func wantNoAllocations(t *testing.T, p *player) {
 	p.play(script{{{0, 20, -1, 0}}})
 	p.fill([]advance{{0, 1, 20, 0}, {1, 5, 0, 0}})
 	n := testing.AllocsPerRun(20, func() {

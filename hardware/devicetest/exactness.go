@@ -37,15 +37,7 @@ func testModels(t *testing.T, d hardware.Device, c *Config) {
 			rng := rand.New(rand.NewPCG(1, 2))
 			sequences := randomSequences(rng, m.vocab, 90, 33)
 			l := modelLimits(quant.F32, 40, sequences)
-			p, ref := newPlayer(t, d, m, l, sequences), NewReference(m.Program, l)
-			var total meter
-			for _, step := range mixed(sequences, l.Tokens, rng) {
-				p.play(script{step})
-				ref.Run(m.trunk, p.batch)
-				for r := range p.batch.Outputs {
-					total.add(p.queue.Output(m.logits, r), ref.Output(m.logits, r))
-				}
-			}
+			total := newPlayer(t, d, m, l, sequences).playBeside(NewReference(m.Program, l), mixed(sequences, l.Tokens, rng))
 			total.check(t, "logits", 10*c.floatBound())
 		})
 	}

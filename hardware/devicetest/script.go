@@ -106,6 +106,20 @@ func (p *player) play(s script) {
 	}
 }
 
+// playBeside runs a script on the reference too, and compares the logits.
+func (p *player) playBeside(ref *Reference, s script) *meter {
+	p.t.Helper()
+	total := &meter{}
+	for _, step := range s {
+		p.play(script{step})
+		ref.Run(p.model.trunk, p.batch)
+		for r := range p.batch.Outputs {
+			total.add(p.queue.Output(p.model.logits, r), ref.Output(p.model.logits, r))
+		}
+	}
+	return total
+}
+
 // bytes returns the blocks of a sequence.
 func (p *player) bytes(sequence int) [][]byte {
 	p.t.Helper()

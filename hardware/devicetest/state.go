@@ -73,15 +73,7 @@ func testState(t *testing.T, d hardware.Device, c *Config) {
 	})
 	t.Run("broken", func(t *testing.T) { testBrokenState(t, d) })
 	m, l, sequences := stateModel()
-	t.Run("allocations", func(t *testing.T) {
-		if c.Allocates {
-			t.Skip("the device may allocate")
-		}
-		testAllocations(t, newPlayer(t, d, m, l, sequences))
-		for _, v := range c.Variants {
-			testAllocations(t, newPlayer(t, opened(t, v.Open), m, l, sequences))
-		}
-	})
+	t.Run("allocations", func(t *testing.T) { testAllocations(t, d, c, m, l, sequences) })
 	for _, v := range c.Variants {
 		t.Run("trace/"+v.Name, func(t *testing.T) { testTrace(t, opened(t, v.Open), m, l, sequences) })
 	}
