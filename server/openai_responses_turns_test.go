@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -92,37 +91,30 @@ func TestBackground(t *testing.T) {
 	s.refused("POST", "/v1/responses", responseBody(fields), 503, "server_is_overloaded", "")
 }
 
-// long is a response that takes its time. The model is small: where a test has to be faster it tries a few times.
+// long is a response that takes its time.
 const long = `"input":"Once upon a time","stream":true,"ignore_eos":true`
-
-const attempts = 20
 
 // TestCancel ends a response in the background while a client follows it.
 func TestCancel(t *testing.T) {
-	s := startServer(t, Options{}, engine.Options{})
-	var last *responseAnswer
-	for i := 0; last == nil || last.Status != "cancelled"; i++ {
-		if i == attempts {
-			t.Fatalf("the response ends before it is cancelled: %+v", last)
+	inBubble(t, Options{}, engine.Options{}, func(t *testing.T, s *testServer) {
+		last := s.followAndCancel()
+		for range 2 {
+			if got := decodeAnswer[responseAnswer](t, s.ok("POST", "/v1/responses/"+last.ID+"/cancel", "", "Response")); got.Status != "cancelled" || got.text() != last.text() {
+				t.Errorf("again: %+v", got)
+			}
 		}
-		last = s.followAndCancel()
-	}
-	for range 2 {
-		if got := decodeAnswer[responseAnswer](t, s.ok("POST", "/v1/responses/"+last.ID+"/cancel", "", "Response")); got.Status != "cancelled" || got.text() != last.text() {
-			t.Errorf("again: %+v", got)
-		}
-	}
-	s.refused("POST", "/v1/responses", responseBody(fmt.Sprintf(`"input":"x","previous_response_id":%q`, last.ID)), 400, "previous_response_not_found", "previous_response_id")
-	whole := s.respond(`"input":"Once","max_output_tokens":16`)
-	s.refused("POST", "/v1/responses/"+whole.ID+"/cancel", "", 400, "invalid_value", "")
-	s.refused("GET", "/v1/responses/"+whole.ID+"?stream=true", "", 400, "invalid_value", "")
-	s.refused("POST", "/v1/responses/resp_none/cancel", "", 404, "not_found", "")
+		s.refused("POST", "/v1/responses", responseBody(fmt.Sprintf(`"input":"x","previous_response_id":%q`, last.ID)), 400, "previous_response_not_found", "previous_response_id")
+		whole := s.respond(`"input":"Once","max_output_tokens":16`)
+		s.refused("POST", "/v1/responses/"+whole.ID+"/cancel", "", 400, "invalid_value", "")
+		s.refused("GET", "/v1/responses/"+whole.ID+"?stream=true", "", 400, "invalid_value", "")
+		s.refused("POST", "/v1/responses/resp_none/cancel", "", 404, "not_found", "")
+	})
 }
 
 // followAndCancel starts a response in the background, cancels it at its first text, and returns it as its last event has it.
 func (s *testServer) followAndCancel() *responseAnswer {
 	s.t.Helper()
-	resp, err := http.Post(s.url+"/v1/responses", "application/json", strings.NewReader(responseBody(long+`,"background":true`)))
+	resp, err := s.client.Post(s.url+"/v1/responses", "application/json", strings.NewReader(responseBody(long+`,"background":true`)))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -138,9 +130,9 @@ func (s *testServer) followAndCancel() *responseAnswer {
 		}
 	}
 	last, text := checkSequence(s.t, responseEvents(s.t, []byte(body.String())), 0)
-	if got == nil || got.Status != last.Status || got.text() != last.text() || text != last.text() {
+	if got == nil || got.Status != "cancelled" || last.Status != "cancelled" || got.text() != last.text() || text != last.text() {
 		s.t.Errorf("cancelled %+v, its last event has %+v, its deltas %q", got, last, text)
-	} else if got.Status == "cancelled" && (got.Error != nil || len(got.Output) != 1 || got.Output[0].Status != "in_progress") {
+	} else if got.Error != nil || len(got.Output) != 1 || got.Output[0].Status != "in_progress" {
 		s.t.Errorf("%+v", got)
 	}
 	return last
@@ -148,44 +140,21 @@ func (s *testServer) followAndCancel() *responseAnswer {
 
 // TestGoneClient wants a response that runs for a client to end with it.
 func TestGoneClient(t *testing.T) {
-	s := startServer(t, Options{}, engine.Options{})
-	var got responseAnswer
-	for i := 0; got.Status != "cancelled"; i++ {
-		if i == attempts {
-			t.Fatalf("the response does not end with its client: %+v", got)
+	inBubble(t, Options{}, engine.Options{}, func(t *testing.T, s *testServer) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		name, rest := s.begin(ctx, "/v1/responses", responseBody(long))
+		data, err := rest.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
 		}
-		id := s.readAndLeave()
-		for got = s.stored(id); got.Status == "in_progress"; got = s.stored(id) {
+		id := responseEvents(t, []byte(strings.TrimSuffix(name+data, "\n")))[0].Response.ID
+		cancel()
+		endStep()
+		if got := decodeAnswer[responseAnswer](t, s.ok("GET", "/v1/responses/"+id, "", "Response")); got.Status != "cancelled" {
+			t.Errorf("the response does not end with its client: %+v", got)
 		}
-	}
-}
-
-func (s *testServer) stored(id string) responseAnswer {
-	s.t.Helper()
-	return decodeAnswer[responseAnswer](s.t, s.ok("GET", "/v1/responses/"+id, "", "Response"))
-}
-
-// readAndLeave starts a response, hangs up after its first event, and returns its id.
-func (s *testServer) readAndLeave() string {
-	s.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "POST", s.url+"/v1/responses", strings.NewReader(responseBody(long)))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	line, err := bufio.NewReader(resp.Body).ReadString('}')
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(line, `"id":"`)
-	id, _, _ := strings.Cut(rest, `"`)
-	return id
+	})
 }
 
 // TestInputTokens counts what a response has as its input.

@@ -1,14 +1,11 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -223,103 +220,95 @@ func TestModelIDs(t *testing.T) {
 
 // TestKeepAlive checks that a stream with nothing to say gives signs of life, and that clients can skip them.
 func TestKeepAlive(t *testing.T) {
-	s := serve(t, sharedServer(t).catalog, Options{KeepAlive: time.Nanosecond})
-	a := s.post("/v1/chat/completions", chatBody(`"max_tokens":5,"stream":true`))
-	if !strings.Contains(string(a.body), ": keep-alive\n\n") {
-		t.Errorf("no comment in %s", a.body)
-	}
-	if chunks := chatChunks(t, a); len(chunks) != 7 {
-		t.Errorf("%d chunks, want the role, 5 tokens and the end", len(chunks))
-	}
+	inBubble(t, Options{KeepAlive: stepTime / 2}, engine.Options{}, func(t *testing.T, s *testServer) {
+		a := s.post("/v1/chat/completions", chatBody(`"max_tokens":5,"stream":true`))
+		if !strings.Contains(string(a.body), ": keep-alive\n\n") {
+			t.Errorf("no comment in %s", a.body)
+		}
+		if chunks := chatChunks(t, a); len(chunks) != 7 {
+			t.Errorf("%d chunks, want the role, 5 tokens and the end", len(chunks))
+		}
+	})
 }
 
 // TestEngineEndsMidStream checks that a stream whose engine stops ends in an error event, without the end mark.
 func TestEngineEndsMidStream(t *testing.T) {
-	for _, path := range []string{"/v1/chat/completions", "/v1/completions", "/api/chat"} {
-		s := startServer(t, Options{}, engine.Options{})
-		body := map[string]string{
-			"/v1/chat/completions": chatBody(`"stream":true,"ignore_eos":true`),
-			"/v1/completions":      completionBody(`"Once"`, `"stream":true,"ignore_eos":true,"max_tokens":500`),
-			"/api/chat":            `{"model":"stories260k","messages":[{"role":"user","content":"Once upon a time"}],"options":{"temperature":0}}`,
-		}[path]
-		resp, err := http.Post(s.url+path, "application/json", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		reader := bufio.NewReader(resp.Body)
-		first, err := reader.ReadString('\n')
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.catalog.Close(); err != nil {
-			t.Fatal(err)
-		}
-		rest, err := io.ReadAll(reader)
-		if err != nil {
-			t.Fatalf("%s: the stream was cut: %v", path, err)
-		}
-		lines := strings.Split(strings.TrimSpace(first+string(rest)), "\n")
-		last := strings.TrimPrefix(lines[len(lines)-1], "data: ")
-		if path == "/api/chat" {
-			var e ollamaError
-			if err := json.Unmarshal([]byte(last), &e); err != nil || e.Error == "" {
-				t.Errorf("%s ends in %s", path, last)
+	for path, body := range map[string]string{
+		"/v1/chat/completions": chatBody(`"stream":true,"ignore_eos":true`),
+		"/v1/completions":      completionBody(`"Once"`, `"stream":true,"ignore_eos":true,"max_tokens":500`),
+		"/api/chat":            `{"model":"stories260k","messages":[{"role":"user","content":"Once upon a time"}],"options":{"temperature":0}}`,
+	} {
+		inBubble(t, Options{}, engine.Options{}, func(t *testing.T, s *testServer) {
+			first, reader := s.begin(t.Context(), path, body)
+			if err := s.catalog.Close(); err != nil {
+				t.Fatal(err)
 			}
-			continue
-		}
-		validate(t, "ErrorResponse", []byte(last))
-		if strings.Contains(string(rest), "[DONE]") {
-			t.Errorf("%s: an end mark after the error", path)
-		}
+			rest := readRest(t, reader)
+			lines := strings.Split(strings.TrimSpace(first+rest), "\n")
+			last := strings.TrimPrefix(lines[len(lines)-1], "data: ")
+			if path == "/api/chat" {
+				var e ollamaError
+				if err := json.Unmarshal([]byte(last), &e); err != nil || e.Error == "" {
+					t.Errorf("%s ends in %s", path, last)
+				}
+				return
+			}
+			validate(t, "ErrorResponse", []byte(last))
+			if strings.Contains(rest, "[DONE]") {
+				t.Errorf("%s: an end mark after the error", path)
+			}
+		})
 	}
 }
 
 // TestBusy checks that a full queue is 429 with the time to wait, and that what was admitted is answered.
 func TestBusy(t *testing.T) {
-	s := startServer(t, Options{}, engine.Options{MaxSequences: 1, MaxWaiting: 1})
-	const clients = 12
-	statuses := make([]int, clients)
-	var wait sync.WaitGroup
-	for i := range clients {
-		wait.Go(func() {
-			resp, err := http.Post(s.url+"/v1/chat/completions", "application/json", strings.NewReader(chatBody(`"max_tokens":300,"ignore_eos":true`)))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer resp.Body.Close()
-			body, err := io.ReadAll(resp.Body)
-			if err != nil {
-				t.Error(err)
-			}
-			statuses[i] = resp.StatusCode
-			if resp.StatusCode == 429 && (resp.Header.Get("Retry-After") == "" || !strings.Contains(string(body), `"rate_limit_exceeded"`)) {
-				t.Errorf("429 with headers %v and body %s", resp.Header, body)
-			}
-		})
-	}
-	wait.Wait()
-	count := map[int]int{}
-	for _, status := range statuses {
-		count[status]++
-	}
-	if count[200] < 2 || count[429] == 0 || count[200]+count[429] != clients {
-		t.Errorf("statuses %v, want some 200 and the rest 429", count)
-	}
+	inBubble(t, Options{}, engine.Options{MaxSequences: 1, MaxWaiting: 1}, func(t *testing.T, s *testServer) {
+		const clients = 12
+		statuses := make([]int, clients)
+		var wait sync.WaitGroup
+		for i := range clients {
+			wait.Go(func() {
+				resp, err := s.client.Post(s.url+"/v1/chat/completions", "application/json", strings.NewReader(chatBody(`"max_tokens":9,"ignore_eos":true`)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer resp.Body.Close()
+				body, err := io.ReadAll(resp.Body)
+				if err != nil {
+					t.Error(err)
+				}
+				statuses[i] = resp.StatusCode
+				if resp.StatusCode == 429 && (resp.Header.Get("Retry-After") == "" || !strings.Contains(string(body), `"rate_limit_exceeded"`)) {
+					t.Errorf("429 with headers %v and body %s", resp.Header, body)
+				}
+			})
+		}
+		wait.Wait()
+		count := map[int]int{}
+		for _, status := range statuses {
+			count[status]++
+		}
+		if count[200] != 2 || count[429] != clients-2 {
+			t.Errorf("statuses %v, want two 200 and the rest 429", count)
+		}
+	})
 }
 
 // TestDeadline checks that an answer which takes too long is an error, before and after the first byte.
 func TestDeadline(t *testing.T) {
-	s := serve(t, sharedServer(t).catalog, Options{RequestTimeout: 5 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
-	a := s.post("/v1/chat/completions", chatBody(`"ignore_eos":true,"n":8`))
-	if a.status != 504 || !strings.Contains(string(a.body), `"request_timeout"`) {
-		t.Errorf("%d %s, want 504", a.status, a.body)
-	}
-	a = s.post("/v1/chat/completions", chatBody(`"ignore_eos":true,"n":8,"stream":true`))
-	if list := strings.Split(strings.TrimSpace(string(a.body)), "\n\n"); !strings.Contains(list[len(list)-1], `"request_timeout"`) {
-		t.Errorf("the stream ends in %s", list[len(list)-1])
-	}
+	inBubble(t, Options{RequestTimeout: 5*stepTime + stepTime/2}, engine.Options{}, func(t *testing.T, s *testServer) {
+		a := s.post("/v1/chat/completions", chatBody(`"ignore_eos":true,"n":8`))
+		if a.status != 504 || !strings.Contains(string(a.body), `"request_timeout"`) {
+			t.Errorf("%d %s, want 504", a.status, a.body)
+		}
+		a = s.post("/v1/chat/completions", chatBody(`"ignore_eos":true,"n":8,"stream":true`))
+		list := events(t, a.body)
+		if last := list[len(list)-1]; a.status != 200 || len(list) < 8 || !strings.Contains(last, `"request_timeout"`) {
+			t.Errorf("a stream of %d events, with status %d, ends in %s", len(list), a.status, last)
+		}
+	})
 }
 
 // TestTokenizeRoundTrip checks that ids become the text again, and that the pieces are the text's bytes.

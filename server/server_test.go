@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -16,11 +15,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hearth/cmd/sharedtest"
 	"hearth/engine"
 	"hearth/engine/embedded"
+	"hearth/hardware"
 	"hearth/hardware/cpu"
 	"hearth/sessions"
 	"hearth/sessions/database"
@@ -31,6 +32,7 @@ type testServer struct {
 	*Server
 	t          testing.TB
 	url        string
+	client     *http.Client
 	catalog    *engine.Catalog
 	engineOpts engine.Options // that the model was loaded with
 	stop       func()         // ends the server, as an interruption does
@@ -45,26 +47,41 @@ func startServer(t testing.TB, opts Options, engineOpts engine.Options) *testSer
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { device.Close() })
-	quiet := slog.New(slog.DiscardHandler)
-	catalog := engine.NewCatalog()
-	t.Cleanup(func() { catalog.Close() })
-	engineOpts.Device, engineOpts.Logger = device, quiet
-	if engineOpts.KVBytes == 0 {
-		engineOpts.KVBytes = 32 << 20
-	}
-	if _, err := catalog.Load(context.Background(), "", "", engineOpts); err != nil {
-		t.Fatal(err)
-	}
+	catalog, engineOpts := loadEmbedded(t, device, engineOpts)
 	s := serve(t, catalog, opts)
 	s.engineOpts = engineOpts
 	return s
 }
 
+// loadEmbedded loads the embedded model onto a device, and returns the options that it was loaded with. The catalog is
+// closed at the end of the test.
+func loadEmbedded(t testing.TB, device hardware.Device, opts engine.Options) (*engine.Catalog, engine.Options) {
+	t.Helper()
+	catalog := engine.NewCatalog()
+	t.Cleanup(func() { catalog.Close() })
+	opts.Device, opts.Logger = device, slog.New(slog.DiscardHandler)
+	if opts.KVBytes == 0 {
+		opts.KVBytes = 32 << 20
+	}
+	if _, err := catalog.Load(context.Background(), "", "", opts); err != nil {
+		t.Fatal(err)
+	}
+	return catalog, opts
+}
+
+// serve answers for the models of a catalog on a loopback port until the end of the test.
 func serve(t testing.TB, catalog *engine.Catalog, opts Options) *testServer {
 	t.Helper()
-	if opts.Addr == "" {
-		opts.Addr = "127.0.0.1:0"
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
+	return serveOn(t, catalog, opts, listener)
+}
+
+// serveOn is serve on a listener, which it closes.
+func serveOn(t testing.TB, catalog *engine.Catalog, opts Options, listener net.Listener) *testServer {
+	t.Helper()
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -85,10 +102,6 @@ func serve(t testing.TB, catalog *engine.Catalog, opts Options) *testServer {
 		t.Fatal(err)
 	}
 	s.Ready()
-	listener, err := s.Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, listener) }()
@@ -98,7 +111,7 @@ func serve(t testing.TB, catalog *engine.Catalog, opts Options) *testServer {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return &testServer{Server: s, t: t, url: "http://" + listener.Addr().String(), catalog: catalog, stop: cancel}
+	return &testServer{Server: s, t: t, url: "http://" + listener.Addr().String(), client: http.DefaultClient, catalog: catalog, stop: cancel}
 }
 
 // shared is one server for all tests that do not care about what others asked it before.
@@ -157,7 +170,7 @@ func (s *testServer) do(method, path, body string) answer {
 
 func (s *testServer) send(req *http.Request) answer {
 	s.t.Helper()
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := s.client.Do(req)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -440,47 +453,23 @@ func TestDrain(t *testing.T) {
 		request string
 		last    string
 	}{
-		{"finishes", 30 * time.Second, `"stream":true,"max_tokens":100`, "[DONE]"},
-		{"is ended", time.Millisecond, `"stream":true,"max_tokens":400,"ignore_eos":true`, `"server_is_overloaded"`},
+		{"finishes", 100 * stepTime, `"stream":true,"max_tokens":100`, "[DONE]"},
+		{"is ended", 100 * stepTime, `"stream":true,"max_tokens":400,"ignore_eos":true`, `"server_is_overloaded"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := New(sessions.NewStore(sharedServer(t).catalog, nil), Options{Addr: "127.0.0.1:0", DrainTimeout: c.drain, Logger: slog.New(slog.DiscardHandler)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			listener, err := s.Listen()
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithCancel(context.Background())
-			done := make(chan error, 1)
-			go func() { done <- s.Serve(ctx, listener) }()
-			resp, err := http.Post("http://"+listener.Addr().String()+"/v1/chat/completions", "application/json", strings.NewReader(chatBody(c.request)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer resp.Body.Close()
-			reader := bufio.NewReader(resp.Body)
-			first, err := reader.ReadString('\n')
-			if err != nil {
-				t.Fatal(err)
-			}
-			cancel()
-			rest, err := io.ReadAll(reader)
-			if err != nil {
-				t.Fatalf("the stream was cut: %v", err)
-			}
-			if err := <-done; err != nil {
-				t.Errorf("Serve: %v", err)
-			}
-			list := events(t, append([]byte(first), rest...))
-			if last := list[len(list)-1]; !strings.Contains(last, c.last) {
-				t.Errorf("the last event is %s, want %s", last, c.last)
-			}
-			if conn, err := net.Dial("tcp", listener.Addr().String()); err == nil {
-				conn.Close()
-				t.Error("a connection was accepted after the server stopped")
-			}
+			inBubble(t, Options{DrainTimeout: c.drain}, engine.Options{}, func(t *testing.T, s *testServer) {
+				first, reader := s.begin(t.Context(), "/v1/chat/completions", chatBody(c.request))
+				s.stop()
+				synctest.Wait()
+				if resp, err := s.client.Get(s.url + "/health"); err == nil {
+					resp.Body.Close()
+					t.Error("a connection was accepted after the server stopped")
+				}
+				list := events(t, []byte(first+readRest(t, reader)))
+				if last := list[len(list)-1]; !strings.Contains(last, c.last) {
+					t.Errorf("the last event is %s, want %s", last, c.last)
+				}
+			})
 		})
 	}
 }
@@ -488,50 +477,28 @@ func TestDrain(t *testing.T) {
 // TestAbort checks that a client that goes away frees its sequence, and that what was generated for it is counted.
 func TestAbort(t *testing.T) {
 	log := newRequestLog()
-	s := startServer(t, Options{Logger: slog.New(log)}, engine.Options{})
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "POST", s.url+"/v1/chat/completions", strings.NewReader(chatBody(`"stream":true,"ignore_eos":true,"n":4,"max_tokens":400`)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if _, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	if _, err := io.ReadAll(resp.Body); !errors.Is(err, context.Canceled) {
-		t.Fatalf("reading on: %v", err)
-	}
-	waitFor(t, "all sequences to be freed", func() bool {
-		stats := s.store.Stats()[embedded.Name]
-		return stats.Running == 0 && stats.Waiting == 0 && stats.BlocksUsed == 0
-	})
-	if cancelled := s.store.Stats()[embedded.Name].Requests[2]; cancelled == 0 {
-		t.Errorf("no sequence was cancelled: they ran to their end")
-	}
-	waitFor(t, "the request's line in the log", func() bool { return len(log.lines()) == 1 })
-	line := log.lines()[0]
-	generated, reason := attribute(line, "generated_tokens"), attribute(line, "reason")
-	if want := s.store.Stats()[embedded.Name].GeneratedTokens; want == 0 || generated.Int64() != int64(want) || reason.String() != "client_gone" {
-		t.Errorf("the log says %v tokens and %v, the engine %d", generated, reason, want)
-	}
-}
-
-// waitFor gives other goroutines time to do what must happen.
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
+	inBubble(t, Options{Logger: slog.New(log)}, engine.Options{}, func(t *testing.T, s *testServer) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		_, rest := s.begin(ctx, "/v1/chat/completions", chatBody(`"stream":true,"ignore_eos":true,"n":4,"max_tokens":400`))
+		cancel()
+		if _, err := io.ReadAll(rest); !errors.Is(err, context.Canceled) {
+			t.Fatalf("reading on: %v", err)
 		}
-		time.Sleep(time.Millisecond)
-	}
+		endStep()
+		stats := s.store.Stats()[embedded.Name]
+		if stats.Running != 0 || stats.Waiting != 0 || stats.BlocksUsed != 0 || stats.Requests[2] != 4 {
+			t.Errorf("after the step that ran then: %+v, want nothing in use and four sequences cancelled", stats)
+		}
+		lines := log.lines()
+		if len(lines) != 1 {
+			t.Fatalf("logged %v, want one line", lines)
+		}
+		generated, reason := attribute(lines[0], "generated_tokens"), attribute(lines[0], "reason")
+		if want := stats.GeneratedTokens; want == 0 || generated.Int64() != int64(want) || reason.String() != "client_gone" {
+			t.Errorf("the log says %v tokens and %v, the engine %d", generated, reason, want)
+		}
+	})
 }
 
 // TestManyClients checks that 32 clients at once get what each of them gets alone.
@@ -675,17 +642,18 @@ func TestCountedWhenAnswered(t *testing.T) {
 
 // TestStopStringIsNoCancellation checks that a sequence which a stop string ends counts as stopped.
 func TestStopStringIsNoCancellation(t *testing.T) {
-	s := startServer(t, Options{}, engine.Options{})
-	if a := s.post("/v1/completions", completionBody(`"Once upon a time"`, `"max_tokens":400,"ignore_eos":true,"stop":"girl"`)); a.status != 200 {
-		t.Fatalf("%d %s", a.status, a.body)
-	}
-	a := s.get("/metrics")
-	for _, want := range []string{
-		`hearth_sequences_total{model="stories260k",reason="stop"} 1`,
-		`hearth_sequences_total{model="stories260k",reason="cancelled"} 0`,
-	} {
-		if !strings.Contains(string(a.body), want+"\n") {
-			t.Errorf("/metrics has no line %s", want)
+	inBubble(t, Options{}, engine.Options{}, func(t *testing.T, s *testServer) {
+		if a := s.post("/v1/completions", completionBody(`"Once upon a time"`, `"max_tokens":400,"ignore_eos":true,"stop":"girl"`)); a.status != 200 {
+			t.Fatalf("%d %s", a.status, a.body)
 		}
-	}
+		a := s.get("/metrics")
+		for _, want := range []string{
+			`hearth_sequences_total{model="stories260k",reason="stop"} 1`,
+			`hearth_sequences_total{model="stories260k",reason="cancelled"} 0`,
+		} {
+			if !strings.Contains(string(a.body), want+"\n") {
+				t.Errorf("/metrics has no line %s", want)
+			}
+		}
+	})
 }
