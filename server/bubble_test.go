@@ -13,16 +13,15 @@ import (
 	"time"
 
 	"hearth/engine"
-	"hearth/hardware"
 	"hearth/hardware/cpu"
+	"hearth/hardware/devicetest"
 )
 
 // stepTime is how long a step takes in a bubble.
 const stepTime = time.Millisecond
 
-// inBubble runs a test in a bubble of synctest, with a server of the embedded model whose steps take stepTime by the
-// bubble's clock. That clock moves only when nothing else can be done: whatever follows from a token has happened before the
-// next one is computed, however busy the machine is.
+// inBubble runs a test in a bubble of synctest, with a server of the embedded model on a device that is paced by the bubble's
+// clock.
 func inBubble(t *testing.T, opts Options, engineOpts engine.Options, test func(t *testing.T, s *testServer)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -31,7 +30,7 @@ func inBubble(t *testing.T, opts Options, engineOpts engine.Options, test func(t
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { device.Close() })
-		catalog, engineOpts := loadEmbedded(t, pacedDevice{device}, engineOpts)
+		catalog, engineOpts := loadEmbedded(t, devicetest.Paced{Device: device, Step: stepTime}, engineOpts)
 		listener := &pipes{accepted: make(chan net.Conn), closed: make(chan struct{})}
 		s := serveOn(t, catalog, opts, listener)
 		transport := &http.Transport{DialContext: listener.dial}
@@ -39,24 +38,6 @@ func inBubble(t *testing.T, opts Options, engineOpts engine.Options, test func(t
 		s.engineOpts, s.client = engineOpts, &http.Client{Transport: transport}
 		test(t, s)
 	})
-}
-
-// pacedDevice takes stepTime for each step.
-type pacedDevice struct{ hardware.Device }
-
-func (d pacedDevice) Load(ctx context.Context, p *hardware.Program, l hardware.Limits) (hardware.Queue, error) {
-	q, err := d.Device.Load(ctx, p, l)
-	if err != nil {
-		return nil, err
-	}
-	return pacedQueue{q}, nil
-}
-
-type pacedQueue struct{ hardware.Queue }
-
-func (q pacedQueue) Run(section hardware.Section, b *hardware.Batch) {
-	time.Sleep(stepTime) // of the bubble
-	q.Queue.Run(section, b)
 }
 
 // pipes is a listener whose connections stay in the process, where a bubble sees who waits for what.

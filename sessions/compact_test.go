@@ -19,11 +19,16 @@ import (
 // openStoreWithDatabase serves the embedded model and keeps what is stored in memory.
 func openStoreWithDatabase(t testing.TB) *Store {
 	t.Helper()
+	return withDatabase(t, openStore(t, engine.Options{}))
+}
+
+// withDatabase gives a store a database in memory.
+func withDatabase(t testing.TB, s *Store) *Store {
+	t.Helper()
 	db, err := database.Open(t.Context(), database.Memory, database.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := openStore(t, engine.Options{})
 	t.Cleanup(func() {
 		if err := db.Close(); err != nil {
 			t.Error(err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,7 @@ func responseRequestOf(t testing.TB, newID func(string) string, raw string) *Res
 	return &ResponseRequest{
 		Turn: Turn{Model: embedded.Name, Tenant: DefaultTenant, MaxTokens: 16, Logprobs: -1}, Object: object, Input: list, Events: true,
 		Tools:   func([]items.Item) (json.RawMessage, []string, error) { return nil, nil, nil },
-		Timeout: time.Minute, Logger: slog.New(slog.DiscardHandler), NewID: newID, Now: time.Now, Observe: func(*Delta) {},
+		Timeout: time.Hour, Logger: slog.New(slog.DiscardHandler), NewID: newID, Now: time.Now, Observe: func(*Delta) {},
 		Explain: func(err error) ResponseError { return ResponseError{"server_error", err.Error()} },
 	}
 }
@@ -302,29 +303,24 @@ func TestDateStays(t *testing.T) {
 
 // TestClose ends a store whose time is over: responses in the background fail, and further ones are refused.
 func TestClose(t *testing.T) {
-	over, cancel := context.WithCancel(t.Context())
-	cancel()
-	for range 20 { // the model is small: it may end before
-		s, newID := openStoreWithDatabase(t), numberedIDs()
+	inBubble(t, engine.Options{}, func(t *testing.T, s *Store) {
+		newID := numberedIDs()
 		req := responseRequestOf(t, newID, `"Once upon a time"`)
-		begun := make(chan struct{})
-		first := sync.OnceFunc(func() { close(begun) })
-		req.Observe = func(*Delta) { first() }
 		req.Object.Background, req.Turn.MaxTokens, req.Turn.IgnoreEOS = true, 0, true
 		run, err := s.Respond(t.Context(), req)
 		if err != nil {
 			t.Fatal(err)
 		}
-		<-begun
+		over, cancel := context.WithTimeout(t.Context(), 10*stepTime)
+		defer cancel()
 		s.Close(over)
 		if _, err := s.Respond(t.Context(), responseRequestOf(t, newID, `"x"`)); !errors.Is(err, api.ErrClosed) {
 			t.Errorf("afterwards: %v", err)
 		}
-		if _, last := readAll(t, run); last.Status == StatusFailed {
-			return
+		if _, last := readAll(t, run); last.Status != StatusFailed || len(last.Output) == 0 {
+			t.Errorf("the response ended as %+v, want it failed with what there was", last)
 		}
-	}
-	t.Error("no response failed")
+	})
 }
 
 // TestSealedInput sends back reasoning of which only the sealed content was kept.
@@ -386,17 +382,11 @@ func TestNextTurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	started <- run
-	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
-		unlock, err := s.Lock(DefaultTenant, conversation)
-		if err == nil {
-			unlock()
-			break
-		}
-		if time.Since(begin) > time.Minute {
-			t.Error("the conversation is free only when the end can be seen")
-			break
-		}
+	unlock, err := s.Lock(DefaultTenant, conversation)
+	for ; err != nil; unlock, err = s.Lock(DefaultTenant, conversation) { // for ever, if it is free only when the end can be seen
+		runtime.Gosched()
 	}
+	unlock()
 	if err := s.DeleteSession(t.Context(), DefaultTenant, conversation); err != nil {
 		t.Error(err)
 	}

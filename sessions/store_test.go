@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"hearth/cmd/sharedtest"
 	"hearth/engine"
@@ -18,7 +20,9 @@ import (
 	"hearth/engine/embedded"
 	"hearth/engine/tokenizer"
 	"hearth/engine/weights"
+	"hearth/hardware"
 	"hearth/hardware/cpu"
+	"hearth/hardware/devicetest"
 )
 
 // openStore serves the embedded model; it is closed at the end of the test.
@@ -28,6 +32,12 @@ func openStore(t testing.TB, opts engine.Options) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return openStoreOn(t, device, opts)
+}
+
+// openStoreOn is openStore on a device, which it closes.
+func openStoreOn(t testing.TB, device hardware.Device, opts engine.Options) *Store {
+	t.Helper()
 	opts.Device, opts.Logger = device, slog.New(slog.DiscardHandler)
 	catalog := engine.NewCatalog()
 	t.Cleanup(func() {
@@ -39,6 +49,22 @@ func openStore(t testing.TB, opts engine.Options) *Store {
 		t.Fatal(err)
 	}
 	return NewStore(catalog, nil)
+}
+
+// stepTime is how long a step takes in a bubble.
+const stepTime = time.Millisecond
+
+// inBubble runs a test in a bubble of synctest, with a store of the embedded model on a device that is paced by the bubble's
+// clock, and with a database in memory.
+func inBubble(t *testing.T, opts engine.Options, test func(t *testing.T, s *Store)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		device, err := cpu.Open(cpu.Options{Threads: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, withDatabase(t, openStoreOn(t, devicetest.Paced{Device: device, Step: stepTime}, opts)))
+	})
 }
 
 // textTurn asks the embedded model to continue a text.
@@ -272,13 +298,13 @@ func TestInputErrors(t *testing.T) {
 
 // TestNothingIsLeftBehind ends turns in all ways, and wants no sequence and no block in use afterwards.
 func TestNothingIsLeftBehind(t *testing.T) {
-	s := openStore(t, engine.Options{MaxSequences: 2, MaxWaiting: 2})
+	opts := engine.Options{MaxSequences: 2, MaxWaiting: 2}
 	long := textTurn("Once upon a time", 450)
 	long.IgnoreEOS, long.Choices, long.Logprobs = true, 4, 0
-	for name, end := range map[string]func(stream *Stream, cancel context.CancelFunc){
-		"Close at once":       func(stream *Stream, _ context.CancelFunc) { stream.Close() },
-		"Close while reading": func(stream *Stream, _ context.CancelFunc) { stream.Next(); stream.Next(); stream.Close() },
-		"cancelled context": func(stream *Stream, cancel context.CancelFunc) {
+	for name, end := range map[string]func(t *testing.T, stream *Stream, cancel context.CancelFunc){
+		"Close at once":       func(_ *testing.T, stream *Stream, _ context.CancelFunc) { stream.Close() },
+		"Close while reading": func(_ *testing.T, stream *Stream, _ context.CancelFunc) { stream.Next(); stream.Next(); stream.Close() },
+		"cancelled context": func(t *testing.T, stream *Stream, cancel context.CancelFunc) {
 			stream.Next()
 			cancel()
 			reasons := map[api.FinishReason]int{}
@@ -291,40 +317,45 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				t.Errorf("reasons %v, want all four cancelled", reasons)
 			}
 		},
-		"cancelled and closed": func(stream *Stream, cancel context.CancelFunc) { cancel(); stream.Close(); stream.Close() },
+		"cancelled and closed": func(_ *testing.T, stream *Stream, cancel context.CancelFunc) {
+			cancel()
+			stream.Close()
+			stream.Close()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			stream, err := s.Run(ctx, &long)
-			if err != nil {
-				t.Fatal(err)
-			}
-			end(stream, cancel)
-			if _, ok := stream.Next(); ok {
-				t.Error("a delta after the end")
-			}
-			if got := s.Stats()[embedded.Name]; got.Running != 0 || got.Waiting != 0 || got.BlocksUsed != 0 {
-				t.Errorf("Stats = %+v, want nothing in use", got)
-			}
+			inBubble(t, opts, func(t *testing.T, s *Store) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				stream, err := s.Run(ctx, &long)
+				if err != nil {
+					t.Fatal(err)
+				}
+				end(t, stream, cancel)
+				if _, ok := stream.Next(); ok {
+					t.Error("a delta after the end")
+				}
+				if got := s.Stats()[embedded.Name]; got.Running != 0 || got.Waiting != 0 || got.BlocksUsed != 0 {
+					t.Errorf("Stats = %+v, want nothing in use", got)
+				}
+			})
 		})
 	}
-	// One choice too many: the others are taken back.
-	long.Choices = 5
-	if _, err := s.Run(t.Context(), &long); !errors.Is(err, api.ErrBusy) {
-		t.Errorf("five choices of four: %v, want ErrBusy", err)
-	}
-	long.Choices, long.MaxTokens = 4, 3
-	for run := 0; ; run++ { // the refused turn's sequences end at the next step
-		stream, err := s.Run(t.Context(), &long)
-		if err == nil {
-			stream.Close()
-			break
+}
+
+// TestOneChoiceTooMany wants the choices of a turn that is refused to be taken back at the next step.
+func TestOneChoiceTooMany(t *testing.T) {
+	inBubble(t, engine.Options{MaxSequences: 2, MaxWaiting: 2}, func(t *testing.T, s *Store) {
+		turn := textTurn("Once upon a time", 3)
+		turn.Choices = 5
+		if _, err := s.Run(t.Context(), &turn); !errors.Is(err, api.ErrBusy) {
+			t.Errorf("five choices of four: %v, want ErrBusy", err)
 		}
-		if !errors.Is(err, api.ErrBusy) {
-			t.Fatal(err)
-		}
-	}
+		time.Sleep(stepTime)
+		synctest.Wait()
+		turn.Choices = 4
+		run(t, s, turn)
+	})
 }
 
 func TestTokenizeAndBack(t *testing.T) {
