@@ -76,29 +76,48 @@ func (e *Engine) readRecord(p prefix, tenant string, block int, kind disk.Kind, 
 // Import takes the blocks of a prefix that Export gave in another process, or here, in the same order, until next returns
 // io.EOF. They are kept on disk, or in memory where there is no disk, as long as there is room, and only where nothing is
 // yet. What they hold is believed: whoever brings blocks decides what their tenant's next requests read. The caller makes
-// sure that the fingerprints are equal. It returns how many tokens of the prefix have their blocks now.
+// sure that the fingerprints are equal. It returns how many tokens of the prefix have their blocks now: on disk, these are
+// durable.
 func (e *Engine) Import(ctx context.Context, tenant string, tokens []int32, next func() (Block, error)) (int, error) {
 	p := e.prefixOf(tenant, tokens)
+	done, err := e.importBlocks(ctx, tenant, p, next)
+	if e.disk != nil && done > 0 {
+		if failed := e.disk.Sync(ctx); failed != nil {
+			err = errors.Join(err, fmt.Errorf("engine: importing: %w", failed))
+		}
+		kept := 0
+		for kept < done && e.loop.tier.has(tenant, p.keys[kept], disk.Block) {
+			kept++
+		}
+		if kept < done {
+			err = errors.Join(err, fmt.Errorf("engine: importing: the disk store did not keep %d of %d blocks", done-kept, done))
+		}
+		done = kept
+	}
+	return done * hardware.BlockLen, err
+}
+
+// importBlocks takes blocks until there are no more, or no room, and returns how many of the prefix it took.
+func (e *Engine) importBlocks(ctx context.Context, tenant string, p prefix, next func() (Block, error)) (done int, err error) {
 	put := e.importToMemory
 	if e.disk != nil {
 		put = e.importToDisk
 	}
 	full := min(len(p.keys), e.limits.MaxLen/hardware.BlockLen)
-	done := 0 // blocks
 	for {
 		b, err := next()
 		if errors.Is(err, io.EOF) {
-			return done * hardware.BlockLen, nil
+			return done, nil
 		}
 		if err != nil {
-			return done * hardware.BlockLen, err
+			return done, err
 		}
 		if err := e.checkBlock(b, done, full); err != nil {
-			return done * hardware.BlockLen, err
+			return done, err
 		}
 		kept, err := put(ctx, tenant, p, b)
 		if err != nil || !kept {
-			return done * hardware.BlockLen, err
+			return done, err
 		}
 		if !b.State {
 			done++

@@ -135,6 +135,7 @@ type brittle struct {
 	free    []disk.Key
 	refuse  bool
 	lose    bool          // what is put is taken and not kept
+	pending int           // records that were put since the last Sync
 	ahead   [][]disk.Key  // keys that were prefetched
 	started chan struct{} // gets a value when a read begins; nil: nobody waits
 }
@@ -172,9 +173,12 @@ func (b *brittle) Prefetch(tenant string, keys []disk.Key) {
 func (b *brittle) Put(r disk.Record) bool {
 	b.mu.Lock()
 	refuse, lose := b.refuse, b.lose
+	b.pending++
 	b.mu.Unlock()
 	if lose {
-		r.Release()
+		if r.Release != nil {
+			r.Release()
+		}
 		return true
 	}
 	return !refuse && b.records.Put(r)
@@ -186,6 +190,7 @@ func (b *brittle) Sync(ctx context.Context) error {
 	if b.refuse {
 		return errors.New("the disk is full")
 	}
+	b.pending = 0
 	return b.records.Sync(ctx)
 }
 
@@ -417,6 +422,41 @@ func TestStoreWithoutRoom(t *testing.T) {
 		}
 		checkIdle(t, e)
 	}
+}
+
+// TestImportIsKept wants imported blocks to be durable when Import returns, and only those to count that the store has kept.
+func TestImportIsKept(t *testing.T) {
+	device := &fakeDevice{}
+	e := fakeEngine(t, device, Options{})
+	r := api.Request{Prompt: words(1, 500), MaxTokens: 100, IgnoreEOS: true}
+	text := slices.Concat(r.Prompt, collect(t, submit(t, e, r)).tokens)
+	var blocks []Block
+	if err := e.Export(t.Context(), "", text, func(b Block) error {
+		b.Data = slices.Clone(b.Data)
+		blocks = append(blocks, b)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, lose := range []bool{false, true} {
+		store := &brittle{records: openStore(t, t.TempDir()), lose: lose}
+		other, i := fakeOnDisk(t, device, store, Options{}), 0
+		n, err := other.Import(t.Context(), "", text, func() (Block, error) {
+			if i == len(blocks) {
+				return Block{}, io.EOF
+			}
+			i++
+			return blocks[i-1], nil
+		})
+		if want := len(blocks) * hardware.BlockLen; lose != (err != nil) || lose != (n == 0) || !lose && n != want {
+			t.Errorf("%d tokens of %d are imported, %v; the store loses them: %t", n, want, err, lose)
+		}
+		if store.pending > 0 {
+			t.Errorf("%d records may not be durable", store.pending)
+		}
+		checkIdle(t, other)
+	}
+	checkIdle(t, e)
 }
 
 // TestManyOnDisk has memory for three conversations, and twenty on disk that go on in turn and together, among callers who
