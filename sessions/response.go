@@ -365,7 +365,7 @@ func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int
 	if r.stored {
 		end.Response, end.Output = r.row(), r.writer.output
 		if r.record != nil {
-			end.Events = events
+			end.Events = slices.Concat(r.record.left, events)
 		}
 		if ended {
 			end.Response.Completed = r.request.Now()

@@ -65,7 +65,7 @@ func (l *eventLog) from(ctx context.Context, index int) ([]database.Event, error
 
 // recorder stores events and then publishes them, so that a reader has seen nothing that a restart would lose. While one
 // transaction is written further events gather for the next one: the model never waits for the disk. Events that cannot be
-// stored are published all the same: they lead up to the one that says so.
+// stored are published all the same: they lead up to the one that says so, with which they may be stored yet.
 type recorder struct {
 	save    func([]database.Event) error
 	publish func([]database.Event)
@@ -75,9 +75,10 @@ type recorder struct {
 	pending []database.Event
 	closed  bool
 
-	wake chan struct{} // has room for one; sent to when there is something to do
-	done chan struct{} // closed when the goroutine has ended
-	err  error         // of save, the first; to be read after done
+	wake chan struct{}    // has room for one; sent to when there is something to do
+	done chan struct{}    // closed when the goroutine has ended
+	err  error            // of save, the first; to be read after done, as left is
+	left []database.Event // that are not stored
 }
 
 // newRecorder starts the goroutine that flush ends.
@@ -126,6 +127,9 @@ func (r *recorder) run() {
 			if r.err = r.save(events); r.err != nil {
 				r.failed()
 			}
+		}
+		if r.err != nil {
+			r.left = append(r.left, events...)
 		}
 		r.publish(events)
 		if closed {

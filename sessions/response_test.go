@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -179,6 +180,53 @@ func TestBrokenDatabase(t *testing.T) {
 		if err := run.Close(); err == nil || last.Status != StatusFailed || last.Error == nil {
 			t.Errorf("background %v: %v, %+v", background, err, last)
 		}
+	}
+}
+
+// TestBrokenForAWhile takes the database away while a response runs, and gives it back before the end: what has happened is
+// then stored as readers have seen it.
+func TestBrokenForAWhile(t *testing.T) {
+	s, path := openStore(t, engine.Options{}), filepath.Join(t.TempDir(), "state.db")
+	open := func() {
+		db, err := database.Open(context.WithoutCancel(t.Context()), path, database.Options{})
+		if err != nil {
+			t.Error(err)
+		}
+		s.database = db
+	}
+	open()
+	req := responseRequestOf(t, numberedIDs(), `"Once upon a time"`)
+	req.Object.Background, req.Turn.MaxTokens, req.Turn.IgnoreEOS = true, 64, true
+	started, seen := make(chan *ResponseRun, 1), 0
+	req.Observe = func(d *Delta) {
+		switch seen++; {
+		case seen == 3:
+			s.database.Close()
+		case seen == 4:
+			<-(<-started).ctx.Done() // the events of the last delta could not be stored
+		}
+		if d.Finish != nil {
+			open()
+		}
+	}
+	run, err := s.Respond(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	started <- run
+	kinds, last := readAll(t, run)
+	if err := run.Close(); err == nil || last.Status != StatusFailed {
+		t.Errorf("%v, %+v", err, last)
+	}
+	events, err := s.ResponseEvents(t.Context(), DefaultTenant, run.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := readAll(t, events); !slices.Equal(again, kinds) {
+		t.Errorf("the events were %s\nand are %s", kinds, again)
+	}
+	if err := s.database.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
