@@ -79,104 +79,140 @@ func faultHistory(session int) []message {
 	return []message{{"user", prose(uint64(100+session), faultTokens)}}
 }
 
+// brokenDisk is a server whose disk is broken and mended.
+type brokenDisk struct {
+	*run
+	*fault
+	server   *server
+	dir      string
+	expected []*answer // of each session
+}
+
 func (r *run) breakDisk(ctx context.Context, m model, f *fault, expected []*answer) error {
-	data, err := r.folder(strings.ReplaceAll(f.name, " ", "-"))
+	b := &brokenDisk{run: r, fault: f, expected: expected}
+	if err := b.start(ctx, m); err != nil {
+		return err
+	}
+	if err := b.before(ctx); err != nil {
+		return fmt.Errorf("before the failure: %w", err)
+	}
+	if err := f.fail(b.server, b.dir); err != nil {
+		return fmt.Errorf("the disk could not be broken: %w", err)
+	}
+	if err := b.meanwhile(ctx); err != nil {
+		return fmt.Errorf("while the disk fails: %w", err)
+	}
+	if err := f.mend(b.server, b.dir); err != nil {
+		return fmt.Errorf("the disk could not be mended: %w", err)
+	}
+	if err := b.afterwards(ctx); err != nil {
+		return fmt.Errorf("after the disk was mended: %w", err)
+	}
+	return b.server.stop()
+}
+
+func (b *brokenDisk) start(ctx context.Context, m model) error {
+	data, err := b.folder(strings.ReplaceAll(b.name, " ", "-"))
 	if err != nil {
 		return err
 	}
-	dir := data + "-cache"
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	b.dir = data + "-cache"
+	if err := os.Mkdir(b.dir, 0o700); err != nil {
 		return err
 	}
 	var wrapper []string
-	if f.mount {
+	if b.mount {
 		wrapper = []string{"unshare", "--map-root-user", "--mount", "sh", "-c",
-			fmt.Sprintf(`mount -t tmpfs -o size=%d tmpfs "$0" && exec "$@"`, faultDiskBytes), dir}
+			fmt.Sprintf(`mount -t tmpfs -o size=%d tmpfs "$0" && exec "$@"`, faultDiskBytes), b.dir}
 	}
-	s, err := r.startIn(ctx, wrapper, m, data, "--cache-dir", dir, "--cache-disk", fmt.Sprint(faultDiskBytes), "--parallel", "1",
+	b.server, err = b.startIn(ctx, wrapper, m, data, "--cache-dir", b.dir, "--cache-disk", fmt.Sprint(faultDiskBytes), "--parallel", "1",
 		"--cache-ram", fmt.Sprint(tinyBytesPerToken*m.length)) // RAM for two or three sessions: the others are on disk
-	if err != nil {
-		return err
-	}
-	// ask has sessions answered, and returns the median time to the first token and the share that was cached.
-	ask := func(from, to int) (time.Duration, float64, error) {
-		var times []time.Duration
-		cached, prompt := 0, 0
-		for i := from; i < to; i++ {
-			a, err := s.chat(ctx, faultHistory(i), turnTokens, nil)
-			if err != nil {
-				return 0, 0, err
-			}
-			if err := sameAnswer(a, expected[i]); err != nil {
-				return 0, 0, fmt.Errorf("session %d: %w", i, err)
-			}
-			times = append(times, a.first)
-			cached, prompt = cached+a.cached, prompt+a.prompt
+	return err
+}
+
+// ask has sessions answered, and returns the median time to the first token and the share that was cached.
+func (b *brokenDisk) ask(ctx context.Context, from, to int) (first time.Duration, share float64, err error) {
+	var times []time.Duration
+	cached, prompt := 0, 0
+	for i := from; i < to; i++ {
+		a, err := b.server.chat(ctx, faultHistory(i), turnTokens, nil)
+		if err != nil {
+			return 0, 0, err
 		}
-		return percentile(times, .5), float64(cached) / float64(prompt), nil
+		if err := sameAnswer(a, b.expected[i]); err != nil {
+			return 0, 0, fmt.Errorf("session %d: %w", i, err)
+		}
+		times = append(times, a.first)
+		cached, prompt = cached+a.cached, prompt+a.prompt
 	}
-	if _, _, err := ask(0, faultSessions); err != nil {
-		return fmt.Errorf("before the failure: %w", err)
+	return percentile(times, .5), float64(cached) / float64(prompt), nil
+}
+
+// askStored has sessions answered, and once more when all of them are on disk, which it measures.
+func (b *brokenDisk) askStored(ctx context.Context, to int) (first time.Duration, share float64, err error) {
+	if _, _, err := b.ask(ctx, 0, to); err != nil {
+		return 0, 0, err
 	}
-	if err := s.eventually(ctx, "hearth_disk_queued", func(n float64) bool { return n == 0 }); err != nil {
-		return err
+	if err := b.server.eventually(ctx, "hearth_disk_queued", func(n float64) bool { return n == 0 }); err != nil {
+		return 0, 0, err
 	}
-	healthy, share, err := ask(0, faultSessions)
-	if err != nil {
-		return fmt.Errorf("before the failure: %w", err)
-	}
-	if err := f.fail(s, dir); err != nil {
-		return fmt.Errorf("the disk could not be broken: %w", err)
-	}
-	failing, _, err := ask(faultSessions, 2*faultSessions)
-	if err != nil {
-		return fmt.Errorf("while the disk fails: %w", err)
-	}
-	if err := s.eventually(ctx, f.metric, func(n float64) bool { return n > 0 }); err != nil {
-		return err
-	}
-	if _, _, err := ask(0, 2*faultSessions); err != nil {
-		return fmt.Errorf("while the disk fails: %w", err)
-	}
-	warnings, err := s.warnings()
+	return b.ask(ctx, 0, to)
+}
+
+func (b *brokenDisk) before(ctx context.Context) error {
+	healthy, share, err := b.askStored(ctx, faultSessions)
 	if err != nil {
 		return err
 	}
-	r.milliseconds(healthy, "%s: first token of known sessions before, p50", f.name)
-	r.figure(100*share, "%", "%s: of their prompts cached before", f.name)
-	r.milliseconds(failing, "%s: first token of new sessions meanwhile, p50", f.name)
-	r.figure(float64(len(warnings)), "", "%s: warnings in the log", f.name)
-	r.require(share > 0.9, "%s: only %.0f%% of the prompts came from the disk before it failed", f.name, 100*share)
-	r.require(len(warnings) == 1, "%s: the log has %d warnings, want one:\n%s", f.name, len(warnings), strings.Join(warnings, "\n"))
-	if err := f.mend(s, dir); err != nil {
-		return fmt.Errorf("the disk could not be mended: %w", err)
+	b.milliseconds(healthy, "%s: first token of known sessions before, p50", b.name)
+	b.figure(100*share, "%", "%s: of their prompts cached before", b.name)
+	b.require(share > 0.9, "%s: only %.0f%% of the prompts came from the disk before it failed", b.name, 100*share)
+	return nil
+}
+
+func (b *brokenDisk) meanwhile(ctx context.Context) error {
+	failing, _, err := b.ask(ctx, faultSessions, 2*faultSessions)
+	if err != nil {
+		return err
 	}
-	begun := time.Now()
-	if !f.counts {
+	if err := b.server.eventually(ctx, b.metric, func(n float64) bool { return n > 0 }); err != nil {
+		return err
+	}
+	if _, _, err := b.ask(ctx, 0, 2*faultSessions); err != nil {
+		return err
+	}
+	warnings, err := b.server.warnings()
+	if err != nil {
+		return err
+	}
+	b.milliseconds(failing, "%s: first token of new sessions meanwhile, p50", b.name)
+	b.figure(float64(len(warnings)), "", "%s: warnings in the log", b.name)
+	b.require(len(warnings) == 1, "%s: the log has %d warnings, want one:\n%s", b.name, len(warnings), strings.Join(warnings, "\n"))
+	return nil
+}
+
+func (b *brokenDisk) afterwards(ctx context.Context) error {
+	if !b.counts {
+		begun := time.Now()
 		var failed error
-		if err := s.eventually(ctx, f.metric, func(n float64) bool {
-			_, _, failed = ask(faultSessions, 2*faultSessions) // which gives it something to write
+		if err := b.server.eventually(ctx, b.metric, func(n float64) bool {
+			_, _, failed = b.ask(ctx, faultSessions, 2*faultSessions) // which gives it something to write
 			return n == 0 || failed != nil
 		}); err != nil {
 			return err
 		}
 		if failed != nil {
-			return fmt.Errorf("after the disk was mended: %w", failed)
+			return failed
 		}
-		r.milliseconds(time.Since(begun), "%s: until it is used again after it was mended", f.name)
+		b.milliseconds(time.Since(begun), "%s: until it is used again after it was mended", b.name)
 	}
-	if _, _, err := ask(0, 2*faultSessions); err != nil {
-		return fmt.Errorf("after the disk was mended: %w", err)
-	}
-	if err := s.eventually(ctx, "hearth_disk_queued", func(n float64) bool { return n == 0 }); err != nil {
+	_, share, err := b.askStored(ctx, 2*faultSessions)
+	if err != nil {
 		return err
 	}
-	if _, share, err = ask(0, 2*faultSessions); err != nil {
-		return fmt.Errorf("after the disk was mended: %w", err)
-	}
-	r.figure(100*share, "%", "%s: of the prompts cached afterwards", f.name)
-	r.require(share > 0.9, "%s: only %.0f%% of the prompts came from the disk after it was mended", f.name, 100*share)
-	return s.stop()
+	b.figure(100*share, "%", "%s: of the prompts cached afterwards", b.name)
+	b.require(share > 0.9, "%s: only %.0f%% of the prompts came from the disk after it was mended", b.name, 100*share)
+	return nil
 }
 
 // eventually polls a metric.
