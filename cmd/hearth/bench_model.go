@@ -91,20 +91,28 @@ sequences have state beside the cache go on from a copy of a state that was comp
 	return command
 }
 
-// validateBenchModel names the flag that is out of range; options have zero values of their own, which flags have not.
+// validateBenchModel names the flag that is out of range.
 func validateBenchModel(o *inproc.ModelOptions) error {
 	if o.Prompt == 0 && o.Generate == 0 {
 		return errors.New("--prompt and --generate are both 0: there is nothing to measure")
 	}
-	for _, f := range []struct {
-		name        string
-		least, most int
-		values      []int
-	}{
+	return checkFlags([]numbersFlag{
 		{"prompt", 0, inproc.MaxTokens, []int{o.Prompt}}, {"generate", 0, inproc.MaxTokens, []int{o.Generate}},
 		{"batch", 1, inproc.MaxSequences, o.Batches}, {"ctx", 0, inproc.MaxTokens, o.Depths},
 		{"repeat", 1, inproc.MaxRepeat, []int{o.Repeat}}, {"max-batch-tokens", 1, inproc.MaxBatchTokens, []int{o.MaxBatchTokens}},
-	} {
+	})
+}
+
+// numbersFlag is a flag of one or more numbers.
+type numbersFlag struct {
+	name        string
+	least, most int
+	values      []int
+}
+
+// checkFlags names the flag that is out of range; options have zero values of their own, which flags have not.
+func checkFlags(flags []numbersFlag) error {
+	for _, f := range flags {
 		if len(f.values) == 0 {
 			return fmt.Errorf("--%s is empty", f.name)
 		}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -35,21 +37,8 @@ func newBenchSpeculateCommand() *cobra.Command {
 		Example: "  hearth bench speculate\n  hearth bench speculate -m model.gguf -n 128 --repeat 5",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, f := range []struct {
-				name               string
-				value, least, most int
-			}{
-				{"generate", options.Generate, 2, inproc.MaxTokens}, {"repeat", options.Repeat, 1, inproc.MaxRepeat},
-				{"batch", options.Sequence, 1, inproc.MaxSequences},
-			} {
-				if f.value < f.least || f.value > f.most {
-					return fmt.Errorf("--%s: %d, want %d to %d", f.name, f.value, f.least, f.most)
-				}
-			}
-			for _, text := range options.Texts {
-				if known := inproc.SpeculateTexts(); !slices.Contains(known, text) {
-					return fmt.Errorf("--text: %q is none of %s", text, strings.Join(known, ", "))
-				}
+			if err := validateBenchSpeculate(&options); err != nil {
+				return err
 			}
 			if err := draft.validate(); err != nil {
 				return err
@@ -65,17 +54,8 @@ func newBenchSpeculateCommand() *cobra.Command {
 			options.Loading, options.Progress = bar.report, status.show
 			out := &tableWriter{out: cmd.OutOrStdout()}
 			if !asJSON {
-				head := false
-				options.Row = func(r inproc.SpeculateRow) {
-					bar.clear()
-					status.clear()
-					if !head {
-						head = true
-						fmt.Fprintf(out, "%-11s %10s %10s %7s %15s %8s %9s\n", "text", "plain", "guessed", "ratio", "lowest - highest", "drafted", "accepted")
-					}
-					fmt.Fprintf(out, "%-11s %10.2f %10.2f %7.3f %8.3f-%7.3f %8.2f %9s\n", r.Text, r.Plain, r.Guessed, r.Ratio, r.Lowest, r.Highest,
-						r.Drafted, percent(r.Acceptance))
-				}
+				head := sync.OnceFunc(func() { printSpeculateHead(out) })
+				options.Row = func(r inproc.SpeculateRow) { bar.clear(); status.clear(); head(); printSpeculateRow(out, &r) }
 			}
 			rows, err := inproc.Speculate(cmd.Context(), options)
 			bar.clear()
@@ -102,4 +82,29 @@ func newBenchSpeculateCommand() *cobra.Command {
 	completeDraft(command)
 	complete(command, "text", inproc.SpeculateTexts()...)
 	return command
+}
+
+func validateBenchSpeculate(o *inproc.SpeculateOptions) error {
+	err := checkFlags([]numbersFlag{
+		{"generate", 2, inproc.MaxTokens, []int{o.Generate}}, {"repeat", 1, inproc.MaxRepeat, []int{o.Repeat}},
+		{"batch", 1, inproc.MaxSequences, []int{o.Sequence}},
+	})
+	if err != nil {
+		return err
+	}
+	for _, text := range o.Texts {
+		if known := inproc.SpeculateTexts(); !slices.Contains(known, text) {
+			return fmt.Errorf("--text: %q is none of %s", text, strings.Join(known, ", "))
+		}
+	}
+	return nil
+}
+
+func printSpeculateHead(out io.Writer) {
+	fmt.Fprintf(out, "%-11s %10s %10s %7s %15s %8s %9s\n", "text", "plain", "guessed", "ratio", "lowest - highest", "drafted", "accepted")
+}
+
+func printSpeculateRow(out io.Writer, r *inproc.SpeculateRow) {
+	fmt.Fprintf(out, "%-11s %10.2f %10.2f %7.3f %8.3f-%7.3f %8.2f %9s\n", r.Text, r.Plain, r.Guessed, r.Ratio, r.Lowest, r.Highest,
+		r.Drafted, percent(r.Acceptance))
 }
