@@ -72,17 +72,8 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	engineOpts.Disk = data.cache
 	catalog := engine.NewCatalog()
 	defer func() { err = errors.Join(err, catalog.Close()) }()
-	store := sessions.NewStore(catalog, data.database)
-	storeOpts := sessions.Options{Secret: data.secret, Logger: logger}
-	if data.cache != nil {
-		storeOpts.Forget = func(fingerprint, tenant string, tokens []int32, keep int) error {
-			return engine.ForgetOnDisk(data.cache, fingerprint, tenant, tokens, keep)
-		}
-	}
-	if err := store.Configure(storeOpts); err != nil {
-		return err
-	}
-	if err := store.Recover(context.WithoutCancel(ctx)); err != nil {
+	store, err := openSessions(context.WithoutCancel(ctx), catalog, data, logger)
+	if err != nil {
 		return err
 	}
 	s, err := server.New(store, opts)
@@ -128,6 +119,22 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	}
 	logger.Info("stopped")
 	return nil
+}
+
+// openSessions returns the store of the sessions in a data folder. Responses that the end of an earlier process cut off have
+// failed by then.
+func openSessions(ctx context.Context, catalog *engine.Catalog, data *dataFolder, logger *slog.Logger) (*sessions.Store, error) {
+	store := sessions.NewStore(catalog, data.database)
+	opts := sessions.Options{Secret: data.secret, Logger: logger}
+	if data.cache != nil {
+		opts.Forget = func(fingerprint, tenant string, tokens []int32, keep int) error {
+			return engine.ForgetOnDisk(data.cache, fingerprint, tenant, tokens, keep)
+		}
+	}
+	if err := store.Configure(opts); err != nil {
+		return nil, err
+	}
+	return store, store.Recover(ctx)
 }
 
 // sweepPeriod is how long a session may outlive its time.
