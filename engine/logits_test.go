@@ -1,13 +1,9 @@
 package engine
 
 import (
-	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -204,13 +200,13 @@ func published(t testing.TB, gguf weights.Source) weights.Source {
 	for _, tensor := range checkpointtest.Tensors(t, gguf) {
 		tensors = append(tensors, tensor.Plain())
 	}
-	return openFolder(t, checkpointtest.Write(t, checkpointtest.Config(gguf), tensors))
+	return openPath(t, checkpointtest.Write(t, checkpointtest.Config(gguf), tensors))
 }
 
-// openFolder opens a model until the end of the test.
-func openFolder(t testing.TB, folder string) weights.Source {
+// openPath opens a model until the end of the test.
+func openPath(t testing.TB, path string) weights.Source {
 	t.Helper()
-	src, err := weights.Open(folder)
+	src, err := weights.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +222,7 @@ func TestHuggingFaceGolden(t *testing.T) {
 			gguf := referenceModel(t, name)
 			var src weights.Source
 			if name == "llama" { // its rows of queries and keys lie in another order
-				src = openFolder(t, writeHuggingFace(t, gguf))
+				src = openPath(t, writeHuggingFace(t, gguf))
 			} else {
 				src = published(t, gguf)
 			}
@@ -265,29 +261,32 @@ func TestHuggingFaceBF16(t *testing.T) {
 			out.DType, out.Data = format.Name, convert(convert(tensor.Data, quant.F32, quant.BF16), quant.BF16, format)
 			tensors = append(tensors, out)
 		}
-		var file bytes.Buffer
-		if err := weights.WriteSafetensors(&file, tensors); err != nil {
-			t.Fatal(err)
-		}
-		folder := t.TempDir()
-		writeFile(t, filepath.Join(folder, "model.safetensors"), file.Bytes())
-		writeJSON(t, filepath.Join(folder, "config.json"), huggingFaceConfig(&m.Config, !src.Has("output.weight")))
-		converted, err := weights.Open(folder)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer converted.Close()
-		loaded, err := model.Load(converted)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if rows[i], err = Logits(t.Context(), loaded, tokens, []int{0, 33, 69}, LogitsOptions{Device: device}); err != nil {
-			t.Fatal(err)
-		}
+		folder := checkpointtest.Write(t, huggingFaceConfig(&m.Config, !src.Has("output.weight")), tensors)
+		rows[i] = logitsOf(t, device, folder, tokens, 0, 33, 69)
 	}
+	wantSameLogits(t, "BF16 and F32", rows)
+}
+
+// logitsOf returns the logits of a model at some positions.
+func logitsOf(t *testing.T, device hardware.Device, path string, tokens []int32, positions ...int) [][]float32 {
+	t.Helper()
+	m, err := model.Load(openPath(t, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := Logits(t.Context(), m, tokens, positions, LogitsOptions{Device: device})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+// wantSameLogits compares what two forms of a model give.
+func wantSameLogits(t *testing.T, forms string, rows [2][][]float32) {
+	t.Helper()
 	for i := range rows[0] {
 		if e := nmse(rows[0][i], rows[1][i]); !(e <= maxNMSE) {
-			t.Errorf("row %d: BF16 and F32 differ by %.3g", i, e)
+			t.Errorf("row %d: %s differ by %.3g", i, forms, e)
 		}
 	}
 }
@@ -318,24 +317,10 @@ func TestHuggingFaceFP8(t *testing.T) {
 	}
 	var rows [2][][]float32
 	for i, tensors := range [][]weights.OutTensor{few, plain} {
-		src, err := weights.Open(checkpointtest.Write(t, checkpointtest.Config(gguf), tensors))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer src.Close()
-		m, err := model.Load(src)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if rows[i], err = Logits(t.Context(), m, readReference(t, "minimax-m2").tokens[:70], []int{0, 33, 69}, LogitsOptions{Device: device}); err != nil {
-			t.Fatal(err)
-		}
+		folder := checkpointtest.Write(t, checkpointtest.Config(gguf), tensors)
+		rows[i] = logitsOf(t, device, folder, readReference(t, "minimax-m2").tokens[:70], 0, 33, 69)
 	}
-	for i := range rows[0] {
-		if e := nmse(rows[0][i], rows[1][i]); !(e <= maxNMSE) {
-			t.Errorf("row %d: FP8 and F32 differ by %.3g", i, e)
-		}
-	}
+	wantSameLogits(t, "FP8 and F32", rows)
 }
 
 // TestTrainedHuggingFace compares both forms of a trained model.
@@ -347,24 +332,9 @@ func TestTrainedHuggingFace(t *testing.T) {
 	}
 	var rows [2][][]float32
 	for i, path := range []string{"hf", "stories260K-f32.gguf"} {
-		src, err := weights.Open(sharedtest.Path(t, "testdata", "models", "stories260K", path))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer src.Close()
-		m, err := model.Load(src)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if rows[i], err = Logits(t.Context(), m, tokens, []int{0, 1, 63, 64, 200}, LogitsOptions{Device: device}); err != nil {
-			t.Fatal(err)
-		}
+		rows[i] = logitsOf(t, device, sharedtest.Path(t, "testdata", "models", "stories260K", path), tokens, 0, 1, 63, 64, 200)
 	}
-	for i := range rows[0] {
-		if e := nmse(rows[0][i], rows[1][i]); !(e <= maxNMSE) {
-			t.Errorf("row %d: the two forms differ by %.3g", i, e)
-		}
-	}
+	wantSameLogits(t, "the two forms", rows)
 }
 
 // writeHuggingFace writes a GGUF model of float32 as a Hugging Face folder of two shards.
@@ -455,22 +425,6 @@ func toHuggingFace(c *model.Config, t weights.Tensor) []weights.OutTensor {
 		}
 	}
 	return []weights.OutTensor{out}
-}
-
-func writeJSON(t *testing.T, path string, value any) {
-	t.Helper()
-	data, err := json.Marshal(value)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, path, data)
-}
-
-func writeFile(t *testing.T, path string, data []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestLogitsRefuses(t *testing.T) {

@@ -16,14 +16,7 @@ import (
 // it is for every architecture, with and without guesses, and when every other record is damaged.
 func TestRestoredBitsOnTheCPU(t *testing.T) {
 	device := openOneThread(t)
-	sources := map[string]func(testing.TB) weights.Source{
-		"embedded": openEmbedded, "qwen2moe": openQwen2MoE,
-		"qwen3next": func(t testing.TB) weights.Source { return newNextModel().open(t, "qwen3next") },
-	}
-	for _, name := range golden {
-		sources[name] = func(t testing.TB) weights.Source { return tinyModel(t, name) }
-	}
-	for name, open := range sources {
+	for name, open := range smallModels() {
 		t.Run(name, func(t *testing.T) { restoredBits(t, device, open) })
 	}
 }
