@@ -102,11 +102,7 @@ func dialogueSeed(client, round int) uint64 {
 
 // reference runs every dialogue on a server that is left in peace.
 func (l *crashLoop) reference(ctx context.Context, m model) error {
-	data, err := l.run.folder("undisturbed")
-	if err != nil {
-		return err
-	}
-	s, err := l.run.start(ctx, m, data)
+	s, err := l.run.startNew(ctx, m, "undisturbed")
 	if err != nil {
 		return err
 	}

@@ -56,11 +56,7 @@ func showFaults(ctx context.Context, r *run) error {
 
 // withoutStore returns the answers of a server that keeps nothing.
 func (r *run) withoutStore(ctx context.Context, m model) ([]*answer, error) {
-	data, err := r.folder("nothing")
-	if err != nil {
-		return nil, err
-	}
-	s, err := r.start(ctx, m, data, "--no-store")
+	s, err := r.startNew(ctx, m, "nothing", "--no-store")
 	if err != nil {
 		return nil, err
 	}

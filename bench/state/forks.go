@@ -35,11 +35,7 @@ func (s *server) blocks(ctx context.Context) (float64, error) {
 }
 
 func (r *run) forks(ctx context.Context, m model) error {
-	data, err := r.folder(m.name)
-	if err != nil {
-		return err
-	}
-	s, err := r.start(ctx, m, data)
+	s, err := r.startNew(ctx, m, m.name)
 	if err != nil {
 		return err
 	}

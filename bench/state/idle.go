@@ -17,12 +17,8 @@ func showIdle(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	data, err := r.folder("idle")
-	if err != nil {
-		return err
-	}
 	m.length = c.sessionTokens + 512
-	s, err := r.start(ctx, m, data, "--parallel", "1", "--cache-ram", fmt.Sprint(residentSessions*tinyBytesPerToken*m.length))
+	s, err := r.startNew(ctx, m, "idle", "--parallel", "1", "--cache-ram", fmt.Sprint(residentSessions*tinyBytesPerToken*m.length))
 	if err != nil {
 		return err
 	}
@@ -99,11 +95,7 @@ const comparedSessions = 20
 
 // compareWithComputed asks a server that has nothing stored for some of the answers.
 func (r *run) compareWithComputed(ctx context.Context, m model, histories [][]message, answers []*answer) error {
-	data, err := r.folder("computed")
-	if err != nil {
-		return err
-	}
-	s, err := r.start(ctx, m, data)
+	s, err := r.startNew(ctx, m, "computed")
 	if err != nil {
 		return err
 	}

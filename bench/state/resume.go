@@ -135,11 +135,7 @@ type session struct {
 
 // undisturbed runs both turns on a server of its own, which it stops.
 func (r *run) undisturbed(ctx context.Context, m model) (*session, error) {
-	data, err := r.folder(m.name + "-undisturbed")
-	if err != nil {
-		return nil, err
-	}
-	s, err := r.start(ctx, m, data)
+	s, err := r.startNew(ctx, m, m.name+"-undisturbed")
 	if err != nil {
 		return nil, err
 	}

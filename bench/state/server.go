@@ -42,7 +42,16 @@ func (r *run) start(ctx context.Context, m model, data string, flags ...string) 
 	return r.startIn(ctx, nil, m, data, flags...)
 }
 
-// startIn does the same behind a command that prepares the process's surroundings.
+// startNew is start on a new folder, whose name says what for.
+func (r *run) startNew(ctx context.Context, m model, name string, flags ...string) (*server, error) {
+	data, err := r.folder(name)
+	if err != nil {
+		return nil, err
+	}
+	return r.start(ctx, m, data, flags...)
+}
+
+// startIn is start behind a command that prepares the process's surroundings.
 func (r *run) startIn(ctx context.Context, wrapper []string, m model, data string, flags ...string) (*server, error) {
 	args := append(wrapper, r.opts.hearth, "serve")
 	if m.path != "" {

@@ -39,11 +39,7 @@ func showTransfer(ctx context.Context, r *run) error {
 }
 
 func (r *run) transfer(ctx context.Context, m model) error {
-	from, err := r.folder(m.name + "-from")
-	if err != nil {
-		return err
-	}
-	s, err := r.start(ctx, m, from)
+	s, err := r.startNew(ctx, m, m.name+"-from")
 	if err != nil {
 		return err
 	}
@@ -74,11 +70,7 @@ func (r *run) transfer(ctx context.Context, m model) error {
 	}
 	r.require(items == 2, "%s: the file has %d items, want the question and the answer", m.name, items)
 
-	to, err := r.folder(m.name + "-to")
-	if err != nil {
-		return err
-	}
-	if s, err = r.start(ctx, m, to); err != nil {
+	if s, err = r.startNew(ctx, m, m.name+"-to"); err != nil {
 		return err
 	}
 	var imported struct {
