@@ -243,31 +243,28 @@ func testExperts(t *testing.T, d hardware.Device, c *Config, f *quant.Format) {
 		in, ffn = 37, 21
 	}
 	o := newOpTest("experts")
+	o.want("experts", o.experts(f, in, ffn, experts, hardware.RouteArgs{TopK: topK, Normalize: true, Scale: 1.5}), 3*c.bound(f))
+	o.run(t, d, 0, 1, 3, 14, 8)
+}
+
+// experts records a network of n experts and what it adds to.
+func (o *opTest) experts(f *quant.Format, in, ffn, n int, route hardware.RouteArgs) hardware.Tensor {
 	x := o.Embed(o.table(opVocab, in))
 	y := o.Temp(hardware.Tokens, 1, in)
 	o.MatMulInto(y, x, o.matrix("residual", quant.F32, in, in))
-	logits := o.MatMul(x, o.matrix("router", quant.F32, experts, in))
+	route.Logits = o.MatMul(x, o.matrix("router", quant.F32, n, in))
 	o.ExpertsAdd(hardware.ExpertsArgs{
-		X: x, Dst: y, Act: hardware.SiLU, Routes: o.Route(hardware.RouteArgs{Logits: logits, TopK: topK, Normalize: true, Scale: 1.5}),
-		Gate: o.stack("gate", f, experts, ffn, in), Up: o.stack("up", f, experts, ffn, in), Down: o.stack("down", f, experts, in, ffn),
+		X: x, Dst: y, Act: hardware.SiLU, Routes: o.Route(route),
+		Gate: o.stack("gate", f, n, ffn, in), Up: o.stack("up", f, n, ffn, in), Down: o.stack("down", f, n, in, ffn),
 	})
-	o.want("experts", y, 3*c.bound(f))
-	o.run(t, d, 0, 1, 3, 14, 8)
+	return y
 }
 
 // testRoute sees the chosen experts and their weights through networks that are the same but for a factor.
 func testRoute(t *testing.T, d hardware.Device, c *Config, normalize bool) {
 	const experts, topK, in = 9, 4, 16
 	o := newOpTest("route")
-	x := o.Embed(o.table(opVocab, in))
-	y := o.Temp(hardware.Tokens, 1, in)
-	o.MatMulInto(y, x, o.matrix("residual", quant.F32, in, in))
-	logits := o.MatMul(x, o.matrix("router", quant.F32, experts, in))
-	o.ExpertsAdd(hardware.ExpertsArgs{
-		X: x, Dst: y, Act: hardware.SiLU, Routes: o.Route(hardware.RouteArgs{Logits: logits, TopK: topK, Normalize: normalize, Scale: 2}),
-		Gate: o.stack("gate", quant.F32, experts, in, in), Up: o.stack("up", quant.F32, experts, in, in), Down: o.stack("down", quant.F32, experts, in, in),
-	})
-	o.want("experts", y, 3*c.floatBound())
+	o.want("experts", o.experts(quant.F32, in, in, experts, hardware.RouteArgs{TopK: topK, Normalize: normalize, Scale: 2}), 3*c.floatBound())
 	o.run(t, d, oddRows...)
 }
 
