@@ -98,12 +98,9 @@ func checkMessage(at string, v jinja.Value) error {
 	if !ok {
 		return fmt.Errorf("%s: must be an object", at)
 	}
-	role, ok, err := stringField(at, m, "role")
+	role, err := requiredField(at, m, "role")
 	if err != nil {
 		return err
-	}
-	if !ok {
-		return fmt.Errorf("%s.role: is missing", at)
 	}
 	if !slices.Contains(roles, role) {
 		return fmt.Errorf("%s.role: is %q, want one of %q", at, role, roles[:len(roles)-1])
@@ -159,20 +156,15 @@ func checkPart(at string, v jinja.Value) error {
 	if !ok {
 		return fmt.Errorf("%s: must be an object", at)
 	}
-	kind, ok, err := stringField(at, part, "type")
+	kind, err := requiredField(at, part, "type")
 	if err != nil {
 		return err
-	}
-	if !ok {
-		return fmt.Errorf("%s.type: is missing", at)
 	}
 	if kind != "text" && kind != "refusal" {
 		return fmt.Errorf("%s.type: %q is not supported, only text is", at, kind)
 	}
-	if _, ok, err := stringField(at, part, kind); err != nil || ok {
-		return err
-	}
-	return fmt.Errorf("%s.%s: is missing", at, kind)
+	_, err = requiredField(at, part, kind)
+	return err
 }
 
 func checkToolCalls(at string, m *jinja.Dict) error {
@@ -287,6 +279,15 @@ func stringField(at string, m *jinja.Dict, name string) (string, bool, error) {
 		return "", false, fmt.Errorf("%s.%s: must be a string", at, name)
 	}
 	return text.String(), true, nil
+}
+
+// requiredField is stringField for one that has to be there.
+func requiredField(at string, v *jinja.Dict, name string) (string, error) {
+	text, ok, err := stringField(at, v, name)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s.%s: is missing", at, name)
+	}
+	return text, err
 }
 
 func isNone(v jinja.Value) bool { _, ok := v.(jinja.None); return ok }
