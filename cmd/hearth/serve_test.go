@@ -70,6 +70,7 @@ func TestServeInterruptedWhileLoading(t *testing.T) {
 }
 
 func TestServeFlags(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir()) // where the data folder is by default
 	for _, c := range []struct {
 		args []string
 		want string
