@@ -16,11 +16,23 @@ import (
 	"hearth/sessions/archive"
 )
 
+// archiveFlags are those of the commands that save a conversation and that go on with one.
+type archiveFlags struct {
+	sessionsFlags
+	computed bool
+}
+
+// add adds the flags; does says what the command does with what the model computed.
+func (f *archiveFlags) add(command *cobra.Command, does string) {
+	f.sessionsFlags.add(command)
+	command.Flags().BoolVar(&f.computed, "computed", true, does+" what the model computed, too")
+}
+
 func newSessionsExport() *cobra.Command {
 	var (
-		flags           sessionsFlags
-		out             string
-		computed, force bool
+		flags archiveFlags
+		out   string
+		force bool
 	)
 	command := &cobra.Command{
 		Use:   "export SESSION",
@@ -38,7 +50,7 @@ The file holds the items, the exact tokens of the last turn, and what the model 
 				out = filepath.Base(args[0]) + ".tar.zst"
 			}
 			save := func(w io.Writer) error {
-				return flags.with(cmd, readingOnly, func(c *sessionsClient) error { return c.export(cmd.Context(), args[0], computed, w) })
+				return flags.with(cmd, readingOnly, func(c *sessionsClient) error { return c.export(cmd.Context(), args[0], flags.computed, w) })
 			}
 			if out == "-" {
 				return save(cmd.OutOrStdout())
@@ -53,9 +65,8 @@ The file holds the items, the exact tokens of the last turn, and what the model 
 			return err
 		},
 	}
-	flags.add(command)
+	flags.add(command, "save")
 	command.Flags().StringVar(&out, "out", "", "file to write (default: SESSION.tar.zst)")
-	command.Flags().BoolVar(&computed, "computed", true, "save what the model computed, too")
 	command.Flags().BoolVar(&force, "force", false, "replace the file if it is there")
 	return command
 }
@@ -109,9 +120,9 @@ func checkArchive(file io.ReadSeeker) error {
 
 func newSessionsImport() *cobra.Command {
 	var (
-		flags            sessionsFlags
-		model            string
-		computed, keepID bool
+		flags  archiveFlags
+		model  string
+		keepID bool
 	)
 	command := &cobra.Command{
 		Use:   "import FILE",
@@ -138,7 +149,7 @@ text alone with --computed=false.`,
 				}
 				body = file
 			}
-			query := url.Values{"computed": {strconv.FormatBool(computed)}, "keep_id": {strconv.FormatBool(keepID)}}
+			query := url.Values{"computed": {strconv.FormatBool(flags.computed)}, "keep_id": {strconv.FormatBool(keepID)}}
 			if model != "" {
 				query.Set("model", model)
 			}
@@ -165,9 +176,8 @@ text alone with --computed=false.`,
 			return err
 		},
 	}
-	flags.add(command)
+	flags.add(command, "take")
 	command.Flags().StringVar(&model, "model", "", "id of the served model that goes on (default: that of the file)")
-	command.Flags().BoolVar(&computed, "computed", true, "take what the model computed, too")
 	command.Flags().BoolVar(&keepID, "keep-id", false, "keep the conversation's id, which must be free")
 	return command
 }
