@@ -375,10 +375,12 @@ func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int
 		end.Session = object.Conversation.ID
 		end.Append = append(Stored(r.input(), r.request.asked()), r.writer.output...)
 	}
-	if ended && tokens != nil {
+	if tokens != nil && (ended || r.stored) { // of one that failed, too: what was computed of it goes when it is deleted
 		end.Log = &database.Log{
-			Model: object.Model, Parent: r.plan.history.logID, Shared: engine.CommonPrefix(r.plan.history.log, tokens),
-			Fingerprint: r.store.fingerprint(object.Model), Prompt: len(tokens) - len(finish.Tokens), Tokens: tokens,
+			Model: object.Model, Fingerprint: r.store.fingerprint(object.Model), Prompt: len(tokens) - len(finish.Tokens), Tokens: tokens,
+		}
+		if ended { // else the log of the turn before may be gone
+			end.Log.Parent, end.Log.Shared = r.plan.history.logID, engine.CommonPrefix(r.plan.history.log, tokens)
 		}
 	}
 	return r.store.database.FinishTurn(context.WithoutCancel(r.ctx), r.request.Turn.Tenant, end)

@@ -371,6 +371,35 @@ func TestClose(t *testing.T) {
 	})
 }
 
+// TestDeletedWhileRunning deletes a response in the middle of its answer: nothing that was computed of it is left.
+func TestDeletedWhileRunning(t *testing.T) {
+	inBubble(t, engine.Options{}, func(t *testing.T, s *Store) {
+		req := responseRequestOf(t, numberedIDs(), fmt.Sprintf("%q", strings.Repeat("Once upon a time. ", 24)))
+		req.Object.Background, req.Turn.MaxTokens, req.Turn.IgnoreEOS = true, 0, true
+		run, err := s.Respond(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * stepTime)
+		tokens, err := s.PromptTokens(&run.plan.turn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := cached(t, s, DefaultTenant, tokens); n == 0 {
+			t.Errorf("nothing of %d tokens is computed", len(tokens))
+		}
+		if err := s.DeleteResponse(t.Context(), DefaultTenant, run.ID); err != nil {
+			t.Fatal(err)
+		}
+		if n := cached(t, s, DefaultTenant, tokens); n != 0 {
+			t.Errorf("%d of %d tokens are still computed", n, len(tokens))
+		}
+		if _, last := readAll(t, run); last.Status != StatusCancelled {
+			t.Errorf("it was not deleted in the middle: %+v", last)
+		}
+	})
+}
+
 // TestSealedInput sends back reasoning of which only the sealed content was kept.
 func TestSealedInput(t *testing.T) {
 	s := openStoreWithDatabase(t)
