@@ -51,7 +51,7 @@ type Options struct {
 	DraftPath      string        // where Catalog.Load finds it; "": nowhere
 	Disk           *disk.Store   // where computed blocks outlive the process, shared by all engines; nil: nowhere
 	Logger         *slog.Logger  // nil: slog.Default
-	// Now is the clock by which steps and requests are measured; nil: time.Now. It is called from any goroutine.
+	// Now is the clock by which steps, requests and what comes from disk are measured; nil: time.Now. It is called from any goroutine.
 	Now      func() time.Time
 	Progress func(doneBytes, totalBytes int64)
 }

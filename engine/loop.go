@@ -36,7 +36,7 @@ type loop struct {
 	banned      []int32 // ids that are never drawn
 	stats       *counters
 	log         *slog.Logger
-	now         func() time.Time // measures steps and requests
+	now         func() time.Time // measures steps, requests and reads
 
 	finished []*sequence // ended in this step, not yet closed
 }
@@ -48,7 +48,7 @@ func (l *loop) step() bool {
 	if l.scheduler.idle() {
 		return l.save() > 0
 	}
-	l.hold(time.Now())
+	l.hold(l.now())
 	l.pace.brief = len(l.scheduler.restores) > 0
 	items := l.scheduler.next(l.pace.budget(l.limits.Tokens))
 	l.moveStates()

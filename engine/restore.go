@@ -41,7 +41,7 @@ func (l *loop) onDisk(seq *sequence) *restore {
 	s, t := l.scheduler, l.tier
 	usable, cached := s.cache.Lookup(seq.salt, seq.tokens)
 	full := min(len(seq.keys), (len(seq.tokens)-1)/hardware.BlockLen)
-	r := &restore{seq: seq, keys: seq.keys, first: usable, end: usable, stateful: s.stateful, usable: usable, blockBytes: t.blockBytes, last: time.Now()}
+	r := &restore{seq: seq, keys: seq.keys, first: usable, end: usable, stateful: s.stateful, usable: usable, blockBytes: t.blockBytes, last: l.now()}
 	tenant := seq.origin.Tenant
 	if s.stateful {
 		depth := cached
@@ -98,7 +98,7 @@ func (l *loop) request() {
 		if r.stateful && !r.stateAsked {
 			if data := t.saved.take(); data != nil {
 				r.stateAsked = true
-				t.send(reading{restore: r, block: r.end - 1, kind: disk.State, data: data})
+				l.send(reading{restore: r, block: r.end - 1, kind: disk.State, data: data})
 			}
 		}
 		for r.nextWanted() {
@@ -106,7 +106,7 @@ func (l *loop) request() {
 			if data == nil {
 				return
 			}
-			t.send(reading{restore: r, block: r.next, kind: disk.Block, data: data})
+			l.send(reading{restore: r, block: r.next, kind: disk.Block, data: data})
 			r.step()
 		}
 	}
@@ -142,11 +142,11 @@ func (r *restore) step() {
 	}
 }
 
-func (t *tier) send(job reading) {
+func (l *loop) send(job reading) {
 	if r := job.restore; r.began.IsZero() {
-		r.began = time.Now()
+		r.began = l.now()
 	}
-	t.jobs <- job // has room for all
+	l.tier.jobs <- job // has room for all
 }
 
 // receive takes what the readers have brought.
@@ -178,7 +178,7 @@ func (l *loop) dropEnded() {
 // take brings a record that was read into the cache.
 func (l *loop) take(job reading) {
 	t, r := l.tier, job.restore
-	t.last = time.Now()
+	t.last = l.now()
 	if job.kind == disk.State {
 		l.takeState(job)
 		return

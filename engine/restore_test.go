@@ -9,7 +9,9 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"hearth/engine/api"
 	"hearth/hardware"
@@ -46,7 +48,7 @@ func fakeOnDisk(t testing.TB, device *fakeDevice, store records, opts Options) *
 
 // setStore replaces the disk store of an engine whose loop does not run.
 func (e *Engine) setStore(store records) {
-	e.disk, e.loop.tier.store, e.loop.tier.always = store, store, true
+	e.disk, e.loop.tier.store, e.loop.tier.always, e.loop.tier.flush = store, store, true, time.Hour
 }
 
 // savedPrefix computes a prompt and its answer on an engine of its own, which is closed, and returns all of it.
@@ -138,6 +140,15 @@ type brittle struct {
 	pending int           // records that were put since the last Sync
 	ahead   [][]disk.Key  // keys that were prefetched
 	started chan struct{} // gets a value when a read begins; nil: nobody waits
+	speed   float64       // of reading; 0: as measured
+}
+
+func (b *brittle) Stats() disk.Stats {
+	stats := b.records.Stats()
+	if b.speed > 0 {
+		stats.ReadSpeed = b.speed
+	}
+	return stats
 }
 
 func (b *brittle) Read(tenant string, key disk.Key, kind disk.Kind, dst []byte) (int, error) {
@@ -264,19 +275,20 @@ func TestComputesWhileRestoring(t *testing.T) {
 	device := &fakeDevice{}
 	store := &brittle{records: openStore(t, t.TempDir())}
 	text := savedPrefix(t, device, store, api.Request{Prompt: words(1, 500), MaxTokens: 100, IgnoreEOS: true})
-	e := loadFake(t, device, Options{Disk: noStore})
+	var now atomic.Int64
+	e := loadFake(t, device, Options{Disk: noStore, Now: func() time.Time { return time.Unix(now.Load(), 0) }})
 	e.setStore(store)
-	store.gate, store.free = make(chan struct{}), keysOf(e.origin(""), text)[4:9]
-	device.beforeRun = func(int, *hardware.Batch) { // nothing is computed before they are here
-		for int(e.stats.restoredBlocks.Load())+len(e.loop.tier.results) < len(store.free) {
-			runtime.Gosched()
-		}
-	}
+	store.gate, store.free, store.speed = make(chan struct{}), keysOf(e.origin(""), text)[4:9], 1<<30
 	e.loop.tier.always = false
-	e.loop.pace.cost.observe(1000, 0, 0.1) // a machine that computes a block in 6.4 ms
+	e.loop.pace.cost.observe(1000, 0, 0.1) // a machine that computes a block in 6.4 ms, and waits for a disk that reads faster
 	startFake(t, e)
 	next := api.Request{Prompt: slices.Concat(text, words(2, 30)), MaxTokens: 20, IgnoreEOS: true, Logprobs: 3}
-	got := collect(t, submit(t, e, next))
+	events := submit(t, e, next)
+	for int(e.stats.restoredBlocks.Load()) < len(store.free) {
+		runtime.Gosched()
+	}
+	now.Add(1) // without anything from the disk
+	got := collect(t, events)
 	tokens, logprobs := device.answer(t, next)
 	if !slices.Equal(got.tokens, tokens) || !equalLogprobs(got.logprobs, logprobs) {
 		t.Errorf("restored it gives %v, alone %v", got.tokens, tokens)
@@ -465,7 +477,14 @@ func TestManyOnDisk(t *testing.T) {
 	for _, stateful := range []bool{false, true} {
 		t.Run(fmt.Sprintf("stateful %t", stateful), func(t *testing.T) {
 			device := &fakeDevice{stateful: stateful}
-			e := fakeOnDisk(t, device, openStore(t, t.TempDir()), Options{Blocks: 24, MaxSequences: 3})
+			e := loadFake(t, device, Options{Blocks: 24, MaxSequences: 3, Disk: noStore})
+			e.setStore(openStore(t, t.TempDir()))
+			device.beforeRun = func(int, *hardware.Batch) { // the disk keeps up, however slow it is
+				for !e.loop.tier.writes.all() || !e.loop.tier.states.all() {
+					runtime.Gosched()
+				}
+			}
+			startFake(t, e)
 			rng := rand.New(rand.NewPCG(1, 2))
 			texts := make([][]int32, 20)
 			for i := range texts {

@@ -39,8 +39,9 @@ type tier struct {
 	blocks  readBuffers
 	saved   readBuffers // of states
 	wake    func()
-	last    time.Time // when a record came from the disk
-	always  bool      // restore whatever is on disk, and wait for it: for tests
+	last    time.Time     // when a record came from the disk
+	flush   time.Duration // most time that Close waits for the disk
+	always  bool          // restore whatever is on disk, and wait for it: for tests
 }
 
 // A tier has memory for so many bytes on their way to the disk, and for as many on the way back, and for a few blocks at
@@ -60,12 +61,12 @@ const longestPause = 32
 // tryAgain is how often the loop offers what is unsaved while it has nothing else to do.
 const tryAgain = time.Second
 
-// flushTime bounds how long Close waits for the disk.
+// flushTime bounds how long Close waits for the disk, unless a test has more patience.
 const flushTime = 15 * time.Second
 
 // newTier returns a tier whose readers do not run yet.
 func newTier(store records, memory hardware.Memory, e *Engine, log *slog.Logger) *tier {
-	t := &tier{store: store, blockBytes: int(memory.Block), stateBytes: int(memory.Snapshot), log: log, wake: e.nudge}
+	t := &tier{store: store, blockBytes: int(memory.Block), stateBytes: int(memory.Snapshot), log: log, wake: e.nudge, flush: flushTime}
 	if store == nil {
 		return t
 	}
@@ -281,7 +282,7 @@ func (l *loop) finishDisk() {
 		}
 	}
 	l.moveStates()
-	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+	ctx, cancel := context.WithTimeout(context.Background(), l.tier.flush)
 	defer cancel()
 	for refused := 0; l.scheduler.cache.NumUnsaved() > 0 && refused < 2; {
 		l.tier.pause = 0

@@ -14,7 +14,7 @@ var diskMetrics = []statMetric[engine.DiskStats]{
 	diskGauge("bytes", "Bytes of the files.", func(s *engine.DiskStats) float64 { return float64(s.Bytes) }),
 	diskGauge("budget_bytes", "Bytes that the files may take.", func(s *engine.DiskStats) float64 { return float64(s.Budget) }),
 	diskGauge("garbage_bytes", "Of the files' bytes, those that compaction will free.", func(s *engine.DiskStats) float64 { return float64(s.Garbage) }),
-	diskGauge("queued", "Records that wait to be written.", func(s *engine.DiskStats) float64 { return float64(s.Queued) }),
+	diskGauge("queued", "Records that are still to be written.", func(s *engine.DiskStats) float64 { return float64(s.Queued) }),
 	diskGauge("read_bytes_per_second", "Measured speed of reading, 0 before the first.", func(s *engine.DiskStats) float64 { return s.ReadSpeed }),
 	diskGauge("write_bytes_per_second", "Measured speed of writing, 0 before the first.", func(s *engine.DiskStats) float64 { return s.WriteSpeed }),
 	diskGauge("failing", "1 while nothing can be written, which the log explains; requests go on without.", func(s *engine.DiskStats) float64 {

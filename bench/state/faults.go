@@ -16,7 +16,8 @@ import (
 const (
 	faultSessions  = 6 // asked before the disk fails, and as many others while it does
 	faultTokens    = 1500
-	faultDiskBytes = 64 << 20 // the cache's files are then of 4 MiB, a few sessions each
+	faultDiskBytes = 64 << 20    // the cache's files are then of 4 MiB, a few sessions each
+	warnsEvery     = time.Minute // at most, of a disk that fails and works by turns
 )
 
 // fault is a way in which the disk under the cache fails.
@@ -149,7 +150,7 @@ func (b *brokenDisk) askStored(ctx context.Context, to int) (first time.Duration
 	if _, _, err := b.ask(ctx, 0, to); err != nil {
 		return 0, 0, err
 	}
-	if err := b.server.eventually(ctx, "hearth_disk_queued", func(n float64) bool { return n == 0 }); err != nil {
+	if err := b.server.settle(ctx); err != nil {
 		return 0, 0, err
 	}
 	return b.ask(ctx, 0, to)
@@ -162,11 +163,12 @@ func (b *brokenDisk) before(ctx context.Context) error {
 	}
 	b.milliseconds(healthy, "%s: first token of known sessions before, p50", b.name)
 	b.figure(100*share, "%", "%s: of their prompts cached before", b.name)
-	b.require(share > 0.9, "%s: only %.0f%% of the prompts came from the disk before it failed", b.name, 100*share)
+	b.requireTime(share > 0.9, "%s: only %.0f%% of the prompts came from the disk before it failed", b.name, 100*share)
 	return nil
 }
 
 func (b *brokenDisk) meanwhile(ctx context.Context) error {
+	begun := time.Now()
 	failing, _, err := b.ask(ctx, faultSessions, 2*faultSessions)
 	if err != nil {
 		return err
@@ -183,7 +185,8 @@ func (b *brokenDisk) meanwhile(ctx context.Context) error {
 	}
 	b.milliseconds(failing, "%s: first token of new sessions meanwhile, p50", b.name)
 	b.figure(float64(len(warnings)), "", "%s: warnings in the log", b.name)
-	b.require(len(warnings) == 1, "%s: the log has %d warnings, want one:\n%s", b.name, len(warnings), strings.Join(warnings, "\n"))
+	most := 1 + int(time.Since(begun)/warnsEvery)
+	b.require(len(warnings) >= 1 && len(warnings) <= most, "%s: the log has %d warnings, want 1 to %d:\n%s", b.name, len(warnings), most, strings.Join(warnings, "\n"))
 	return nil
 }
 
@@ -207,15 +210,24 @@ func (b *brokenDisk) afterwards(ctx context.Context) error {
 		return err
 	}
 	b.figure(100*share, "%", "%s: of the prompts cached afterwards", b.name)
-	b.require(share > 0.9, "%s: only %.0f%% of the prompts came from the disk after it was mended", b.name, 100*share)
+	b.requireTime(share > 0.9, "%s: only %.0f%% of the prompts came from the disk after it was mended", b.name, 100*share)
+	return nil
+}
+
+// settle waits until all that was computed is on disk.
+func (s *server) settle(ctx context.Context) error {
+	for _, metric := range []string{"hearth_unsaved", "hearth_disk_queued"} {
+		if err := s.eventually(ctx, metric, func(n float64) bool { return n == 0 }); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 // eventually polls a metric.
 func (s *server) eventually(ctx context.Context, metric string, holds func(float64) bool) error {
-	const limit = time.Minute
 	value := 0.0
-	for begun := time.Now(); time.Since(begun) < limit; {
+	for begun := time.Now(); time.Since(begun) < patience; {
 		var err error
 		if value, err = s.metric(ctx, metric); err != nil {
 			return err
@@ -227,7 +239,7 @@ func (s *server) eventually(ctx context.Context, metric string, holds func(float
 			return err
 		}
 	}
-	return fmt.Errorf("%s is still %v after %v", metric, value, limit)
+	return fmt.Errorf("%s is still %v after %v", metric, value, patience)
 }
 
 // seen is where the server's mount namespace has a folder.

@@ -82,7 +82,7 @@ func showIdle(ctx context.Context, r *run) error {
 	r.figure(before, "MiB", "memory of the process (RssAnon), second quarter of the resumes")
 	r.figure(after, "MiB", "memory of the process (RssAnon), second half of the resumes")
 	r.require(after <= before*1.05+4, "memory grew from %.0f to %.0f MiB", before, after)
-	r.require(share >= 0.95, "sessions were resumed with only %.1f%% of their prompts cached", 100*share)
+	r.requireTime(share >= 0.95, "sessions were resumed with only %.1f%% of their prompts cached", 100*share)
 	r.requireTime(percentile(times, .5) <= percentile(computing, .5), "resuming takes longer than computing")
 	return s.stop()
 }

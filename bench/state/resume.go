@@ -10,8 +10,6 @@ import (
 const (
 	// turnTokens is how long the answers of a session are.
 	turnTokens = 24
-	// settled is how long before the crash the last whole turn has ended.
-	settled = 2 * time.Second
 	// mostComputed bounds what a restored prompt may leave to compute, and leastGain the time to the first token.
 	leastCached = 0.99
 	leastGain   = 20
@@ -83,7 +81,11 @@ func (r *run) resume(ctx context.Context, m model) error {
 		return fmt.Errorf("two servers differ before anything happened: %w", err)
 	}
 	history = append(history, message{"assistant", first.text}, secondQuestion)
-	if err := pause(ctx, settled); err != nil {
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	records, err := s.metric(ctx, "hearth_disk_records")
+	if err != nil {
 		return err
 	}
 	begun := false
@@ -100,6 +102,10 @@ func (r *run) resume(ctx context.Context, m model) error {
 	if s, err = r.start(ctx, m, data); err != nil {
 		return err
 	}
+	found, err := s.metric(ctx, "hearth_disk_records")
+	if err != nil {
+		return err
+	}
 	again, err := s.chat(ctx, history, turnTokens, nil)
 	if err != nil {
 		return err
@@ -114,7 +120,8 @@ func (r *run) resume(ctx context.Context, m model) error {
 	r.milliseconds(undisturbed.turns[1].first, "%s: first token, undisturbed (from RAM)", m.name)
 	r.milliseconds(recomputed, "%s: first token, computed", m.name)
 	r.figure(gain, "times", "%s: restoring is faster than computing", m.name)
-	r.require(share >= leastCached, "%s: %d of %d tokens were cached, want %v of them", m.name, again.cached, again.prompt, leastCached)
+	r.require(found >= records, "%s: %v records are there after the crash, %v were before", m.name, found, records)
+	r.requireTime(share >= leastCached, "%s: %d of %d tokens were cached, want %v of them", m.name, again.cached, again.prompt, leastCached)
 	if err := sameTokens(again, undisturbed.turns[1]); err != nil {
 		r.require(false, "%s: the answer after the crash differs from the undisturbed one: %v", m.name, err)
 	}

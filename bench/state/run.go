@@ -64,7 +64,8 @@ func (r *run) require(ok bool, format string, args ...any) {
 	}
 }
 
-// requireTime notes a promise about time that is not kept. With the counts of every commit, which may run beside anything,
+// requireTime notes a promise that is not kept about time, or about what is done because it takes less: a server computes what
+// it could read where that is faster. With the counts of every commit, which may run beside anything,
 // it is printed and no more.
 func (r *run) requireTime(ok bool, format string, args ...any) {
 	if ok || !r.opts.short {

@@ -43,7 +43,7 @@ func run(t *testing.T, args ...string) (string, error) {
 	var out bytes.Buffer
 	command.SetOut(&out)
 	command.SetErr(&out)
-	command.SetArgs(args)
+	command.SetArgs(append([]string{}, args...)) // of nil it would be those of the test
 	err := command.ExecuteContext(t.Context())
 	return out.String(), err
 }

@@ -15,6 +15,7 @@ import (
 
 	"hearth/engine"
 	"hearth/engine/embedded"
+	"hearth/hardware"
 	"hearth/sessions"
 )
 
@@ -156,12 +157,17 @@ func runOnce(ctx context.Context, model modelArg, flags *runFlags, prompt string
 }
 
 // openGenerator opens the device and loads the model, with a progress bar when the process has a terminal.
-func openGenerator(ctx context.Context, model modelArg, flags *runFlags, messages io.Writer) (_ *generator, err error) {
+func openGenerator(ctx context.Context, model modelArg, flags *runFlags, messages io.Writer) (*generator, error) {
 	logger := warnings(messages)
 	device, err := flags.engine.device.open(logger)
 	if err != nil {
 		return nil, err
 	}
+	return openGeneratorOn(ctx, device, model, flags, logger)
+}
+
+// openGeneratorOn is openGenerator on a device, which is closed with the generator, or when there is none.
+func openGeneratorOn(ctx context.Context, device hardware.Device, model modelArg, flags *runFlags, logger *slog.Logger) (_ *generator, err error) {
 	catalog := engine.NewCatalog()
 	g := &generator{store: sessions.NewStore(catalog, nil), closers: []io.Closer{catalog, device}}
 	defer func() {

@@ -10,10 +10,14 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hearth/engine"
 	"hearth/engine/weights"
+	"hearth/hardware"
+	"hearth/hardware/cpu"
+	"hearth/hardware/devicetest"
 	"hearth/sessions"
 )
 
@@ -39,23 +43,18 @@ func (s *screen) Write(p []byte) (int, error) {
 // expect waits until text appears behind what was expected before, and returns what stands between.
 func (s *screen) expect(t *testing.T, text string) string {
 	t.Helper()
-	deadline := time.After(time.Minute)
 	for {
 		s.mu.Lock()
 		before, _, found := strings.Cut(s.text[s.seen:], text)
 		if found {
 			s.seen += len(before) + len(text)
 		}
-		rest, changed := s.text[s.seen:], s.changed
+		changed := s.changed
 		s.mu.Unlock()
 		if found {
 			return before
 		}
-		select {
-		case <-changed:
-		case <-deadline:
-			t.Fatalf("%q does not appear; behind what was expected before stands %q", text, rest)
-		}
+		<-changed
 	}
 }
 
@@ -74,8 +73,28 @@ func startChat(t *testing.T, flags runFlags) *chatTest { return startChatWith(t,
 
 func startChatWith(t *testing.T, model modelArg, flags runFlags) *chatTest {
 	t.Helper()
-	flags.engine.device.name, flags.engine.device.threads, flags.engine.kvType = "cpu", 1, "f16"
-	g, err := openGenerator(t.Context(), model, &flags, io.Discard)
+	device, err := cpu.Open(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startChatOn(t, device, model, flags)
+}
+
+// startPaced is startChat in a bubble of synctest, by whose clock the device is paced: what is pressed while an answer is
+// shown comes before the answer ends.
+func startPaced(t *testing.T) *chatTest {
+	t.Helper()
+	device, err := cpu.Open(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startChatOn(t, devicetest.Paced{Device: device, Step: time.Millisecond}, modelArg{}, runFlags{})
+}
+
+func startChatOn(t *testing.T, device hardware.Device, model modelArg, flags runFlags) *chatTest {
+	t.Helper()
+	flags.engine.kvType = "f16"
+	g, err := openGeneratorOn(t.Context(), device, model, &flags, warnings(io.Discard))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,41 +234,43 @@ func TestChatCommands(t *testing.T) {
 // TestChatInterrupt: Ctrl-C stops an answer and keeps what there is of it; at a prompt it discards the line; at an empty
 // prompt it says how to leave, and twice it leaves.
 func TestChatInterrupt(t *testing.T) {
-	c := startChat(t, runFlags{})
-	c.press("Once upon a time\r")
-	c.expect(t, "there was")
-	if c.isRaw() {
-		t.Error("the terminal is raw while the model runs")
-	}
-	c.signals <- os.Interrupt
-	c.expect(t, "[stopped]\n")
-	c.expect(t, firstPrompt)
-	if m := c.chat.talk.messages; len(m) != 2 || !strings.HasPrefix(m[1].Content, ", there was") {
-		t.Errorf("the conversation is %q", m)
-	}
-	c.tell(c.enter("unfinished\x03"), "^C")
-	c.tell(c.enter(`"""`+"\rmore\r\x03"), nextPrompt+"more", "^C")
-	c.tell(c.enter("\x03"), leaveHint[:10])
-	c.enter("/stats\r") // anything between makes it the first one again
-	c.signals <- os.Interrupt
-	c.expect(t, leaveHint[:10])
-	c.press("\x03")
-	if err := c.end(); err != nil {
-		t.Error(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := startPaced(t)
+		c.press("Once upon a time\r")
+		c.expect(t, "there was")
+		if c.isRaw() {
+			t.Error("the terminal is raw while the model runs")
+		}
+		c.signals <- os.Interrupt
+		c.expect(t, "[stopped]\n")
+		c.expect(t, firstPrompt)
+		if m := c.chat.talk.messages; len(m) != 2 || !strings.HasPrefix(m[1].Content, ", there was") {
+			t.Errorf("the conversation is %q", m)
+		}
+		c.tell(c.enter("unfinished\x03"), "^C")
+		c.tell(c.enter(`"""`+"\rmore\r\x03"), nextPrompt+"more", "^C")
+		c.tell(c.enter("\x03"), leaveHint[:10])
+		c.enter("/stats\r") // anything between makes it the first one again
+		c.signals <- os.Interrupt
+		c.expect(t, leaveHint[:10])
+		c.press("\x03")
+		if err := c.end(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestChatSignal(t *testing.T) {
 	for _, during := range []string{"prompt", "answer"} {
-		t.Run(during, func(t *testing.T) {
-			c := startChat(t, runFlags{})
+		synctest.Test(t, func(t *testing.T) {
+			c := startPaced(t)
 			if during == "answer" {
 				c.press("Once upon a time\r")
 				c.expect(t, "there was")
 			}
 			c.signals <- syscall.SIGTERM
 			if err := c.end(); err == nil || !strings.Contains(err.Error(), "terminated") {
-				t.Errorf("got %v", err)
+				t.Errorf("during the %s: got %v", during, err)
 			}
 		})
 	}

@@ -38,7 +38,7 @@ type Stats struct {
 	Records, Pinned       int
 	Bytes, Budget         int64   // of the files; what they may take
 	Garbage               int64   // of Bytes, what compaction will free
-	Queued                int     // records that wait to be written
+	Queued                int     // records that are still to be written
 	Written, WrittenBytes uint64  // records
 	Read, ReadBytes       uint64  // records found whole
 	Missed                uint64  // reads of records that were not there

@@ -28,6 +28,7 @@ type Store struct {
 	table       table
 	queue       []*queued
 	queuedBytes int64
+	writing     int        // records out of the queue that are not written yet
 	segments    []*segment // by number; the writer reads them without the mutex, since it alone changes them
 	failing     error
 	retryAt     time.Time
@@ -428,7 +429,7 @@ func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stats := s.stats
-	stats.Records, stats.Pinned, stats.Queued = s.table.records, s.table.pinned, len(s.queue)
+	stats.Records, stats.Pinned, stats.Queued = s.table.records, s.table.pinned, len(s.queue)+s.writing
 	stats.Bytes, stats.Budget, stats.Failing = s.diskBytes(), s.options.MaxBytes, s.failing
 	for _, seg := range s.segments {
 		stats.Garbage += seg.garbage()

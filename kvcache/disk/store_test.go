@@ -310,6 +310,31 @@ func TestReleaseWaitsForReaders(t *testing.T) {
 	<-released
 }
 
+// TestQueuedUntilWritten counts a record as queued as long as it is being written.
+func TestQueuedUntilWritten(t *testing.T) {
+	files := newTestFiles()
+	s := open(t, Options{Dir: "cache", files: files})
+	writing, written := make(chan struct{}), make(chan struct{})
+	files.set(func(call, path string) error {
+		if call == "write" && path == segmentPath("cache", 1) {
+			files.set(nil)
+			close(writing)
+			<-written
+		}
+		return nil
+	})
+	put(t, s, "a", 1, 5000)
+	<-writing
+	if n := s.Stats().Queued; n != 1 {
+		t.Errorf("%d records are queued while one is written", n)
+	}
+	close(written)
+	flush(t, s)
+	if n := s.Stats().Queued; n != 0 {
+		t.Errorf("%d records are queued in the end", n)
+	}
+}
+
 // TestFullQueueRefuses fills the queue while the writer waits.
 func TestFullQueueRefuses(t *testing.T) {
 	s := open(t, Options{Dir: "cache", QueueBytes: 10000, files: newTestFiles()})

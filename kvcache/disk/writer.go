@@ -58,6 +58,7 @@ func (s *Store) writeNext() bool {
 	q := s.queue[0]
 	s.queue[0] = nil
 	s.queue = s.queue[1:]
+	s.writing++
 	s.queuedBytes -= int64(len(q.record.Data))
 	e, resting := q.entry, s.resting()
 	s.mu.Unlock()
@@ -77,6 +78,9 @@ func (s *Store) writeNext() bool {
 			s.fail(err)
 		}
 	}
+	s.mu.Lock()
+	s.writing--
+	s.mu.Unlock()
 	s.abandon(q)
 	return true
 }
