@@ -271,9 +271,13 @@ func TestSocketRoom(t *testing.T) {
 	readUntil := func(reached func(string) bool) {
 		t.Helper()
 		for {
-			e := k.read()
-			if e.Error != nil {
-				t.Fatalf("lane %q: %+v", e.Lane, *e.Error)
+			_, data, err := k.conn.Read(k.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var e struct{ Type string }
+			if err := json.Unmarshal(data, &e); err != nil || e.Type == "error" {
+				t.Fatalf("%s, %v", data, err)
 			}
 			if reached(e.Type) {
 				return
