@@ -104,8 +104,7 @@ var errorTable = []struct {
 		Message: "there is nothing stored under this id"}},
 	{database.ErrExists, wireError{Status: 409, Type: typeConflict, Code: "already_exists", Final: true,
 		Message: "something is stored under this id already"}},
-	{database.ErrQuota, wireError{Status: 429, Type: typeRateLimit, Code: "insufficient_quota", Final: true,
-		Message: "as much is stored as this key allows; delete something, or send store false"}},
+	{database.ErrQuota, wireError{Status: 429, Type: typeRateLimit, Code: "insufficient_quota", Final: true}},
 	{database.ErrFull, wireError{Status: 503, Type: typeUnavailable, Code: "storage_full", RetryAfter: 30 * time.Second,
 		Message: "the disk is full, nothing can be stored; requests with store false are answered"}},
 	{database.ErrRange, wireError{Status: 400, Type: typeInvalidRequest, Code: "invalid_value", Param: "items",
@@ -174,8 +173,19 @@ func plainMessage(err error) string {
 		return fmt.Sprintf("the prompt has %d tokens and %d more were asked for, which is %d together; this model's context holds %d",
 			long.Prompt, long.Output, long.Prompt+long.Output, long.Context)
 	}
+	if quota, ok := errors.AsType[*database.QuotaError](err); ok {
+		return quotaMessage(quota)
+	}
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "engine: "), "sessions: ")
 	return strings.TrimPrefix(text, "database: search: ")
+}
+
+func quotaMessage(e *database.QuotaError) string {
+	advice := "delete something, or send store false"
+	if e.Of == "sessions" {
+		advice = "delete one, or go on from responses without a conversation"
+	}
+	return fmt.Sprintf("the quota of stored %s is used up: %d are stored under this key, and the limit is %d; %s", e.Of, e.Used, e.Limit, advice)
 }
 
 // errorBody is OpenAI's shape; param and code are always there.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -152,6 +153,50 @@ func TestSweep(t *testing.T) {
 	}
 	if freed, err := s.database.Freed(t.Context(), embedded.Name, 10); err != nil || len(freed) != 0 {
 		t.Errorf("%d logs wait to be forgotten, %v", len(freed), err)
+	}
+}
+
+// TestSweepWaitsForTurns lets time pass while a turn runs that is not stored: its conversation goes when it has ended.
+func TestSweepWaitsForTurns(t *testing.T) {
+	s := openStoreWithDatabase(t)
+	now := time.Now()
+	s.opts.Now = func() time.Time { return now }
+	for _, id := range []string{"conv_1", "conv_2"} {
+		if err := s.database.CreateSession(t.Context(), &database.Session{ID: id, Tenant: DefaultTenant, Created: now, TTL: time.Hour}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func() (ids []string) {
+		if err := s.Sweep(t.Context()); err != nil {
+			t.Error(err)
+		}
+		list, _, err := s.database.Sessions(t.Context(), DefaultTenant, database.Page{})
+		if err != nil {
+			t.Error(err)
+		}
+		for _, one := range list {
+			ids = append(ids, one.ID)
+		}
+		return ids
+	}
+	req := responseRequestOf(t, numberedIDs(), `"Once upon a time"`)
+	req.Object.Conversation, req.Object.Store = &ConversationRef{"conv_1"}, false
+	now = now.Add(2 * time.Hour)
+	during := sync.OnceValue(left)
+	req.Observe = func(*Delta) { during() }
+	run, err := s.Respond(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, last := readAll(t, run); last.Status != StatusCompleted && last.Status != StatusIncomplete {
+		t.Errorf("the turn ended with %+v", last)
+	}
+	if got := during(); !slices.Equal(got, []string{"conv_1"}) {
+		t.Errorf("during the turn there are %v", got)
+	}
+	now = now.Add(2 * time.Hour)
+	if got := left(); len(got) != 0 {
+		t.Errorf("after the turn there are %v", got)
 	}
 }
 

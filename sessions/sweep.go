@@ -121,7 +121,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 
 func (s *Store) expire(ctx context.Context) error {
 	for {
-		expired, err := s.database.Expire(ctx, s.opts.Now(), sweepBatch)
+		expired, err := s.expireUnlocked(ctx)
 		if err != nil {
 			return err
 		}
@@ -132,6 +132,24 @@ func (s *Store) expire(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// expireUnlocked deletes some of what its time has passed. A conversation that a turn is running of goes the next time: that of
+// a response that is not stored is not seen in the database.
+func (s *Store) expireUnlocked(ctx context.Context) (database.Expired, error) {
+	var claimed []func()
+	defer func() {
+		for _, unlock := range claimed {
+			unlock()
+		}
+	}()
+	return s.database.Expire(ctx, s.opts.Now(), sweepBatch, func(tenant, id string) bool {
+		unlock, err := s.Lock(tenant, id)
+		if err == nil {
+			claimed = append(claimed, unlock)
+		}
+		return err == nil
+	})
 }
 
 // KeepSwept calls Sweep now and then until ctx ends, and logs what goes wrong, once until it goes well again.

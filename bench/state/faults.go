@@ -57,7 +57,7 @@ func showFaults(ctx context.Context, r *run) error {
 
 // withoutStore returns the answers of a server that keeps nothing.
 func (r *run) withoutStore(ctx context.Context, m model) ([]*answer, error) {
-	s, err := r.startNew(ctx, m, "nothing", "--no-store")
+	s, err := r.startNew(ctx, m, "nothing", noStore)
 	if err != nil {
 		return nil, err
 	}

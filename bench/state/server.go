@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,9 @@ const patience = 5 * time.Minute
 
 var bannerAddress = regexp.MustCompile(`at (http://[^ ]+)`)
 
+// noStore is the flag of a server that keeps nothing. Its data folder then names its log alone.
+const noStore = "--no-store"
+
 // start runs the binary on a data folder and waits until it is ready.
 func (r *run) start(ctx context.Context, m model, data string, flags ...string) (*server, error) {
 	return r.startIn(ctx, nil, m, data, flags...)
@@ -57,7 +61,10 @@ func (r *run) startIn(ctx context.Context, wrapper []string, m model, data strin
 	if m.path != "" {
 		args = append(args, m.name+"="+m.path)
 	}
-	args = append(args, "--addr", "127.0.0.1:0", "--data-dir", data, "--log-format", "json")
+	args = append(args, "--addr", "127.0.0.1:0", "--log-format", "json")
+	if !slices.Contains(flags, noStore) {
+		args = append(args, "--data-dir", data)
+	}
 	if m.length > 0 {
 		args = append(args, "--ctx", strconv.Itoa(m.length))
 	}

@@ -66,9 +66,12 @@ func (d *draftFlags) add(flags *pflag.FlagSet) {
 	flags.Var(&d.most, "max-draft", fmt.Sprintf("most tokens guessed at once for a sequence, 1 to %d (default 16)", engine.MaxDraft))
 }
 
-// validate refuses a draft model that the choice of guesses would not use.
+// validate refuses a draft model that the choice of guesses would not use, and a number of guesses where there are none.
 func (d *draftFlags) validate() error {
 	choice := engine.Speculate(d.speculate)
+	if d.most != 0 && choice == engine.SpeculateOff {
+		return fmt.Errorf("--max-draft has no use: no tokens are guessed with --speculate %s", choice)
+	}
 	if d.path == "" || choice == engine.SpeculateAuto || choice == engine.SpeculateDraft {
 		return nil
 	}
@@ -279,6 +282,9 @@ func (s *serveFlags) serverOptions(logger *slog.Logger) (server.Options, error) 
 	if name, err := os.Hostname(); err == nil && !listensOnLoopback(s.addr) {
 		opts.AllowedHosts = append(opts.AllowedHosts, name) // what others call this machine
 	}
+	if err := s.validateUnused(); err != nil {
+		return opts, err
+	}
 	if s.drainTimeout == 0 {
 		opts.DrainTimeout = time.Nanosecond // zero asks for no patience, not for the default
 	}
@@ -286,6 +292,25 @@ func (s *serveFlags) serverOptions(logger *slog.Logger) (server.Options, error) 
 		return opts, err
 	}
 	return opts, refusal(opts.Validate())
+}
+
+// validateUnused refuses flags that would have no effect beside others.
+func (s *serveFlags) validateUnused() error {
+	switch {
+	case s.requestTimeout == 0:
+		return errors.New("--request-timeout: 0 leaves no time for an answer")
+	case s.insecure && len(s.apiKeys) > 0:
+		return errors.New("--insecure has no use: clients need a key with --api-key")
+	case s.insecure && len(s.tenantKeys) > 0:
+		return errors.New("--insecure has no use: clients need a key with --tenant")
+	case s.insecure && os.Getenv(apiKeyVariable) != "":
+		return fmt.Errorf("--insecure has no use: clients need a key, which the variable %s has", apiKeyVariable)
+	case s.insecure && listensOnLoopback(s.addr):
+		return fmt.Errorf("--insecure has no use: this machine alone reaches --addr %s", s.addr)
+	case len(s.corsOrigins) > 1 && slices.Contains(s.corsOrigins, "*"):
+		return errors.New("--cors-origin has no use for an origin beside --cors-origin '*', which is all of them")
+	}
+	return nil
 }
 
 func listensOnLoopback(addr string) bool {

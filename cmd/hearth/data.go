@@ -42,9 +42,11 @@ type dataFlags struct {
 	cache         cacheFlags
 	quotaSessions int
 	quotaBytes    byteCount
+	flags         *pflag.FlagSet // says which of them were given
 }
 
 func (d *dataFlags) add(flags *pflag.FlagSet) {
+	d.flags = flags
 	flags.StringVar(&d.dir, "data-dir", defaultDataDir(), "folder for everything that the server keeps; one server at a time uses it")
 	flags.BoolVar(&d.noStore, "no-store", false, "keep nothing on disk: sessions and responses end with the server")
 	d.cache.add(flags)
@@ -57,11 +59,28 @@ func (d *dataFlags) validate() error {
 	if d.quotaSessions < 0 {
 		return fmt.Errorf("--quota-sessions: %d, want at least 0, which is no limit", d.quotaSessions)
 	}
-	if d.noStore {
-		return d.cache.validateUnused()
+	switch off := d.cache.budget.off; {
+	case d.noStore && off:
+		return d.refuseUnused("--no-store", "data-dir", "cache-dir", "cache-key-file")
+	case d.noStore:
+		return d.refuseUnused("--no-store", "data-dir", "cache-dir", "cache-key-file", "cache-disk")
+	case off:
+		if err := d.refuseUnused("--cache-disk off", "cache-dir", "cache-key-file"); err != nil {
+			return err
+		}
 	}
 	if info, err := os.Stat(d.dir); err == nil && !info.IsDir() {
 		return fmt.Errorf("--data-dir: %s is not a folder", d.dir)
+	}
+	return nil
+}
+
+// refuseUnused refuses the flags of the folder that would have no effect beside another one.
+func (d *dataFlags) refuseUnused(beside string, names ...string) error {
+	for _, name := range names {
+		if d.flags.Changed(name) {
+			return fmt.Errorf("--%s has no use: nothing is kept there with %s", name, beside)
+		}
 	}
 	return nil
 }
@@ -132,19 +151,6 @@ func (c *cacheFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&c.dir, "cache-dir", "", "folder for computed blocks of prefixes (default: "+cacheFolder+" in the data folder)")
 	flags.Var(&c.budget, "cache-disk", "most that it may take, such as 50GiB, or off (default: a tenth of what is free on the disk)")
 	flags.StringVar(&c.keyFile, "cache-key-file", "", "file with the secret that they are encrypted with, made where there is none (default: "+keyFolder+"/"+cacheKeyFile+" in the data folder)")
-}
-
-// validateUnused refuses flags that would have no effect.
-func (c *cacheFlags) validateUnused() error {
-	for _, f := range []struct {
-		name string
-		set  bool
-	}{{"--cache-dir", c.dir != ""}, {"--cache-disk", c.budget.bytes != 0}, {"--cache-key-file", c.keyFile != ""}} {
-		if f.set {
-			return fmt.Errorf("%s: nothing is kept on disk with --no-store", f.name)
-		}
-	}
-	return nil
 }
 
 // open opens the cache of a data folder, nil where there is to be none.

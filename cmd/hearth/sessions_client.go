@@ -72,6 +72,9 @@ func (f *sessionsFlags) with(cmd *cobra.Command, access sessionsAccess, do func(
 	if given("url") && (given("data-dir") || given("tenant")) {
 		return errors.New("--url: a server has a data folder, and knows the tenant by the key")
 	}
+	if given("api-key") && (given("data-dir") || given("tenant")) {
+		return errors.New("--api-key has no use: it is a server's, and --data-dir and --tenant name a folder that is opened without one")
+	}
 	f.unanswered = !given("url") && !given("data-dir") && !given("tenant") && !c.answers(cmd.Context())
 	if !f.unanswered && !given("data-dir") && !given("tenant") {
 		return do(c)

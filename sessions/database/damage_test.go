@@ -248,7 +248,7 @@ func TestDeletedIsOverwritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, tx.Rollback())
-	if _, err := d.Expire(ctx, day, 10); err != nil {
+	if _, err := d.Expire(ctx, day, 10, all); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{path, path + "-wal"} {
@@ -278,6 +278,9 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
+// all claims every session.
+func all(_, _ string) bool { return true }
+
 // TestExpire checks what goes when, and that what goes is told.
 func TestExpire(t *testing.T) {
 	ctx, d := t.Context(), open(t, Options{Now: func() time.Time { return day }})
@@ -292,18 +295,18 @@ func TestExpire(t *testing.T) {
 	}
 	check(t, d.CreateResponse(ctx, &Response{ID: "resp_1", Tenant: "a", Status: "completed", Expires: day.Add(time.Hour)}, nil))
 	check(t, d.PutLog(ctx, &Log{Tenant: "a", Model: "m", Tokens: []int32{9}}))
-	if e, err := d.Expire(ctx, day.Add(time.Hour-time.Second), 100); err != nil || e.Sessions+e.Responses+len(e.Freed) != 0 {
+	if e, err := d.Expire(ctx, day.Add(time.Hour-time.Second), 100, all); err != nil || e.Sessions+e.Responses+len(e.Freed) != 0 {
 		t.Errorf("before the time: %+v, %v", e, err)
 	}
-	e, err := d.Expire(ctx, day.Add(time.Hour), 2)
+	e, err := d.Expire(ctx, day.Add(time.Hour), 2, all)
 	if err != nil || e.Sessions != 2 || e.Responses != 1 || len(e.Freed) != 2 || !e.More {
 		t.Errorf("%+v, %v", e, err)
 	}
-	e, err = d.Expire(ctx, day.Add(time.Hour), 2)
+	e, err = d.Expire(ctx, day.Add(time.Hour), 2, all)
 	if err != nil || e.Sessions != 1 || len(e.Freed) != 1 || e.More {
 		t.Errorf("the rest: %+v, %v", e, err)
 	}
-	if e, err := d.Expire(ctx, day.Add(logGrace), 100); err != nil || e.Sessions != 0 || len(e.Freed) != 1 || e.Freed[0].Tokens[0] != 9 {
+	if e, err := d.Expire(ctx, day.Add(logGrace), 100, all); err != nil || e.Sessions != 0 || len(e.Freed) != 1 || e.Freed[0].Tokens[0] != 9 {
 		t.Errorf("a log that nothing names: %+v, %v", e, err)
 	}
 	if list, _, err := d.Sessions(ctx, "a", Page{}); err != nil || len(list) != 2 {
@@ -311,11 +314,35 @@ func TestExpire(t *testing.T) {
 	}
 }
 
+// TestExpireLeavesWhatIsInUse deletes what comes behind sessions that are in use, and these when they are not.
+func TestExpireLeavesWhatIsInUse(t *testing.T) {
+	ctx, d := t.Context(), open(t, Options{Now: func() time.Time { return day }})
+	for i := range 4 {
+		check(t, d.CreateSession(ctx, &Session{ID: fmt.Sprint("conv_", i), Tenant: "a", TTL: time.Hour}, nil))
+	}
+	free := func(_, id string) bool { return id >= "conv_2" }
+	if e, err := d.Expire(ctx, day.Add(time.Hour), 1, free); err != nil || e.Sessions != 1 || !e.More {
+		t.Errorf("with sessions in use: %+v, %v", e, err)
+	}
+	if e, err := d.Expire(ctx, day.Add(time.Hour), 2, free); err != nil || e.Sessions != 1 || e.More {
+		t.Errorf("the other one that is not in use: %+v, %v", e, err)
+	}
+	if e, err := d.Expire(ctx, day.Add(time.Hour), 3, all); err != nil || e.Sessions != 2 || e.More {
+		t.Errorf("when none is in use: %+v, %v", e, err)
+	}
+}
+
 func TestQuota(t *testing.T) {
 	ctx, d := t.Context(), open(t, Options{Quota: Quota{Sessions: 2, Bytes: 2000}})
+	used := func(err error) (q QuotaError) {
+		if full := (*QuotaError)(nil); errors.Is(err, ErrQuota) && errors.As(err, &full) {
+			q = *full
+		}
+		return q
+	}
 	check(t, d.CreateSession(ctx, &Session{ID: "conv_1", Tenant: "a"}, nil))
 	check(t, d.CreateSession(ctx, &Session{ID: "conv_2", Tenant: "a"}, nil))
-	if err := d.CreateSession(ctx, &Session{ID: "conv_3", Tenant: "a"}, nil); !errors.Is(err, ErrQuota) {
+	if err := d.CreateSession(ctx, &Session{ID: "conv_3", Tenant: "a"}, nil); used(err) != (QuotaError{"sessions", 2, 2}) {
 		t.Errorf("a third session: %v", err)
 	}
 	if err := d.ForkSession(ctx, "conv_1", &Session{ID: "conv_3", Tenant: "a"}, 0, nil); !errors.Is(err, ErrQuota) {
@@ -324,7 +351,7 @@ func TestQuota(t *testing.T) {
 	check(t, d.CreateSession(ctx, &Session{ID: "conv_3", Tenant: "b"}, nil))
 	check(t, d.CreateResponse(ctx, &Response{ID: "resp_1", Tenant: "a", Session: "conv_1", Status: InProgress}, nil))
 	check(t, d.AppendItems(ctx, "a", "conv_1", messages("m", 40)))
-	if err := d.AppendItems(ctx, "a", "conv_1", messages("n", 1)); !errors.Is(err, ErrQuota) {
+	if err := d.AppendItems(ctx, "a", "conv_1", messages("n", 1)); used(err) != (QuotaError{"bytes", must(d.Stored(ctx, "a"))(t).Bytes, 2000}) {
 		t.Errorf("more bytes: %v", err)
 	}
 	if err := d.CreateResponse(ctx, &Response{ID: "resp_2", Tenant: "a", Status: InProgress}, nil); !errors.Is(err, ErrQuota) {

@@ -18,7 +18,7 @@ var (
 	ErrExists = errors.New("exists already")
 	// ErrRange says that a session has fewer items than were asked for.
 	ErrRange = errors.New("out of range")
-	// ErrQuota says that the tenant has as much as it may.
+	// ErrQuota says that the tenant has as much as it may; a *QuotaError says of what.
 	ErrQuota = errors.New("quota exceeded")
 	// ErrFinished says that a response has ended and changes no more.
 	ErrFinished = errors.New("has ended")
@@ -31,6 +31,20 @@ var (
 	// ErrForeign says that a file is of another program, or of a newer version of this one.
 	ErrForeign = errors.New("foreign file")
 )
+
+// QuotaError says which quota of a tenant is used up. It is an ErrQuota.
+type QuotaError struct {
+	Of          string // what is counted: "sessions" or "bytes"
+	Used, Limit int64
+}
+
+// Error says how much is used, and how much may be.
+func (e *QuotaError) Error() string {
+	return fmt.Sprintf("%v: %d %s are stored, and the limit is %d", ErrQuota, e.Used, e.Of, e.Limit)
+}
+
+// Is makes it an ErrQuota.
+func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
 // damage is an error that shows that the file is not what was written.
 type damage struct{ reason error }

@@ -17,12 +17,12 @@ type Expired struct {
 }
 
 // Expire deletes what its time has passed by now, of all tenants and at most limit rows of a kind: sessions that are
-// neither pinned nor in use by a response, responses, and logs that nothing names.
-func (d *DB) Expire(ctx context.Context, now time.Time, limit int) (e Expired, err error) {
+// neither pinned nor in use by a response, responses, and logs that nothing names. A session for which claim returns false is
+// left for the next time; claim does not call methods of d, and what it claimed is in use until Expire returns.
+func (d *DB) Expire(ctx context.Context, now time.Time, limit int, claim func(tenant, id string) bool) (e Expired, err error) {
 	err = d.write(ctx, "expire", func(tx *sql.Tx) error {
 		e = Expired{}
-		sessions, err := numbers(tx.QueryContext(ctx, `SELECT number FROM session s WHERE expires <= ? AND NOT pinned
-			AND NOT EXISTS (SELECT 1 FROM response WHERE session = s.number AND status IN ('queued', 'in_progress')) ORDER BY expires LIMIT ?`, now.UnixMicro(), limit))
+		sessions, err := claimSessions(ctx, tx, now, limit, claim)
 		if err != nil {
 			return err
 		}
@@ -57,6 +57,27 @@ func (d *DB) Expire(ctx context.Context, now time.Time, limit int) (e Expired, e
 		d.scrub(ctx)
 	}
 	return e, err
+}
+
+// claimSessions returns the sessions whose time has passed and that claim gives, at most limit.
+func claimSessions(ctx context.Context, tx *sql.Tx, now time.Time, limit int, claim func(tenant, id string) bool) (sessions []int64, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT number, tenant, id FROM session s WHERE expires <= ? AND NOT pinned
+		AND NOT EXISTS (SELECT 1 FROM response WHERE session = s.number AND status IN ('queued', 'in_progress')) ORDER BY expires`, now.UnixMicro())
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for len(sessions) < limit && rows.Next() {
+		var number int64
+		var tenant, id string
+		if err := rows.Scan(&number, &tenant, &id); err != nil {
+			return nil, err
+		}
+		if claim(tenant, id) {
+			sessions = append(sessions, number)
+		}
+	}
+	return sessions, rows.Err()
 }
 
 func (e *Expired) add(freed []Freed, err error) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 )
 
 // AddUsage adds to the ledger: to the sums of u's tenant, model and day, which is today where it is empty.
@@ -76,9 +75,9 @@ func (d *DB) admit(ctx context.Context, tx *sql.Tx, tenant string, what int) err
 	case err != nil:
 		return err
 	case quota.Bytes > 0 && s.Bytes >= quota.Bytes:
-		return fmt.Errorf("%w: %d bytes of %d are stored", ErrQuota, s.Bytes, quota.Bytes)
+		return &QuotaError{"bytes", s.Bytes, quota.Bytes}
 	case what == admitSession && quota.Sessions > 0 && s.Sessions >= quota.Sessions:
-		return fmt.Errorf("%w: there are %d sessions of %d", ErrQuota, s.Sessions, quota.Sessions)
+		return &QuotaError{"sessions", int64(s.Sessions), int64(quota.Sessions)}
 	}
 	return nil
 }
