@@ -99,7 +99,7 @@ func (s *Server) createConversation(x *exchange) error {
 		return err
 	}
 	now := s.opts.Now()
-	session := &database.Session{ID: s.opts.NewID("conv_"), Tenant: x.tenant, Created: now, Metadata: r.metadata}
+	session := &database.Session{ID: s.opts.NewID("conv_"), Tenant: x.tenant, Created: now, TTL: s.store.SessionTTL(), Metadata: r.metadata}
 	if err := db.CreateSession(x.ctx, session, sessions.Stored(list, now)); err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (s *Server) storeCompletion(x *exchange, g *generation, answer *chatComplet
 		return err
 	}
 	return s.store.Database().CreateCompletion(x.ctx, &database.Completion{
-		ID: answer.ID, Tenant: x.tenant, Model: answer.Model, Created: x.started, Metadata: g.metadata, Object: bytes.TrimSpace(raw.Bytes()), Messages: g.turn.Messages,
+		ID: answer.ID, Tenant: x.tenant, Model: answer.Model, Created: x.started, Expires: s.store.Expiry(x.started), Metadata: g.metadata, Object: bytes.TrimSpace(raw.Bytes()), Messages: g.turn.Messages,
 	})
 }
 

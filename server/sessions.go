@@ -227,7 +227,7 @@ func (s *Server) createSession(x *exchange) error {
 		return err
 	}
 	now := s.opts.Now()
-	session := &database.Session{ID: s.opts.NewID("conv_"), Tenant: x.tenant, Created: now}
+	session := &database.Session{ID: s.opts.NewID("conv_"), Tenant: x.tenant, Created: now, TTL: s.store.SessionTTL()}
 	r.apply(session)
 	if err := db.CreateSession(x.ctx, session, sessions.Stored(list, now)); err != nil {
 		return err
@@ -369,7 +369,7 @@ func (s *Server) forkSession(x *exchange) error {
 	if err := r.onePlace(); err != nil {
 		return err
 	}
-	fork := &database.Session{ID: s.opts.NewID("conv_"), Tenant: x.tenant, Created: s.opts.Now()}
+	fork := &database.Session{ID: s.opts.NewID("conv_"), Tenant: x.tenant, Created: s.opts.Now(), TTL: s.store.SessionTTL()}
 	r.apply(fork)
 	if err := s.store.Fork(x.ctx, x.c.Param("id"), r.place, fork, s.opts.NewID); err != nil {
 		return s.aboutPlace(x, &r, err)

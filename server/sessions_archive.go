@@ -100,7 +100,7 @@ func (s *Server) importSession(x *exchange) error {
 		return err
 	}
 	defer file.discard()
-	opts := &sessions.ImportOptions{Tenant: x.tenant, Model: q.model, Computed: q.computed, NewID: s.opts.NewID, Now: s.opts.Now}
+	opts := &sessions.ImportOptions{Tenant: x.tenant, Model: q.model, Computed: q.computed, TTL: s.store.SessionTTL(), NewID: s.opts.NewID, Now: s.opts.Now}
 	if !q.keepID {
 		opts.ID = s.opts.NewID("conv_")
 	}

@@ -5,8 +5,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"hearth/engine"
+	"hearth/sessions"
+	"hearth/sessions/database"
 )
 
 // session calls a path of the sessions and returns the session that it answers with.
@@ -152,6 +155,64 @@ func TestSessionsOfTenants(t *testing.T) {
 	for _, path := range []string{"/v1/sessions", "/v1/sessions/search?q=zebra"} {
 		if a := call(keys[1].Key, "GET", path, ""); a.status != 200 || len(decodeAnswer[listObject[sessionObject]](t, a).Data) != 0 {
 			t.Errorf("another's: GET %s = %d %s", path, a.status, a.body)
+		}
+	}
+}
+
+// TestUsualLifetimes makes what can be made in every way on a server where nothing is kept for ever unless its maker says it.
+func TestUsualLifetimes(t *testing.T) {
+	shared := sharedServer(t)
+	exported := string(shared.get("/v1/sessions/" + shared.talk() + "/export?computed=false").body)
+	now := func() time.Time { return time.Unix(1700000000, 0) }
+	db, err := database.Open(t.Context(), database.Memory, database.Options{Now: now, Logger: shared.opts.Logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	store := sessions.NewStore(shared.catalog, db)
+	if err := store.Configure(sessions.Options{SessionTTL: time.Hour, ResponseTTL: 30 * 24 * time.Hour, Logger: shared.opts.Logger, Now: now}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(store, Options{Logger: shared.opts.Logger, Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Ready()
+	create := func(path, body string) string {
+		t.Helper()
+		a := record(s, "POST", path, body)
+		if a.status != http.StatusOK {
+			t.Fatalf("%s = %d %s", path, a.status, a.body)
+		}
+		return decodeAnswer[struct{ ID string }](t, a).ID
+	}
+	made := create("/v1/sessions", "")
+	for what, test := range map[string]struct {
+		id  string
+		ttl int64
+	}{
+		"a session":               {made, 3600},
+		"one with a time":         {create("/v1/sessions", `{"ttl":60}`), 60},
+		"one that is kept":        {create("/v1/sessions", `{"ttl":0}`), 0},
+		"a conversation":          {create("/v1/conversations", "{}"), 3600},
+		"a fork":                  {create("/v1/sessions/"+made+"/fork", ""), 3600},
+		"a fork that is kept":     {create("/v1/sessions/"+made+"/fork", `{"ttl":0}`), 0},
+		"what came from a server": {create("/v1/sessions/import", exported), 3600},
+	} {
+		o := decodeAnswer[sessionObject](t, record(s, "GET", "/v1/sessions/"+test.id, ""))
+		if o.TTL != test.ttl || (o.ExpiresAt == nil) != (test.ttl == 0) || o.ExpiresAt != nil && *o.ExpiresAt != o.UpdatedAt+test.ttl {
+			t.Errorf("%s is kept for %d s, until %v", what, o.TTL, o.ExpiresAt)
+		}
+	}
+	month := now().Add(30 * 24 * time.Hour)
+	c, err := db.Completion(t.Context(), sessions.DefaultTenant, create("/v1/chat/completions", chatBody(`"max_tokens":1,"store":true`)))
+	if err != nil || !c.Expires.Equal(month) {
+		t.Errorf("a completion is kept until %+v, %v", c, err)
+	}
+	for conversation, want := range map[string]time.Time{"": month, `,"conversation":"` + made + `"`: {}} {
+		id := create("/v1/responses", `{"model":"stories260k","input":"Once","max_output_tokens":16`+conversation+`}`)
+		if r, err := db.Response(t.Context(), sessions.DefaultTenant, id); err != nil || !r.Expires.Equal(want) {
+			t.Errorf("a response with %q is kept until %v, %v, want %v", conversation, r.Expires, err, want)
 		}
 	}
 }

@@ -200,6 +200,58 @@ func TestSweepWaitsForTurns(t *testing.T) {
 	}
 }
 
+// TestUsualLifetimes goes on from a response whenever half of its time has passed: it stays. Without use it goes, and nothing of
+// it is left.
+func TestUsualLifetimes(t *testing.T) {
+	s, newID := openStoreWithDatabase(t), numberedIDs()
+	now := time.Now()
+	if err := s.Configure(Options{SessionTTL: time.Hour, ResponseTTL: 2 * time.Hour, Now: func() time.Time { return now }}); err != nil {
+		t.Fatal(err)
+	}
+	respond := func(store bool, previous *string) string {
+		t.Helper()
+		req := responseRequestOf(t, newID, `"Once"`)
+		req.Object.Store, req.Object.PreviousResponseID, req.Object.CreatedAt, req.Turn.MaxTokens = store, previous, now.Unix(), 4
+		run, err := s.Respond(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		readAll(t, run)
+		return run.ID
+	}
+	sweep := func(after time.Duration) int64 {
+		t.Helper()
+		now = now.Add(after)
+		if err := s.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		stored, err := s.database.Stored(t.Context(), DefaultTenant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stored.Bytes
+	}
+	first := respond(true, nil)
+	second := respond(true, &first)
+	for range 3 {
+		respond(false, &second)
+		if sweep(90*time.Minute) == 0 {
+			t.Fatal("a response that is gone on from is gone")
+		}
+	}
+	if _, err := s.StoredResponse(t.Context(), DefaultTenant, first); err != nil {
+		t.Errorf("what it goes on from: %v", err)
+	}
+	if n := sweep(2 * time.Hour); n != 0 {
+		t.Errorf("%d bytes are left", n)
+	}
+	for name, opts := range map[string]Options{"SessionTTL": {SessionTTL: -1}, "ResponseTTL": {ResponseTTL: -1}} {
+		if err := s.Configure(opts); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%+v: %v", opts, err)
+		}
+	}
+}
+
 // TestShredLater deletes a session where its model is not loaded: what it left on disk goes at once, or when the disk lets it,
 // or when the model is there.
 func TestShredLater(t *testing.T) {

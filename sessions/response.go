@@ -219,6 +219,8 @@ func (r *ResponseRun) row() *database.Response {
 	}
 	if object.Conversation != nil {
 		row.Session = object.Conversation.ID
+	} else {
+		row.Expires = r.store.Expiry(row.Created)
 	}
 	return row
 }
@@ -314,8 +316,11 @@ func (r *ResponseRun) end(finish *Finish, tokens []int32) {
 		r.err, *w = err, last
 		fail()
 		events = w.take()
-		if err := r.save(events, finish, tokens); err != nil { // Recover says it when the database can be written again
+		if err := r.save(events, finish, tokens); err != nil {
 			r.request.Logger.Error("that a response failed could not be stored", "response", r.ID, "error", err)
+			if r.stored { // Sweep says it when the database can be written again
+				r.store.unended.add(r.request.Turn.Tenant, r.left(events, finish, tokens))
+			}
 		}
 	}
 	r.account(&finish.Usage)
@@ -356,11 +361,16 @@ func (r *ResponseRun) explain(err error) *ResponseError {
 
 // save stores what the turn leaves behind.
 func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int32) error {
-	object := &r.writer.object
-	ended := r.writer.ended()
-	if !r.stored && object.Conversation == nil {
+	if !r.stored && r.writer.object.Conversation == nil {
 		return nil
 	}
+	return r.store.database.FinishTurn(context.WithoutCancel(r.ctx), r.request.Turn.Tenant, r.left(events, finish, tokens))
+}
+
+// left is what the turn leaves behind.
+func (r *ResponseRun) left(events []database.Event, finish *Finish, tokens []int32) *database.TurnEnd {
+	object := &r.writer.object
+	ended := r.writer.ended()
 	end := &database.TurnEnd{Model: object.Model, Usage: ledger(r.request.Turn.Tenant, object.Model, &finish.Usage)}
 	if r.stored {
 		end.Response, end.Output = r.row(), r.writer.output
@@ -383,7 +393,7 @@ func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int
 			end.Log.Parent, end.Log.Shared = r.plan.history.logID, engine.CommonPrefix(r.plan.history.log, tokens)
 		}
 	}
-	return r.store.database.FinishTurn(context.WithoutCancel(r.ctx), r.request.Turn.Tenant, end)
+	return end
 }
 
 // ledger is what a turn adds to the sums of what a tenant used.

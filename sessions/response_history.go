@@ -162,6 +162,7 @@ func (s *Store) history(ctx context.Context, req *ResponseRequest) (history, err
 		case row.Status != StatusCompleted && row.Status != StatusIncomplete:
 			return h, fmt.Errorf("%w: %q is %s", ErrNoPrevious, *previous, row.Status)
 		}
+		s.renew(ctx, row)
 		list, h.logID = items, row.Log
 	} else {
 		session, err := s.database.Session(ctx, tenant, conversation.ID)
@@ -312,4 +313,17 @@ func (h history) bytes() int {
 		n += len(h.items[i].JSON) + len(h.items[i].Text)
 	}
 	return n
+}
+
+// renew gives a response that is gone on from its time anew, where half of it has passed: that is seldom, and the time need not
+// be exact. Where it cannot be written the turn goes on.
+func (s *Store) renew(ctx context.Context, row *database.Response) {
+	now := s.opts.Now()
+	expires := s.Expiry(now)
+	if row.Expires.IsZero() || row.Expires.Sub(now) > s.opts.ResponseTTL/2 || !expires.After(row.Expires) {
+		return
+	}
+	if err := s.database.RenewResponse(ctx, row.Tenant, row.ID, expires); err != nil {
+		s.opts.Logger.Warn("a response that is gone on from does not stay longer", "response", row.ID, "error", err)
+	}
 }

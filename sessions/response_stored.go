@@ -121,7 +121,7 @@ func (s *Store) storedResponse(ctx context.Context, tenant, id string) (*Respons
 	if s.database == nil {
 		return nil, nil, database.ErrNotFound
 	}
-	row, err := s.database.Response(ctx, tenant, id)
+	row, output, err := s.storedRow(ctx, tenant, id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -129,14 +129,7 @@ func (s *Store) storedResponse(ctx context.Context, tenant, id string) (*Respons
 	if err := json.Unmarshal(row.Object, &object); err != nil {
 		return nil, nil, fmt.Errorf("sessions: response %s: %w", id, err)
 	}
-	output, err := s.database.OutputItems(ctx, tenant, id)
-	if err != nil {
-		return nil, nil, err
-	}
-	object.Output = make([]json.RawMessage, len(output))
-	for i := range output {
-		object.Output[i] = output[i].JSON
-	}
+	object.Output = output
 	return &object, row, nil
 }
 

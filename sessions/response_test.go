@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -226,6 +227,83 @@ func TestBrokenForAWhile(t *testing.T) {
 		t.Errorf("the events were %s\nand are %s", kinds, again)
 	}
 	if err := s.database.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestEndIsStoredLater takes the database away while a response runs, for all but reading: the response has failed at once, for
+// who asks, and when the database can be written again and is swept also there.
+func TestEndIsStoredLater(t *testing.T) {
+	for _, background := range []bool{false, true} {
+		s, path := openStore(t, engine.Options{}), filepath.Join(t.TempDir(), "state.db")
+		db, err := database.Open(t.Context(), path, database.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		s.database = db
+		req := responseRequestOf(t, numberedIDs(), `"Once upon a time"`)
+		req.Object.Background, req.Turn.MaxTokens = background, 64
+		refuse := sync.OnceFunc(func() {
+			alter(t, path, `CREATE TRIGGER refuse BEFORE UPDATE OF status ON response BEGIN SELECT RAISE(FAIL, 'no'); END`)
+		})
+		req.Observe = func(*Delta) { refuse() }
+		run, err := s.Respond(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, last := readAll(t, run); run.Close() == nil || last.Status != StatusFailed {
+			t.Errorf("background %v: the last event says %+v", background, last)
+		}
+		stored := func(ended bool) {
+			t.Helper()
+			row, err := s.database.Response(t.Context(), DefaultTenant, run.ID)
+			if err != nil || (row.Status == StatusFailed) != ended {
+				t.Errorf("background %v: the database says %s, %v", background, row.Status, err)
+			}
+			raw, err := s.StoredResponse(t.Context(), DefaultTenant, run.ID)
+			if err != nil || !strings.Contains(string(raw), `"status":"failed"`) {
+				t.Errorf("background %v: %s, %v", background, raw, err)
+			}
+			sharedtest.Validate(t, "Response", raw)
+			if !background {
+				return
+			}
+			events, err := s.ResponseEvents(t.Context(), DefaultTenant, run.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kinds, last := readAll(t, events); kinds[len(kinds)-1] != "response.failed" || last.Status != StatusFailed {
+				t.Errorf("the events end with %s, %+v", kinds, last)
+			}
+		}
+		stored(false)
+		if err := s.Sweep(t.Context()); err == nil {
+			t.Error("what cannot be stored is no error")
+		}
+		stored(false)
+		alter(t, path, `DROP TRIGGER refuse`)
+		if err := s.Sweep(t.Context()); err != nil {
+			t.Error(err)
+		}
+		stored(true)
+		if left := s.unended.all(); len(left) != 0 {
+			t.Errorf("%d ends are left", len(left))
+		}
+	}
+}
+
+// alter runs a statement on a database as another process would.
+func alter(t *testing.T, path, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(statement); err != nil {
+		t.Error(err)
+	}
+	if err := db.Close(); err != nil {
 		t.Error(err)
 	}
 }

@@ -41,6 +41,7 @@ type Store struct {
 	anchors   anchors
 	failing   atomic.Bool // the database keeps no answers
 	responses responseRuns
+	unended   unended
 	pins      pins
 }
 

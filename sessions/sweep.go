@@ -98,13 +98,14 @@ func (p *pins) refresh(ctx context.Context, s *Store) error {
 // sweepBatch is how many rows one transaction of Sweep deletes: others write in between.
 const sweepBatch = 50
 
-// Sweep deletes the conversations and responses whose time has passed, with what was computed of them; drops what earlier
-// deletions could not; and pins what further turns of pinned conversations have computed. It is called now and then.
+// Sweep stores the ends of responses that could not be stored; deletes the conversations, responses and chat completions
+// whose time has passed, with what was computed of them; drops what earlier deletions could not; and pins what further turns
+// of pinned conversations have computed. It is called now and then.
 func (s *Store) Sweep(ctx context.Context) error {
 	if s.database == nil {
 		return nil
 	}
-	errs := []error{s.expire(ctx)}
+	errs := []error{s.storeEnds(ctx), s.expire(ctx)}
 	models := []string{""} // and what engines computed that are known whether they run or not
 	for _, m := range s.catalog.List() {
 		models = append(models, m.ID)
@@ -125,8 +126,9 @@ func (s *Store) expire(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if n := expired.Sessions + expired.Responses; n > 0 {
-			s.opts.Logger.Info("deleted what its time has passed", slog.Int("sessions", expired.Sessions), slog.Int("responses", expired.Responses))
+		if expired.Sessions+expired.Responses+expired.Completions > 0 {
+			s.opts.Logger.Info("deleted what its time has passed", slog.Int("sessions", expired.Sessions), slog.Int("responses", expired.Responses),
+				slog.Int("completions", expired.Completions))
 		}
 		if err := s.Shred(ctx, expired.Freed); err != nil || !expired.More {
 			return err

@@ -396,3 +396,48 @@ func (b *byteCount) Set(s string) error {
 
 // Type is part of pflag.Value.
 func (b *byteCount) Type() string { return "size" }
+
+// lifetime is a flag for how long something is kept: 12h, 90d, or off for ever.
+type lifetime time.Duration
+
+const (
+	oneDay      = 24 * time.Hour
+	maxLifetime = 100 * 365 * oneDay
+)
+
+// String is part of pflag.Value.
+func (l *lifetime) String() string {
+	switch d := time.Duration(*l); {
+	case d == 0:
+		return ""
+	case d%oneDay == 0:
+		return strconv.Itoa(int(d/oneDay)) + "d"
+	default:
+		return d.String()
+	}
+}
+
+// Set is part of pflag.Value.
+func (l *lifetime) Set(s string) error {
+	if s == "off" {
+		*l = 0
+		return nil
+	}
+	d, err := time.ParseDuration(s)
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		var n int
+		n, err = strconv.Atoi(days)
+		d = time.Duration(min(max(n, 0), int(maxLifetime/oneDay)+1)) * oneDay
+	}
+	switch {
+	case err != nil:
+		return errors.New("want a time such as 12h or 90d, or off")
+	case d < time.Second || d > maxLifetime:
+		return fmt.Errorf("want 1s to %dd, or off", maxLifetime/oneDay)
+	}
+	*l = lifetime(d)
+	return nil
+}
+
+// Type is part of pflag.Value.
+func (l *lifetime) Type() string { return "time" }

@@ -42,6 +42,8 @@ type dataFlags struct {
 	cache         cacheFlags
 	quotaSessions int
 	quotaBytes    byteCount
+	sessionTTL    lifetime
+	responseTTL   lifetime
 	flags         *pflag.FlagSet // says which of them were given
 }
 
@@ -52,6 +54,8 @@ func (d *dataFlags) add(flags *pflag.FlagSet) {
 	d.cache.add(flags)
 	flags.IntVar(&d.quotaSessions, "quota-sessions", 0, "most sessions of each tenant (default: no limit)")
 	flags.Var(&d.quotaBytes, "quota-bytes", "most that the sessions and responses of each tenant may take, such as 1GiB (default: no limit)")
+	flags.Var(&d.sessionTTL, "session-ttl", "how long new sessions are kept after their last change, such as 12h or 90d, unless their maker says it (default: for ever)")
+	flags.Var(&d.responseTTL, "response-ttl", "how long new stored responses and chat completions outside of sessions are kept, a response as long as what goes on from it; OpenAI keeps them for 30d (default: for ever)")
 }
 
 // validate names the flag that cannot be followed.

@@ -72,7 +72,7 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 	engineOpts.Disk = data.cache
 	catalog := engine.NewCatalog()
 	defer func() { err = errors.Join(err, catalog.Close()) }()
-	store, err := openSessions(context.WithoutCancel(ctx), catalog, data, logger)
+	store, err := openSessions(context.WithoutCancel(ctx), catalog, data, &flags.data, logger)
 	if err != nil {
 		return err
 	}
@@ -123,9 +123,11 @@ func serve(ctx context.Context, models []modelArg, flags *serveFlags, out io.Wri
 
 // openSessions returns the store of the sessions in a data folder. Responses that the end of an earlier process cut off have
 // failed by then.
-func openSessions(ctx context.Context, catalog *engine.Catalog, data *dataFolder, logger *slog.Logger) (*sessions.Store, error) {
+func openSessions(ctx context.Context, catalog *engine.Catalog, data *dataFolder, flags *dataFlags, logger *slog.Logger) (*sessions.Store, error) {
 	store := sessions.NewStore(catalog, data.database)
-	opts := sessions.Options{Secret: data.secret, Logger: logger}
+	opts := sessions.Options{
+		Secret: data.secret, SessionTTL: time.Duration(flags.sessionTTL), ResponseTTL: time.Duration(flags.responseTTL), Logger: logger,
+	}
 	if data.cache != nil {
 		opts.Forget = func(fingerprint, tenant string, tokens []int32, keep int) error {
 			return engine.ForgetOnDisk(data.cache, fingerprint, tenant, tokens, keep)

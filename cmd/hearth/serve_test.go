@@ -91,6 +91,8 @@ func TestServeFlags(t *testing.T) {
 		{[]string{"--insecure", "--addr", ":0", "--tenant", "a=k"}, "--insecure has no use: clients need a key with --tenant"},
 		{[]string{"--insecure", "--addr", "localhost:0"}, "--insecure has no use: this machine alone reaches --addr localhost:0"},
 		{[]string{"--cors-origin", "*", "--cors-origin", "https://a.example"}, "beside --cors-origin '*'"},
+		{[]string{"--session-ttl", "0d"}, "--session-ttl"},
+		{[]string{"--response-ttl", "month"}, "want a time such as 12h or 90d, or off"},
 		{[]string{"--request-timeout", "0"}, "--request-timeout: 0"},
 		{[]string{"--speculate", "off", "--max-draft", "4", "--addr", "127.0.0.1:0", "--no-store"}, "--max-draft has no use: no tokens are guessed with --speculate off"},
 		{[]string{"--cache-disk", "much"}, "--cache-disk"},
@@ -125,6 +127,24 @@ func TestByteCount(t *testing.T) {
 		var b byteCount
 		if err := b.Set(text); err == nil {
 			t.Errorf("%q = %d, want an error", text, b)
+		}
+	}
+}
+
+func TestLifetime(t *testing.T) {
+	for text, want := range map[string]time.Duration{"off": 0, "90s": 90 * time.Second, "12h": 12 * time.Hour, "30d": 30 * oneDay, "36500d": maxLifetime} {
+		var l lifetime
+		if err := l.Set(text); err != nil || time.Duration(l) != want {
+			t.Errorf("%q = %v, %v, want %v", text, time.Duration(l), err, want)
+		}
+		if again := l; want != 0 && (again.Set(l.String()) != nil || again != l) {
+			t.Errorf("%q is written %q", text, l.String())
+		}
+	}
+	for _, text := range []string{"", "d", "30", "-1d", "-1h", "0s", "1ms", "36501d", "9999999999999d", "1.5d", "900000h"} {
+		var l lifetime
+		if err := l.Set(text); err == nil {
+			t.Errorf("%q = %v, want an error", text, time.Duration(l))
 		}
 	}
 }

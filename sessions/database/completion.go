@@ -24,21 +24,21 @@ func (d *DB) CreateCompletion(ctx context.Context, c *Completion) error {
 		if err != nil {
 			return fmt.Errorf("messages: %w", err)
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO completion (tenant, id, model, created, metadata, object, messages) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			c.Tenant, c.ID, c.Model, created.UnixMicro(), object(c.Metadata), object(c.Object), string(messages))
+		_, err = tx.ExecContext(ctx, `INSERT INTO completion (tenant, id, model, created, expires, metadata, object, messages) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			c.Tenant, c.ID, c.Model, created.UnixMicro(), stamp(c.Expires), object(c.Metadata), object(c.Object), string(messages))
 		return err
 	})
 }
 
-const completionColumns = `c.tenant, c.id, c.model, c.created, c.metadata, c.object, c.messages`
+const completionColumns = `c.tenant, c.id, c.model, c.created, c.expires, c.metadata, c.object, c.messages`
 
 func scanCompletion(row scanner) (c Completion, err error) {
-	var created sql.NullInt64
+	var created, expires sql.NullInt64
 	var metadata, object, messages string
-	if err := row.Scan(&c.Tenant, &c.ID, &c.Model, &created, &metadata, &object, &messages); err != nil {
+	if err := row.Scan(&c.Tenant, &c.ID, &c.Model, &created, &expires, &metadata, &object, &messages); err != nil {
 		return c, err
 	}
-	c.Created, c.Metadata, c.Object = timeOf(created), []byte(metadata), []byte(object)
+	c.Created, c.Expires, c.Metadata, c.Object = timeOf(created), timeOf(expires), []byte(metadata), []byte(object)
 	if err := json.Unmarshal([]byte(messages), &c.Messages); err != nil {
 		return c, damagef("messages of completion %s: %w", c.ID, err)
 	}

@@ -332,6 +332,46 @@ func TestExpireLeavesWhatIsInUse(t *testing.T) {
 	}
 }
 
+// TestExpireKeepsWhatIsNeeded lets the time of a chain of responses pass: they stay until that of the last one has passed, and
+// go all at once then. Chat completions go by themselves.
+func TestExpireKeepsWhatIsNeeded(t *testing.T) {
+	ctx, d := t.Context(), open(t, Options{Now: func() time.Time { return day }})
+	for i := range 5 {
+		r := &Response{ID: fmt.Sprint("resp_", i), Tenant: "a", Status: "completed", Expires: day.Add(time.Hour)}
+		if i > 0 {
+			r.Previous = fmt.Sprint("resp_", i-1)
+		}
+		if i == 4 {
+			r.Expires = day.Add(2 * time.Hour)
+		}
+		check(t, d.CreateResponse(ctx, r, messages(fmt.Sprint("m", i, "_"), 1)))
+	}
+	check(t, d.CreateResponse(ctx, &Response{ID: "resp_1", Tenant: "b", Status: "completed", Expires: day.Add(time.Hour)}, nil))
+	check(t, d.CreateCompletion(ctx, &Completion{ID: "chatcmpl-1", Tenant: "a", Expires: day.Add(time.Hour)}))
+	check(t, d.CreateCompletion(ctx, &Completion{ID: "chatcmpl-2", Tenant: "a"}))
+	if e, err := d.Expire(ctx, day.Add(time.Hour), 3, all); err != nil || e.Responses != 1 || e.Completions != 1 || e.More {
+		t.Errorf("before the time of the last: %+v, %v", e, err)
+	}
+	if _, items, err := d.Lineage(ctx, "a", "resp_4"); err != nil || len(items) != 5 {
+		t.Errorf("the chain has %v, %v", ids(items), err)
+	}
+	check(t, d.RenewResponse(ctx, "a", "resp_4", day.Add(3*time.Hour)))
+	check(t, d.RenewResponse(ctx, "a", "resp_4", day.Add(2*time.Hour)))
+	if e, err := d.Expire(ctx, day.Add(2*time.Hour), 10, all); err != nil || e.Responses != 0 {
+		t.Errorf("when the last is renewed: %+v, %v", e, err)
+	}
+	if e, err := d.Expire(ctx, day.Add(3*time.Hour), 3, all); err != nil || e.Responses != 3 || !e.More {
+		t.Errorf("after the time of the last: %+v, %v", e, err)
+	}
+	if e, err := d.Expire(ctx, day.Add(3*time.Hour), 3, all); err != nil || e.Responses != 2 || e.More {
+		t.Errorf("the rest: %+v, %v", e, err)
+	}
+	if c := must(d.Completion(ctx, "a", "chatcmpl-2"))(t); !c.Expires.IsZero() {
+		t.Errorf("%+v", c)
+	}
+	verifySums(t, d)
+}
+
 func TestQuota(t *testing.T) {
 	ctx, d := t.Context(), open(t, Options{Quota: Quota{Sessions: 2, Bytes: 2000}})
 	used := func(err error) (q QuotaError) {

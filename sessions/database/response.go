@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 // Statuses of a response that has not ended.
@@ -174,6 +175,14 @@ func (d *DB) Response(ctx context.Context, tenant, id string) (r *Response, err 
 		return err
 	})
 	return r, err
+}
+
+// RenewResponse lets a response that has an end live until expires, unless it is later already.
+func (d *DB) RenewResponse(ctx context.Context, tenant, id string, expires time.Time) error {
+	return d.write(ctx, "response "+id, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE response SET expires = MAX(expires, ?) WHERE tenant = ? AND id = ? AND expires IS NOT NULL`, expires.UnixMicro(), tenant, id)
+		return err
+	})
 }
 
 // DeleteResponse deletes a response with the items and logs that nothing else has; what its session gained stays. It

@@ -47,7 +47,7 @@ type Response struct {
 	Background bool
 	Created    time.Time
 	Completed  time.Time       // zero: not yet
-	Expires    time.Time       // zero: never
+	Expires    time.Time       // zero: never; it stays longer where another one goes on from it
 	Object     json.RawMessage // the response as clients see it, without its output
 	Log        int64           // exact tokens of prompt and answer; 0: none
 }
@@ -64,6 +64,7 @@ type Completion struct {
 	Tenant   string
 	Model    string
 	Created  time.Time
+	Expires  time.Time         // zero: never
 	Metadata json.RawMessage   // a JSON object of strings
 	Object   json.RawMessage   // the completion as clients see it, without its metadata
 	Messages []json.RawMessage // of the request, in order

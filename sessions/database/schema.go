@@ -19,7 +19,7 @@ type migration struct {
 // released is never changed; another one follows it.
 var migrations = []migration{
 	{statements: version1}, {statements: version2}, {statements: version3}, {statements: version4}, {statements: version5},
-	{statements: version6, fill: indexTitles},
+	{statements: version6, fill: indexTitles}, {statements: version7},
 }
 
 // version1 draws the tables. What holds of them whatever is inserted or deleted, and in whatever order, is said by foreign
@@ -246,6 +246,13 @@ INSERT INTO session_title (session_title, rank) VALUES ('secure-delete', 1);
 CREATE TRIGGER session_untitled AFTER DELETE ON session BEGIN
   DELETE FROM session_title WHERE rowid = old.number;
 END;
+`
+
+// version7 gives completions a time, and finds the responses that go on from one.
+const version7 = `
+ALTER TABLE completion ADD COLUMN expires INTEGER;
+CREATE INDEX completion_expires ON completion (expires) WHERE expires IS NOT NULL;
+CREATE INDEX response_previous ON response (tenant, previous) WHERE previous <> '';
 `
 
 // migrate brings a file to the newest version of steps, each of them whole or not at all.

@@ -1,0 +1,90 @@
+package sessions
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+
+	"hearth/sessions/database"
+)
+
+// unended are the ends of responses that could not be stored: the database still says that these are in progress. They are
+// kept here until Sweep can store them; after the end of the process Recover does. The zero value is ready.
+type unended struct {
+	mu   sync.Mutex // guards ends
+	ends map[string]tenantEnd
+}
+
+// tenantEnd is what a tenant's turn leaves behind.
+type tenantEnd struct {
+	tenant string
+	end    *database.TurnEnd
+}
+
+func (u *unended) add(tenant string, end *database.TurnEnd) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ends == nil {
+		u.ends = map[string]tenantEnd{}
+	}
+	u.ends[runKey(tenant, end.Response.ID)] = tenantEnd{tenant, end}
+}
+
+func (u *unended) remove(tenant, id string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.ends, runKey(tenant, id))
+}
+
+// get returns how a response ended, nil where the database says it.
+func (u *unended) get(tenant, id string) *database.TurnEnd {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.ends[runKey(tenant, id)].end
+}
+
+func (u *unended) all() []tenantEnd {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	list := make([]tenantEnd, 0, len(u.ends))
+	for _, e := range u.ends {
+		list = append(list, e)
+	}
+	return list
+}
+
+// storeEnds stores the ends that could not be stored before. The first error is the end of it: what refuses one refuses all.
+func (s *Store) storeEnds(ctx context.Context) error {
+	for _, e := range s.unended.all() {
+		own := *e.end // which readers may have; storing sets what is in it
+		usage := *e.end.Usage
+		own.Usage = &usage
+		err := s.database.FinishTurn(ctx, e.tenant, &own)
+		if err != nil && !errors.Is(err, database.ErrFinished) && !errors.Is(err, database.ErrNotFound) {
+			return err
+		}
+		s.unended.remove(e.tenant, e.end.Response.ID)
+	}
+	return nil
+}
+
+// storedRow returns a response and its output as the database has them, or as they ended where that could not be stored.
+func (s *Store) storedRow(ctx context.Context, tenant, id string) (*database.Response, []json.RawMessage, error) {
+	end := s.unended.get(tenant, id) // first: where there is none, the database has it
+	row, err := s.database.Response(ctx, tenant, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	var output []database.Item
+	if end != nil {
+		row, output = end.Response, end.Output
+	} else if output, err = s.database.OutputItems(ctx, tenant, id); err != nil {
+		return nil, nil, err
+	}
+	list := make([]json.RawMessage, len(output))
+	for i := range output {
+		list[i] = output[i].JSON
+	}
+	return row, list, nil
+}
