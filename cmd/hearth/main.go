@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -32,18 +30,16 @@ var commands = []func() *cobra.Command{
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second interrupt ends the process at once
+	ctx := untilInterrupted()
 	if err := newRootCommand().ExecuteContext(ctx); err != nil {
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			err = errors.New("interrupted") // where it was is of no use
+			err = interrupted(ctx) // where it was is of no use
 		}
 		fmt.Fprintln(os.Stderr, "hearth:", visible(err.Error())) // errors may quote model files
 		if unknown := strings.HasPrefix(err.Error(), "unknown command"); unknown && !strings.Contains(err.Error(), "--help") {
 			fmt.Fprintln(os.Stderr, "see 'hearth --help'") // cobra's own error, of a command that is none
 		}
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
 }
 

@@ -36,7 +36,8 @@ func newRunCommand() *cobra.Command {
 model runs. /help lists what can be done in the chat.
 
 With a PROMPT, or when standard input or output is no terminal, it answers once: the prompt is PROMPT, or all of standard
-input, and only the answer is written to standard output.`,
+input, and only the answer is written to standard output. Ctrl-C ends that with status 130; in the chat it ends the answer, and
+twice at the prompt the chat.`,
 		Example: `  hearth run
   hearth run qwen3-0.6b-q8_0.gguf --system "You are brief."
   hearth run model.gguf "Name three rivers." --temperature 0
@@ -52,7 +53,7 @@ input, and only the answer is written to standard output.`,
 			if len(args) < 2 && std.inTerminal && std.outTerminal {
 				return runChat(cmd.Context(), model, &flags, std)
 			}
-			prompt, err := promptOf(args, std)
+			prompt, err := promptOf(cmd.Context(), args, std)
 			if err != nil {
 				return err
 			}
@@ -99,7 +100,7 @@ const maxPromptBytes = 64 << 20
 
 // promptOf returns the prompt of a single answer: the second argument, or all of standard input without the line end
 // that commands such as echo add.
-func promptOf(args []string, std streams) (string, error) {
+func promptOf(ctx context.Context, args []string, std streams) (string, error) {
 	prompt := ""
 	if len(args) == 2 {
 		prompt = args[1]
@@ -107,12 +108,9 @@ func promptOf(args []string, std streams) (string, error) {
 		if std.inTerminal {
 			fmt.Fprintln(std.err, "hearth: the prompt is read from the terminal; Ctrl-D on an empty line ends it")
 		}
-		data, err := io.ReadAll(io.LimitReader(std.in, maxPromptBytes+1))
+		data, err := readPrompt(ctx, std.in)
 		if err != nil {
-			return "", fmt.Errorf("standard input: %w", err)
-		}
-		if len(data) > maxPromptBytes {
-			return "", fmt.Errorf("standard input is longer than %d bytes", maxPromptBytes)
+			return "", err
 		}
 		prompt = strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 	}
@@ -123,6 +121,32 @@ func promptOf(args []string, std streams) (string, error) {
 		return "", errors.New("the prompt is empty")
 	}
 	return prompt, nil
+}
+
+// readPrompt reads a prompt to its end, or until ctx ends. What blocks a process in reading does not end with it: the goroutine
+// that does then lives as long as the process.
+func readPrompt(ctx context.Context, in io.Reader) ([]byte, error) {
+	type input struct {
+		data []byte
+		err  error
+	}
+	read := make(chan input, 1)
+	go func() {
+		data, err := io.ReadAll(io.LimitReader(in, maxPromptBytes+1))
+		read <- input{data, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, interrupted(ctx)
+	case i := <-read:
+		switch {
+		case i.err != nil:
+			return nil, fmt.Errorf("standard input: %w", i.err)
+		case len(i.data) > maxPromptBytes:
+			return nil, fmt.Errorf("standard input is longer than %d bytes", maxPromptBytes)
+		}
+		return i.data, nil
+	}
 }
 
 // runOnce writes the answer to one prompt; everything else that there is to say goes to the error stream.
@@ -145,7 +169,7 @@ func runOnce(ctx context.Context, model modelArg, flags *runFlags, prompt string
 		return err
 	}
 	if a.cancelled() {
-		return errors.New("interrupted")
+		return interrupted(ctx)
 	}
 	if a.contextFull(g.model.ContextLength) {
 		fmt.Fprintf(std.err, "hearth: the answer ends where the context of %d tokens is full\n", g.model.ContextLength)
@@ -184,7 +208,7 @@ func openGeneratorOn(ctx context.Context, device hardware.Device, model modelArg
 	}
 	if err := loadModel(ctx, catalog, model, opts, logger); err != nil {
 		if ctx.Err() != nil {
-			return nil, errors.New("interrupted")
+			return nil, interrupted(ctx)
 		}
 		return nil, err
 	}

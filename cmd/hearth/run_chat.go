@@ -44,6 +44,7 @@ func runChat(ctx context.Context, model modelArg, flags *runFlags, std streams) 
 		warn(historyErr)
 	}
 	signals, resized := make(chan os.Signal, 8), make(chan os.Signal, 1)
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // from here on they are the chat's
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
 	notifyResize(resized)
@@ -52,8 +53,7 @@ func runChat(ctx context.Context, model modelArg, flags *runFlags, std streams) 
 		generator: g, console: newConsole(std.in.(*os.File), std.out.(*os.File), history), signals: signals, resized: resized,
 		settings: flags.settings, verbose: flags.verbose, talk: conversation{system: flags.system},
 	}
-	// From here on Ctrl-C belongs to the chat, while the command's context ends with it.
-	return c.run(context.WithoutCancel(ctx))
+	return c.run(ctx)
 }
 
 // run reads messages and commands until the user leaves. An error is one of the terminal, or names the signal that
@@ -155,7 +155,7 @@ func (c *chat) readLine(prompt string) (typedLine, error) {
 				c.console.leaveLine()
 			}
 			if s != os.Interrupt {
-				return typedLine{}, signalError(s)
+				return typedLine{}, interruption{s}
 			}
 			if c.hinted {
 				return typedLine{}, errBye
@@ -172,8 +172,6 @@ func (c *chat) readLine(prompt string) (typedLine, error) {
 	}
 }
 
-func signalError(s os.Signal) error { return fmt.Errorf("ended by signal: %v", s) }
-
 // answer generates what comes next in the conversation and adds it. It reports whether there is an answer; an error
 // ends the chat.
 func (c *chat) answer(ctx context.Context) (bool, error) {
@@ -183,7 +181,7 @@ func (c *chat) answer(ctx context.Context) (bool, error) {
 		c.say("\n")
 	}
 	if ended != nil {
-		return false, signalError(ended)
+		return false, interruption{ended}
 	}
 	if err != nil {
 		c.explain(err)

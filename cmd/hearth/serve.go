@@ -23,7 +23,8 @@ func newServeCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "serve [MODEL…]",
 		Short: "Serve models to clients of OpenAI's and Ollama's APIs",
-		Long: `Loads the models and answers requests until it is interrupted, then finishes what runs and exits.
+		Long: `Loads the models and answers requests until it is interrupted, by Ctrl-C or SIGTERM, then finishes what runs and exits with
+status 0. Interrupted again it ends at once, with status 130 or 143; what it has stored is whole.
 MODEL is a GGUF file or a Hugging Face folder, or NAME=PATH to choose the name that clients use. Without a model the
 embedded one is served. The server listens at once; /health says how far loading is.`,
 		Example: `  hearth serve
