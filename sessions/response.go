@@ -319,7 +319,7 @@ func (r *ResponseRun) end(finish *Finish, tokens []int32) {
 		if err := r.save(events, finish, tokens); err != nil {
 			r.request.Logger.Error("that a response failed could not be stored", "response", r.ID, "error", err)
 			if r.stored { // Sweep says it when the database can be written again
-				r.store.unended.add(r.request.Turn.Tenant, r.left(events, finish, tokens))
+				r.store.unended.add(r.request.Turn.Tenant, r.turnEnd(events, finish, tokens))
 			}
 		}
 	}
@@ -364,11 +364,11 @@ func (r *ResponseRun) save(events []database.Event, finish *Finish, tokens []int
 	if !r.stored && r.writer.object.Conversation == nil {
 		return nil
 	}
-	return r.store.database.FinishTurn(context.WithoutCancel(r.ctx), r.request.Turn.Tenant, r.left(events, finish, tokens))
+	return r.store.database.FinishTurn(context.WithoutCancel(r.ctx), r.request.Turn.Tenant, r.turnEnd(events, finish, tokens))
 }
 
-// left is what the turn leaves behind.
-func (r *ResponseRun) left(events []database.Event, finish *Finish, tokens []int32) *database.TurnEnd {
+// turnEnd is what the turn leaves behind.
+func (r *ResponseRun) turnEnd(events []database.Event, finish *Finish, tokens []int32) *database.TurnEnd {
 	object := &r.writer.object
 	ended := r.writer.ended()
 	end := &database.TurnEnd{Model: object.Model, Usage: ledger(r.request.Turn.Tenant, object.Model, &finish.Usage)}

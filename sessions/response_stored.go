@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"sync"
 
 	"hearth/engine/api"
@@ -208,7 +207,7 @@ func (s *Store) ResponseEvents(ctx context.Context, tenant, id string) (EventRea
 	case !object.Background:
 		return nil, ErrNotBackground
 	}
-	list, err := s.database.Events(ctx, tenant, id, -1, math.MaxInt32)
+	list, err := s.storedEventsOf(ctx, tenant, id)
 	switch {
 	case err != nil:
 		return nil, err

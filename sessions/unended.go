@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"sync"
 
 	"hearth/sessions/database"
@@ -87,4 +88,19 @@ func (s *Store) storedRow(ctx context.Context, tenant, id string) (*database.Res
 		list[i] = output[i].JSON
 	}
 	return row, list, nil
+}
+
+// storedEventsOf returns the events of a response that the database has, and those that it could not store yet.
+func (s *Store) storedEventsOf(ctx context.Context, tenant, id string) ([]database.Event, error) {
+	end := s.unended.get(tenant, id) // first: where there is none, the database has it
+	list, err := s.database.Events(ctx, tenant, id, -1, math.MaxInt32)
+	if err != nil || end == nil {
+		return list, err
+	}
+	for _, e := range end.Events {
+		if e.Sequence == len(list) { // was not stored meanwhile
+			list = append(list, e)
+		}
+	}
+	return list, nil
 }
