@@ -9,8 +9,8 @@ import (
 )
 
 // Kernels in assembly are compared with their specification before they are used: a processor, a virtual machine or an
-// emulator may claim instructions that it gets wrong, and a model's output would not tell. One panel of each format is
-// multiplied with one row, and with as many copies of it as a tile holds, and some rows with a tile of the cache: a few
+// emulator may claim instructions that it gets wrong, and a model's output would not tell. One panel of each format, or as
+// many copies as a kernel multiplies, is multiplied with one row, and with as many copies of it as a tile holds, and some rows with a tile of the cache: a few
 // milliseconds when a device opens.
 
 // checkedIn is the length of the row: a block of the longest formats.
@@ -31,9 +31,10 @@ func checkKernels(k *kernels) error {
 		want := checkedProduct(specification, x, 1)
 		for _, rows := range []int{1, l.tileRows} {
 			got := checkedProduct(l, x, rows)
-			for row := range rows {
-				if err := compareProducts(got[row*panelCols:][:panelCols], want); err != nil {
-					return fmt.Errorf("%s, row %d of %d: %w", l.format, row, rows, err)
+			perRow := len(got) / rows / panelCols
+			for i := range rows * perRow {
+				if err := compareProducts(got[i*panelCols:][:panelCols], want); err != nil {
+					return fmt.Errorf("%s, row %d of %d: %w", l.format, i/perRow, rows, err)
 				}
 			}
 		}
@@ -95,14 +96,17 @@ func checkTiles(k, generic *kernels, x []float32) error {
 	return nil
 }
 
-// checkedProduct multiplies copies of a row with a panel, and returns [rows, panelCols].
+// checkedProduct multiplies copies of a row with copies of a panel, and returns [rows, panels*panelCols].
 func checkedProduct(l *linear, x []float32, rows int) []float32 {
-	panel, tile := heapAllocate(l.panelBytes(checkedIn)), heapAllocate(l.tileBytes(checkedIn, rows))
-	l.pack(panel, checkedWeights(l.format), panelCols, checkedIn)
+	numPanels, size := max(1, l.beside), l.panelBytes(checkedIn)
+	panels, tile := heapAllocate(numPanels*size), heapAllocate(l.tileBytes(checkedIn, rows))
+	for p := range numPanels {
+		l.pack(panels[p*size:][:size], checkedWeights(l.format), panelCols, checkedIn)
+	}
 	l.prepare(tile, x, 0, rows, checkedIn)
-	dst := make([]float32, rows*panelCols)
+	dst := make([]float32, rows*numPanels*panelCols)
 	l.multiply(&multiplyArgs{
-		dst: dst, dstStride: panelCols, panels: panel, numPanels: 1, tile: tile, rows: rows, in: checkedIn,
+		dst: dst, dstStride: numPanels * panelCols, panels: panels, numPanels: numPanels, tile: tile, rows: rows, in: checkedIn,
 		scratch: make([]float32, l.scratch),
 	})
 	return dst

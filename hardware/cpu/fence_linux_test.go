@@ -46,14 +46,19 @@ func TestLinearFences(t *testing.T) {
 		for _, atStart := range []bool{false, true} {
 			for _, in := range inputs(l.format)[:2] {
 				r := newRand(uint64(in))
-				panels := fenced(t, l.panelBytes(in), atStart)
-				l.pack(panels, weightBytes(r, l.format, panelCols, in), panelCols, in)
+				const numPanels = 4 // as many as a kernel multiplies at once
+				size := l.panelBytes(in)
+				panels := fenced(t, numPanels*size, atStart)
+				l.pack(panels[:size], weightBytes(r, l.format, panelCols, in), panelCols, in)
+				for p := 1; p < numPanels; p++ {
+					copy(panels[p*size:], panels[:size])
+				}
 				l.row(fencedFloats(t, make([]float32, in), atStart), panels, panelCols-1, in)
 				for rows := 1; rows <= l.tileRows; rows++ {
 					x, tile := fencedFloats(t, normals(r, rows*in), atStart), fenced(t, l.tileBytes(in, rows), atStart)
 					l.prepare(tile, x, in, rows, in)
-					dst := fencedFloats(t, make([]float32, rows*panelCols), atStart)
-					l.multiply(&multiplyArgs{dst: dst, dstStride: panelCols, panels: panels, numPanels: 1, tile: tile, rows: rows, in: in, scratch: fencedFloats(t, make([]float32, l.scratch), atStart)})
+					dst := fencedFloats(t, make([]float32, rows*numPanels*panelCols), atStart)
+					l.multiply(&multiplyArgs{dst: dst, dstStride: numPanels * panelCols, panels: panels, numPanels: numPanels, tile: tile, rows: rows, in: in, scratch: fencedFloats(t, make([]float32, l.scratch), atStart)})
 				}
 			}
 		}

@@ -90,6 +90,8 @@ type linear struct {
 	scratch   int // elements of multiplyArgs.scratch that multiply needs
 	// multiply computes dst[r*dstStride+c] for r < rows and c < numPanels*panelCols.
 	multiply func(a *multiplyArgs)
+	// beside is how many panels multiply reads at once where there is one row, 0 where it reads one after the other.
+	beside int
 	// expanded does the same for many tiles, nil where that gains nothing.
 	expanded *expansion
 }
@@ -97,7 +99,7 @@ type linear struct {
 // prepareFunc fills a tile from rows x[r*stride : r*stride+in]. A row's bytes depend on that row alone.
 type prepareFunc = func(tile []byte, x []float32, stride, rows, in int)
 
-// multiplyArgs is one call of a linear kernel. Weights are read once, in address order.
+// multiplyArgs is one call of a linear kernel. Weights are read once, each panel in address order.
 type multiplyArgs struct {
 	dst       []float32 // [rows][dstStride], dstStride >= numPanels*panelCols
 	dstStride int

@@ -20,6 +20,9 @@ func peakFMAAVX2(rounds int)
 func readAVX2(p *byte, n int)
 
 //go:noescape
+func readBesideAVX2(p *byte, n int)
+
+//go:noescape
 func readAheadAVX2(p *byte, n int)
 
 //go:noescape
@@ -39,6 +42,9 @@ func peakFMAAVX512(rounds int)
 
 //go:noescape
 func readAVX512(p *byte, n int)
+
+//go:noescape
+func readBesideAVX512(p *byte, n int)
 
 //go:noescape
 func readAheadAVX512(p *byte, n int)

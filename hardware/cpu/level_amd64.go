@@ -42,11 +42,11 @@ func lacking(features []cpuid.FeatureID) string {
 func avx2Kernels() *kernels {
 	k := &kernels{
 		level: "avx2",
-		linears: withExpansionsAVX2(append(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), wordLinears(integerKernels{
+		linears: withBesideAVX2(withExpansionsAVX2(append(floatLinears(gemmF32AVX2(), gemmF16AVX2(), gemmBF16AVX2()), wordLinears(integerKernels{
 			q8_0: linearQ8_0AVX2(), q4_0: linearQ4_0AVX2(), q4_1: linearQ4_1AVX2(), q5_0: linearQ5_0AVX2(), q5_1: linearQ5_1AVX2(),
 			iq4_nl: linearIQ4_NLAVX2(), mxfp4: linearMXFP4AVX2(), q4_K: linearQ4_KAVX2(), q5_K: linearQ5_KAVX2(), q6_K: linearQ6_KAVX2(),
 			iq4_xs: linearIQ4_XSAVX2(), q2_K: linearQ2_KAVX2(), q3_K: linearQ3_KAVX2(),
-		})...)),
+		})...))),
 		gemmF32:      floatGemm(gemmF32AVX2()),
 		gemmF16:      floatGemm(gemmF16AVX2()),
 		gemmBF16:     floatGemm(gemmBF16AVX2()),

@@ -2,6 +2,8 @@
 
 package cpu
 
+import "hearth/hardware/quant"
+
 // wordLinears are the linears of levels that have no instruction for sums of products of bytes.
 func wordLinears(k integerKernels) []*linear {
 	q8_0 := newLinearQ8_0(len(k.q8_0), preparePairs, nil).withKernels(k.q8_0, blockPairs)
@@ -12,6 +14,19 @@ func wordLinears(k integerKernels) []*linear {
 func quadLinears(k integerKernels) []*linear {
 	q8_0 := newQuadLinearQ8_0(len(k.q8_0), prepareQuads(shiftQ8_0), nil).withKernels(k.q8_0, blockPairs)
 	return append([]*linear{q8_0}, codeLinears(k, prepareQuads)...)
+}
+
+// withBesideAVX2 gives kernels of several panels to the formats that they make faster.
+func withBesideAVX2(linears []*linear) []*linear {
+	for _, l := range linears {
+		switch l.format {
+		case quant.Q8_0:
+			l.withBeside(linearQ8_0AVX2Beside()[0], linearQ8_0AVX2(), blockPairs)
+		case quant.Q4_0:
+			l.withBeside(linearQ4_0AVX2Beside()[0], linearQ4_0AVX2(), blockPairs)
+		}
+	}
+	return linears
 }
 
 // codeLinears are the linears of formats of shorter codes. prepareShort returns what fills the tiles of shortFormats, by

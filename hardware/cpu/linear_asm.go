@@ -11,11 +11,11 @@ type panelKernel = func(dst *float32, panel, tile *byte, blocks, stride int)
 // floatKernel is gemm for a fixed number of rows, with strides in bytes; add is 0 or 1.
 type floatKernel = func(dst, x *float32, panel *byte, k, dstStride, xStride, add int)
 
-// multiplyPanels runs the kernel of the tile's rows on each panel. A call takes some microseconds, so the scheduler and
-// the garbage collector never wait long for a goroutine in assembly.
-func multiplyPanels(a *multiplyArgs, kernels []panelKernel, panelBytes, blocks int) {
+// multiplyPanels runs the kernel of the tile's rows on each panel from the first on. A call takes some microseconds, so the
+// scheduler and the garbage collector never wait long for a goroutine in assembly.
+func multiplyPanels(a *multiplyArgs, kernels []panelKernel, first, panelBytes, blocks int) {
 	kernel := kernels[a.rows-1]
-	for p := range a.numPanels {
+	for p := first; p < a.numPanels; p++ {
 		kernel(&a.dst[p*panelCols], &a.panels[p*panelBytes], &a.tile[0], blocks, 4*a.dstStride)
 	}
 }
@@ -34,8 +34,25 @@ func (k *integerKernels) runs() [][]panelKernel { return [][]panelKernel{k.iq4_x
 
 // withKernels has a linear multiply with kernels for 1 to tileRows rows, that go by blocks of the panel's layout.
 func (l *linear) withKernels(kernels []panelKernel, blocks func(in int) int) *linear {
-	l.multiply = func(a *multiplyArgs) { multiplyPanels(a, kernels, l.panelBytes(a.in), blocks(a.in)) }
+	l.multiply = func(a *multiplyArgs) { multiplyPanels(a, kernels, 0, l.panelBytes(a.in), blocks(a.in)) }
 	return l
+}
+
+// besidePanels is the number of panels that kernels of one row multiply at once, side by side.
+const besidePanels = 4
+
+// withBeside has it multiply one row with a kernel of several panels, as far as there are as many.
+func (l *linear) withBeside(beside panelKernel, kernels []panelKernel, blocks func(in int) int) {
+	l.beside = besidePanels
+	l.multiply = func(a *multiplyArgs) {
+		size, n, first := l.panelBytes(a.in), blocks(a.in), 0
+		if a.rows == 1 {
+			for ; first+besidePanels <= a.numPanels; first += besidePanels {
+				beside(&a.dst[first*panelCols], &a.panels[first*size], &a.tile[0], n, 4*a.dstStride)
+			}
+		}
+		multiplyPanels(a, kernels, first, size, n)
+	}
 }
 
 // floatLinears are the linears of the three float formats.

@@ -93,8 +93,19 @@ type linearProduct struct {
 	set        *tileSet
 	dst        view
 	accumulate bool
+	cutting
+	single cutting // of steps of one row
+}
+
+// cutting is how a product's panels become items.
+type cutting struct {
 	itemPanels int // panels of an item, of each weight
 	items      int
+}
+
+// newCutting makes items of so many panels.
+func newCutting(panels, itemPanels int) cutting {
+	return cutting{itemPanels, (panels + itemPanels - 1) / itemPanels}
 }
 
 func (p *linearProduct) cut(workers int) {
@@ -103,8 +114,20 @@ func (p *linearProduct) cut(workers int) {
 		panelBytes += p.up.panelBytes
 	}
 	n := p.weight.numPanels
-	p.itemPanels = max(1, min(itemBytes/panelBytes, (n+4*workers-1)/(4*workers)))
-	p.items = (n + p.itemPanels - 1) / p.itemPanels
+	p.cutting = newCutting(n, max(1, min(itemBytes/panelBytes, (n+4*workers-1)/(4*workers))))
+	p.single = p.cutting
+	// Items as large as a kernel's panels, or a multiple of that, unless workers would then wait for the last ones.
+	if together := p.weight.linear.beside; together > 0 && n >= 4*together*workers {
+		p.single = newCutting(n, max(1, p.itemPanels/together)*together)
+	}
+}
+
+// of is the cutting for so many rows.
+func (p *linearProduct) of(rows int) cutting {
+	if rows == 1 {
+		return p.single
+	}
+	return p.cutting
 }
 
 // matmul is a phase of products of the same rows.
@@ -114,10 +137,10 @@ type matmul struct {
 }
 
 func (o *matmul) items(s *step) int {
-	n := 0
-	if o.rows(s) > 0 {
+	rows, n := o.rows(s), 0
+	if rows > 0 {
 		for _, p := range o.products {
-			n += p.items
+			n += p.of(rows).items
 		}
 	}
 	return n
@@ -130,12 +153,13 @@ func (o *matmul) run(w *worker, item int) {
 		tiles = o.own(w, rows)
 	}
 	for _, p := range o.products {
-		if item >= p.items {
-			item -= p.items
+		c := p.of(rows)
+		if item >= c.items {
+			item -= c.items
 			continue
 		}
-		first := item * p.itemPanels
-		j := panelJob{linearProduct: p, firstPanel: first, panels: min(p.itemPanels, p.weight.numPanels-first)}
+		first := item * c.itemPanels
+		j := panelJob{linearProduct: p, firstPanel: first, panels: min(c.itemPanels, p.weight.numPanels-first)}
 		if rows <= fewRows {
 			j.tiles = tiles[p.set.private:]
 		} else {
@@ -280,7 +304,7 @@ func (o *matmul) grow(w *workerSizes, maxRows int) int {
 
 // grow raises a worker's sizes to what the product of so many rows needs.
 func (p *linearProduct) grow(w *workerSizes, maxRows int) {
-	w.product = max(w.product, min(p.set.tileRows, maxRows)*p.itemPanels*panelCols)
+	w.product = max(w.product, min(p.set.tileRows, maxRows)*p.itemPanels*panelCols, p.single.itemPanels*panelCols)
 	if p.canExpand() && p.set.count(maxRows) >= expandedTiles {
 		w.product = max(w.product, min(maxRows, expandedRows)*expandedPanels*panelCols)
 		w.expanded = expandedPanels * expandedBytes

@@ -41,5 +41,5 @@ func peaksBF16() []peak {
 	return []peak{{hardware.BFloat16, "VDPBF16PS", roundOf(32), peakDotHalvesAVX512BF16}}
 }
 
-func readsAVX2() []readKernel   { return []readKernel{readAVX2, readAheadAVX2} }
-func readsAVX512() []readKernel { return []readKernel{readAVX512, readAheadAVX512} }
+func readsAVX2() []readKernel   { return []readKernel{readAVX2, readAheadAVX2, readBesideAVX2} }
+func readsAVX512() []readKernel { return []readKernel{readAVX512, readAheadAVX512, readBesideAVX512} }

@@ -471,6 +471,32 @@ readAVX512next:
 	VZEROUPPER                                           // spare the code outside a penalty
 	RET                                                  // done
 
+// func readBesideAVX512(p *byte, n int)
+// CPU: AVX512F, AVX512BW.
+// Reads the four quarters of n bytes side by side. n is a multiple of 256 and not 0.
+// Registers: AX, BX, DX, SI places, CX bytes of a quarter left, Z0 to Z3 what is read.
+TEXT ·readBesideAVX512(SB), NOSPLIT, $0-16
+	MOVQ         p+0(FP), AX                             // memory
+	MOVQ         n+8(FP), CX                             // bytes to read
+	SHRQ         $2, CX                                  // in a quarter
+	LEAQ         (AX)(CX*1), BX                          // the next quarter
+	LEAQ         (BX)(CX*1), DX                          // the next quarter
+	LEAQ         (DX)(CX*1), SI                          // the next quarter
+
+readBesideAVX512next:
+	VMOVDQU64    (AX), Z0                                // read
+	VMOVDQU64    (BX), Z0                                // read
+	VMOVDQU64    (DX), Z0                                // read
+	VMOVDQU64    (SI), Z0                                // read
+	ADDQ         $64, AX                                 // next line
+	ADDQ         $64, BX                                 // next line
+	ADDQ         $64, DX                                 // next line
+	ADDQ         $64, SI                                 // next line
+	SUBQ         $64, CX                                 // less to do
+	JNZ          readBesideAVX512next                    // until all is read
+	VZEROUPPER                                           // spare the code outside a penalty
+	RET                                                  // done
+
 // func readAheadAVX512(p *byte, n int)
 // CPU: AVX512F, AVX512BW.
 // Reads n bytes in address order, and asks for those of the next page. n is a multiple of 256 and not 0.

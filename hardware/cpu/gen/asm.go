@@ -20,6 +20,7 @@ type isa struct {
 	vnni     bool
 	bfloat16 bool
 	expanded bool // kernels read weights that are unpacked, see expand.go, and add to dst
+	beside   bool // kernels multiply several panels at once, see beside.go
 
 	// prefetchRows is the number of rows from which kernels ask for weights before they need them.
 	prefetchRows int
@@ -37,6 +38,10 @@ var (
 	avx2Expanded = isa{
 		suffix: "AVX2Expanded", file: "avx2expanded", arch: "amd64", features: "AVX2, FMA, F16C", prefix: "Y", bytes: 32, numRegs: 16, maxRows: 6,
 		expanded: true, prefetchRows: 1 << 10,
+	}
+	avx2Beside = isa{
+		suffix: "AVX2Beside", file: "avx2beside", arch: "amd64", features: "AVX2, FMA, F16C", prefix: "Y", bytes: 32, numRegs: 16, maxRows: 1,
+		beside: true, prefetchRows: 1 << 10,
 	}
 	avx512 = isa{
 		suffix: "AVX512", file: "avx512", arch: "amd64", features: "AVX512F, AVX512BW", prefix: "Z", bytes: 64, numRegs: 32, maxRows: 12,

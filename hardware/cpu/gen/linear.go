@@ -15,7 +15,16 @@ type linear struct {
 	// for them; then temporaries.
 	sums, floats int
 	tmp          int
+
+	panels int // that are multiplied, see beside.go
+	panel  int // the one that is being written
 }
+
+// Bytes of a panel's block of 32 elements without its scales.
+const (
+	blockBytesQ8 = 512
+	blockBytesQ4 = 256
+)
 
 const linearParams = "(dst *float32, panel, tile *byte, blocks, stride int)"
 
@@ -38,6 +47,7 @@ type linearHead struct {
 	name        string // of the format
 	rows        int
 	frame       int  // bytes of stack
+	blockBytes  int  // of a panel's blocks
 	inRegisters bool // where the float sums are: in registers, or in dst
 	comment     []string
 }
@@ -47,11 +57,20 @@ type linearHead struct {
 func beginLinear(f *file, s *stubs, set isa, head linearHead) *linear {
 	n := head.rows
 	sig := signature{linearName(head.name, set, n), linearParams, 40, head.frame}
-	comment := append(head.comment, "DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride",
-		"(R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.")
-	k := &linear{function: f.begin(s, set, sig, comment...), rows: n}
+	registers := []string{
+		"DI dst, SI its stride, AX panel, R8 scales in it, BX tile, CX x in it, DX blocks left, R9 to R11 multiples of the stride",
+		"(R11 in 32-byte vectors' kernels: stack), R12 and R13 counters.",
+	}
+	if set.beside {
+		registers = besideRegisters()
+	}
+	comment := append(head.comment, registers...)
+	k := &linear{function: f.begin(s, set, sig, comment...), rows: n, panels: 1}
+	if set.beside {
+		k.panels = besidePanels
+	}
 	k.label = fmt.Sprintf("rows%d", n)
-	k.tmp = n * set.halves()
+	k.tmp = n * k.panels * set.halves()
 	if head.inRegisters {
 		k.floats = k.tmp
 		k.tmp *= 2
@@ -60,21 +79,30 @@ func beginLinear(f *file, s *stubs, set isa, head linearHead) *linear {
 	k.op("weights, read in order", "MOVQ panel+8(FP), AX")
 	k.op("activations", "MOVQ tile+16(FP), BX")
 	k.op("blocks to do", "MOVQ blocks+24(FP), DX")
-	k.op("bytes between rows of dst", "MOVQ stride+32(FP), SI")
-	dstRows.setup(k.function, n)
+	if set.beside {
+		k.findPanels(head.blockBytes)
+	} else {
+		k.op("bytes between rows of dst", "MOVQ stride+32(FP), SI")
+		dstRows.setup(k.function, n)
+	}
 	switch {
 	case head.inRegisters:
 		k.each(func(r, h int) { k.zero(k.float(r, h), fmt.Sprintf("row %d = 0", r)) })
 	case !set.expanded:
 		k.zero(0, "0")
-		k.each(func(r, h int) { k.op(fmt.Sprintf("row %d = 0", r), "VMOVUPS %s, %s", k.v(0), dstRows.at(r, h*k.bytes)) })
+		k.eachPanel(func() {
+			k.each(func(r, h int) { k.op(fmt.Sprintf("row %d = 0", r), "VMOVUPS %s, %s", k.v(0), k.result(r, h)) })
+		})
 	}
 	return k
 }
 
 // sum is the vector of integer sums of row r, half h; float that of its float32 sums.
-func (k *linear) sum(r, h int) int   { return r*k.halves() + h }
+func (k *linear) sum(r, h int) int   { return (k.panel*k.rows+r)*k.halves() + h }
 func (k *linear) float(r, h int) int { return k.floats + r*k.halves() + h }
+
+// result is where row r, half h of the panel's results are.
+func (k *linear) result(r, h int) string { return dstRows.at(r, 64*k.panel+h*k.bytes) }
 
 // each goes through the rows and halves.
 func (k *linear) each(f func(r, h int)) {
@@ -99,7 +127,7 @@ func (k *linear) finish() {
 // halves at (R8); the rows' are float32 at offset(BX). The integers become w's temporaries and are spent.
 func (k *linear) scaleBlock(w []int, t, a, offset int) {
 	for h := range k.halves() {
-		k.op("scales of the columns", "VCVTPH2PS %s, %s", mem(h*k.bytes/2, "R8"), k.v(w[h]))
+		k.op("scales of the columns", "VCVTPH2PS %s, %s", k.scaleAt(h*k.bytes/2), k.v(w[h]))
 	}
 	k.scaleSums(w, t, a, offset)
 }
@@ -117,15 +145,28 @@ func (k *linear) scaleSums(w []int, t, a, offset int) {
 		for h, product := range []int{t, a} {
 			k.op("sums to float32", "VCVTDQ2PS %s, %s", k.v(k.sum(r, h)), k.v(k.sum(r, h)))
 			k.op("column's scale * row's", "VMULPS %s, %s, %s", k.v(a), k.v(w[h]), k.v(product))
-			k.op("scaled sums + row", "VFMADD213PS %s, %s, %s", dstRows.at(r, 32*h), k.v(product), k.v(k.sum(r, h)))
-			k.op(fmt.Sprintf("row %d", r), "VMOVUPS %s, %s", k.v(k.sum(r, h)), dstRows.at(r, 32*h))
+			k.op("scaled sums + row", "VFMADD213PS %s, %s, %s", k.result(r, h), k.v(product), k.v(k.sum(r, h)))
+			k.op(fmt.Sprintf("row %d", r), "VMOVUPS %s, %s", k.v(k.sum(r, h)), k.result(r, h))
 		}
 	}
 }
 
-// pairs loops over pairs of blocks whose scales, 64 bytes, stand before both: (R8) are those of the block in body.
-func (k *linear) pairs(body func()) {
+// pairs loops over pairs of blocks whose scales, 64 bytes, stand before both: scaleAt(0) are those of the block in body, in
+// several panels once the places have gone on by its bytes.
+func (k *linear) pairs(blockBytes int, body func()) {
 	k.at(k.label + "pair")
+	if k.beside {
+		k.touch()
+		k.advance("their bytes", 64)
+		k.startScales("scales of two blocks", 64+blockBytes)
+		k.repeat("R13", k.label+"block", 2, func() {
+			body()
+			k.nextScales("scales of the next block", blockBytes-32)
+		})
+		k.op("one pair less", "DECQ DX")
+		k.op("until all are done", "JNZ %spair", k.label)
+		return
+	}
 	k.op("meet the scales before the bytes", "PREFETCHT0 (AX)")
 	k.op("scales of two blocks", "MOVQ AX, R8")
 	k.op("their bytes", "ADDQ $64, AX")
@@ -152,7 +193,7 @@ func linearQ8(s *stubs, set isa) *file {
 
 // q8Pairs multiplies 16-bit integers in pairs: the weights' bytes are widened as they are read, once for all rows.
 func q8Pairs(f *file, s *stubs, set isa, n int) {
-	k := beginLinear(f, s, set, linearHead{name: "Q8_0", rows: n, inRegisters: set.wide(), comment: []string{
+	k := beginLinear(f, s, set, linearHead{name: "Q8_0", rows: n, inRegisters: set.wide(), blockBytes: 64 + 2*blockBytesQ8, comment: []string{
 		"dst[r][c] = sum over blocks of (scale of w * scale of x) * sum of 32 products, for 16 columns. blocks counts pairs",
 		"of blocks, at least 1; there are no tails. Layouts: linear_q8_0.go.",
 		fmt.Sprintf("Registers: %s0 up sums of a block by row and half, then%s weights (2 halves), x, product.", set.prefix,
@@ -163,19 +204,21 @@ func q8Pairs(f *file, s *stubs, set isa, n int) {
 	steps := func(first bool) {
 		k.prefetch(k.rows, 32*unroll)
 		for u := range unroll {
-			for h := range k.halves() {
-				k.op("2 weights of each column", "VPMOVSXBW %s, %s", mem(32*u+16*h, "AX"), k.v(w[h]))
-			}
-			k.wordProducts(w, a, t, 4*u*n, first && u == 0)
+			k.eachPanel(func() {
+				for h := range k.halves() {
+					k.op("2 weights of each column", "VPMOVSXBW %s, %s", mem(32*u+16*h, k.place()), k.v(w[h]))
+				}
+				k.wordProducts(w, a, t, 4*u*n, first && u == 0)
+			})
 		}
-		k.op("next weights", "ADDQ $%d, AX", 32*unroll)
+		k.advance("next weights", 32*unroll)
 		k.op("next elements", "ADDQ $%d, CX", 4*n*unroll)
 	}
-	k.pairs(func() {
+	k.pairs(blockBytesQ8, func() {
 		k.op("x of the block", "LEAQ %d(BX), CX", 4*n)
 		steps(true)
 		k.repeat("R12", k.label+"steps", 16/unroll-1, func() { steps(false) })
-		k.scaleBlock(w, t, a, 0)
+		k.eachPanel(func() { k.scaleBlock(w, t, a, 0) })
 		k.op("next block of x", "MOVQ CX, BX")
 	})
 	k.finish()
@@ -185,7 +228,7 @@ func q8Pairs(f *file, s *stubs, set isa, n int) {
 // 32-bit sums; the first of some begin these.
 func (k *linear) wordProducts(w []int, a, t, offset int, first bool) {
 	for r := range k.rows {
-		k.op(fmt.Sprintf("2 elements of row %d", r), "VPBROADCASTD %s, %s", mem(offset+4*r, "CX"), k.v(a))
+		k.word(r, a, offset+4*r, "2 elements of row %d")
 		for h := range k.halves() {
 			if first {
 				k.op(fmt.Sprintf("row %d = products, added in pairs", r), "VPMADDWD %s, %s, %s", k.v(a), k.v(w[h]), k.v(k.sum(r, h)))
@@ -201,7 +244,7 @@ func (k *linear) wordProducts(w []int, a, t, offset int, first bool) {
 // them to the 16-bit sums; the first of some begin these.
 func (k *linear) byteProducts(w []int, a, t, offset int, first bool) {
 	for r := range k.rows {
-		k.op(fmt.Sprintf("4 elements of row %d", r), "VPBROADCASTD %s, %s", mem(offset+4*r, "CX"), k.v(a))
+		k.word(r, a, offset+4*r, "4 elements of row %d")
 		for h := range k.halves() {
 			if first {
 				k.op(fmt.Sprintf("row %d = products, added in pairs", r), "VPMADDUBSW %s, %s, %s", k.v(a), k.v(w[h]), k.v(k.sum(r, h)))
@@ -229,7 +272,7 @@ func q8Quads(f *file, s *stubs, set isa, n int) {
 			map[bool]string{true: " float32 sums,", false: ""}[set.wide()]),
 	}})
 	w, a, t := []int{k.tmp, k.tmp + 1}, k.tmp+2, k.tmp+3
-	k.pairs(func() {
+	k.pairs(blockBytesQ8, func() {
 		k.start()
 		k.prefetch(k.rows, 512)
 		for word := range 8 {
@@ -306,7 +349,7 @@ func q4Quads(f *file, s *stubs, set isa, n int, mask string) {
 	if set.wide() {
 		k.nibbleMask(reg.maskReg)
 	}
-	k.pairs(func() {
+	k.pairs(blockBytesQ4, func() {
 		k.start()
 		k.prefetch(k.rows, 256)
 		for word := range 4 {
@@ -335,7 +378,7 @@ func (k *linear) splitNibbles(hi, lo, mask int) {
 // q4Bytes multiplies nibbles as unsigned bytes in pairs, into 16-bit sums: the 8 of a block, 2*15*127 each at most, fit
 // without saturation. They are added to 32 bits once per block.
 func q4Bytes(f *file, s *stubs, set isa, n int, mask, ones string) {
-	k := beginLinear(f, s, set, linearHead{name: "Q4_0", rows: n, inRegisters: set.wide(), comment: []string{
+	k := beginLinear(f, s, set, linearHead{name: "Q4_0", rows: n, inRegisters: set.wide(), blockBytes: 64 + 2*blockBytesQ4, comment: []string{
 		q4Comment1,
 		q4Comment2,
 		"Registers: 16-bit sums of a block by row and half, then float32 sums in 64-byte vectors, weights (2), x, product,",
@@ -347,22 +390,30 @@ func q4Bytes(f *file, s *stubs, set isa, n int, mask, ones string) {
 		k.nibbleMask(maskReg)
 		k.broadcastOnes(onesReg)
 	}
-	k.pairs(func() {
+	k.pairs(blockBytesQ4, func() {
 		k.op("x of the block", "LEAQ %d(BX), CX", 8*n)
 		k.prefetch(k.rows, 256)
-		for word := range 8 {
-			k.loadNibbles(64*(word%4), word/4, nibbleRegs{w, a, t, maskReg, mask})
-			k.byteProducts(w, a, t, 4*n*word, word == 0)
-		}
-		k.op("next weights", "ADDQ $256, AX")
-		for r := range n {
-			k.op(fmt.Sprintf("row %d's share of the shift", r), "VPBROADCASTD %s, %s", mem(4*r, "BX"), k.v(a))
-			for h := range k.halves() {
-				k.widen(k.sum(r, h), onesReg, ones)
-				k.op("less the shift", "VPADDD %s, %s, %s", k.v(a), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
+		for i := range 8 {
+			word := i
+			if k.beside {
+				word = i/2 + i%2*4 // in the order of the bytes
 			}
+			k.eachPanel(func() {
+				k.loadNibbles(64*(word%4), word/4, nibbleRegs{w, a, t, maskReg, mask})
+				k.byteProducts(w, a, t, 4*n*word, word == 0)
+			})
 		}
-		k.scaleBlock(w, t, a, 4*n)
+		k.advance("next weights", 256)
+		k.eachPanel(func() {
+			for r := range n {
+				k.op(fmt.Sprintf("row %d's share of the shift", r), "VPBROADCASTD %s, %s", mem(4*r, "BX"), k.v(a))
+				for h := range k.halves() {
+					k.widen(k.sum(r, h), onesReg, ones)
+					k.op("less the shift", "VPADDD %s, %s, %s", k.v(a), k.v(k.sum(r, h)), k.v(k.sum(r, h)))
+				}
+			}
+			k.scaleBlock(w, t, a, 4*n)
+		})
 		k.op("next block of x", "ADDQ $%d, BX", 40*n)
 	})
 	k.finish()
@@ -393,7 +444,7 @@ type nibbleRegs struct {
 // loadNibbles reads 64 bytes at an offset of AX and leaves their low nibbles, or the high ones as part 1, in w.
 func (k *linear) loadNibbles(offset, part int, reg nibbleRegs) {
 	for h, w := range reg.w[:k.halves()] {
-		k.load(w, mem(offset+h*k.bytes, "AX"), "8 weights of each column")
+		k.load(w, mem(offset+h*k.bytes, k.place()), "8 weights of each column")
 		if part == 1 {
 			k.op("high nibbles", "VPSRLW $4, %s, %s", k.v(w), k.v(w))
 		}

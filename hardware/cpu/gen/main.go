@@ -40,6 +40,8 @@ func generate() map[string]string {
 	}
 	var unpacked stubs
 	files = append(files, linearQ5K(&unpacked, avx2Expanded), linearQ6K(&unpacked, avx2Expanded), expanders(&unpacked))
+	var beside stubs
+	files = append(files, linearQ8(&beside, avx2Beside), linearQ4(&beside, avx2Beside))
 	var short, long stubs
 	for _, set := range []isa{avx2, avxvnni, avx512, avx512vnni} {
 		for _, format := range shortFormats() {
@@ -64,6 +66,7 @@ func generate() map[string]string {
 		"kernels_amd64.go": s.text(), "kernels_short_amd64.go": short.text(), "kernels_runs_amd64.go": long.text(), "kernels_tile_amd64.go": tile.text(),
 		"kernels_latents_amd64.go": latent.text(),
 		"kernels_peak_amd64.go":    peak.text(), "kernels_expanded_amd64.go": unpacked.text(),
+		"kernels_beside_amd64.go": beside.text(),
 	}
 	for _, f := range files {
 		texts[f.name] = f.text()

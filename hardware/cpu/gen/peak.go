@@ -63,6 +63,7 @@ func peaks(s *stubs, set isa) *file {
 	}
 	if !set.vnni && !set.bfloat16 {
 		f.read(s, set, "read", "Reads n bytes in address order. n is a multiple of 256 and not 0.", false)
+		f.readBeside(s, set)
 		f.read(s, set, "readAhead", "Reads n bytes in address order, and asks for those of the next page. n is a multiple of 256 and not 0.", true)
 	}
 	return f
@@ -84,6 +85,33 @@ func (f *file) peak(s *stubs, set isa, d dot) {
 	}
 	k.op("one round less", "DECQ CX")
 	k.op("until all are done", "JNZ %sround", name)
+	k.end()
+}
+
+// readBeside writes a reading of four parts of memory, a line of each in turn.
+func (f *file) readBeside(s *stubs, set isa) {
+	name := "readBeside" + set.suffix
+	k := f.begin(s, set, signature{name, "(p *byte, n int)", 16, 0},
+		"Reads the four quarters of n bytes side by side. n is a multiple of 256 and not 0.",
+		fmt.Sprintf("Registers: AX, BX, DX, SI places, CX bytes of a quarter left, %s0 to %s3 what is read.", set.prefix, set.prefix))
+	places := []string{"AX", "BX", "DX", "SI"}
+	k.op("memory", "MOVQ p+0(FP), AX")
+	k.op("bytes to read", "MOVQ n+8(FP), CX")
+	k.op("in a quarter", "SHRQ $2, CX")
+	for i, place := range places[1:] {
+		k.op("the next quarter", "LEAQ (%s)(CX*1), %s", places[i], place)
+	}
+	k.at(name + "next")
+	for _, place := range places {
+		for at := 0; at < 64; at += set.bytes {
+			k.load(at/set.bytes, mem(at, place), "read")
+		}
+	}
+	for _, place := range places {
+		k.op("next line", "ADDQ $64, %s", place)
+	}
+	k.op("less to do", "SUBQ $64, CX")
+	k.op("until all is read", "JNZ %snext", name)
 	k.end()
 }
 
