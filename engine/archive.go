@@ -76,8 +76,8 @@ func (e *Engine) readRecord(p prefix, tenant string, block int, kind disk.Kind, 
 // Import takes the blocks of a prefix that Export gave in another process, or here, in the same order, until next returns
 // io.EOF. They are kept on disk, or in memory where there is no disk, as long as there is room, and only where nothing is
 // yet. What they hold is believed: whoever brings blocks decides what their tenant's next requests read. The caller makes
-// sure that the fingerprints are equal. It returns how many tokens of the prefix have their blocks now: on disk, these are
-// durable.
+// sure that the fingerprints are equal. It returns how many tokens of the prefix have their blocks now: without an error,
+// those on disk are durable.
 func (e *Engine) Import(ctx context.Context, tenant string, tokens []int32, next func() (Block, error)) (int, error) {
 	p := e.prefixOf(tenant, tokens)
 	done, err := e.importBlocks(ctx, tenant, p, next)

@@ -65,8 +65,7 @@ func (r *run) require(ok bool, format string, args ...any) {
 }
 
 // requireTime notes a promise that is not kept about time, or about what is done because it takes less: a server computes what
-// it could read where that is faster. With the counts of every commit, which may run beside anything,
-// it is printed and no more.
+// it could read where that is faster. With the counts of every commit, which may run beside anything, it is printed and no more.
 func (r *run) requireTime(ok bool, format string, args ...any) {
 	if ok || !r.opts.short {
 		r.require(ok, format, args...)

@@ -282,8 +282,8 @@ func stringField(at string, m *jinja.Dict, name string) (string, bool, error) {
 }
 
 // requiredField is stringField for one that has to be there.
-func requiredField(at string, v *jinja.Dict, name string) (string, error) {
-	text, ok, err := stringField(at, v, name)
+func requiredField(at string, m *jinja.Dict, name string) (string, error) {
+	text, ok, err := stringField(at, m, name)
 	if err == nil && !ok {
 		err = fmt.Errorf("%s.%s: is missing", at, name)
 	}

@@ -10,8 +10,8 @@ import (
 
 // Kernels in assembly are compared with their specification before they are used: a processor, a virtual machine or an
 // emulator may claim instructions that it gets wrong, and a model's output would not tell. One panel of each format, or as
-// many copies as a kernel multiplies, is multiplied with one row, and with as many copies of it as a tile holds, and some rows with a tile of the cache: a few
-// milliseconds when a device opens.
+// many copies as a kernel multiplies at once, is multiplied with one row, and with as many copies of it as a tile holds, and
+// some rows with a tile of the cache: a few milliseconds when a device opens.
 
 // checkedIn is the length of the row: a block of the longest formats.
 const checkedIn = 256

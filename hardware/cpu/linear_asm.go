@@ -41,7 +41,7 @@ func (l *linear) withKernels(kernels []panelKernel, blocks func(in int) int) *li
 // besidePanels is the number of panels that kernels of one row multiply at once, side by side.
 const besidePanels = 4
 
-// withBeside has it multiply one row with a kernel of several panels, as far as there are as many.
+// withBeside has a linear multiply one row with a kernel of several panels, as far as there are as many; kernels do the rest.
 func (l *linear) withBeside(beside panelKernel, kernels []panelKernel, blocks func(in int) int) {
 	l.beside = besidePanels
 	l.multiply = func(a *multiplyArgs) {

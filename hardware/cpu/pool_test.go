@@ -70,39 +70,38 @@ func TestPoolRunsFewer(t *testing.T) {
 	}
 }
 
-// lateJob has worker 0 wait until worker 1 has seen that it waits, and for long after that.
+// lateJob has worker 1 come late to the barrier, where worker 0 waits.
 type lateJob struct {
-	pool    *pool
-	waiting atomic.Bool // worker 0's wait is one that is measured
-	over    atomic.Bool
+	pool *pool
+	late time.Duration
 }
 
 func (j *lateJob) work(id int) {
 	if id == 1 {
-		for !j.waiting.Load() {
+		for start := time.Now(); time.Since(start) < j.late; {
 			runtime.Gosched()
 		}
-		for start := time.Now(); time.Since(start) < 3*heldUp; {
-			runtime.Gosched()
-		}
-		j.over.Store(true)
-		return
 	}
-	w := wait{}
-	for !j.over.Load() {
-		j.pool.spin(&w)
-		j.waiting.Store(!w.since.IsZero())
-	}
-	j.pool.waited(&w)
+	round := uint32(0)
+	j.pool.barrier(id, &round)
 }
 
-// TestPoolCountsLostTime checks that a worker's long wait is reported.
+// TestPoolCountsLostTime checks that a worker's long wait in a barrier is reported. Worker 0 may be held up itself and not wait
+// at all: then worker 1 comes later still.
 func TestPoolCountsLostTime(t *testing.T) {
 	p := newPool(2)
 	defer p.close()
-	lost, err := p.run(&lateJob{pool: p}, 2)
-	if err != nil || lost < 3*heldUp {
-		t.Errorf("run = %v, %v after a worker came %v late", lost, err, 3*heldUp)
+	for late := 3 * heldUp; ; late *= 2 {
+		lost, err := p.run(&lateJob{p, late}, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lost > heldUp {
+			return
+		}
+		if late > 10*time.Second {
+			t.Fatalf("lost %v after a worker came %v late", lost, late)
+		}
 	}
 }
 
