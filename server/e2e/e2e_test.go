@@ -3,15 +3,15 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,77 +34,58 @@ func runMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "e2e: HEARTH_BIN does not name the binary to test; run `make e2e`")
 		return 1
 	}
-	address, err := freeAddress()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
 	data, err := os.MkdirTemp("", "hearth-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
 	defer os.RemoveAll(data)
+	server := exec.Command(bin, "serve", "--addr", "127.0.0.1:0", "--data-dir", data)
 	var log bytes.Buffer
-	server := exec.Command(bin, "serve", "--addr", address, "--data-dir", data)
-	server.Stdout, server.Stderr = &log, &log
-	if err := server.Start(); err != nil {
+	server.Stderr = &log
+	out, err := server.StdoutPipe()
+	if err == nil {
+		err = server.Start()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
-	serverURL = "http://" + address
-	if err := waitReady(serverURL, 30*time.Second); err != nil {
+	banner := bufio.NewReader(out)
+	if serverURL, err = readAddress(banner); err != nil {
 		server.Process.Kill()
 		server.Wait()
-		fmt.Fprintf(os.Stderr, "e2e: %v\n%s", err, log.String())
+		fmt.Fprintf(os.Stderr, "e2e: the server is not ready: %v\n%s", err, log.String())
 		return 1
 	}
+	go io.Copy(io.Discard, banner) // ends with the server
 	code := m.Run()
 	// The server must end by itself, with status 0, when it is asked to.
 	server.Process.Signal(syscall.SIGTERM)
-	stopped := time.AfterFunc(30*time.Second, func() { server.Process.Kill() })
 	if err := server.Wait(); err != nil {
 		fmt.Fprintf(os.Stderr, "e2e: the server ended with %v, want exit status 0\n", err)
 		code = 1
 	}
-	stopped.Stop()
 	if code != 0 {
 		fmt.Fprintf(os.Stderr, "e2e: the server's log:\n%s", log.String())
 	}
 	return code
 }
 
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
-}
-
-// waitReady polls /health until it answers 200.
-func waitReady(url string, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
+// readAddress reads what the server prints when it is ready, up to its address.
+func readAddress(banner *bufio.Reader) (string, error) {
 	for {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the server was not ready after %v", patience)
-		case <-tick.C:
-			response, err := http.Get(url + "/health")
-			if err != nil {
-				continue
-			}
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return nil
-			}
+		line, err := banner.ReadString('\n')
+		if match := bannerAddress.FindStringSubmatch(line); match != nil {
+			return match[1], nil
+		}
+		if err != nil {
+			return "", err
 		}
 	}
 }
+
+var bannerAddress = regexp.MustCompile(`at (http://[^\s]+)`)
 
 // metric returns the sum of a metric's series, by its name.
 func metric(t *testing.T, name string) float64 {
@@ -136,16 +117,11 @@ func metric(t *testing.T, name string) float64 {
 	return sum
 }
 
-// eventually polls a condition.
-func eventually(t *testing.T, patience time.Duration, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
+// eventually polls a condition until it holds.
+func eventually(condition func() bool) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v: %s", patience, what)
-		}
 		<-tick.C
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
@@ -194,7 +193,7 @@ func TestGoAbort(t *testing.T) {
 	cancel()
 	for stream.Next() {
 	}
-	eventually(t, 10*time.Second, "an abandoned request still runs", func() bool { return metric(t, "hearth_sequences_running") == 0 })
+	eventually(func() bool { return metric(t, "hearth_sequences_running") == 0 }) // for ever, if an abandoned request still runs
 }
 
 func TestGoManyAtOnce(t *testing.T) {
