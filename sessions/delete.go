@@ -12,6 +12,10 @@ import (
 // them, in memory and on disk, as far as nothing else that is stored needs it. It returns ErrLocked while a turn is running.
 func (s *Store) DeleteSession(ctx context.Context, tenant, id string) error {
 	return s.change(ctx, tenant, id, func(db *database.DB) ([]database.Freed, error) {
+		// What is deleted is what is stored: of a response whose end is not, what was computed would stay.
+		if err := s.storeEnds(ctx, func(e tenantEnd) bool { return e.tenant == tenant && e.end.Response.Session == id }); err != nil {
+			return nil, err
+		}
 		return db.DeleteSession(ctx, tenant, id)
 	})
 }

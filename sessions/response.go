@@ -230,7 +230,6 @@ func (r *ResponseRun) row() *database.Response {
 func (r *ResponseRun) run(stream *Stream) {
 	defer close(r.done)
 	defer r.store.responses.remove(r)
-	defer r.unlock()
 	defer r.cancel(nil)
 	r.writer.started()
 	r.publish()

@@ -166,6 +166,10 @@ func (s *Store) DeleteResponse(ctx context.Context, tenant, id string) error {
 			return err
 		}
 	}
+	// What is deleted is what is stored: of a response whose end is not, what was computed would stay.
+	if err := s.storeEnds(ctx, func(e tenantEnd) bool { return e.tenant == tenant && e.end.Response.ID == id }); err != nil {
+		return err
+	}
 	freed, err := s.database.DeleteResponse(ctx, tenant, id)
 	if err != nil {
 		return err

@@ -294,6 +294,66 @@ func TestEndIsStoredLater(t *testing.T) {
 	}
 }
 
+// TestDeletedBeforeEndIsStored deletes a response, and a conversation with one, whose end could not be stored: nothing that was
+// computed of them is left, and the ledger has them.
+func TestDeletedBeforeEndIsStored(t *testing.T) {
+	for _, conversation := range []string{"", "conv_1"} {
+		s, path := openStore(t, engine.Options{}), filepath.Join(t.TempDir(), "state.db")
+		db, err := database.Open(t.Context(), path, database.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		s.database = db
+		req := responseRequestOf(t, numberedIDs(), fmt.Sprintf("%q", strings.Repeat("Once upon a time. ", 24)))
+		if conversation != "" {
+			if err := db.CreateSession(t.Context(), &database.Session{ID: conversation, Tenant: DefaultTenant}, nil); err != nil {
+				t.Fatal(err)
+			}
+			req.Object.Conversation = &ConversationRef{conversation}
+		}
+		refuse := sync.OnceFunc(func() {
+			alter(t, path, `CREATE TRIGGER refuse BEFORE UPDATE ON response BEGIN SELECT RAISE(FAIL, 'no'); END`)
+		})
+		req.Observe = func(*Delta) { refuse() }
+		run, err := s.Respond(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		readAll(t, run)
+		if run.Close() == nil {
+			t.Error("the end could be stored")
+		}
+		tokens, err := s.PromptTokens(&run.plan.turn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := cached(t, s, DefaultTenant, tokens); n == 0 {
+			t.Errorf("nothing of %d tokens is computed", len(tokens))
+		}
+		remove := func() error {
+			if conversation != "" {
+				return s.DeleteSession(t.Context(), DefaultTenant, conversation)
+			}
+			return s.DeleteResponse(t.Context(), DefaultTenant, run.ID)
+		}
+		if err := remove(); err == nil {
+			t.Error("deleted without what was computed")
+		}
+		alter(t, path, `DROP TRIGGER refuse`)
+		if err := remove(); err != nil {
+			t.Error(err)
+		}
+		if n := cached(t, s, DefaultTenant, tokens); n != 0 {
+			t.Errorf("%d of %d tokens are still computed", n, len(tokens))
+		}
+		usage, err := db.UsageOf(t.Context(), DefaultTenant, "0000", "9999")
+		if err != nil || len(usage) != 1 || usage[0].Requests != 1 || usage[0].PromptTokens != int64(len(tokens)) {
+			t.Errorf("the ledger has %+v, %v", usage, err)
+		}
+	}
+}
+
 // alter runs a statement on a database as another process would.
 func alter(t *testing.T, path, statement string) {
 	t.Helper()

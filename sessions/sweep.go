@@ -105,7 +105,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 	if s.database == nil {
 		return nil
 	}
-	errs := []error{s.storeEnds(ctx), s.expire(ctx)}
+	errs := []error{s.storeEnds(ctx, anyEnd), s.expire(ctx)}
 	models := []string{""} // and what engines computed that are known whether they run or not
 	for _, m := range s.catalog.List() {
 		models = append(models, m.ID)

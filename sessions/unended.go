@@ -11,7 +11,8 @@ import (
 )
 
 // unended are the ends of responses that could not be stored: the database still says that these are in progress. They are
-// kept here until Sweep can store them; after the end of the process Recover does. The zero value is ready.
+// kept here until Sweep can store them, or who deletes the response; after the end of the process Recover says that it failed.
+// The zero value is ready.
 type unended struct {
 	mu   sync.Mutex // guards ends
 	ends map[string]tenantEnd
@@ -22,6 +23,19 @@ type tenantEnd struct {
 	tenant string
 	end    *database.TurnEnd
 }
+
+// copy is an end to store: that sets what is in it, while others may be storing it, too.
+func (e tenantEnd) copy() *database.TurnEnd {
+	own, usage := *e.end, *e.end.Usage
+	own.Usage = &usage
+	if own.Log != nil {
+		log := *own.Log
+		own.Log = &log
+	}
+	return &own
+}
+
+func anyEnd(tenantEnd) bool { return true }
 
 func (u *unended) add(tenant string, end *database.TurnEnd) {
 	u.mu.Lock()
@@ -55,13 +69,14 @@ func (u *unended) all() []tenantEnd {
 	return list
 }
 
-// storeEnds stores the ends that could not be stored before. The first error is the end of it: what refuses one refuses all.
-func (s *Store) storeEnds(ctx context.Context) error {
+// storeEnds stores the ends that could not be stored before, of those that which picks. The first error is the end of it: what
+// refuses one refuses all.
+func (s *Store) storeEnds(ctx context.Context, which func(tenantEnd) bool) error {
 	for _, e := range s.unended.all() {
-		own := *e.end // which readers may have; storing sets what is in it
-		usage := *e.end.Usage
-		own.Usage = &usage
-		err := s.database.FinishTurn(ctx, e.tenant, &own)
+		if !which(e) {
+			continue
+		}
+		err := s.database.FinishTurn(ctx, e.tenant, e.copy())
 		if err != nil && !errors.Is(err, database.ErrFinished) && !errors.Is(err, database.ErrNotFound) {
 			return err
 		}

@@ -18,8 +18,8 @@ type Expired struct {
 
 // Expire deletes what its time has passed by now, of all tenants and at most limit rows of a kind: sessions that are
 // neither pinned nor in use by a response, responses that no other one goes on from, completions, and logs that nothing
-// names. A session for which claim returns false is
-// left for the next time; claim does not call methods of d, and what it claimed is in use until Expire returns.
+// names. A session for which claim returns false is left for the next time. claim does not call methods of d; what it claims
+// is Expire's until that returns.
 func (d *DB) Expire(ctx context.Context, now time.Time, limit int, claim func(tenant, id string) bool) (e Expired, err error) {
 	err = d.write(ctx, "expire", func(tx *sql.Tx) error {
 		e = Expired{}
