@@ -369,7 +369,7 @@ func (x *exchange) ended(status int) {
 	}
 }
 
-// finish writes the request's log line, and counts it where no answer was written.
+// finish writes the request's log line, and counts the request unless its answer was counted as it was written.
 func (x *exchange) finish() { x.conclude(x.c.Writer.Status()) }
 
 // conclude is finish for a request that was answered with this status.

@@ -76,7 +76,7 @@ type socket struct {
 type lane struct {
 	waiting []*responseRequest
 	next    *responseRequest // is answered when the last event of the request before is written; waits no more
-	free    bool             // the last event of the last request is being written
+	free    bool             // there is no next one, and of the last one no more than its last event is still to be written
 }
 
 // responseSocket answers GET /v1/responses, which becomes a WebSocket.
@@ -231,8 +231,12 @@ func (k *socket) queue(r *responseRequest) error {
 		return &wireError{Status: http.StatusTooManyRequests, Type: typeRateLimit, Code: "rate_limit_exceeded",
 			Message: "too many requests wait in this stream, or too long ones in this connection; wait for some to end"}
 	}
-	l.waiting, l.free = append(l.waiting, r), false
+	l.waiting = append(l.waiting, r)
 	k.queued += r.bytes
+	if l.free { // there is none before it to wait for
+		k.advance(l)
+		l.free = false
+	}
 	if !known {
 		k.lanes[r.lane] = l
 		k.running.Go(func() { k.run(r.lane) })

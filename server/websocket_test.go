@@ -237,6 +237,12 @@ func TestSocketLimits(t *testing.T) {
 	if k.next("1"); k.queued != 0 {
 		t.Errorf("%d bytes wait", k.queued)
 	}
+	k.lanes["2"].free = true // its only request is answered
+	for i := range 1 + maxQueued {
+		if err := k.queue(&responseRequest{lane: "2"}); err != nil {
+			t.Fatalf("request %d in a lane that is free: %v", i, err)
+		}
+	}
 	k.closing = true
 	if err := k.queue(&responseRequest{lane: "1"}); !errors.Is(err, errDraining) {
 		t.Errorf("a connection that closes: %v", err)
