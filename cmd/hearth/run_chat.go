@@ -47,6 +47,9 @@ func runChat(ctx context.Context, model modelArg, flags *runFlags, std streams) 
 	signal.Reset(os.Interrupt, syscall.SIGTERM) // from here on they are the chat's
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
+	if ctx.Err() != nil { // it came before
+		return interrupted(ctx)
+	}
 	notifyResize(resized)
 	defer signal.Stop(resized)
 	c := &chat{
