@@ -74,14 +74,11 @@ func (k KeyFile) read(files fileSystem) (key [keyBytes]byte, err error) {
 // write makes a file that is whole or not there; fs.ErrExist when there is one already.
 func (k KeyFile) write(files fileSystem, key [keyBytes]byte) error {
 	line := []byte(k.Prefix + hex.EncodeToString(key[:]) + "\n")
-	aside := k.Path + ".new"
-	if err := files.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+	aside := k.Path + ".new-" + rand.Text() // of this process alone: others may be making the file, too
+	defer files.Remove(aside)
 	if err := writeFile(files, aside, line); err != nil {
 		return err
 	}
-	defer files.Remove(aside)
 	err := files.Link(aside, k.Path)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		err = writeFile(files, k.Path, line) // not every file system has links

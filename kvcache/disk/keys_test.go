@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -43,6 +44,36 @@ func TestKeyFileIsMadeOnce(t *testing.T) {
 	}
 	if names, err := filepath.Glob(k.Path + "*"); err != nil || len(names) != 1 {
 		t.Errorf("the folder has %q, %v", names, err)
+	}
+}
+
+// TestKeyFileIsMadeByOneOfMany lets many make a file at once: all get the key that is kept.
+func TestKeyFileIsMadeByOneOfMany(t *testing.T) {
+	for range 20 {
+		k := KeyFile{Path: filepath.Join(t.TempDir(), "key"), Prefix: "test "}
+		var keys [16][keyBytes]byte
+		var wait sync.WaitGroup
+		for i := range keys {
+			wait.Go(func() {
+				var err error
+				if keys[i], err = k.Load(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wait.Wait()
+		kept, err := k.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, key := range keys {
+			if key != kept {
+				t.Fatalf("number %d got %x, and %x is kept", i, key, kept)
+			}
+		}
+		if names, err := filepath.Glob(k.Path + "*"); err != nil || len(names) != 1 {
+			t.Errorf("the folder has %q, %v", names, err)
+		}
 	}
 }
 
