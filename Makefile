@@ -42,7 +42,7 @@ test: ## unit, golden and vector tests
 
 # Tests in which goroutines share memory, of packages whose other tests would take the race detector minutes.
 SHARING = ^Test(Device|Barrier|Crew|Load|Pool|Queue|Share|Meter|Tied|Fused)|Concurrent
-# The other packages that have goroutines or serve them.
+# The other packages that have goroutines or serve them, but the commands.
 RACING = ./engine ./engine/weights ./kvcache/... ./sessions/... ./server ./bench/inproc ./bench/load
 # Tests that compare values, bytes or counts, one after the other, of what other tests run in the same goroutines.
 COMPARING = Golden|Vectors|Transcripts|RestoredBitsOnTheCPU|PredictingLayers|LogitsOnGorgonia|MiniMaxM3|TooLongInput|ElementsAreCounted|OllamaNumPredict|AuthOnTheWire|ArchiveErrors|CachedTokens|StreamedCalls|OllamaClientCallsTools|ConvertArchitectures|ScaledCheckpoints|ConvertScaled|LogitsFile|Qwen3Next|CacheHoldsWhatIsNeeded|LoopAllocates|RandomOperations|DamagedBytes
