@@ -34,7 +34,7 @@ import (
 
 // Limits of a connection.
 const (
-	maxLanes      = 16        // with requests at a time
+	maxLanes      = 16        // with requests at a time; as many more may be free and not gone yet
 	maxQueued     = 32        // requests of one lane that wait; those of all lanes are together no longer than one may be
 	maxConnection = time.Hour // OpenAI's
 )
