@@ -80,11 +80,16 @@ func (s *Store) Shred(ctx context.Context, freed []database.Freed) error {
 }
 
 // forgetComputed drops what was computed of freed tokens by the engines that have done it, running or not. Of tokens for which
-// that is not known it asks the model that is served under the name of then, and waits for one otherwise.
+// that is not known it asks the model that is served under the name of then, and waits for one otherwise. A store without
+// models that knows no disk either, as that of a command, leaves all to a server.
 func (s *Store) forgetComputed(ctx context.Context, f *database.Freed) (dropped bool, err error) {
+	models := s.catalog.List()
+	if len(models) == 0 && s.opts.Forget == nil {
+		return false, nil
+	}
 	running := map[string]bool{}
 	var errs []error
-	for _, m := range s.catalog.List() {
+	for _, m := range models {
 		fingerprint := m.Engine.Fingerprint()
 		if m.ID == f.Model || slices.Contains(f.Fingerprints, fingerprint) {
 			running[fingerprint] = true

@@ -266,7 +266,11 @@ func TestShredLater(t *testing.T) {
 	}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := away.DeleteSession(t.Context(), "a", "conv_1"); !errors.Is(err, full) {
+	command := NewStore(engine.NewCatalog(), s.database) // that knows neither models nor a disk
+	if err := errors.Join(command.DeleteSession(t.Context(), "a", "conv_1"), command.Sweep(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if err := away.Sweep(t.Context()); !errors.Is(err, full) {
 		t.Errorf("with a disk that is full: %v", err)
 	}
 	if err := away.Sweep(t.Context()); !errors.Is(err, full) {
