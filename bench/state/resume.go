@@ -10,11 +10,12 @@ import (
 const (
 	// turnTokens is how long the answers of a session are.
 	turnTokens = 24
-	// mostComputed bounds what a restored prompt may leave to compute, and leastGain the time to the first token.
+	// leastCached is the share of a restored prompt that must not be computed, and leastGain bounds the time to the first
+	// token.
 	leastCached = 0.99
 	// leastRestored is that share on a machine so busy that computing seems faster to the server at times.
 	leastRestored = 0.5
-	leastGain   = 20
+	leastGain     = 20
 )
 
 // showResume interrupts a session of each model by kill -9 in the middle of its second turn.
