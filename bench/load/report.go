@@ -167,7 +167,8 @@ func (r *Report) Errors() int {
 
 // WriteTable prints the report for people.
 func (r *Report) WriteTable(out io.Writer) error {
-	fmt.Fprintf(out, "%s (%s), model %s: prompts of about %d tokens, %d tokens each\n\n", r.Target, r.Protocol, r.Model, r.PromptTokens, r.MaxTokens)
+	fmt.Fprintf(out, "%s (%s), model %s: prompts of about %d tokens of seed %d, %d tokens each\n\n",
+		r.Target, r.Protocol, r.Model, r.PromptTokens, r.Seed, r.MaxTokens)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "concurrency\trequests\terrors\treq/s\toutput tok/s\ttotal tok/s\tcached\tTTFT p50 ms\tTTFT p99 ms\tITL p50 ms\tITL p99 ms\tE2E p50 ms\tE2E p99 ms\t")
 	for _, l := range r.Levels {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -82,6 +83,22 @@ func TestCommand(t *testing.T) {
 	}
 	if out, err := run(t, args...); err != nil || strings.Count(out, "\n") != 5 || !strings.Contains(out, "TTFT p50") {
 		t.Errorf("the table is %v\n%s", err, out)
+	}
+}
+
+// TestSeed asks with other words in each run, unless it is given the seed of one.
+func TestSeed(t *testing.T) {
+	seeds := map[uint64]bool{}
+	for _, args := range [][]string{nil, nil, {"--seed", "7"}, {"--seed", "7"}} {
+		out, err := run(t, append(args, "--target", newServer(t, 1000), "--requests", "1", "--json")...)
+		var report struct{ Seed uint64 }
+		if err := errors.Join(err, json.Unmarshal([]byte(out), &report)); err != nil {
+			t.Fatal(err)
+		}
+		seeds[report.Seed] = true
+	}
+	if len(seeds) != 3 || !seeds[7] {
+		t.Errorf("the seeds are %v", seeds)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"strings"
@@ -56,6 +57,9 @@ The key of servers that want one is read from the environment variable HEARTH_AP
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			options.Protocol = load.Protocol(protocol)
 			options.APIKey = os.Getenv("HEARTH_API_KEY")
+			if !cmd.Flags().Changed("seed") { // a server may still have the prompts of the run before in its cache
+				options.Seed = uint64(rand.Uint32())
+			}
 			if !quiet {
 				options.Progress = newProgress(cmd.ErrOrStderr(), options.Concurrency)
 			}
@@ -83,7 +87,7 @@ The key of servers that want one is read from the environment variable HEARTH_AP
 	flags.IntVar(&options.MaxTokens, "max-tokens", 64, "tokens to generate for each request")
 	flags.Float64Var(&options.SharedPrefix, "shared-prefix", 0, "part of each prompt that all requests share, 0 to 1")
 	flags.BoolVar(&options.StopEarly, "stop-early", false, "let the model end its answers before --max-tokens")
-	flags.Uint64Var(&options.Seed, "seed", 0, "seed of the prompts' words")
+	flags.Uint64Var(&options.Seed, "seed", 0, "seed of the prompts' words (default: another one in each run)")
 	flags.DurationVar(&options.Timeout, "timeout", 0, "most time of one request (default 10m)")
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
 	flags.BoolVarP(&quiet, "quiet", "q", false, "show no progress")
