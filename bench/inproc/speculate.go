@@ -250,6 +250,9 @@ func (b *speculateBench) write(ctx context.Context, requests []api.Request, gues
 			w.drafted += e.Done.Usage.DraftedTokens
 			w.accepted += e.Done.Usage.AcceptedTokens
 		}
+		if err := ctx.Err(); err != nil {
+			return w, err
+		}
 		if len(w.tokens[i]) != b.Generate {
 			return w, fmt.Errorf("an answer of %d tokens, want %d", len(w.tokens[i]), b.Generate)
 		}
