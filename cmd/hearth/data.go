@@ -23,7 +23,8 @@ import (
 //	cache/             computed blocks and states (kvcache/disk), which can be computed again; --cache-dir puts it elsewhere
 //	keys/cache.key     the secret that the cache is encrypted with; --cache-key-file puts it elsewhere
 //	keys/sessions.key  the secret that sealed content is encrypted with, such as that of compactions
-//	lock               locked while a server uses the folder, since a start ends what an earlier server left unfinished
+//	lock               locked while a server uses the folder, since a start ends what an earlier server left unfinished, and
+//	                   while a command changes what is in it
 //
 // The folder and everything in it is for its owner alone.
 const (
@@ -89,9 +90,9 @@ func (d *dataFlags) refuseUnused(beside string, names ...string) error {
 	return nil
 }
 
-// dataFolder is what is open of it.
+// dataFolder is what is open of it: all of it for a server, and less for a command.
 type dataFolder struct {
-	lock     io.Closer // nil: there is no folder
+	lock     io.Closer // nil: there is no folder, or it is only read
 	database *database.DB
 	cache    *disk.Store // nil: blocks are kept in memory alone
 	secret   []byte      // of sessions; nil: it is not kept
@@ -111,7 +112,7 @@ func (d *dataFlags) open(ctx context.Context, logger *slog.Logger) (*dataFolder,
 	var err error
 	if !d.noStore {
 		if f.lock, err = disk.Lock(filepath.Join(d.dir, lockFile)); err != nil {
-			return nil, fmt.Errorf("--data-dir: %s cannot be locked, perhaps it is in use by another server: %w", d.dir, err)
+			return nil, fmt.Errorf("--data-dir: %s cannot be locked, perhaps it is in use by another server, or by a command that changes it: %w", d.dir, err)
 		}
 		if f.cache, err = d.cache.open(d.dir, logger); err != nil {
 			return nil, errors.Join(err, f.Close())

@@ -22,7 +22,8 @@ func newSessionsCommand() *cobra.Command {
 		Long: `Sessions are conversations that a server keeps, with what it computed of them.
 
 The commands ask the server at --url, by default the one of this machine. Where none runs there, or with --data-dir, they
-open the data folder themselves; then what a model computed is neither shown nor exported.`,
+open the data folder themselves; then what a model computed is neither shown nor exported. Beside a server that uses the
+folder they only read it: what changes sessions asks that server, by its --url.`,
 		Example: `  hearth sessions list
   hearth sessions search "red ball"
   hearth sessions fork conv_123 --items 4 --title "another ending"

@@ -94,12 +94,12 @@ back to it, stop the server, remove state.db-wal and state.db-shm, and put the c
 The folder keys of the data folder belongs to a backup too. What the folder cache has can be computed again.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			db, err := flags.open(cmd.Context(), readingOnly, slog.New(slog.DiscardHandler))
+			folder, err := flags.open(cmd.Context(), readingOnly, slog.New(slog.DiscardHandler))
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, db.Close()) }()
-			return db.Backup(cmd.Context(), args[0])
+			defer func() { err = errors.Join(err, folder.Close()) }()
+			return folder.database.Backup(cmd.Context(), args[0])
 		},
 	}
 	command.Flags().StringVar(&flags.dir, "data-dir", defaultDataDir(), "data folder of the server")

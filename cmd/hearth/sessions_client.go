@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hearth/engine"
+	"hearth/kvcache/disk"
 	"hearth/server"
 	"hearth/sessions"
 	"hearth/sessions/database"
@@ -33,6 +35,9 @@ type sessionsFlags struct {
 }
 
 const usualURL = "http://127.0.0.1:8080"
+
+// answersWithin is how long a server at the usual address may take to say that it is one: it may be loading or computing.
+const answersWithin = 30 * time.Second
 
 func (f *sessionsFlags) add(command *cobra.Command) {
 	flags := command.Flags()
@@ -75,35 +80,51 @@ func (f *sessionsFlags) with(cmd *cobra.Command, access sessionsAccess, do func(
 	if given("api-key") && (given("data-dir") || given("tenant")) {
 		return errors.New("--api-key has no use: it is a server's, and --data-dir and --tenant name a folder that is opened without one")
 	}
-	f.unanswered = !given("url") && !given("data-dir") && !given("tenant") && !c.answers(cmd.Context())
-	if !f.unanswered && !given("data-dir") && !given("tenant") {
-		return do(c)
+	if given("data-dir") || given("tenant") {
+		return f.withFolder(cmd.Context(), access, do)
 	}
-	return f.withFolder(cmd.Context(), access, do)
+	if !given("url") {
+		answers, err := c.answers(cmd.Context(), answersWithin)
+		if err != nil {
+			return err
+		}
+		if f.unanswered = !answers; f.unanswered {
+			return f.withFolder(cmd.Context(), access, do)
+		}
+	}
+	return do(c)
 }
 
-// answers reports whether there is a server of ours.
-func (c *sessionsClient) answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+// answers reports whether there is a server of ours. One that is later than within is an error: it may be ours and busy.
+func (c *sessionsClient) answers(ctx context.Context, within time.Duration) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var answer struct{ Version, Go, Platform string } // others tell their version only
-	return c.call(ctx, http.MethodGet, "/version", nil, &answer) == nil && answer.Version != "" && answer.Go != "" && answer.Platform != ""
+	err := c.call(ctx, http.MethodGet, "/version", nil, &answer)
+	var late net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return false, err
+	case errors.As(err, &late) && late.Timeout():
+		return false, fmt.Errorf("%s does not answer within %v: try again if a server is busy there, or give --url for another server, or --data-dir for a folder that no server uses", c.base, within)
+	}
+	return err == nil && answer.Version != "" && answer.Go != "" && answer.Platform != "", nil
 }
 
 // withFolder calls do with a client of a server of this process, which has the data folder and no models. It listens on an
 // address of this machine that nobody is told of, and wants a key that nobody else knows.
 func (f *sessionsFlags) withFolder(ctx context.Context, access sessionsAccess, do func(*sessionsClient) error) (err error) {
 	quiet := slog.New(slog.DiscardHandler)
-	db, err := f.open(ctx, access, quiet)
+	folder, err := f.open(ctx, access, quiet)
 	if errors.Is(err, os.ErrNotExist) && f.unanswered {
 		err = fmt.Errorf("%w, and no server answers at %s (--data-dir names another folder, --url a server)", err, f.url)
 	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
+	defer func() { err = errors.Join(err, folder.Close()) }()
 	c := &sessionsClient{flags: f, key: rand.Text()}
-	s, err := server.New(sessions.NewStore(engine.NewCatalog(), db), server.Options{
+	s, err := server.New(sessions.NewStore(engine.NewCatalog(), folder.database), server.Options{
 		Addr: "127.0.0.1:0", APIKeys: []server.APIKey{{Tenant: f.tenant, Key: c.key}}, Logger: quiet, Version: version, DrainTimeout: time.Second,
 	})
 	if err != nil {
@@ -123,13 +144,24 @@ func (f *sessionsFlags) withFolder(ctx context.Context, access sessionsAccess, d
 	return errors.Join(err, <-served)
 }
 
-// open opens the database of the data folder, which has to be there.
-func (f *sessionsFlags) open(ctx context.Context, access sessionsAccess, logger *slog.Logger) (*database.DB, error) {
+// open opens the database of the data folder, which has to be there. Who changes it has the folder's lock until it is closed:
+// a server that uses the folder would not learn what it no longer has to keep computed. Reading beside a server does no harm.
+func (f *sessionsFlags) open(ctx context.Context, access sessionsAccess, logger *slog.Logger) (*dataFolder, error) {
 	path := filepath.Join(f.dir, databaseFile)
 	if _, err := os.Stat(path); err != nil { // a database that is opened for changing would be made
 		return nil, fmt.Errorf("--data-dir: %w", err)
 	}
-	return database.Open(ctx, path, database.Options{ReadOnly: access == readingOnly, Logger: logger})
+	folder := &dataFolder{}
+	var err error
+	if access == changing {
+		if folder.lock, err = disk.Lock(filepath.Join(f.dir, lockFile)); err != nil {
+			return nil, fmt.Errorf("--data-dir: %s cannot be locked: give --url if a server uses it, or wait for another command that changes it: %w", f.dir, err)
+		}
+	}
+	if folder.database, err = database.Open(ctx, path, database.Options{ReadOnly: access == readingOnly, Logger: logger}); err != nil {
+		return nil, errors.Join(err, folder.Close())
+	}
+	return folder, nil
 }
 
 // call sends a request, whose body is JSON unless nil, and reads the answer.

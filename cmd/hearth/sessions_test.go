@@ -4,7 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +17,7 @@ import (
 	"time"
 
 	"hearth/engine"
+	"hearth/kvcache/disk"
 	"hearth/server"
 	"hearth/sessions"
 	"hearth/sessions/database"
@@ -119,6 +125,75 @@ func TestSessionsOfFolder(t *testing.T) {
 		t.Errorf("the backup has %q", got)
 	}
 	sessionsError(t, "exists", "backup", copied, "--data-dir", dir)
+}
+
+// TestSessionsOfFolderInUse changes nothing in a folder that a server has locked, and reads it.
+func TestSessionsOfFolderInUse(t *testing.T) {
+	dir, _ := keptSession(t)
+	archive := filepath.Join(t.TempDir(), "one.tar.zst")
+	lock, err := disk.Lock(filepath.Join(dir, lockFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := []string{"--data-dir", dir}
+	run := func(args ...string) string { t.Helper(); return sessionsOutput(t, append(args, at...)...) }
+	before := run("list", "--json")
+	run("export", "conv_1", "--out", archive)
+	for _, args := range [][]string{{"rm", "conv_1"}, {"fork", "conv_1"}, {"import", archive}} {
+		sessionsError(t, "give --url if a server uses it", append(args, at...)...)
+	}
+	if got := run("list", "--json"); got != before || !strings.Contains(got, "conv_1") {
+		t.Errorf("left are %q, want %q", got, before)
+	}
+	run("show", "conv_1")
+	run("search", "zebra")
+	run("backup", filepath.Join(t.TempDir(), databaseFile), "--data-dir", dir)
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := run("rm", "conv_1"); got != "conv_1\n" {
+		t.Errorf("rm prints %q", got)
+	}
+	if lock, err = disk.Lock(filepath.Join(dir, lockFile)); err != nil {
+		t.Fatalf("the lock after a command: %v", err)
+	}
+	lock.Close()
+}
+
+// TestSessionsServerAnswers takes only an address where nobody listens, or somebody else, for one without a server of ours.
+func TestSessionsServerAnswers(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections are made and nobody answers them
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"version":"1"}`) }))
+	defer other.Close()
+	ours := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"version":"1","go":"go1","platform":"linux/amd64"}`)
+	}))
+	defer ours.Close()
+	for _, c := range []struct {
+		name, base string
+		within     time.Duration
+		want       bool
+		wantErr    string
+	}{
+		{"nobody", nowhere(t), answersWithin, false, ""},
+		{"another server", other.URL, answersWithin, false, ""},
+		{"ours", ours.URL, answersWithin, true, ""},
+		{"a busy one", "http://" + silent.Addr().String(), 10 * time.Millisecond, false, "does not answer within 10ms"},
+	} {
+		got, err := (&sessionsClient{base: c.base}).answers(t.Context(), c.within)
+		if got != c.want || (err == nil) != (c.wantErr == "") || err != nil && !strings.Contains(err.Error(), c.wantErr) {
+			t.Errorf("%s: %v, %v, want %v, %q", c.name, got, err, c.want, c.wantErr)
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := (&sessionsClient{base: ours.URL}).answers(ended, answersWithin); !errors.Is(err, context.Canceled) {
+		t.Errorf("asked for by nobody any more: %v, want %v", err, context.Canceled)
+	}
 }
 
 func TestSessionsOfServer(t *testing.T) {
