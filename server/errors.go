@@ -107,6 +107,8 @@ var errorTable = []struct {
 	{database.ErrQuota, wireError{Status: 429, Type: typeRateLimit, Code: "insufficient_quota", Final: true}},
 	{database.ErrFull, wireError{Status: 503, Type: typeUnavailable, Code: "storage_full", RetryAfter: 30 * time.Second,
 		Message: "the disk is full, nothing can be stored; requests with store false are answered"}},
+	{database.ErrRemoved, wireError{Status: 503, Type: typeUnavailable, Code: "storage_removed", RetryAfter: 30 * time.Second,
+		Message: "the file of what is stored was removed or replaced, nothing can be stored; requests with store false are answered"}},
 	{database.ErrRange, wireError{Status: 400, Type: typeInvalidRequest, Code: "invalid_value", Param: "items",
 		Message: "items is beyond the end of the session"}},
 	{database.ErrQuery, wireError{Status: 400, Type: typeInvalidRequest, Code: "invalid_value", Param: "q"}},

@@ -42,6 +42,7 @@ func TestErrorsOfTheEngine(t *testing.T) {
 		{&database.QuotaError{Of: "bytes", Used: 2100, Limit: 2000}, 429, "insufficient_quota", "bytes is used up: 2100 are stored under this key, and the limit is 2000; delete something"},
 		{&database.QuotaError{Of: "sessions", Used: 5, Limit: 5}, 429, "insufficient_quota", "sessions is used up: 5 are stored under this key, and the limit is 5; delete one"},
 		{database.ErrFull, 503, "storage_full", "disk is full"},
+		{fmt.Errorf("/secret/state.db %w", database.ErrRemoved), 503, "storage_removed", "removed or replaced"},
 		{sessions.ErrNoDatabase, 404, "not_found", "stores nothing"},
 		{&items.Error{Field: "input[1].role", Reason: items.Missing, Text: "is required"}, 400, "missing_required_parameter", "input[1].role is required"},
 		{archive.ErrTooLarge, 413, "archive_too_large", "too large"},

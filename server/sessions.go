@@ -369,7 +369,7 @@ func (s *Server) forkSession(x *exchange) error {
 	if err := r.onePlace(); err != nil {
 		return err
 	}
-	fork := &database.Session{ID: s.opts.NewID("conv_"), Tenant: x.tenant, Created: s.opts.Now(), TTL: s.store.SessionTTL()}
+	fork := &database.Session{ID: s.opts.NewID("conv_"), Tenant: x.tenant, Created: s.opts.Now(), TTL: sessions.Inherited}
 	r.apply(fork)
 	if err := s.store.Fork(x.ctx, x.c.Param("id"), r.place, fork, s.opts.NewID); err != nil {
 		return s.aboutPlace(x, &r, err)

@@ -197,7 +197,8 @@ func TestUsualLifetimes(t *testing.T) {
 		"a conversation":          {create("/v1/conversations", "{}"), 3600},
 		"a fork":                  {create("/v1/sessions/"+made+"/fork", ""), 3600},
 		"a fork that is kept":     {create("/v1/sessions/"+made+"/fork", `{"ttl":0}`), 0},
-		"what came from a server": {create("/v1/sessions/import", exported), 3600},
+		"a fork of one with time": {create("/v1/sessions/"+create("/v1/sessions", `{"ttl":60}`)+"/fork", ""), 60},
+		"what came from a server": {create("/v1/sessions/import", exported), 0}, // where it is kept for ever
 	} {
 		o := decodeAnswer[sessionObject](t, record(s, "GET", "/v1/sessions/"+test.id, ""))
 		if o.TTL != test.ttl || (o.ExpiresAt == nil) != (test.ttl == 0) || o.ExpiresAt != nil && *o.ExpiresAt != o.UpdatedAt+test.ttl {

@@ -46,9 +46,10 @@ func (s *Store) Export(ctx context.Context, tenant, id string, opts ExportOption
 	for i := range rows {
 		e.contents.Items = append(e.contents.Items, rows[i].JSON)
 	}
+	ttl := int64((session.TTL + time.Second - 1) / time.Second) // rounded up: 0 is for ever
 	m := &e.contents.Manifest
 	*m = archive.Manifest{CreatedAt: opts.Now.Unix(), CreatedBy: opts.By, Session: archive.Session{
-		ID: session.ID, Title: session.Title, Model: session.Model, CreatedAt: session.Created.Unix(), UpdatedAt: session.Updated.Unix(),
+		ID: session.ID, Title: session.Title, Model: session.Model, CreatedAt: session.Created.Unix(), UpdatedAt: session.Updated.Unix(), TTL: &ttl,
 		Metadata: session.Metadata, Parent: session.Parent, ForkedAt: session.ForkedAt,
 	}}
 	if session.Log == 0 {

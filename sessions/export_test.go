@@ -225,6 +225,47 @@ func TestImportLeavesOut(t *testing.T) {
 	}
 }
 
+// TestLifetimes wants what is made of a conversation to be kept as long as the conversation, counted from then.
+func TestLifetimes(t *testing.T) {
+	s := openKept(t, engine.Options{})
+	now := time.Unix(1800000000, 0)
+	for _, test := range []struct{ ttl, archived time.Duration }{
+		{0, 0}, {1000 * time.Second, 1000 * time.Second}, {300 * time.Millisecond, time.Second},
+	} {
+		id := "conv_" + test.ttl.String()
+		parent := &database.Session{ID: id, Tenant: "a", Created: time.Unix(1600000000, 0), TTL: test.ttl}
+		if err := s.database.CreateSession(t.Context(), parent, nil); err != nil {
+			t.Fatal(err)
+		}
+		for want, given := range map[time.Duration]time.Duration{test.ttl: Inherited, time.Minute: time.Minute} {
+			fork := &database.Session{ID: id + "_" + given.String(), Tenant: "a", Created: now, TTL: given}
+			if err := s.Fork(t.Context(), id, Place{}, fork, counter()); err != nil {
+				t.Fatal(err)
+			}
+			kept, err := s.database.Session(t.Context(), "a", fork.ID)
+			if err != nil || kept.TTL != want || want > 0 && !kept.Expires.Equal(now.Add(want)) {
+				t.Errorf("a fork with %v of what is kept for %v is kept for %v until %v, %v", given, test.ttl, kept.TTL, kept.Expires, err)
+			}
+		}
+		data := export(t, s, "a", id, false)
+		silent := rewrite(t, data, func(c *archive.Contents) { c.Manifest.Session.TTL = nil })
+		for what, archived := range map[string]struct {
+			data []byte
+			want time.Duration
+		}{"says it": {data, test.archived}, "does not say it": {silent, time.Hour}} {
+			opts := importing("tenant whose archive " + what)
+			opts.ID, opts.TTL = id, time.Hour
+			in, err := s.Import(t.Context(), bytes.NewReader(archived.data), opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := in.Session; got.TTL != archived.want || archived.want > 0 && !got.Expires.Equal(now.Add(archived.want)) {
+				t.Errorf("an archive that %s of what is kept for %v: kept for %v until %v", what, test.ttl, got.TTL, got.Expires)
+			}
+		}
+	}
+}
+
 // rewrite makes another archive of one; one that was created by "short blocks" has blocks that are too short.
 func rewrite(t *testing.T, data []byte, change func(*archive.Contents)) []byte {
 	t.Helper()
@@ -287,6 +328,8 @@ func TestImportRefuses(t *testing.T) {
 		"long metadata": {func(c *archive.Contents) {
 			c.Manifest.Session.Metadata = json.RawMessage(`{"a":"` + strings.Repeat("x", 513) + `"}`)
 		}, archive.ErrFormat, ""},
+		"a time before now":    {func(c *archive.Contents) { c.Manifest.Session.TTL = new(int64(-1)) }, archive.ErrFormat, ""},
+		"a time without end":   {func(c *archive.Contents) { c.Manifest.Session.TTL = new(maxTTL + 1) }, archive.ErrFormat, ""},
 		"a conversation twice": {func(c *archive.Contents) { c.Manifest.Session.ID = "conv_taken" }, database.ErrExists, ""},
 	} {
 		tenant := "tenant of " + what

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"hearth/engine"
 	"hearth/engine/api"
@@ -20,6 +21,9 @@ type Place struct {
 	Items *int   // or behind so many items
 	Token *int   // or behind so many tokens of the exact log, which may be inside an answer
 }
+
+// Inherited as the TTL of a fork is that of the conversation from which it is forked.
+const Inherited time.Duration = -1
 
 // ErrNoLog says that a conversation has no tokens to count: none of its turns is kept exactly.
 var ErrNoLog = errors.New("sessions: this session has no exact tokens")
@@ -62,12 +66,15 @@ func (s *Store) Fork(ctx context.Context, id string, at Place, fork *database.Se
 	if s.database == nil {
 		return ErrNoDatabase
 	}
+	parent, err := s.database.Session(ctx, fork.Tenant, id)
+	if err != nil {
+		return err
+	}
 	if fork.Model == "" {
-		parent, err := s.database.Session(ctx, fork.Tenant, id)
-		if err != nil {
-			return err
-		}
 		fork.Model = parent.Model
+	}
+	if fork.TTL == Inherited {
+		fork.TTL = parent.TTL
 	}
 	if at.Token == nil {
 		n, err := s.itemsUpTo(ctx, fork.Tenant, id, at)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"regexp"
 	"strconv"
 	"time"
@@ -24,7 +25,7 @@ type ImportOptions struct {
 	ID       string        // of the new conversation; empty: the archive's, which must be free
 	Model    string        // id of the served model that goes on; empty: the archive's
 	Computed bool          // take what a model computed, too: it is believed without a check
-	TTL      time.Duration // how long the conversation is kept; 0: for ever
+	TTL      time.Duration // how long the conversation is kept where the archive does not say it; 0: for ever
 	NewID    func(prefix string) string
 	Now      func() time.Time
 	Limits   archive.Limits
@@ -70,6 +71,9 @@ func (s *Store) Import(ctx context.Context, r io.ReadSeeker, opts *ImportOptions
 	}
 	if session.ID == "" {
 		session.ID = m.Session.ID
+	}
+	if m.Session.TTL != nil {
+		session.TTL = time.Duration(*m.Session.TTL) * time.Second
 	}
 	served, err := s.logModel(model, contents, in)
 	if err != nil {
@@ -137,6 +141,8 @@ func check(ctx context.Context, r io.ReadSeeker, opts *ImportOptions) (*archive.
 const (
 	maxMetadata, maxMetadataKey, maxMetadataValue = 16, 64, 512
 	maxName                                       = 512
+
+	maxTTL = int64(math.MaxInt64 / time.Second) // as far as a time.Duration goes
 )
 
 // conversationID is the form of the ids that servers give.
@@ -149,6 +155,9 @@ func checkSession(s *archive.Session) error {
 	}
 	if utf8.RuneCountInString(s.Title) > maxName || utf8.RuneCountInString(s.Model) > maxName {
 		return fmt.Errorf("%w: the session's title or model has more than %d characters", archive.ErrFormat, maxName)
+	}
+	if s.TTL != nil && (*s.TTL < 0 || *s.TTL > maxTTL) {
+		return fmt.Errorf("%w: the session's ttl is %d, want 0 to %d seconds", archive.ErrFormat, *s.TTL, maxTTL)
 	}
 	var metadata map[string]string
 	if len(s.Metadata) > 0 {

@@ -49,7 +49,8 @@ type Session struct {
 	Model     string          `json:"model"` // id under which its model was served
 	CreatedAt int64           `json:"created_at"`
 	UpdatedAt int64           `json:"updated_at"`
-	Metadata  json.RawMessage `json:"metadata"` // an object of strings
+	TTL       *int64          `json:"ttl,omitempty"` // seconds for which it is kept after its last change, 0: for ever; nil: not known
+	Metadata  json.RawMessage `json:"metadata"`      // an object of strings
 	Parent    string          `json:"parent,omitempty"`
 	ForkedAt  int             `json:"forked_at,omitempty"` // items shared with the parent
 }

@@ -5,10 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +153,49 @@ func TestFullDisk(t *testing.T) {
 	}
 	check(t, d.AppendItems(ctx, "a", "conv_1", messages("b", 500)))
 	check(t, d.Check(ctx))
+}
+
+// TestRemovedFile takes the file away under an open database: it says so at every write until the file is back. A connection
+// that has read goes on reading meanwhile.
+func TestRemovedFile(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("an open file keeps its name there")
+	}
+	ctx := t.Context()
+	folder := filepath.Join(t.TempDir(), "data")
+	path, away := filepath.Join(folder, "state.db"), folder+"-away"
+	check(t, os.Mkdir(folder, 0o700))
+	d := openAt(t, path, Options{})
+	check(t, d.CreateSession(ctx, &Session{ID: "conv_1", Tenant: "a"}, messages("a", 1)))
+	refused := func(what string) {
+		t.Helper()
+		err := d.AppendItems(ctx, "a", "conv_1", messages("b", 1))
+		if !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := d.CreateSession(ctx, &Session{ID: "conv_2", Tenant: "a"}, nil); !errors.Is(err, ErrRemoved) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if got := allItems(t, d, "a", "conv_1"); len(got) != 1 {
+			t.Errorf("%s: %d items are there, want 1", what, len(got))
+		}
+	}
+	allItems(t, d, "a", "conv_1") // opens all that the reader needs
+	check(t, os.Rename(folder, away))
+	refused("moved")
+	check(t, os.Mkdir(folder, 0o700))
+	check(t, os.WriteFile(path, nil, 0o600))
+	refused("replaced")
+	check(t, errors.Join(os.RemoveAll(folder), os.Rename(away, folder)))
+	check(t, d.CreateSession(ctx, &Session{ID: "conv_3", Tenant: "a"}, nil))
+	err := d.write(ctx, "test", func(*sql.Tx) error { return os.RemoveAll(folder) })
+	if !errors.Is(err, ErrRemoved) {
+		t.Errorf("deleted in the middle of a transaction: %v", err)
+	}
+	refused("deleted")
+	if _, err := os.Stat(folder); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder was made again: %v", err)
+	}
 }
 
 // TestMigration brings a file of every older version to the newest one, and leaves a file as it was where a step fails.

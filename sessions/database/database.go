@@ -32,8 +32,9 @@ type Options struct {
 type DB struct {
 	path   string
 	opts   Options
-	writer *sql.DB // one connection: writers wait for each other here, not in the file's lock; nil: read only
-	reader *sql.DB // several, each reading the state that was committed when its transaction began
+	writer *sql.DB     // one connection: writers wait for each other here, not in the file's lock; nil: read only
+	reader *sql.DB     // several, each reading the state that was committed when its transaction began
+	file   os.FileInfo // of the file that is written; nil: none is
 
 	dirty atomic.Bool // what was deleted may still be in the file's log
 
@@ -95,6 +96,9 @@ func (d *DB) open(ctx context.Context) (err error) {
 		return err
 	}
 	if err := migrate(ctx, d.writer, migrations); err != nil {
+		return err
+	}
+	if d.file, err = os.Stat(d.path); err != nil {
 		return err
 	}
 	return d.checkStart(ctx)
@@ -217,7 +221,31 @@ func (d *DB) write(ctx context.Context, subject string, f func(*sql.Tx) error) e
 	if d.writer == nil {
 		return fmt.Errorf("database: %s: %s is open for reading only", subject, d.path)
 	}
-	return d.transact(ctx, d.writer, subject, f)
+	if err := d.inPlace(); err != nil { // before a connection could make another file
+		return d.wrap(subject, err)
+	}
+	return d.transact(ctx, d.writer, subject, func(tx *sql.Tx) error {
+		if err := f(tx); err != nil {
+			return err
+		}
+		return d.inPlace() // it may have waited for long
+	})
+}
+
+// inPlace returns ErrRemoved where the path no longer leads to the file that is open. The system lets a process write to a
+// file that has lost its name, and nobody finds again what was written.
+func (d *DB) inPlace() error {
+	if d.file == nil {
+		return nil
+	}
+	info, err := os.Stat(d.path)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case err != nil || !os.SameFile(info, d.file):
+		return fmt.Errorf("%s %w while it was open: put it back, or restart the server", d.path, ErrRemoved)
+	}
+	return nil
 }
 
 // read runs f on the state of one moment.

@@ -26,6 +26,8 @@ var (
 	ErrQuery = errors.New("query")
 	// ErrFull says that the disk has no room.
 	ErrFull = errors.New("disk is full")
+	// ErrRemoved says that the file is no longer where it was opened, so that what is written would be lost.
+	ErrRemoved = errors.New("was removed or replaced")
 	// ErrDamaged says that the file is not what was written. The error names it and what to do.
 	ErrDamaged = errors.New("damaged")
 	// ErrForeign says that a file is of another program, or of a newer version of this one.
